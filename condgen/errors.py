@@ -1,0 +1,146 @@
+"""Every error that condgen raises on purpose.
+
+    CondgenError                 exit code 2: what the user asked for can't be done as it was asked
+    ├── ConfigError              a field of a configuration: what it got, what is allowed
+    ├── DatasetError             a dataset that is damaged, empty or of another kind
+    ├── CheckpointError          a checkpoint that is damaged or of another family
+    ├── UnsupportedError         something that a model family does not have
+    ├── StorageError             an object and the operation that failed on it, after retries
+    │   ├── MissingError         a path or bucket that is not there
+    │   └── AccessError          credentials that are wrong or don't suffice
+    ├── ImageError               what one image itself did; becomes a row of ``errors/``
+    └── JobError                 exit code 1: a job that started and could not end well
+
+The text of each is one line that says what is wrong and, where it isn't plain, what to do. All of them can be
+pickled, so that they survive the way from a worker to the driver.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AccessError",
+    "CheckpointError",
+    "CondgenError",
+    "ConfigError",
+    "DatasetError",
+    "ImageError",
+    "JobError",
+    "MissingError",
+    "StorageError",
+    "UnsupportedError",
+    "nearest",
+]
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of ``names`` that ``name`` most likely meant, or None where none is similar."""
+    by_fold = {known.casefold(): known for known in names}
+    matches = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.5)
+    return by_fold[matches[0]] if matches else None
+
+
+class CondgenError(Exception):
+    """The root of the tree: ``except CondgenError`` catches whatever condgen raises on purpose."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return " ".join(self.message().split())
+
+    def message(self) -> str:
+        """Return the text before it is folded into one line."""
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class ConfigError(CondgenError):
+    """A field of a configuration has a value that is not allowed.
+
+    Args:
+        field: the field's dotted name, as ``--set`` takes it (``train.learning_rate``).
+        got: the value.
+        allowed: what would have been right, in words.
+    """
+
+    def __init__(self, field: str, got: object, allowed: str) -> None:
+        super().__init__(field, got, allowed)
+        self.field = field
+        self.got = got
+        self.allowed = allowed
+
+    @classmethod
+    def unknown(cls, field: str, got: str, names: Iterable[str]) -> ConfigError:
+        """Return the error for a name that is in no table: it lists the known names and the nearest."""
+        known = sorted(names)
+        near = nearest(got, known)
+        hint = f" (did you mean {near!r}?)" if near else ""
+        return cls(field, got, f"one of {', '.join(known)}{hint}")
+
+    def message(self) -> str:
+        return f"{self.field}: got {self.got!r}, allowed: {self.allowed}"
+
+
+class DatasetError(CondgenError):
+    """A dataset that is damaged, empty or not of the kind that was asked for."""
+
+
+class CheckpointError(CondgenError):
+    """A checkpoint that is damaged, or not of the family or format that was asked for."""
+
+
+class UnsupportedError(CondgenError):
+    """Something that this model family does not have, such as draws without noise or a likelihood."""
+
+
+class StorageError(CondgenError):
+    """An operation on stored data failed, after retries.
+
+    Args:
+        uri: the object, without credentials.
+        operation: what was tried, as a verb (``read``, ``write``, ``list``).
+        reason: why it failed and what to do, in a line.
+    """
+
+    def __init__(self, uri: str, operation: str, reason: str) -> None:
+        super().__init__(uri, operation, reason)
+        self.uri = uri
+        self.operation = operation
+        self.reason = reason
+
+    def message(self) -> str:
+        return f"could not {self.operation} {self.uri}: {self.reason}"
+
+
+class MissingError(StorageError):
+    """The path, object or bucket is not there."""
+
+
+class AccessError(StorageError):
+    """The credentials are wrong, missing or don't allow the operation."""
+
+
+class ImageError(CondgenError):
+    """What one image itself did, when it was tried alone; it becomes one row of ``errors/``.
+
+    Args:
+        stage: where: ``read``, ``decode``, ``model``, ``encode`` and so on.
+        error: the short name of the error's class.
+        message: canonical, for equal bytes on every run: without addresses, times and local paths.
+    """
+
+    def __init__(self, stage: str, error: str, message: str) -> None:
+        super().__init__(stage, error, message)
+        self.stage = stage
+        self.error = error
+        self.detail = message
+
+    def message(self) -> str:
+        return f"{self.stage}: {self.error}: {self.detail}"
+
+
+class JobError(CondgenError):
+    """A job that started and could not end well."""
+
+    exit_code = 1

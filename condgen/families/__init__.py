@@ -1,0 +1,115 @@
+"""The table of model families: a name, a configuration, a model.
+
+Importing this imports no torch; a family's model is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from condgen.errors import ConfigError
+from condgen.families.configs import ColorClassifierConfig, RegressionConfig
+
+if TYPE_CHECKING:
+    from condgen.base import ConditionalModel
+
+__all__ = ["FAMILIES", "Family", "build", "config_from_dict", "find_family"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One kind of model.
+
+    Attributes:
+        name: as in presets and checkpoints.
+        summary: one line for ``condgen models``.
+        config_class: a frozen dataclass; its defaults are the full-size settings.
+        load_model_class: imports and returns the model's class.
+        task: what it does with an archive; ``colorize`` predicts ab from L.
+    """
+
+    name: str
+    summary: str
+    config_class: type[Any]
+    load_model_class: Callable[[], type[ConditionalModel]]
+    task: str
+
+    @property
+    def model_class(self) -> type[ConditionalModel]:
+        """The model's class; importing it imports torch."""
+        return self.load_model_class()
+
+
+def _regression() -> type[ConditionalModel]:
+    from condgen.families.regression import Regression
+
+    return Regression
+
+
+def _color_classifier() -> type[ConditionalModel]:
+    from condgen.families.color_classifier import ColorClassifier
+
+    return ColorClassifier
+
+
+def _table(*families: Family) -> Mapping[str, Family]:
+    return MappingProxyType({family.name: family for family in families})
+
+
+FAMILIES: Mapping[str, Family] = _table(
+    Family(
+        name="regression",
+        summary="point prediction: the mean of p(y | x), by L2",
+        config_class=RegressionConfig,
+        load_model_class=_regression,
+        task="colorize",
+    ),
+    Family(
+        name="color_classifier",
+        summary="a softmax over quantised ab at every pixel, with draws and a likelihood",
+        config_class=ColorClassifierConfig,
+        load_model_class=_color_classifier,
+        task="colorize",
+    ),
+)
+
+
+def find_family(name: str) -> Family:
+    """Return the family ``name``.
+
+    Raises:
+        ConfigError: no such family; it lists the known names and the nearest.
+    """
+    if name not in FAMILIES:
+        raise ConfigError.unknown("family", name, FAMILIES)
+    return FAMILIES[name]
+
+
+def config_from_dict(family: Family, values: Mapping[str, Any]) -> Any:
+    """Return the family's configuration from plain values (as JSON has them), with defaults for what is left out.
+
+    Raises:
+        ConfigError: an unknown key, or a value that is not allowed.
+    """
+    known = [f.name for f in fields(family.config_class)]
+    for key in values:
+        if key not in known:
+            raise ConfigError.unknown("model", key, known)
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return family.config_class(**plain)
+    except TypeError as error:  # a text where a number belongs: comparisons in the checks fail
+        raise ConfigError("model", dict(values), f"values of the right types ({error})") from error
+
+
+def build(name: str, config: Mapping[str, Any]) -> ConditionalModel:
+    """Return a new model of the family ``name`` with the configuration ``config``.
+
+    Raises:
+        ConfigError: an unknown family or key, or a value that is not allowed.
+    """
+    family = find_family(name)
+    return family.model_class(config_from_dict(family, config))

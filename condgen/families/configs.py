@@ -1,0 +1,100 @@
+"""The families' configurations: frozen dataclasses, checked where they are built, free of torch.
+
+They live apart from the models so that a command can list, fill and check them in no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from condgen._checks import check_at_least, check_between, check_choice
+from condgen.errors import ConfigError
+
+__all__ = ["ColorClassifierConfig", "RegressionConfig", "UNetConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """The conditional U-Net that both families stand on.
+
+    Attributes:
+        condition_channels: of the condition's image; 1 for colour (L).
+        width: channels at the finest level, a multiple of ``norm_groups``.
+        multipliers: of ``width``, a level each, finest first; each level halves the size.
+        blocks_per_level: residual blocks a level, down and up.
+        norm_groups: of each group normalisation.
+        out_stride: 1, 2, 4 or 8. The network works and predicts at 1 / out_stride of the input's size; a
+            colour is then upsampled bilinearly (Zhang et al. 2016 predict at 1/4).
+        dropout: probability, in each residual block; 0 is none.
+    """
+
+    condition_channels: int = 1
+    width: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 4, 8)
+    blocks_per_level: int = 2
+    norm_groups: int = 8
+    out_stride: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_at_least("model.condition_channels", self.condition_channels, 1)
+        check_at_least("model.width", self.width, 1)
+        check_at_least("model.blocks_per_level", self.blocks_per_level, 1)
+        check_at_least("model.norm_groups", self.norm_groups, 1)
+        check_choice("model.out_stride", self.out_stride, (1, 2, 4, 8))
+        check_between("model.dropout", self.dropout, 0.0, 1.0)
+        if self.width % self.norm_groups:
+            raise ConfigError(
+                "model.width", self.width, f"a multiple of model.norm_groups ({self.norm_groups})"
+            )
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ConfigError("model.multipliers", self.multipliers, "one or more whole numbers >= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionConfig(UNetConfig):
+    """See ``condgen.families.regression``.
+
+    Attributes:
+        target_channels: of y; 2 for colour (ab).
+        loss: ``l2``, the mean squared error, whose optimum is the mean of p(y | x).
+    """
+
+    target_channels: int = 2
+    loss: Literal["l2"] = "l2"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("model.target_channels", self.target_channels, 1)
+        check_choice("model.loss", self.loss, ("l2",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorClassifierConfig(UNetConfig):
+    """See ``condgen.families.color_classifier``. The defaults are those of Zhang et al. 2016.
+
+    Attributes:
+        grid_step: of the ab grid, in ab units; 10 gives 313 bins.
+        soft_neighbors: bins that share a pixel's soft target, the nearest ones.
+        soft_sigma: of the Gaussian weights among them, in ab units.
+        rebalance_gamma: share of the uniform distribution in the prior whose inverse weighs the classes; 1
+            weighs all alike.
+        annealing_temperature: T of the annealed mean, which is the point prediction.
+    """
+
+    grid_step: int = 10
+    soft_neighbors: int = 10
+    soft_sigma: float = 5.0
+    rebalance_gamma: float = 0.5
+    annealing_temperature: float = 0.38
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("model.grid_step", self.grid_step, (10, 20))
+        if not 1 <= self.soft_neighbors <= 25:
+            raise ConfigError("model.soft_neighbors", self.soft_neighbors, "a whole number from 1 to 25")
+        check_above("model.soft_sigma", self.soft_sigma, 0.0)
+        if not 0.0 < self.rebalance_gamma <= 1.0:
+            raise ConfigError("model.rebalance_gamma", self.rebalance_gamma, "a number > 0 and <= 1")
+        check_above("model.annealing_temperature", self.annealing_temperature, 0.0)
