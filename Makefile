@@ -1,0 +1,52 @@
+# Everything here works from a fresh clone with Python 3.11+, git and make. The environment is made once, in .venv,
+# by infra/local/venv.py; PYTHON=... picks another interpreter.
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+OUT ?= demo-out
+TESTS ?= tests
+PYTEST_ARGS ?=
+VENV_SCRIPT := infra/local/venv.py
+RUN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-oldest lint format constraints clean python venv venv-dev
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer on the PATH: install one, or say make PYTHON=/path/to/python3" >&2; exit 2; }
+
+venv: python
+	@$(PYTHON) $(VENV_SCRIPT) --extras demo
+
+venv-dev: python
+	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev
+
+demo: venv ## photographs -> shards -> training -> colorizing -> Parquet -> report (OUT=demo-out)
+	@$(RUN)/condgen demo --out "$(OUT)"
+
+test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
+	@$(RUN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+test-oldest: python ## the suite on the oldest versions that pyproject.toml admits (needs Python 3.12)
+	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest
+	@.venv-oldest/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+lint: venv-dev ## ruff, mypy --strict, import-linter
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports --no-cache
+
+format: venv-dev ## let ruff mend what it can
+	@$(RUN)/ruff check --fix-only --quiet .
+	@$(RUN)/ruff format .
+
+constraints: python ## resolve constraints.txt anew (newest versions of everything)
+	@$(PYTHON) $(VENV_SCRIPT) --compile
+
+clean: ## remove the environment and what the demo and the tools left
+	@rm -rf .venv .venv-oldest .uv demo-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

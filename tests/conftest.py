@@ -1,0 +1,175 @@
+"""What tests share: a local Ray, a real S3 server, real photographs, and the command line in a process of its own.
+
+Nothing starts before a test asks for it. A test that can't run here skips with the reason and what would make it run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The real photographs of the packages that the `demo` extra installs.
+PHOTOGRAPHS = {
+    "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/retina.jpg"],
+    "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
+}
+
+
+def _load_script(path: Path) -> ModuleType:
+    """A script of infra/, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 server; `env` is set in this process and so in all that tests start, Ray's workers among them."""
+
+    endpoint: str
+    env: Mapping[str, str]
+
+    def uri(self, bucket: str) -> str:
+        """The URI of a bucket, which is made where it is missing."""
+        filesystem = self.filesystem()
+        if not filesystem.exists(bucket):
+            filesystem.mkdir(bucket)
+        return f"s3://{bucket}"
+
+    def filesystem(self) -> Any:
+        """A fresh s3fs client of this server, independent of the code under test."""
+        import s3fs
+
+        return s3fs.S3FileSystem(
+            key=self.env["AWS_ACCESS_KEY_ID"],
+            secret=self.env["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=self.endpoint,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment() -> Iterator[None]:
+    """The tests' own environment: this checkout first for child processes, no cloud account of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "CONDGEN_"))]:
+            patch.delenv(name)
+        inherited = os.environ.get("PYTHONPATH")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *([inherited] if inherited else [])]))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("RAY_DEDUP_LOGS", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("NO_COLOR", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def _s3_server(_environment: None) -> Any:
+    """infra/local/s3.py, and the server that it will be: its port and keys are known before it starts.
+
+    Ray's workers inherit the environment that Ray was started with, so the variables are set early and the server
+    itself starts only when a test asks for `s3`.
+    """
+    script = _load_script(ROOT / "infra" / "local" / "s3.py")
+    server = script.Server(pid=0, port=script.free_port(), access_key="testkey", secret_key="testsecret123")
+    os.environ.update(server.environment())
+    return script, server
+
+
+@pytest.fixture(scope="session")
+def s3(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real S3 server (SeaweedFS) on loopback, empty at first."""
+    script, server = _s3_server
+    try:
+        script.find_weed()
+    except script.ServerError as error:
+        pytest.skip(f"no S3 server: {error}")
+    data = tmp_path_factory.mktemp("s3")
+    running = script.start(data, server.port, server.access_key, server.secret_key)
+    try:
+        yield S3(endpoint=running.endpoint, env=running.environment())
+    finally:
+        script.stop(data, keep=False)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(_s3_server: Any) -> Iterator[None]:
+    """A local Ray of two CPUs for the whole session; its workers see the tests' environment."""
+    import ray
+
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=512 * 2**20,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of seven small real colour photographs (JPEG, longer side 192 px). Tests only read it."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    for package, names in PHOTOGRAPHS.items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            pytest.skip(f"no photographs: {package} is not installed (the demo extra has it; make test does)")
+        for name in names:
+            with Image.open(Path(spec.submodule_search_locations[0]) / name) as image:
+                small = image.convert("RGB")
+                small.thumbnail((192, 192))
+                small.save(folder / f"{Path(name).stem}.jpg", quality=90)
+    return folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def condgen(_s3_server: Any) -> Callable[..., Finished]:
+    """Run `condgen` with these arguments in a process of its own, as a user would."""
+
+    def run(*arguments: str | Path, timeout_s: float = 240, cwd: Path | None = None, **env: str) -> Finished:
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            cwd=cwd,
+            env={**os.environ, **env},
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+

@@ -1,0 +1,44 @@
+"""infra/local/s3.py starts a real server, with rights that are checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.s3
+def test_what_is_written_is_read_back(s3: Any) -> None:
+    uri = s3.uri("first")
+    s3.filesystem().pipe_file(f"{uri}/a/b.bin", bytes(range(256)))
+    assert s3.filesystem().cat_file(f"{uri}/a/b.bin", start=10, end=20) == bytes(range(10, 20))
+
+
+@pytest.mark.s3
+def test_a_wrong_secret_is_refused(s3: Any) -> None:
+    import s3fs
+
+    s3.uri("second")
+    stranger = s3fs.S3FileSystem(
+        key=s3.env["AWS_ACCESS_KEY_ID"], secret="wrong", endpoint_url=s3.endpoint, skip_instance_cache=True
+    )
+    with pytest.raises(PermissionError):
+        stranger.ls("second")
+
+
+@pytest.mark.s3
+@pytest.mark.ray
+def test_ray_workers_reach_the_server(ray_cluster: None, s3: Any) -> None:
+    import ray
+
+    uri = s3.uri("third")
+    s3.filesystem().pipe_file(f"{uri}/x", b"seen")
+
+    @ray.remote
+    def read() -> bytes:
+        import fsspec
+
+        with fsspec.open(f"{uri}/x", "rb") as file:
+            return bytes(file.read())
+
+    assert ray.get(read.remote()) == b"seen"
