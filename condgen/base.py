@@ -120,7 +120,7 @@ class ConditionalModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
-        """Return named scalar terms, each a mean over samples weighted by ``batch.weight``; the loss is their sum."""
+        """Return named scalar terms, means over samples weighted by ``batch.weight``; the loss is their sum."""
 
     @abstractmethod
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
@@ -130,9 +130,9 @@ class ConditionalModel(nn.Module, ABC):
             UnsupportedError: K > 1 asked of a family without noise, or a mode that it doesn't have.
         """
 
-    def log_prob(self, condition: Condition, y: Tensor) -> Tensor:
+    def log_prob(self, condition: Condition, y: Tensor) -> Tensor:  # noqa: ARG002 - a default
         """Return log p(y | x) in nats, ``[B]`` float32; each family says of which quantity."""
         raise UnsupportedError(f"family {self.family!r} has no likelihood: choose a family that has log_prob")
 
-    def fit_statistics(self, statistics: DatasetStatistics) -> None:  # noqa: B027 - a no-op is a right default
+    def fit_statistics(self, statistics: DatasetStatistics) -> None:
         """Take what the family needs from the training set, before the first step."""

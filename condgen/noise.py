@@ -49,7 +49,7 @@ def philox_words(key: tuple[int, int], counter: tuple[int, int, int], num_words:
     (NumPy's generator steps its counter before each block, so that blocks count from 1.)
     """
     state = np.array([0, *counter], dtype=np.uint64)
-    bits = np.random.Philox(counter=state, key=np.array(key, dtype=np.uint64))  # type: ignore[arg-type]
+    bits = np.random.Philox(counter=state, key=np.array(key, dtype=np.uint64))
     return bits.random_raw(num_words)
 
 
@@ -116,7 +116,7 @@ class NoiseSource:
         return self._fill(shape, step, stream, _normals)
 
     def uniform(self, shape: Sequence[int], *, step: int = 0, stream: int = 0) -> Tensor:
-        """Return uniforms in [0, 1), multiples of 2^-24, ``[B, K, *shape]`` float32 on the CPU; see ``normal``."""
+        """Return uniforms in [0, 1), multiples of 2^-24, as ``normal`` does normals."""
         return self._fill(shape, step, stream, _uniforms)
 
     def _fill(

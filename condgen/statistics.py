@@ -1,4 +1,4 @@
-"""What a training set tells its model before the first step: counted once, merged over workers, kept as JSON."""
+"""What a training set tells its model before the first step: counted in parts, added up, kept as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AB_GRID_STEP = 10.0
 """Units of ab between the grid's points."""
 
 AB_GRID_POINTS = 23
-"""Points an axis: -110, -100, ..., 110. Cell (i, j) holds the colours nearest to point (10 i - 110, 10 j - 110)."""
+"""Points an axis: -110, ..., 110. Cell (i, j) holds the colours nearest to (10 i - 110, 10 j - 110)."""
 
 _FORMAT = 1
 

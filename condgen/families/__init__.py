@@ -89,7 +89,7 @@ def find_family(name: str) -> Family:
 
 
 def config_from_dict(family: Family, values: Mapping[str, Any]) -> Any:
-    """Return the family's configuration from plain values (as JSON has them), with defaults for what is left out.
+    """Return the family's configuration from plain values, as JSON has them; defaults fill what is left out.
 
     Raises:
         ConfigError: an unknown key, or a value that is not allowed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from condgen._checks import check_at_least, check_between, check_choice
+from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
 
 __all__ = ["ColorClassifierConfig", "RegressionConfig", "UNetConfig"]
