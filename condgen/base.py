@@ -120,7 +120,7 @@ class ConditionalModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
-        """Return named scalar terms, means over samples weighted by ``batch.weight``; the loss is their sum."""
+        """Return named scalar terms, means weighted by ``batch.weight``; the loss is their sum."""
 
     @abstractmethod
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
