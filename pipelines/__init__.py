@@ -1,0 +1,1 @@
+"""The data: storage, images, shards, and the Ray Data wiring over them."""
