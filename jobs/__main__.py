@@ -1,0 +1,8 @@
+"""`python -m jobs` is `condgen`."""
+
+from __future__ import annotations
+
+from jobs.cli import main
+
+if __name__ == "__main__":
+    main()

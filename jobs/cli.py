@@ -1,0 +1,400 @@
+"""The command line: ``condgen COMMAND``.
+
+Each command is a function below: it builds its job's options, runs the job, and prints the lines of its report. A job
+is imported when its command runs, so that ``--help`` needs neither torch nor ray. How a command ends is said in one
+place, `_run`: an error that condgen raises on purpose is one line and its own exit code, anything else is a bug and
+shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Protocol
+
+import typer
+from typer.exceptions import TyperException
+
+from condgen.errors import CondgenError, ConfigError, nearest
+
+__all__ = ["app", "main", "parse_split"]
+
+EXIT_USAGE = 2
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+VERBOSE_FLAGS = ("--verbose", "-v")
+
+app = typer.Typer(
+    name="condgen",
+    help="""Conditional image models at archive scale: several draws of p(y | x) for every image, into Parquet.
+
+    \b
+    First:   condgen demo                     everything once, small, in minutes
+    Then:    condgen shard PHOTOS DATASET     photographs to WebDataset shards
+             condgen train --preset color-classifier-small --data DATASET --out RUN
+             condgen colorize PHOTOS RESULTS --model RUN
+             condgen report RESULTS
+
+    Every path is a local path or a URI that fsspec knows (s3://bucket/prefix). A command that was stopped goes on where
+    it was when it is run again.""",
+    epilog="condgen COMMAND --help tells the rest. Exit codes: 0 done, 1 the job failed, 2 it can't be done as asked.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    suggest_commands=False,  # done in `_explain`, in one way for commands and options
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+
+
+class _Report(Protocol):
+    """What a job returns: it can say how it went."""
+
+    def lines(self) -> Sequence[str]: ...
+
+
+def _print(report: _Report) -> None:
+    for line in report.lines():
+        typer.echo(line)
+
+
+def _examples(*lines: str) -> str:
+    """An epilogue whose lines stay as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _print_version(value: bool) -> None:
+    if not value:
+        return
+    names = ("condgen", "torch", "torchvision", "ray", "pyarrow")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} (not installed)")
+    python = ".".join(map(str, sys.version_info[:3]))
+    typer.echo(f"{found[0]} ({', '.join(found[1:])}, Python {python})")
+    raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option(*VERBOSE_FLAGS, help="Log all that is done, Ray's own lines too; show tracebacks.")
+    ] = False,
+) -> None:
+    from jobs.runtime import configure_logging
+
+    configure_logging(verbose=verbose)
+    context.obj = verbose
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    short_help="Everything once, small, in minutes.",
+    epilog=_examples("condgen demo", "condgen demo --out s3://bucket/demo", "condgen demo --fresh"),
+)
+def demo(
+    context: typer.Context,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where shards, models, results and the report go; a path or URI.")
+    ] = "demo-out",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over: remove what an earlier demo left there.")] = False,
+    photographs: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the photographs are written (default: the user's cache folder)."),
+    ] = None,
+) -> None:
+    """Everything once, small, in minutes: photographs, shards, training, three colorizations of each, a report.
+
+    The photographs come from installed packages (the extra `demo`); nothing is downloaded. What an earlier run
+    completed is used again.
+    """
+    from jobs.demo import DemoOptions, run
+
+    _print(run(DemoOptions(out=out, fresh=fresh, photographs=photographs, verbose=context.obj), say=_say))
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+@app.command(
+    short_help="Images to a dataset of shards.",
+    epilog=_examples(
+        "condgen shard photos/ dataset/",
+        "condgen shard photos/ s3://bucket/dataset --split train=0.9,val=0.05,test=0.05",
+        "condgen shard photos/ dataset/ --samples-per-shard 5000",
+    ),
+)
+def shard(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or prefix of images.")],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="The dataset to make, a folder or prefix.")],
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=SHARE,...", help="Splits and their shares, by a hash of each key; they add up to 1."
+        ),
+    ] = "train=1.0",
+    samples_per_shard: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a tar file.")] = 1000,
+) -> None:
+    """Make a dataset of WebDataset shards: tar files, a manifest and an index, from a folder or prefix of images.
+
+    The same images give the same bytes. Which split an image goes to depends on its key alone, so it stays there when
+    others are added.
+    """
+    shares = parse_split(split)
+    from jobs.shard import run
+
+    _print(run(source, dest, split=shares, samples_per_shard=samples_per_shard))
+
+
+@app.command(
+    short_help="What a dataset is.", epilog=_examples("condgen inspect dataset/", "condgen inspect s3://bucket/dataset")
+)
+def inspect(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset: a folder or prefix of shards.")],
+) -> None:
+    """Say what a dataset is: splits, shards, samples, bytes, members, sizes."""
+    from jobs.inspect import run
+
+    _print(run(dataset))
+
+
+@app.command(
+    short_help="Train a model from a preset.",
+    epilog=_examples(
+        "condgen train --preset color-classifier-small --data dataset/ --out runs/first",
+        "condgen train --preset color-classifier --data s3://bucket/dataset --out s3://bucket/run --workers 8",
+        "condgen train --preset regression-small --data dataset/ --out runs/l2 --set train.steps=200 --dry-run",
+    ),
+)
+def train(
+    context: typer.Context,
+    data: Annotated[str, typer.Option(metavar="DATASET", help="The dataset, as condgen shard makes it.")],
+    out: Annotated[
+        str, typer.Option(metavar="RUN", help="The run's folder or prefix: checkpoints, metrics, configuration.")
+    ],
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A complete configuration: condgen models lists them."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one field (again and again); YAML values."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.yaml", help="Change the fields that the file names; --set goes over it."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Training processes, a GPU each if there are any.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
+    ] = False,
+) -> None:
+    """Train a model from a preset on a dataset of shards.
+
+    The same command again goes on from the last checkpoint, at the next sample.
+    """
+    from jobs.config import render, resolve
+
+    settings = resolve(preset, file=config, assignments=assignments or ())
+    if dry_run:
+        typer.echo(render(settings))
+    from jobs.train import TrainOptions, run
+
+    options = TrainOptions(preset=settings, data=data, out=out, workers=workers, dry_run=dry_run, verbose=context.obj)
+    _print(run(options))
+
+
+@app.command(
+    short_help="K draws of each image of an archive, into Parquet.",
+    epilog=_examples(
+        "condgen colorize photos/ results/ --model runs/first",
+        "condgen colorize s3://bucket/archive s3://bucket/results --model s3://bucket/run --draws 5 --seed 1",
+        "condgen colorize photos/ results-l2/ --model runs/l2 --draws 1",
+    ),
+)
+def colorize(
+    context: typer.Context,
+    archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="A folder or prefix of images, or of .tar shards.")],
+    results: Annotated[
+        str, typer.Argument(metavar="RESULTS", help="A folder or prefix for the Parquet files and run.json.")
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="RUN_OR_CHECKPOINT", help="A run of condgen train, or one checkpoint of it.")
+    ],
+    draws: Annotated[int, typer.Option(min=1, metavar="K", help="Colorizations of each image.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="The draws' seed: another one, other draws.")] = 0,
+    point: Annotated[
+        bool, typer.Option("--point", help="The model's point prediction in place of draws; one an image.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Below 1 the draws are tamer, above 1 wilder.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch of the model.")] = 16,
+    output_format: Annotated[str, typer.Option("--format", help="Of the pictures: jpeg, png or webp.")] = "jpeg",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpeg and webp.")] = 95,
+    workers: Annotated[int, typer.Option(min=0, help="Model processes; 0 is as many as fit the machine.")] = 0,
+) -> None:
+    """Colorize an archive: K draws of each image into Parquet, every image accounted for.
+
+    An image that can't be done becomes a row of RESULTS/errors; images with draws and errors add up to the archive.
+    The same command again does what is left.
+    """
+    from jobs.colorize import ColorizeOptions, run
+    from pipelines.plans import BatchSettings
+
+    settings = BatchSettings(
+        draws=1 if point else draws,
+        seed=seed,
+        batch_size=batch_size,
+        mode="point" if point else "draw",
+        temperature=temperature,
+        output_format=output_format,
+        quality=quality,
+    )
+    options = ColorizeOptions(
+        archive=archive, results=results, model=model, settings=settings, workers=workers, verbose=context.obj
+    )
+    _print(run(options))
+
+
+@app.command(
+    short_help="A page that shows the results.",
+    epilog=_examples("condgen report results/", "condgen report s3://bucket/results --out report.html"),
+)
+def report(
+    results: Annotated[str, typer.Argument(metavar="RESULTS", help="What condgen colorize wrote.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="The page (default: report.html in RESULTS).")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images to show.")] = 24,
+) -> None:
+    """Make a page of the results: inputs, draws and originals side by side, the counts, the training curve.
+
+    One file, which needs no network.
+    """
+    from jobs.report import run
+
+    _print(run(results, out, max_samples=samples))
+
+
+@app.command(short_help="The model families and presets.", epilog=_examples("condgen models"))
+def models() -> None:
+    """List the model families and the presets."""
+    from condgen.families import FAMILIES
+    from condgen.presets import PRESETS
+
+    typer.echo("Families")
+    width = max(len(name) for name in (*FAMILIES, *PRESETS))
+    for family in FAMILIES.values():
+        typer.echo(f"  {family.name:<{width}}  {family.summary}")
+    typer.echo("\nPresets (condgen train --preset NAME --data ... --out ... --dry-run shows all fields)")
+    for preset in PRESETS.values():
+        typer.echo(f"  {preset.name:<{width}}  {preset.family}: {preset.summary}")
+
+
+def parse_split(text: str) -> dict[str, float]:
+    """``train=0.9,test=0.1`` as names and shares.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    form = "NAME=SHARE,NAME=SHARE, such as train=0.9,test=0.1"
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, share = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(share)
+        except ValueError:
+            raise ConfigError("--split", text, form) from None
+        if not equals or not name or name in shares:
+            raise ConfigError("--split", text, form)
+        shares[name] = value
+    return shares
+
+
+def _explain(error: TyperException, arguments: Sequence[str]) -> str:
+    """A wrong command or option, or a missing one, in a line with the nearest right one."""
+    message = " ".join(error.format_message().split()).partition(" (Possible options")[0].rstrip(".")
+    context = getattr(error, "ctx", None)
+    wrong = getattr(error, "option_name", None)
+    hint = None
+    if wrong and context is not None:
+        known = [name for parameter in context.command.params for name in parameter.opts]
+        hint = nearest(wrong, [*known, "--help"])
+    elif message.startswith("No such command"):
+        names = [command.name or _name(command.callback) for command in app.registered_commands]
+        wrong = next((argument for argument in arguments if not argument.startswith("-")), "")
+        hint = nearest(wrong, names)
+    path = context.command_path if context is not None else "condgen"
+    return f"{message}: did you mean {hint!r}?" if hint else f"{message}: see {path} --help"
+
+
+def _name(callback: Callable[..., object] | None) -> str:
+    return getattr(callback, "__name__", "")
+
+
+def _deliberate(error: BaseException) -> CondgenError | None:
+    """The CondgenError that this error is or carries: Ray wraps what a worker raised."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        inner = getattr(current, "cause", None)
+        if isinstance(inner, CondgenError):
+            return inner
+        if isinstance(current, CondgenError):
+            return current
+        current = inner if isinstance(inner, BaseException) else current.__cause__
+    return None
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    # `condgen train --verbose` is as good as `condgen --verbose train`.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    verbose = any(argument in VERBOSE_FLAGS for argument in arguments[:end])
+    rest = [argument for i, argument in enumerate(arguments) if i >= end or argument not in VERBOSE_FLAGS]
+    ordered = ["--verbose", *rest] if verbose else rest
+    try:
+        code = app(args=ordered, prog_name="condgen", standalone_mode=False)
+    except TyperException as error:
+        return _fail(_explain(error, rest), EXIT_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BUG
+    except Exception as error:  # noqa: BLE001 - the one place where every error ends
+        deliberate = _deliberate(error)
+        if deliberate is None or verbose:
+            traceback.print_exc()
+        if deliberate is None:
+            return _fail("this is a bug of condgen; the traceback is above", EXIT_BUG)
+        return _fail(str(deliberate), deliberate.exit_code)
+    if code == EXIT_INTERRUPTED:
+        typer.echo("stopped; run the same command again to go on", err=True)
+    return int(code or 0)
+
+
+def main() -> None:
+    """The entry point of ``condgen``."""
+    raise SystemExit(_run(sys.argv[1:]))
