@@ -1,0 +1,241 @@
+"""The report: one file with everything in it, which escapes what it shows and adds up."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from condgen.errors import DatasetError, MissingError
+from jobs.curves import make_curve, round_ticks
+from jobs.report import run
+from pipelines.chunks import ChunkLimits, iter_chunks
+from pipelines.plans import BatchSettings, list_chunks, write_plan
+from pipelines.results import Draw, Failure, draws_name, encode_draws, write_errors
+from pipelines.storage import open_store
+
+NASTY = "<script>alert('x')</script>&\"'"
+DRAWS = 3
+
+
+def make_results(archive: Path, results: Path, *, model: Path, failing: str = "flower", message: str = NASTY) -> None:
+    """Results as `condgen colorize` leaves them, with rotated originals for draws."""
+    store = open_store(results)
+    chunks = list_chunks(open_store(archive), ChunkLimits(samples=3))
+    facts = {"uri": str(model), "family": "color_classifier", "digest": "d" * 64}
+    settings = asdict(BatchSettings(draws=DRAWS))
+    plan, table = write_plan(store, chunks, archive=str(archive), model=facts, settings=settings)
+    failures: list[Failure] = []
+    for chunk in iter_chunks(table):
+        draws: list[Draw] = []
+        own: list[Failure] = []
+        for file in chunk.files:
+            key = Path(file.name).stem
+            if key == failing:
+                own.append(Failure(source=file.name, key=key, stage="decode", error="OSError", message=message))
+                continue
+            with Image.open(archive / file.name) as image:
+                width, height = image.size
+                for k in range(DRAWS):
+                    sink = io.BytesIO()
+                    image.rotate(90 * k).save(sink, "JPEG")
+                    draws.append(
+                        Draw(
+                            source=file.name,
+                            key=key,
+                            draw=k,
+                            seed=0,
+                            image=sink.getvalue(),
+                            path=f"{key}-{k}.jpg",
+                            width=width,
+                            height=height,
+                            source_sha256="0" * 64,
+                        )
+                    )
+        store.write(draws_name(chunk.name), encode_draws(draws, own, {"plan": plan.digest}))
+        failures += own
+    write_errors(store, "000", failures)
+    done = plan.num_samples - len(failures)
+    counts = {"images": plan.num_samples, "with_draws": done, "draws": done * DRAWS, "errors": len(failures)}
+    content = {
+        "archive": str(archive),
+        "model": facts,
+        "settings": settings,
+        "plan": plan.digest,
+        "counts": counts,
+        "this_run": {"images": plan.num_samples, "seconds": 2.0, "images_per_s": 3.5},
+        "versions": {"condgen": "0.1.0", "torch": "2.15.0"},
+    }
+    store.write("run.json", json.dumps(content).encode())
+
+
+@pytest.fixture
+def results(photos: Path, tmp_path: Path) -> Path:
+    model = tmp_path / "model"
+    model.mkdir()
+    rows = [{"step": step, "loss": 4.0 / step, "images_per_s": 100.0} for step in range(10, 401, 10)]
+    (model / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make_results(photos, tmp_path / "results", model=model)
+    return tmp_path / "results"
+
+
+class _Page(HTMLParser):
+    """Counts a page's elements and collects its attributes and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(page: Any) -> tuple[str, _Page]:
+    html = Path(page.path).read_text()
+    return html, _Page(html)
+
+
+def test_each_sample_has_its_input_its_draws_and_its_original(results: Path) -> None:
+    page = run(str(results))
+    assert page.path == str(results / "report.html")
+    assert page.num_samples == 6
+    _, parsed = read(page)
+    assert parsed.tags.count("article") == 6
+    assert len(parsed.images) == 6 * (DRAWS + 2)
+    assert all(image["alt"] for image in parsed.images)
+    labels = re.findall(r"<figcaption>([^<]*)</figcaption>", read(page)[0])
+    assert labels[: DRAWS + 2] == ["input", "draw 1", "draw 2", "draw 3", "original"]
+
+
+def test_the_pictures_are_pictures(results: Path) -> None:
+    import base64
+
+    _, parsed = read(run(str(results), max_samples=1))
+    sources = [image["src"] or "" for image in parsed.images]
+    assert len(sources) == DRAWS + 2
+    modes = []
+    for source in sources:
+        head, data = source.split(",")
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            image.load()
+            modes.append(image.mode)
+    assert modes == ["L", "RGB", "RGB", "RGB", "RGB"]
+
+
+def test_what_comes_from_the_data_is_escaped(results: Path) -> None:
+    html, parsed = read(run(str(results)))
+    assert "script" not in parsed.tags
+    assert NASTY not in html
+    assert NASTY in parsed.text
+
+
+def test_a_nasty_name_of_an_image_is_shown_as_it_is(photos: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    name = "<img src=x onerror=alert(1)> &\"'.jpg"
+    shutil.copyfile(photos / "china.jpg", archive / name)
+    make_results(archive, tmp_path / "results", model=tmp_path)
+    _, parsed = read(run(str(tmp_path / "results")))
+    assert len(parsed.images) == DRAWS + 2
+    assert all("onerror" not in image for image in parsed.images)
+    assert Path(name).stem in parsed.text
+
+
+def test_nothing_is_loaded_from_anywhere(results: Path) -> None:
+    html, parsed = read(run(str(results)))
+    assert not {"script", "link", "iframe", "object", "base"} & set(parsed.tags)
+    assert "http://" not in html
+    assert "https://" not in html
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_the_counts_and_the_curve_are_there(results: Path) -> None:
+    _, parsed = read(run(str(results)))
+    assert "6 with draws + 1 in errors = 7 in" in parsed.text
+    assert parsed.tags.count("polyline") == 2
+
+
+def test_a_page_goes_where_it_is_asked_to(results: Path, tmp_path: Path) -> None:
+    page = run(str(results), str(tmp_path / "page.html"), max_samples=0)
+    assert Path(page.path) == tmp_path / "page.html"
+    assert page.num_samples == 0
+    assert not (results / "report.html").exists()
+
+
+def test_fewer_samples_are_spread_over_the_archive(results: Path) -> None:
+    _, parsed = read(run(str(results), max_samples=3))
+    assert parsed.tags.count("article") == 3
+    assert len({image["alt"] for image in parsed.images if "original" in str(image["alt"])}) == 3
+
+
+def test_originals_that_are_gone_are_named_and_the_draws_still_shown(photos: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(photos, archive)
+    make_results(archive, tmp_path / "results", model=tmp_path)
+    shutil.rmtree(archive)
+    _, parsed = read(run(str(tmp_path / "results")))
+    assert len(parsed.images) == 6 * DRAWS
+    assert parsed.tags.count("polyline") == 0
+
+
+def test_results_that_are_not_complete_are_refused(results: Path, tmp_path: Path) -> None:
+    (results / "run.json").unlink()
+    with pytest.raises(DatasetError, match="condgen colorize"):
+        run(str(results))
+    with pytest.raises(MissingError):
+        run(str(tmp_path / "nothing"))
+
+
+def test_the_reader_s_line_of_the_page_works(results: Path) -> None:
+    import duckdb
+
+    _, parsed = read(run(str(results)))
+    query = re.search(r'duckdb -c "([^"]+)"', parsed.text)
+    assert query is not None
+    rows = duckdb.sql(query[1]).fetchall()
+    assert len(rows) == 5
+    assert all(row[-1] > 500 for row in rows)
+
+
+@pytest.mark.s3
+def test_results_and_page_in_object_storage(results: Path, s3: Any) -> None:
+    bucket = s3.uri("report")
+    s3.filesystem().put(str(results), f"{bucket}/results", recursive=True)
+    page = run(f"{bucket}/results")
+    html = s3.filesystem().cat_file(page.path.removeprefix("s3://")).decode()
+    assert len(_Page(html).images) == 6 * (DRAWS + 2)
+
+
+def test_ticks_are_round_and_cover_the_range() -> None:
+    assert round_ticks(0, 400, 6) == [0, 100, 200, 300, 400]
+    assert round_ticks(0, 0.93, 5) == [0, 0.2, 0.4, 0.6, 0.8]
+    assert round_ticks(-1.5, 2.0, 5) == [-2, -1, 0, 1, 2]
+
+
+def test_a_curve_leaves_out_what_is_no_number() -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 0, "loss": 2.0},
+        {"step": 1, "loss": float("nan")},
+        {"event": "resumed"},
+        {"step": 2, "loss": 1.0},
+    ]
+    assert len(make_curve(rows).raw.split()) == 2
+    with pytest.raises(ValueError, match="two points"):
+        make_curve(rows[:2])
