@@ -36,9 +36,7 @@ class Condition:
     def __post_init__(self) -> None:
         sizes = {value.shape[0] for value in (self.image, self.label, self.text) if value is not None}
         if len(sizes) != 1:
-            raise ConfigError(
-                "condition", sorted(sizes), "at least one part, all with the same number of samples"
-            )
+            raise ConfigError("condition", sorted(sizes), "at least one part, all with the same number of samples")
 
     @property
     def num_samples(self) -> int:

@@ -38,9 +38,7 @@ class DataConfig:
         check_at_least("data.size_px", self.size_px, 8)
         check_at_least("data.window_chunks", self.window_chunks, 1)
         if self.lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
-            raise ConfigError(
-                "data.lanes", self.lanes, "0 (chosen from the dataset) or a power of two up to 64"
-            )
+            raise ConfigError("data.lanes", self.lanes, "0 (chosen from the dataset) or a power of two up to 64")
         if not 0.0 < self.crop_scale_min <= 1.0:
             raise ConfigError("data.crop_scale_min", self.crop_scale_min, "a number > 0 and <= 1")
 
@@ -112,9 +110,7 @@ class Preset:
     def __post_init__(self) -> None:
         expected = find_family(self.family).config_class
         if type(self.model) is not expected:
-            raise ConfigError(
-                "model", type(self.model).__name__, f"a {expected.__name__}, as {self.family} has"
-            )
+            raise ConfigError("model", type(self.model).__name__, f"a {expected.__name__}, as {self.family} has")
 
 
 def _table(*presets: Preset) -> Mapping[str, Preset]:

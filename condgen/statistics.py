@@ -56,9 +56,7 @@ class DatasetStatistics:
     def __post_init__(self) -> None:
         shape, dtype = self.ab_histogram.shape, self.ab_histogram.dtype
         if shape != (AB_GRID_POINTS, AB_GRID_POINTS) or dtype != np.int64:
-            raise DatasetError(
-                f"ab_histogram is {dtype} {list(shape)}, not int64 [23, 23]: count it with count_ab"
-            )
+            raise DatasetError(f"ab_histogram is {dtype} {list(shape)}, not int64 [23, 23]: count it with count_ab")
         if self.num_samples < 0 or int(self.ab_histogram.min()) < 0:
             raise DatasetError("statistics hold negative counts: count the training set again")
 
@@ -99,9 +97,7 @@ class DatasetStatistics:
         try:
             values = json.loads(text)
             if values["format"] != _FORMAT:
-                raise DatasetError(
-                    f"statistics have format {values['format']!r}, not {_FORMAT}: count them again"
-                )
+                raise DatasetError(f"statistics have format {values['format']!r}, not {_FORMAT}: count them again")
             histogram = np.array(values["ab_histogram"], dtype=np.int64)
             return cls(num_samples=int(values["num_samples"]), ab_histogram=histogram)
         except (ValueError, KeyError, TypeError) as error:

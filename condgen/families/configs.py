@@ -45,9 +45,7 @@ class UNetConfig:
         check_choice("model.out_stride", self.out_stride, (1, 2, 4, 8))
         check_between("model.dropout", self.dropout, 0.0, 1.0)
         if self.width % self.norm_groups:
-            raise ConfigError(
-                "model.width", self.width, f"a multiple of model.norm_groups ({self.norm_groups})"
-            )
+            raise ConfigError("model.width", self.width, f"a multiple of model.norm_groups ({self.norm_groups})")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ConfigError("model.multipliers", self.multipliers, "one or more whole numbers >= 1")
 
