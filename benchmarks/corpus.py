@@ -1,0 +1,66 @@
+"""A corpus for benchmarks: 256 px JPEGs cut from the real photographs of installed packages (the extra `demo`).
+
+Random crops of 45 to 100 % of the short side, mirrored at random, quality 80 to 95; the same count and seed give the
+same files. `CONDGEN_PHOTOS` may name a folder with more photographs to cut from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["make_corpus", "photographs"]
+
+PACKAGED = {
+    "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/retina.jpg"],
+    "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
+}
+_PART = 500
+
+
+def photographs() -> list[Path]:
+    """The photographs to cut from."""
+    found: list[Path] = []
+    for package, names in PACKAGED.items():
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            found += [Path(spec.submodule_search_locations[0]) / name for name in names]
+    extra = os.environ.get("CONDGEN_PHOTOS")
+    if extra:
+        found += sorted(path for path in Path(extra).iterdir() if path.suffix == ".jpg")
+    if not found:
+        raise SystemExit("no photographs: install the extra `demo`, or name a folder of them in CONDGEN_PHOTOS")
+    return found
+
+
+def _cut(folder: Path, sources: list[Path], first: int, stop: int, size_px: int) -> None:
+    rng = np.random.default_rng([first, size_px])
+    pictures = [Image.open(path).convert("RGB") for path in sources]
+    for number in range(first, stop):
+        picture = pictures[int(rng.integers(len(pictures)))]
+        side = int(min(picture.size) * rng.uniform(0.45, 1.0))
+        left, top = rng.integers(0, picture.width - side + 1), rng.integers(0, picture.height - side + 1)
+        crop = picture.crop((left, top, left + side, top + side)).resize((size_px, size_px), Image.Resampling.LANCZOS)
+        if rng.random() < 0.5:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        crop.save(folder / f"{number:07d}.jpg", quality=int(rng.integers(80, 96)))
+
+
+def make_corpus(folder: Path, count: int, size_px: int = 256) -> Path:
+    """Make `count` JPEGs of `size_px` in `folder`, or find them there."""
+    marker = folder / ".complete"
+    if marker.exists() and marker.read_text() == f"{count} {size_px}":
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = photographs()
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        parts = [(first, min(first + _PART, count)) for first in range(0, count, _PART)]
+        for future in [pool.submit(_cut, folder, sources, first, stop, size_px) for first, stop in parts]:
+            future.result()
+    marker.write_text(f"{count} {size_px}")
+    return folder

@@ -1,0 +1,165 @@
+"""What every command needs around its work: logging, a progress bar, and Ray with our own packages in its workers."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from condgen.errors import ConfigError
+
+__all__ = ["Progress", "check_packages", "configure_logging", "ray_cluster", "usable_cpus"]
+
+PACKAGES = ("condgen", "pipelines", "jobs")
+ROOT = Path(__file__).resolve().parent.parent
+logger = logging.getLogger(__name__)
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Log to stderr: warnings of ours by default, everything (Ray's lines too) with `verbose`."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for name in PACKAGES:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+def check_packages() -> None:
+    """Make sure that `pipelines` and `jobs` are ours: their names are common, and a user's own folder can shadow them.
+
+    Raises:
+        ConfigError: names the folder that is imported in place of ours.
+    """
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        where = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if where != ROOT / name:
+            raise ConfigError(
+                "PYTHONPATH",
+                f"a package {name!r} from {where or 'nowhere'}, which shadows condgen's own",
+                f"the one in {ROOT}: run condgen from another folder, or rename that one",
+            )
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may run on: those of its container or affinity, not of the machine."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@contextmanager
+def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterator[None]:
+    """A Ray cluster for the time of the block: the one that is initialised already, RAY_ADDRESS's, or a local one.
+
+    Ray puts the working directory of the driver at the head of its workers' import path. It is made ours while Ray
+    starts, so that the workers import our `pipelines` and `jobs`, and not a user's folder of that name.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    check_packages()
+    _quieten(verbose)
+    working_directory = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        address = os.environ.get("RAY_ADDRESS", "local")
+        local = {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
+        ray.init(
+            address=address,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            configure_logging=True,
+            **local,
+        )
+    finally:
+        os.chdir(working_directory)
+    try:
+        configure_data(verbose=verbose)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quieten(verbose: bool) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not verbose:
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        for name in ("ray", "ray.data", "ray.train", "ray._private.authentication"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def configure_data(*, verbose: bool) -> None:
+    """Ray Data's context as all our pipelines want it."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.print_on_execution_start = verbose
+    context.enable_auto_log_stats = verbose
+    context.max_errored_blocks = 0  # a block that is dropped is data lost without a word
+    context.raise_original_map_exception = True
+    context.log_internal_stack_trace = verbose
+    if not verbose:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+class Progress:
+    """A progress bar on stderr, shown only on a terminal.
+
+    >>> with Progress("colorizing", total=100, unit="images") as progress:
+    ...     progress.advance(10, errors=1)
+    """
+
+    def __init__(self, description: str, *, total: int | None, unit: str) -> None:
+        self._description = description
+        self._total = total
+        self._unit = unit
+        self._bar = None
+        self._task = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(self._unit, markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._description, total=self._total, note="")
+        return self
+
+    def advance(self, count: int, **notes: object) -> None:
+        """Count `count` more; `notes` are shown beside the bar as `name value`."""
+        if self._bar is not None and self._task is not None:
+            note = "  ".join(f"{name} {value}" for name, value in notes.items())
+            self._bar.update(self._task, advance=count, note=note)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

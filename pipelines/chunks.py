@@ -1,0 +1,273 @@
+"""Chunks: the unit of work, of commit and of resume, and how one is read.
+
+A chunk is a contiguous run of samples of one shard, or of an archive's sorted listing of loose files. It is one row
+of a plan (`CHUNK_SCHEMA`), says all that a worker needs to read it, and what must be found there: samples and
+checksums. `read_chunk` gives exactly `chunk.samples` samples, one for each that the plan counted: a sample that can't
+be read is there with its fault, never left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from condgen.errors import ImageError, MissingError
+from pipelines.datasets import Run
+from pipelines.storage import Entry, Store
+from pipelines.tars import TarSample, group_samples
+
+__all__ = [
+    "CHUNK_SCHEMA",
+    "Chunk",
+    "ChunkLimits",
+    "FilePart",
+    "RunPart",
+    "Sample",
+    "chunks_from_files",
+    "chunks_from_runs",
+    "chunks_to_table",
+    "image_member",
+    "iter_chunks",
+    "read_chunk",
+]
+
+_FILE_READERS = 8
+
+CHUNK_SCHEMA = pa.schema(
+    [
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("shard", pa.string()),
+        pa.field("samples", pa.int32(), nullable=False),
+        pa.field("first_sample", pa.int64(), nullable=False),
+        pa.field(
+            "runs",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("start", pa.int64()),
+                        ("stop", pa.int64()),
+                        ("samples", pa.int32()),
+                        ("sha256", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        pa.field("files", pa.list_(pa.struct([("name", pa.string()), ("size_bytes", pa.int64())]))),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """A run of consecutive samples of a chunk's shard: its byte range [start, stop), count and checksum."""
+
+    start: int
+    stop: int
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """One loose file of a chunk: its name, relative to the archive's root."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One row of a plan.
+
+    Attributes:
+        ordinal: its place in the plan, from 0.
+        name: of its outputs, made from its place and its content.
+        shard: the tar it is a part of, relative to the archive's root; None for loose files.
+        samples: how many it has.
+        first_sample: the ordinal of its first sample in the plan.
+        runs: its parts where it is of a shard, next to each other in the tar.
+        files: its parts where it is of loose files.
+    """
+
+    ordinal: int
+    name: str
+    shard: str | None
+    samples: int
+    first_sample: int
+    runs: tuple[RunPart, ...] = ()
+    files: tuple[FilePart, ...] = ()
+
+    def to_row(self) -> dict[str, Any]:
+        """The chunk as a row of `CHUNK_SCHEMA`."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Chunk:
+        """The chunk of a row of `CHUNK_SCHEMA`."""
+        values = {name: row[name] for name in CHUNK_SCHEMA.names}
+        values["runs"] = tuple(RunPart(**run) for run in row["runs"] or ())
+        values["files"] = tuple(FilePart(**file) for file in row["files"] or ())
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkLimits:
+    """The bounds of a chunk, which bound what a worker holds; one sample alone may exceed them."""
+
+    samples: int = 64
+    size_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One record: its identity and its members (`jpg`, `input.png`, `json`), or why it can't be read."""
+
+    source: str
+    key: str
+    members: dict[str, bytes] = field(default_factory=dict)
+    fault: ImageError | None = None
+
+
+def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk]:
+    """Merge consecutive runs of a shard into chunks, in the order given."""
+    for first, ordinal, group in _grouped(runs, limits, lambda r: (r.shard, r.samples, r.stop - r.start)):
+        parts = tuple(RunPart(run.start, run.stop, run.samples, run.sha256) for run in group)
+        samples = sum(part.samples for part in parts)
+        yield Chunk(
+            ordinal=ordinal,
+            name=_name(ordinal, [group[0].shard, *(part.sha256 for part in parts)]),
+            shard=group[0].shard,
+            samples=samples,
+            first_sample=first,
+            runs=parts,
+        )
+
+
+def chunks_from_files(entries: Iterable[Entry], limits: ChunkLimits) -> Iterator[Chunk]:
+    """Cut a sorted listing of loose files, each one sample, into chunks."""
+    for first, ordinal, group in _grouped(entries, limits, lambda e: (None, 1, e.size_bytes)):
+        files = tuple(FilePart(entry.name, entry.size_bytes) for entry in group)
+        yield Chunk(
+            ordinal=ordinal,
+            name=_name(ordinal, [f"{file.name}:{file.size_bytes}" for file in files]),
+            shard=None,
+            samples=len(files),
+            first_sample=first,
+            files=files,
+        )
+
+
+def _grouped(items: Iterable[Any], limits: ChunkLimits, measure: Any) -> Iterator[tuple[int, int, list[Any]]]:
+    group: list[Any] = []
+    shard, samples, size, first, ordinal = None, 0, 0, 0, 0
+    for item in items:
+        its_shard, its_samples, its_bytes = measure(item)
+        full = samples + its_samples > limits.samples or size + its_bytes > limits.size_bytes
+        if group and (full or its_shard != shard):
+            yield first, ordinal, group
+            group, first, ordinal, samples, size = [], first + samples, ordinal + 1, 0, 0
+        group.append(item)
+        shard, samples, size = its_shard, samples + its_samples, size + its_bytes
+    if group:
+        yield first, ordinal, group
+
+
+def _name(ordinal: int, content: Sequence[str]) -> str:
+    digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
+    return f"{ordinal:08d}-{digest[:12]}"
+
+
+def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
+    """The chunks as rows of `CHUNK_SCHEMA`."""
+    return pa.Table.from_pylist([chunk.to_row() for chunk in chunks], schema=CHUNK_SCHEMA)
+
+
+def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
+    """The chunks of a table in `CHUNK_SCHEMA`."""
+    for batch in table.to_batches(max_chunksize=1024):
+        yield from map(Chunk.from_row, batch.to_pylist())
+
+
+def read_chunk(store: Store, chunk: Chunk) -> list[Sample]:
+    """Read a chunk: one range request for a shard's, a request a file for loose files.
+
+    Returns:
+        Exactly `chunk.samples` samples in data order. One that can't be read has a `fault` (stage `read`): bytes that
+        are not those of the index, a cut tar, a file that is gone.
+
+    Raises:
+        StorageError: the storage did not answer, after retries; the whole chunk is to be tried again.
+    """
+    if chunk.shard is None:
+        return _read_files(store, chunk.files)
+    start, stop = chunk.runs[0].start, chunk.runs[-1].stop
+    data = memoryview(store.read_range(chunk.shard, start, stop))
+    samples: list[Sample] = []
+    for run in chunk.runs:
+        piece = data[run.start - start : run.stop - start]
+        samples += _read_run(chunk.shard, run, piece, chunk.first_sample + len(samples))
+    return samples
+
+
+def _read_run(shard: str, run: RunPart, piece: memoryview, first_sample: int) -> list[Sample]:
+    found = group_samples(bytes(piece))
+    changed = None
+    if len(found) != run.samples or hashlib.sha256(piece).hexdigest() != run.sha256:
+        changed = ImageError("read", "ChecksumMismatch", "the shard's bytes are not those that its index describes")
+    if len(found) != run.samples:
+        found = [TarSample(None)] * run.samples
+    return [
+        Sample(
+            source=shard,
+            key=sample.key if sample.key is not None else f"#{first_sample + place}",
+            members={} if changed else sample.members,
+            fault=changed or sample.fault,
+        )
+        for place, sample in enumerate(found)
+    ]
+
+
+def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
+    def read(file: FilePart) -> Sample:
+        key, _, extension = file.name.rpartition(".")
+        if "/" in extension or not key or key.endswith("/"):  # a name without an extension
+            key, extension = file.name, "bin"
+        try:
+            data = store.read(file.name)
+        except MissingError:
+            gone = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
+            return Sample(source=file.name, key=key, fault=gone)
+        return Sample(source=file.name, key=key, members={extension.lower(): data})
+
+    if len(files) == 1:
+        return [read(files[0])]
+    with ThreadPoolExecutor(min(_FILE_READERS, len(files)), thread_name_prefix="read") as pool:
+        return list(pool.map(read, files))
+
+
+def image_member(sample: Sample, member: str | None = None) -> bytes:
+    """The encoded image of a sample: its member `member`, or the only one that is not text about it.
+
+    Raises:
+        ImageError: its fault, or that there is no such member.
+    """
+    if sample.fault is not None:
+        raise sample.fault
+    if member is not None:
+        names = [name for name in sample.members if name == member or name.startswith(f"{member}.")]
+    else:
+        names = [name for name in sample.members if name.rpartition(".")[2] not in _NOT_IMAGES]
+    if len(names) != 1:
+        have = ", ".join(sorted(sample.members)) or "nothing"
+        want = f"no single member {member!r}" if member else "no single image"
+        raise ImageError("read", "Members", f"{want} among: {have}")
+    return sample.members[names[0]]
+
+
+_NOT_IMAGES = frozenset({"json", "txt", "cls", "csv", "caption", "label"})

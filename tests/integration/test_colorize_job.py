@@ -1,0 +1,168 @@
+"""`condgen colorize` as a process: killed and run again, on one worker and on two, from S3, from a hostile folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from condgen import checkpoint
+from condgen.families import FAMILIES
+from condgen.families.configs import ColorClassifierConfig
+from pipelines.storage import open_store
+
+pytestmark = pytest.mark.ray
+
+SIZE_PX = 32
+NUM_IMAGES = 160
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A colour classifier with its first weights: what it draws is noise, and the same noise every time."""
+    import torch
+
+    torch.manual_seed(0)
+    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
+    folder = tmp_path_factory.mktemp("model")
+    files = checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": SIZE_PX})
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """Crops of real photographs and, among them, a truncated one and an empty file."""
+    folder = tmp_path_factory.mktemp("archive")
+    rng = np.random.default_rng(0)
+    sources = [Image.open(path).convert("RGB") for path in sorted(photos.iterdir())]
+    for number in range(NUM_IMAGES - 2):
+        source = sources[number % len(sources)]
+        left, top = rng.integers(0, source.width - 96), rng.integers(0, source.height - 64)
+        source.crop((left, top, left + 96, top + 64)).save(folder / f"{number:04d}.jpg", quality=90)
+    (folder / "cut.jpg").write_bytes((folder / "0000.jpg").read_bytes()[:900])
+    (folder / "empty.jpg").write_bytes(b"")
+    return folder
+
+
+def digests(results: str | Path) -> dict[str, str]:
+    """SHA-256 of every file of the two tables that are promised to be equal."""
+    store = open_store(str(results))
+    return {
+        entry.name: hashlib.sha256(store.read(entry.name)).hexdigest()
+        for entry in store.list()
+        if entry.name.startswith(("draws/", "errors/"))
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(archive: Path, model: Path, tmp_path_factory: pytest.TempPathFactory, condgen: Callable) -> Path:
+    results = tmp_path_factory.mktemp("undisturbed") / "results"
+    done = condgen("colorize", archive, results, "--model", model, "--draws", "3", "--chunk-samples", "8")
+    assert done.code == 0, done.err
+    return results
+
+
+def test_the_account_closes_and_readers_read_it(undisturbed: Path) -> None:
+    run = json.loads((undisturbed / "run.json").read_text())
+    assert run["counts"] | {"errors_by_kind": 0} == {
+        "images": NUM_IMAGES,
+        "with_draws": NUM_IMAGES - 2,
+        "draws": 3 * (NUM_IMAGES - 2),
+        "errors": 2,
+        "errors_by_kind": 0,
+    }
+    rows = duckdb.sql(f"select key, count(*) n from '{undisturbed}/draws/*.parquet' group by key").fetchall()
+    assert {n for _, n in rows} == {3}
+    assert len(rows) == NUM_IMAGES - 2
+    errors = pd.read_parquet(undisturbed / "errors")
+    assert sorted(errors["source"]) == ["cut.jpg", "empty.jpg"]
+
+
+def test_killed_halfway_and_run_again_gives_the_same_bytes(
+    undisturbed: Path, archive: Path, model: Path, tmp_path: Path, condgen: Callable
+) -> None:
+    results = tmp_path / "results"
+    arguments = ["colorize", archive, results, "--model", model, "--draws", "3", "--chunk-samples", "8"]
+    command = [sys.executable, "-m", "jobs", *map(str, arguments)]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
+        deadline = time.monotonic() + 120
+        while len(list(results.glob("draws/*.parquet"))) < 5 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(job.pid, signal.SIGKILL)  # the driver, Ray and its workers
+    before = {path.name: path.stat().st_mtime_ns for path in results.glob("draws/*.parquet")}
+    assert 0 < len(before) < NUM_IMAGES / 8
+    assert not (results / "run.json").exists()
+
+    again = condgen(*arguments)
+    assert again.code == 0, again.err
+    assert digests(results) == digests(undisturbed)
+    after = {path.name: path.stat().st_mtime_ns for path in results.glob("draws/*.parquet")}
+    assert all(after[name] == when for name, when in before.items()), "a committed chunk was done again"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_does_not_show(
+    workers: int, undisturbed: Path, archive: Path, model: Path, tmp_path: Path, condgen: Callable
+) -> None:
+    options = ["--draws", "3", "--chunk-samples", "8", "--workers", str(workers)]
+    done = condgen("colorize", archive, tmp_path / "results", "--model", model, *options)
+    assert done.code == 0, done.err
+    assert digests(tmp_path / "results") == digests(undisturbed)
+
+
+def test_from_s3_to_s3_is_the_same_and_a_second_run_does_nothing(
+    undisturbed: Path, archive: Path, model: Path, s3, condgen: Callable
+) -> None:
+    bucket = s3.uri("colorize")
+    s3.filesystem().put(str(archive), "colorize/archive", recursive=True)
+    s3.filesystem().put(str(model), "colorize/model", recursive=True)
+    arguments = ["colorize", f"{bucket}/archive", f"{bucket}/results", "--model", f"{bucket}/model"]
+    options = ["--draws", "3", "--chunk-samples", "8"]
+    done = condgen(*arguments, *options)
+    assert done.code == 0, done.err
+    assert digests(f"{bucket}/results") == digests(undisturbed)
+
+    again = condgen(*arguments, *options)
+    assert again.code == 0
+    assert "nothing was left to do" in again.out
+
+
+def test_a_folder_of_the_users_called_pipelines_is_not_imported_by_the_workers(
+    undisturbed: Path, archive: Path, model: Path, tmp_path: Path, condgen: Callable
+) -> None:
+    for name in ("pipelines", "jobs", "condgen"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+        (tmp_path / "home" / name / "__init__.py").write_text("raise RuntimeError('the user own package')")
+    script = Path(sys.executable).parent / "condgen"
+    if not script.exists():
+        pytest.skip("the condgen script is not installed beside this Python (make test installs it)")
+    arguments = ["colorize", archive, tmp_path / "results", "--model", model, "--draws", "3", "--chunk-samples", "8"]
+    done = subprocess.run(
+        [script, *arguments], cwd=tmp_path / "home", capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "results") == digests(undisturbed)
+
+
+def test_other_settings_are_refused_in_one_line(
+    undisturbed: Path, archive: Path, model: Path, condgen: Callable
+) -> None:
+    done = condgen("colorize", archive, undisturbed, "--model", model, "--draws", "2", "--chunk-samples", "8")
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1
+    assert "draws" in done.err
+    assert "3" in done.err
