@@ -3,8 +3,8 @@
     python benchmarks/batch.py [--images 2000] [--draws 3] [--out DIR]
 
 The limit is cores ÷ the CPU seconds that one image costs in all stages (decode, condition, model, picture, encode),
-each timed alone in a plain loop in one thread of one process. The job is `condgen colorize` as a user runs it, on shards
-in a local folder; its rate is told with and without what it costs to start.
+each timed alone in a plain loop in one thread. The job is `condgen colorize` as a user runs it, on shards in a local
+folder; its rate is told with and without what it costs to start.
 """
 
 from __future__ import annotations

@@ -11,17 +11,17 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from itertools import chain, islice
 
 import pyarrow as pa
 
 from condgen.errors import ConfigError, JobError
 from jobs.runtime import Progress, ray_cluster
-from pipelines.chunks import ChunkLimits
+from pipelines.chunks import Chunk, ChunkLimits
 from pipelines.plans import BatchSettings, Plan, list_chunks, load_plan, write_plan
 from pipelines.ray_batch import WorkerSpec, pool_shape, run_chunks
 from pipelines.results import Failure, draws_name, iter_footers, write_errors
@@ -113,7 +113,7 @@ def run(options: ColorizeOptions) -> ColorizeReport:
         # Importing torch and loading the model takes seconds, and so does starting Ray: side by side.
         model_facts = pool.submit(_inspect_model, options)
         archive = open_store(options.archive)
-        chunks = None if load_plan(results) else _first(list_chunks(archive, _limits(options.settings)))
+        chunks = None if load_plan(results) else _begun(list_chunks(archive, _limits(options.settings)))
         plan, table = _plan(options, results, chunks, model_facts)
     done = _committed(results)
     pending = [row for row, name in enumerate(table["name"].to_pylist()) if draws_name(name) not in done]
@@ -126,14 +126,10 @@ def _limits(settings: BatchSettings) -> ChunkLimits:
     return ChunkLimits(samples=settings.chunk_samples)
 
 
-def _first(chunks: Any) -> Iterator[Any]:
+def _begun(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """The chunks, the first one found already: an archive that can't be read or is empty is an error now."""
-    from itertools import chain
-
     iterator = iter(chunks)
-    for first in iterator:
-        return chain([first], iterator)
-    return iterator
+    return chain(list(islice(iterator, 1)), iterator)
 
 
 def _inspect_model(options: ColorizeOptions) -> dict[str, str]:
@@ -149,14 +145,14 @@ def _inspect_model(options: ColorizeOptions) -> dict[str, str]:
 
 
 def _plan(
-    options: ColorizeOptions, results: Store, chunks: Any, model_facts: Future[dict[str, str]]
+    options: ColorizeOptions, results: Store, chunks: Iterable[Chunk] | None, model_facts: Future[dict[str, str]]
 ) -> tuple[Plan, pa.Table]:
     """The plan of these results: the one they were begun with, or a new one."""
     model = model_facts.result()
     settings = asdict(options.settings)
     begun = load_plan(results)
     if begun is None:
-        return write_plan(results, chunks, archive=options.archive, model=model, settings=settings)
+        return write_plan(results, chunks or (), archive=options.archive, model=model, settings=settings)
     begun[0].check(archive=options.archive, model_digest=model["digest"], settings=settings)
     return begun
 
@@ -170,7 +166,8 @@ def _work(options: ColorizeOptions, plan: Plan, pending: pa.Table) -> Pace:
     with ray_cluster(verbose=options.verbose):
         import ray
 
-        shape = pool_shape(ray.cluster_resources(), num_chunks=pending.num_rows, workers=options.workers)
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        shape = pool_shape(resources, num_chunks=pending.num_rows, workers=options.workers)
         spec = WorkerSpec(
             archive=options.archive,
             results=options.results,

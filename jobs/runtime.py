@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from condgen.errors import ConfigError
 
@@ -70,7 +71,9 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
     os.chdir(ROOT)
     try:
         address = os.environ.get("RAY_ADDRESS", "local")
-        local = {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
+        local: dict[str, Any] = (
+            {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
+        )
         ray.init(
             address=address,
             log_to_driver=verbose,
@@ -122,8 +125,8 @@ class Progress:
         self._description = description
         self._total = total
         self._unit = unit
-        self._bar = None
-        self._task = None
+        self._bar: Any = None
+        self._task: Any = None
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -154,7 +157,7 @@ class Progress:
 
     def advance(self, count: int, **notes: object) -> None:
         """Count `count` more; `notes` are shown beside the bar as `name value`."""
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
             note = "  ".join(f"{name} {value}" for name, value in notes.items())
             self._bar.update(self._task, advance=count, note=note)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -131,5 +131,5 @@ def run_chunks(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterato
         num_gpus=shape.num_gpus,
     )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        for row in batch.to_pylist():
+        for row in cast("pa.Table", batch).to_pylist():
             yield Receipt(**{**row, "seconds": dict(row["seconds"])})
