@@ -122,18 +122,11 @@ def main() -> None:
     for stage in STAGES:
         print(f"{stage:<12}{1000 * costs[stage]:>16.2f}")
     print(f"{'limit':<44}{limit:>9.1f} images/s")
-    print(
-        f"{'job, its actors starting included':<44}{report.images_per_s:>9.1f} images/s{ratio(report.images_per_s, limit)}"
-    )
-    print(f"{'job, from the first chunk committed':<44}{report.steady_images_per_s:>9.1f} images/s", end="")
-    print(ratio(report.steady_images_per_s, limit))
+    rates = {"its actors' start included": report.images_per_s, "from its first chunk on": report.steady_images_per_s}
+    for name, rate in rates.items():
+        print(f"{'job, ' + name:<44}{rate:>9.1f} images/s  {rate / limit:.2f} of the limit")
     print(f"Ray started in {started:.1f} s")
     print(json.dumps({"limit": limit, "rate": report.images_per_s, "steady": report.steady_images_per_s, **costs}))
-
-
-def ratio(rate: float, limit: float) -> str:
-    """`rate` as a share of the limit."""
-    return f"  {rate / limit:.2f} of the limit"
 
 
 if __name__ == "__main__":
