@@ -1,0 +1,128 @@
+"""A softmax over quantised ab at every pixel (Zhang et al. 2016, "Colorful Image Colorization", arXiv:1603.08511).
+
+    L(Zhat, Z) = - sum_hw v(Z_hw) sum_q Z_hwq log Zhat_hwq                      eq. (2)
+    v = w_q*,  q* = argmax_q Z_hwq                                              eq. (3)
+    w ~ ((1 - lambda) p + lambda / Q)^-1,  sum_q p_q w_q = 1                    eq. (4)
+    annealed mean: the mean of softmax(log Z / T), T = 0.38                     eq. (5)
+
+Rebalancing weighs rare colours up, so that the network learns w_q p(q | x) up to a constant. The point prediction
+uses it as it is, as the paper does. Draws and ``log_prob`` divide w out again: they are p(q | x).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from condgen.ab_bins import AbBins
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.color import denormalize_ab, normalize_ab
+from condgen.errors import DatasetError
+from condgen.families._common import condition_image, weighted_mean
+from condgen.families.configs import ColorClassifierConfig
+from condgen.noise import NoiseSource
+from condgen.statistics import DatasetStatistics
+from condgen.unet import UNet, pool_to_stride, upsample_from_stride
+
+__all__ = ["ColorClassifier", "ColorClassifierConfig"]
+
+
+class ColorClassifier(ConditionalModel):
+    """p(ab bin | L), independent from pixel to pixel of a grid at 1 / ``out_stride`` of the image.
+
+    The target is averaged over the grid's squares; draws are upsampled bilinearly from it.
+    """
+
+    family: ClassVar[str] = "color_classifier"
+    is_stochastic: ClassVar[bool] = True
+    config: ColorClassifierConfig
+    prior: Tensor
+
+    def __init__(self, config: ColorClassifierConfig) -> None:
+        super().__init__(config)
+        self.bins = AbBins(config.grid_step, num_neighbors=config.soft_neighbors, sigma=config.soft_sigma)
+        self.net = UNet(config, len(self.bins))
+        self.register_buffer("prior", torch.full((len(self.bins),), 1.0 / len(self.bins)))
+
+    def fit_statistics(self, statistics: DatasetStatistics) -> None:
+        """Set the prior from the training set's colours, smoothed by a Gaussian of ``soft_sigma``.
+
+        Raises:
+            DatasetError: the statistics hold no colours.
+        """
+        counts = self.bins.count(statistics)
+        if float(counts.sum()) == 0.0:
+            raise DatasetError("the training set's statistics hold no colours: count at least one image")
+        centers = self.bins.centers.double().cpu()
+        kernel = torch.exp(-torch.cdist(centers, centers).square() / (2 * self.config.soft_sigma**2))
+        smooth = (counts / counts.sum()) @ (kernel / kernel.sum(dim=1, keepdim=True))
+        self.prior.copy_(smooth.float())
+
+    def class_weights(self) -> Tensor:
+        """Return w of eq. (4), ``[Q]`` float32: how much a pixel of each bin counts in the loss."""
+        gamma = self.config.rebalance_gamma
+        weights = 1.0 / ((1 - gamma) * self.prior + gamma / len(self.bins))
+        return weights / (self.prior * weights).sum()
+
+    def logits(self, condition: Condition) -> Tensor:
+        """Return the network's (rebalanced) logits, ``[B, h, w, Q]`` float32."""
+        self.bins.to(self.prior.device)
+        image = condition_image(condition, self.config.condition_channels)
+        logits: Tensor = self.net(image)
+        return logits.permute(0, 2, 3, 1).float()
+
+    def log_probabilities(self, condition: Condition) -> Tensor:
+        """Return log p(q | x), ``[B, h, w, Q]`` float32, with rebalancing divided out."""
+        return F.log_softmax(self.logits(condition) - self.class_weights().log(), dim=-1)
+
+    def pooled_ab(self, y: Tensor) -> Tensor:
+        """Return ab_n ``[..., 2, H, W]`` as ab in units at the model's grid, ``[..., 2, h, w]``."""
+        return denormalize_ab(pool_to_stride(y, self.config.out_stride))
+
+    def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:  # noqa: ARG002 - one phase
+        """Return ``cross_entropy``, eq. (2) as a mean over pixels, in nats."""
+        logits = self.logits(batch.condition)
+        index, soft = self.bins.soft_encode(self.pooled_ab(batch.target))
+        # sum_q Z_q log Zhat_q, with sum_q Z_q = 1, from the few q where Z is not 0: no dense target is made.
+        log_likelihood = (logits.gather(-1, index) * soft).sum(dim=-1) - logits.logsumexp(dim=-1)
+        brightest = index.gather(-1, soft.argmax(dim=-1, keepdim=True))[..., 0]
+        weight = self.class_weights()[brightest]
+        return {"cross_entropy": weighted_mean(-(weight * log_likelihood).mean(dim=(1, 2)), batch.weight)}
+
+    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
+        """Return ab_n, ``[B, K, 2, H, W]`` float32, from one pass of the network for all K.
+
+        ``draw`` inverts the CDF of softmax(log p / temperature) at one uniform a grid pixel; ``point`` repeats
+        the annealed mean, which the temperature does not change.
+        """
+        image = condition_image(condition, self.config.condition_channels)
+        if options.mode == "point":
+            probabilities = F.softmax(self.logits(condition) / self.config.annealing_temperature, dim=-1)
+            ab = self.bins.decode_mean(probabilities)[:, None].expand(-1, noise.num_draws, -1, -1, -1)
+        else:
+            ab = self.bins.decode(self.draw_bins(condition, noise, options.temperature))
+        size = (image.shape[-2], image.shape[-1])
+        return upsample_from_stride(normalize_ab(ab), self.config.out_stride, size)
+
+    def draw_bins(self, condition: Condition, noise: NoiseSource, temperature: float = 1.0) -> Tensor:
+        """Return drawn bins, ``[B, K, h, w]`` int64."""
+        log_p = self.log_probabilities(condition)
+        _, height, width, num_bins = log_p.shape
+        cdf = F.softmax(log_p / temperature, dim=-1).cumsum(dim=-1)
+        uniform = noise.uniform((height, width)).to(cdf.device).movedim(1, -1).contiguous()
+        bins = torch.searchsorted(cdf, uniform * cdf[..., -1:], right=True)
+        return bins.clamp_max(num_bins - 1).movedim(-1, 1)
+
+    def log_prob(self, condition: Condition, y: Tensor) -> Tensor:
+        """Return the log probability of y's bins at the model's grid, summed over it: nats, ``[B]`` float32.
+
+        Args:
+            condition: of B samples.
+            y: ab_n, ``[B, 2, H, W]`` float32.
+        """
+        log_p = self.log_probabilities(condition)
+        bins = self.bins.nearest(self.pooled_ab(y))
+        return log_p.gather(-1, bins[..., None])[..., 0].sum(dim=(1, 2))

@@ -1,0 +1,56 @@
+"""A point prediction of y from x: the mean of p(y | x), which L2 makes it, and nothing of its spread.
+
+Where y is ambiguous, the mean is no colour that occurs: a red or blue shirt comes out grey. The family is here to
+show that, and as a baseline.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.errors import UnsupportedError
+from condgen.families._common import condition_image, weighted_mean
+from condgen.families.configs import RegressionConfig
+from condgen.noise import NoiseSource
+from condgen.unet import UNet, upsample_from_stride
+
+__all__ = ["Regression", "RegressionConfig"]
+
+
+class Regression(ConditionalModel):
+    """E[y | x] by a U-Net and the mean squared error."""
+
+    family: ClassVar[str] = "regression"
+    is_stochastic: ClassVar[bool] = False
+    config: RegressionConfig
+
+    def __init__(self, config: RegressionConfig) -> None:
+        super().__init__(config)
+        self.net = UNet(config, config.target_channels)
+
+    def predict(self, condition: Condition) -> Tensor:
+        """Return the prediction, ``[B, C, H, W]`` float32."""
+        image = condition_image(condition, self.config.condition_channels)
+        size = (image.shape[-2], image.shape[-1])
+        return upsample_from_stride(self.net(image).float(), self.config.out_stride, size)
+
+    def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:  # noqa: ARG002 - one phase
+        """Return ``l2``, the mean squared error over channels and pixels."""
+        error = (self.predict(batch.condition) - batch.target).square()
+        return {"l2": weighted_mean(error.mean(dim=(1, 2, 3)), batch.weight)}
+
+    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:  # noqa: ARG002
+        """Return the prediction, ``[B, 1, C, H, W]``; both modes give it, and the temperature changes nothing.
+
+        Raises:
+            UnsupportedError: more than one draw.
+        """
+        if noise.num_draws > 1:
+            raise UnsupportedError(
+                f"family 'regression' has no noise, so its {noise.num_draws} draws would be copies: ask for 1 draw, "
+                "or choose a family that samples"
+            )
+        return self.predict(condition)[:, None]
