@@ -227,11 +227,14 @@ class EpochOrder:
                 chunk[row], index[row] = cursor.at(position)
             yield chunk, index
 
-    def reads(self, start_batch: int = 0, rank: int = 0, num_workers: int = 1) -> IntArray:
+    def reads(
+        self, start_batch: int = 0, rank: int = 0, num_workers: int = 1, *, stop_batch: int | None = None
+    ) -> IntArray:
         """The chunks that a worker reads from `start_batch` on, each once, in the order of need.
 
         Windows are sorted by the first slot that needs them; of a lane's window that `start_batch` cuts, the
         chunks that still have samples to give are read (again): never more than that one window a lane.
+        What only batches from `stop_batch` on need is left out.
 
         Returns:
             int64 ``[reads]``.
@@ -252,12 +255,28 @@ class EpochOrder:
             slots += [np.full(len(cut), at * self.config.lanes + lane), needed_at * self.config.lanes + lane]
         if not chunks:
             return np.empty(0, dtype=np.int64)
-        return np.concatenate(chunks)[np.argsort(np.concatenate(slots), kind="stable")]
+        stop = (self.num_batches if stop_batch is None else stop_batch) * self.config.batch_size
+        all_slots = np.concatenate(slots)
+        by_need = np.argsort(all_slots, kind="stable")
+        return np.concatenate(chunks)[by_need[all_slots[by_need] < stop]]
+
+    def given(self, start_batch: int) -> dict[int, int]:
+        """Samples that batches before `start_batch` took of the chunks of the windows that it cuts."""
+        counts: dict[int, int] = {}
+        for lane in range(self.config.lanes):
+            at = self._lane_position(lane, start_batch)
+            starts = self._window_starts[lane]
+            if 0 < at < starts[-1]:
+                window = int(np.searchsorted(starts, at, side="right")) - 1
+                taken = self.window_samples(lane, window)[0][: at - int(starts[window])]
+                counts.update(zip(*(part.tolist() for part in np.unique(taken, return_counts=True)), strict=True))
+        return counts
 
     def _slots_of(self, batch: int, rank: int, num_workers: int) -> IntArray:
         size = self.config.batch_size
         slots = np.arange(batch * size, (batch + 1) * size, dtype=np.int64)
-        return slots[(slots % self.config.lanes) % num_workers == rank]
+        mine: IntArray = slots[(slots % self.config.lanes) % num_workers == rank]
+        return mine
 
     def _lane_position(self, lane: int, start_batch: int) -> int:
         """How many samples of a lane lie in the slots before a batch."""

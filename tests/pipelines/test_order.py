@@ -128,6 +128,23 @@ def test_a_resume_reads_again_at_most_one_window_a_lane() -> None:
             assert len(again) <= CONFIG.window_chunks
 
 
+def test_what_was_given_before_a_resume_is_counted() -> None:
+    order = EpochOrder(SIZES, CONFIG, 0)
+    for start in range(order.num_batches):
+        before = [chunk for chunk, _ in real(stream(order)[:start])]
+        cut = {chunk: before.count(chunk) for chunk in order.reads(start).tolist() if chunk in before}
+        given = order.given(start)
+        assert {chunk: given[chunk] for chunk in cut} == cut
+
+
+def test_a_run_that_ends_within_an_epoch_reads_no_more_than_it_needs() -> None:
+    order = EpochOrder(SIZES, CONFIG, 0)
+    reads = order.reads(0, stop_batch=3).tolist()
+    needed = {chunk for chunk, _ in real(stream(order)[:3])}
+    assert needed <= set(reads)
+    assert len(reads) <= CONFIG.lanes * CONFIG.window_chunks * 2 < len(SIZES)
+
+
 def test_a_worker_holds_at_most_two_windows_a_lane() -> None:
     order = EpochOrder(SIZES, CONFIG, 0)
     reads = iter(order.reads().tolist())
