@@ -1,4 +1,4 @@
-"""The batch engine without Ray: chunks, the plan, the draws file and its account, on a small model that is not trained."""
+"""The batch engine without Ray: chunks, the plan, the draws file and its account, on a small fake model."""
 
 from __future__ import annotations
 
