@@ -29,10 +29,10 @@ class DatasetReport:
         """Return the report as lines of text."""
         manifest = self.dataset.manifest
         made = f"generation {manifest.generation}" if manifest.index_sha256 else "no manifest: scanned"
-        size_mb = manifest.size_bytes / 1e6
+        shards_mb = f"{len(manifest.shards):,} shards, {manifest.size_bytes / 1e6:,.1f} MB"
         lines = [
             f"{self.dataset.uri}: {manifest.kind} images, {made}",
-            f"  samples  {manifest.samples:,}, {len(manifest.shards):,} shards, {size_mb:,.1f} MB, {manifest.runs:,} runs",
+            f"  samples  {manifest.samples:,}, {shards_mb}, {manifest.runs:,} runs",
         ]
         for split, samples in manifest.splits.items():
             shards = [shard for shard in manifest.shards if shard.split == split]

@@ -251,7 +251,7 @@ class FsspecBackend:
         except ValueError as error:
             allowed = "a local path, s3://bucket/prefix or another scheme that fsspec knows"
             raise ConfigError("path", uri, allowed) from error
-        if protocol in _S3 and not str(root).strip("/"):
+        if protocol in _S3 and (not str(root).strip("/") or uri.startswith(f"{protocol}:///")):
             raise ConfigError("path", uri, "a bucket: s3://bucket or s3://bucket/prefix")
         return cls(uri, str(root).rstrip("/"), protocol, dict(options))
 

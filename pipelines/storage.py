@@ -144,9 +144,13 @@ class Store:
 
         def call() -> bytes:
             data = self.backend.read(name)
-            if size_bytes is not None and len(data) != size_bytes:
-                raise _ShortReadError(f"got {len(data)} of {size_bytes} bytes")
-            return data
+            if size_bytes is None or len(data) == size_bytes:
+                return data
+            size = self.backend.size(name)
+            if size != size_bytes:
+                reason = f"it has {size} bytes, not the {size_bytes} that were listed: it was cut or replaced"
+                raise StorageError(self.locate(name), "read", reason)
+            raise _ShortReadError(f"got {len(data)} of {size_bytes} bytes")
 
         return self._try("read", name, call)
 
@@ -271,8 +275,11 @@ _PASSING_ERRNOS = frozenset(
 )  # fmt: skip
 # By name, so that neither botocore nor aiohttp is imported for a local path.
 _PASSING_NAMES = frozenset(
-    {"HTTPClientError", "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "ResponseParserError"}
-)
+    {
+        "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError", "ReadTimeoutError",
+        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "ResponseParserError",
+    }
+)  # fmt: skip
 _ACCESS_NAMES = frozenset(
     {
         "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
