@@ -1,0 +1,73 @@
+"""What the driver of a training run hands to its workers, and the actor by which they talk. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from condgen.errors import CondgenError
+from condgen.presets import Preset
+from condgen.statistics import DatasetStatistics
+from jobs.run_folder import MetricRow
+from pipelines.storage import Store
+from pipelines.training import TrainingPlan
+
+__all__ = ["Monitor", "TrainJob"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """All that a worker needs; it is pickled to it.
+
+    Attributes:
+        preset: the complete configuration.
+        plan: of the data.
+        statistics: of the training set, where its manifest has them.
+        out: the run's folder.
+        extra: kept in model.json beside the weights.
+        threads: of torch, in each worker.
+        task_cpus: CPUs that a decoding task counts as.
+    """
+
+    preset: Preset
+    plan: TrainingPlan
+    statistics: DatasetStatistics | None
+    out: Store
+    extra: Mapping[str, Any]
+    threads: int
+    task_cpus: float
+
+
+class Monitor:
+    """An actor of the driver's: rows of metrics and errors come to it, the wish to stop is asked of it."""
+
+    def __init__(self) -> None:
+        self._rows: list[MetricRow] = []
+        self._failure: CondgenError | None = None
+        self._stop = False
+
+    def add_row(self, row: MetricRow) -> None:
+        """Called by worker 0."""
+        self._rows.append(row)
+
+    def take_rows(self) -> list[MetricRow]:
+        """The rows since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def fail(self, error: CondgenError) -> None:
+        """An error that trying again will not mend."""
+        self._failure = self._failure or error
+
+    def failure(self) -> CondgenError | None:
+        """The first such error."""
+        return self._failure
+
+    def stop(self) -> None:
+        """Ask the workers to save a checkpoint and end."""
+        self._stop = True
+
+    def wants_stop(self) -> bool:
+        """Whether that was asked."""
+        return self._stop

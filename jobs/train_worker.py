@@ -1,0 +1,231 @@
+"""What each training worker does.
+
+A worker is started, and after a crash started again, by Ray Train. It always goes on from the newest complete
+checkpoint in the run's folder, so that a restart by Ray and a restart of the command are one and the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from condgen import checkpoint
+from condgen.base import ConditionalModel
+from condgen.color import rgb_to_lab
+from condgen.errors import CheckpointError, CondgenError, ImageError
+from condgen.families import find_family
+from condgen.statistics import DatasetStatistics
+from jobs.fit import Alone, Group, Loop, TorchGroup, state_from_json
+from jobs.run_folder import MetricRow, RunFolder, json_bytes
+from jobs.train_job import TrainJob
+from pipelines.chunks import image_member, iter_chunks, read_chunk
+from pipelines.images import decode
+from pipelines.order import StreamPosition
+from pipelines.training import TrainingPlan, TrainingStream, prefetched
+
+__all__ = ["build_model", "train_worker"]
+
+logger = logging.getLogger(__name__)
+
+_STATE, _OPTIMIZER, _RAW = "state.json", "optimizer.safetensors", "raw.safetensors"
+_STOP_POLL_S = 0.5
+_BATCHES_AHEAD = 2
+_STATISTICS_CHUNKS = 32
+
+
+def train_worker(config: Mapping[str, Any]) -> None:
+    """The function that Ray Train runs in each worker; `config` has `job` (TrainJob) and `monitor` (Monitor's handle).
+
+    Raises:
+        CondgenError: told to the monitor first; on Ray Train's next try, every worker then ends at once.
+    """
+    import ray
+    import ray.train
+
+    job, monitor = config["job"], config["monitor"]
+    if ray.get(monitor.failure.remote()) is not None:
+        return
+    context = ray.train.get_context()
+    torch.set_num_threads(job.threads)
+    if torch.cuda.is_available():
+        from ray.train.torch import get_device
+
+        device = get_device()
+    else:
+        device = torch.device("cpu")
+    group: Group = TorchGroup() if context.get_world_size() > 1 else Alone()
+    try:
+        _Worker(job, group, device, monitor).run()
+    except CondgenError as error:
+        ray.get(monitor.fail.remote(error))
+        raise
+
+
+class _Worker:
+    def __init__(self, job: TrainJob, group: Group, device: torch.device, monitor: Any) -> None:
+        self._job, self._group, self._monitor = job, group, monitor
+        self._folder = RunFolder(job.out)
+        self._stop = threading.Event()
+        saved = self._folder.newest_checkpoint()
+        files = saved[1] if saved else None
+        model = build_model(job) if files is None else _load(files[_RAW], files)
+        self._loop = Loop(model.to(device), job.preset.train, group=group, device=device)
+        if files is not None:
+            self._restore(files)
+        self._rows = self._folder.read_metrics(self._loop.state.step)
+
+    def run(self) -> None:
+        config, state = self._job.preset.train, self._loop.state
+        stream = TrainingStream(
+            self._job.plan,
+            state.position,
+            config.steps - state.step,
+            rank=self._group.rank,
+            num_workers=self._group.size,
+            task_cpus=self._job.task_cpus,
+        )
+        if self._group.rank == 0:
+            threading.Thread(target=self._watch, name="stop", daemon=True).start()
+        batches = prefetched(iter(stream), _BATCHES_AHEAD)
+        try:
+            reason = self._loop.run(
+                batches, on_row=self._add_row, on_checkpoint=self._save, wants_stop=self._stop.is_set
+            )
+        finally:
+            batches.close()
+        self._save(self._loop)
+        if reason != "stopped" and self._group.rank == 0:
+            self._finish(reason)
+
+    def _watch(self) -> None:
+        import ray
+
+        while not self._stop.is_set():
+            time.sleep(_STOP_POLL_S)
+            try:
+                if ray.get(self._monitor.wants_stop.remote()):
+                    self._stop.set()
+            except ray.exceptions.RayError:
+                return  # the driver is gone, and Ray ends its workers
+
+    def _add_row(self, row: MetricRow) -> None:
+        if self._group.rank == 0:
+            self._rows.append(row)
+            self._monitor.add_row.remote(row)
+
+    def _save(self, loop: Loop) -> None:
+        if self._group.rank != 0:
+            return
+        position = loop.state.position.state_dict(self._job.plan.order, self._job.plan.digest)
+        files = self._model_files()
+        files[_RAW] = checkpoint.dump(loop.model, {})[checkpoint.WEIGHTS_NAME]
+        files[_OPTIMIZER] = _dump_optimizers(loop)
+        files[_STATE] = json_bytes({"loop": loop.state.to_json(), "stream": position})
+        # Rows first: a cut between the two leaves rows that the resumed run drops, never a gap.
+        self._folder.write_metrics(self._rows)
+        self._folder.save_checkpoint(loop.state.step, files)
+
+    def _finish(self, reason: str) -> None:
+        state = self._loop.state
+        last = self._rows[-1] if self._rows else None
+        self._folder.finish(
+            self._model_files(),
+            {
+                "reason": reason,
+                "step": state.step,
+                "images": state.images,
+                "undecodable": state.undecodable,
+                "seconds": round(state.seconds, 3),
+                "loss": last.loss if last else None,
+                "losses": last.losses if last else {},
+            },
+        )
+
+    def _model_files(self) -> dict[str, bytes]:
+        return dict(checkpoint.dump(self._loop.averaged, {**self._job.extra, "step": self._loop.state.step}))
+
+    def _restore(self, files: Mapping[str, bytes]) -> None:
+        try:
+            saved = json.loads(files[_STATE])
+            position = StreamPosition.from_state(saved["stream"], self._job.plan.order, self._job.plan.digest)
+            self._loop.state = state_from_json(saved["loop"], position)
+            if self._loop.averaged is not self._loop.model:
+                averaged = _load(files[checkpoint.WEIGHTS_NAME], files)
+                self._loop.averaged.load_state_dict(averaged.state_dict())
+            _load_optimizers(self._loop, files[_OPTIMIZER])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the newest checkpoint in {self._job.out.uri} is of another version of condgen ({error}): "
+                "start anew in another folder"
+            ) from error
+
+
+def build_model(job: TrainJob) -> ConditionalModel:
+    """A new model: the same weights for the same seed, fitted to the training set's statistics where it takes any."""
+    torch.manual_seed(job.preset.train.seed)
+    model_class = find_family(job.preset.family).model_class
+    model = model_class(job.preset.model)
+    if model_class.fit_statistics is not ConditionalModel.fit_statistics:
+        model.fit_statistics(job.statistics if job.statistics is not None else _count(job.plan))
+    return model
+
+
+def _count(plan: TrainingPlan) -> DatasetStatistics:
+    """Statistics of a few hundred pictures, of chunks evenly spread over a dataset whose manifest has none."""
+    total = DatasetStatistics()
+    rows = np.unique(np.linspace(0, plan.chunks.num_rows - 1, _STATISTICS_CHUNKS).astype(np.int64))
+    for chunk in iter_chunks(plan.chunks.take(rows)):
+        for sample in read_chunk(plan.store, chunk):
+            try:
+                rgb = decode(image_member(sample), min_size_px=64)
+            except ImageError:
+                continue  # the stream counts and logs it
+            lab = rgb_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255)
+            total = total + DatasetStatistics.of_ab(lab[None, 1:].numpy())
+    return total
+
+
+def _load(weights: bytes, files: Mapping[str, bytes]) -> ConditionalModel:
+    names = (checkpoint.WEIGHTS_NAME, checkpoint.META_NAME)
+    model, _ = checkpoint.load(dict(zip(names, (weights, files[checkpoint.META_NAME]), strict=True)))
+    return model
+
+
+def _parameter_names(loop: Loop, phase: str) -> list[str]:
+    names = {id(parameter): name for name, parameter in loop.model.named_parameters()}
+    return [names[id(parameter)] for group in loop.optimizers[phase].param_groups for parameter in group["params"]]
+
+
+def _dump_optimizers(loop: Loop) -> bytes:
+    """All optimizers' tensors by phase, parameter and name; safetensors, so that loading them runs no code."""
+    from safetensors.torch import save
+
+    tensors = {}
+    for phase, optimizer in loop.optimizers.items():
+        names = _parameter_names(loop, phase)
+        for index, values in optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                tensors[f"{phase}/{names[index]}/{key}"] = value.detach().cpu().contiguous()
+    data: bytes = save(tensors)
+    return data
+
+
+def _load_optimizers(loop: Loop, data: bytes) -> None:
+    from safetensors.torch import load
+
+    tensors = load(data)
+    for phase, optimizer in loop.optimizers.items():
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for index, name in enumerate(_parameter_names(loop, phase)):
+            prefix = f"{phase}/{name}/"
+            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if found:
+                state[index] = found
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

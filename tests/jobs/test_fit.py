@@ -1,0 +1,227 @@
+"""The training loop without Ray: what it learns, what it counts, and when it ends."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb
+from condgen.errors import DatasetError, JobError
+from condgen.noise import NoiseSource
+from condgen.presets import TrainConfig
+from jobs.fit import Loop, color_batch, learning_rate, state_from_json
+from jobs.run_folder import MetricRow
+from pipelines.order import StreamPosition
+from pipelines.training import StreamBatch
+
+CONFIG = TrainConfig(
+    steps=30,
+    batch_size=4,
+    learning_rate=0.05,
+    warmup_steps=2,
+    ema_decay=0.9,
+    log_every_steps=10,
+    checkpoint_every_steps=15,
+)
+
+
+@dataclass(frozen=True)
+class FakeConfig:
+    """Nothing to configure."""
+
+
+class FakeModel(ConditionalModel):
+    """Predicts one mean colour; as cheap as a model can be. Its dropout draws from torch's generator."""
+
+    family = "fake"
+    is_stochastic = False
+
+    def __init__(self, config: FakeConfig) -> None:
+        super().__init__(config)
+        self.mean = nn.Parameter(torch.zeros(2))
+        self.register_buffer("steps_seen", torch.zeros(()))
+
+    def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
+        self.steps_seen += 1
+        noise = 0.01 * torch.randn(2)
+        error = (batch.target.mean(dim=(2, 3)) - self.mean - noise).square().sum(dim=1)
+        return {"l2": (batch.weight * error).sum() / batch.weight.sum().clamp(min=1e-9)}
+
+    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
+        raise NotImplementedError
+
+
+class FakeGan(FakeModel):
+    """Two phases; each one's loss depends on both parameters, and only its own may move."""
+
+    def __init__(self, config: FakeConfig) -> None:
+        super().__init__(config)
+        self.critic = nn.Parameter(torch.ones(2))
+
+    @property
+    def phases(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        return {"generator": [self.mean], "critic": [self.critic]}
+
+    def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
+        value = (self.mean * self.critic).sum()
+        return {phase: value if phase == "generator" else (value - 1).square()}
+
+
+def item(number: int, *, faults: int = 0, epoch_batches: int = 5) -> StreamBatch:
+    rng = np.random.default_rng(number)
+    epoch, batch = divmod(number + 1, epoch_batches)
+    weight = np.ones(4, dtype=np.float32)
+    weight[4 - faults :] = 0
+    rgb = rng.integers(150, 250, (4, 4, 4, 3), dtype=np.uint8)
+    rgb[..., 2] = 20  # yellow: b is positive
+    return StreamBatch(rgb=rgb, weight=weight, faults=faults, after=StreamPosition(epoch=epoch, batch=batch))
+
+
+def items(start: int = 0, **options: Any) -> Iterator[StreamBatch]:
+    return (item(number, **options) for number in itertools.count(start))
+
+
+def train(loop: Loop, stream: Iterator[StreamBatch], **options: Any) -> tuple[str, list[MetricRow], list[int]]:
+    rows: list[MetricRow] = []
+    checkpoints: list[int] = []
+    options.setdefault("on_checkpoint", lambda loop: checkpoints.append(loop.state.step))
+    reason = loop.run(stream, on_row=rows.append, **options)
+    return reason, rows, checkpoints
+
+
+def test_a_run_learns_and_says_how() -> None:
+    loop = Loop(FakeModel(FakeConfig()), CONFIG)
+    reason, rows, checkpoints = train(loop, items())
+    assert reason == "steps"
+    assert [row.step for row in rows] == [10, 20, 30]
+    assert checkpoints == [15]  # the last one is the caller's, whatever ended the run
+    assert rows[-1].loss < rows[0].loss / 2
+    assert rows[-1].images == 120
+    assert rows[-1].losses == {"l2": rows[-1].loss}
+    assert [row.epoch for row in rows] == [1, 3, 5]
+    assert loop.model.mean[1] > 0.3
+
+
+def test_what_is_resumed_ends_like_what_was_never_cut() -> None:
+    whole = Loop(FakeModel(FakeConfig()), CONFIG)
+    _, rows, _ = train(whole, items())
+    saved: dict[str, Any] = {}
+
+    def save(loop: Loop) -> None:
+        saved["model"] = copy.deepcopy(loop.model)
+        saved["averaged"] = copy.deepcopy(loop.averaged.state_dict())
+        saved["optimizer"] = copy.deepcopy(loop.optimizers["model"].state_dict())
+        saved["state"] = copy.deepcopy(loop.state.to_json())
+        saved["position"] = loop.state.position
+
+    train(Loop(FakeModel(FakeConfig()), CONFIG), items(), on_checkpoint=save)
+    resumed = Loop(saved["model"], CONFIG)
+    resumed.averaged.load_state_dict(saved["averaged"])
+    resumed.optimizers["model"].load_state_dict(saved["optimizer"])
+    resumed.state = state_from_json(saved["state"], saved["position"])
+    assert resumed.state.step == 15
+    _, later, _ = train(resumed, items(15))
+    assert torch.equal(resumed.model.mean, whole.model.mean)
+    assert torch.equal(resumed.averaged.mean, whole.averaged.mean)
+    assert [(row.step, row.loss, row.images) for row in later] == [(r.step, r.loss, r.images) for r in rows[1:]]
+
+
+def test_padding_and_undecodable_samples_change_nothing() -> None:
+    def blank(batch: StreamBatch, value: int) -> StreamBatch:
+        rgb = batch.rgb.copy()
+        rgb[batch.weight == 0] = value
+        return replace(batch, rgb=rgb)
+
+    means = []
+    for value in (0, 255):
+        loop = Loop(FakeModel(FakeConfig()), CONFIG)
+        _, rows, _ = train(loop, (blank(batch, value) for batch in items(faults=1)))
+        means.append(loop.model.mean)
+        assert rows[-1].images == 90
+        assert rows[-1].undecodable == 30
+    assert torch.equal(*means)
+
+
+def test_each_phase_moves_its_own_parameters() -> None:
+    loop = Loop(FakeGan(FakeConfig()), replace(CONFIG, steps=1, warmup_steps=0, weight_decay=0.0))
+    train(loop, items())
+    assert torch.all(loop.model.mean < 0)  # the generator lowers mean * critic where critic > 0
+    assert torch.all(loop.model.critic < 1)  # the critic nears 1 / mean, which is negative
+
+
+def test_the_average_trails_the_weights_and_takes_the_buffers() -> None:
+    loop = Loop(FakeModel(FakeConfig()), replace(CONFIG, steps=5))
+    train(loop, items())
+    assert 0 < float(loop.averaged.mean[1].detach()) < float(loop.model.mean[1].detach())
+    assert loop.averaged.steps_seen == loop.model.steps_seen == 5
+    plain = Loop(FakeModel(FakeConfig()), replace(CONFIG, ema_decay=0.0))
+    assert plain.averaged is plain.model
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
+    class Broken(FakeModel):
+        """Its loss is no number from the fourth step on."""
+
+        def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
+            terms = super().forward(batch, phase)
+            return {"l2": terms["l2"] * (math.nan if self.steps_seen > 3 else 1.0)}
+
+    with pytest.raises(JobError, match=r"not finite at step 10: lower train\.learning_rate"):
+        train(Loop(Broken(FakeConfig()), CONFIG), items())
+
+
+def test_a_dataset_that_mostly_cannot_be_decoded_ends_the_run() -> None:
+    with pytest.raises(DatasetError, match="can't be decoded: condgen validate"):
+        train(Loop(FakeModel(FakeConfig()), replace(CONFIG, steps=1000)), items(faults=3))
+
+
+def test_time_ends_a_run_well() -> None:
+    def slow() -> Iterator[StreamBatch]:
+        for batch in items():
+            time.sleep(0.02)
+            yield batch
+
+    loop = Loop(FakeModel(FakeConfig()), replace(CONFIG, steps=10_000, max_seconds=0.5))
+    reason, rows, _ = train(loop, slow())
+    assert reason == "max_seconds"
+    assert rows[-1].step == loop.state.step < 100
+    assert rows[-1].lr < 0.2 * CONFIG.learning_rate  # the cosine follows the clock
+
+
+def test_a_wish_to_stop_ends_a_run_between_two_steps() -> None:
+    loop = Loop(FakeModel(FakeConfig()), CONFIG)
+    reason, _, _ = train(loop, items(), wants_stop=lambda: loop.state.step == 7)
+    assert reason == "stopped"
+    assert loop.state.step == 7
+    assert loop.state.position == item(6).after
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    config = TrainConfig(steps=110, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(config, step, 0.0) for step in range(111)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+
+
+def test_a_batch_holds_lightness_and_colour_of_the_pictures() -> None:
+    batch = item(3)
+    made = color_batch(batch, torch.device("cpu"))
+    assert made.condition.image is not None
+    assert made.condition.image.shape == (4, 1, 4, 4)
+    assert made.target.shape == (4, 2, 4, 4)
+    lab = torch.cat([denormalize_l(made.condition.image), denormalize_ab(made.target)], dim=1)
+    rgb = (lab_to_rgb(lab).permute(0, 2, 3, 1) * 255).round()
+    np.testing.assert_allclose(rgb.numpy(), batch.rgb, atol=1)
