@@ -1,8 +1,10 @@
 # Everything here works from a fresh clone with Python 3.11+, git and make. The environment is made once, in .venv,
 # by infra/local/venv.py; PYTHON=... picks another interpreter.
 SHELL := /bin/sh
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+endif
 OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=

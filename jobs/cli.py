@@ -138,6 +138,7 @@ def _say(line: str) -> None:
     ),
 )
 def shard(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or prefix of images.")],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="The dataset to make, a folder or prefix.")],
     split: Annotated[
@@ -147,6 +148,9 @@ def shard(
         ),
     ] = "train=1.0",
     samples_per_shard: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a tar file.")] = 1000,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a dataset of other images that is there.")
+    ] = False,
 ) -> None:
     """Make a dataset of WebDataset shards: tar files, a manifest and an index, from a folder or prefix of images.
 
@@ -156,7 +160,9 @@ def shard(
     shares = parse_split(split)
     from jobs.shard import run
 
-    _print(run(source, dest, split=shares, samples_per_shard=samples_per_shard))
+    _print(
+        run(source, dest, split=shares, samples_per_shard=samples_per_shard, overwrite=overwrite, verbose=context.obj)
+    )
 
 
 @app.command(
@@ -245,6 +251,7 @@ def colorize(
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch of the model.")] = 16,
     output_format: Annotated[str, typer.Option("--format", help="Of the pictures: jpeg, png or webp.")] = "jpeg",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpeg and webp.")] = 95,
+    chunk_samples: Annotated[int, typer.Option(min=1, help="Most images in a chunk, the unit of commit.")] = 64,
     workers: Annotated[int, typer.Option(min=0, help="Model processes; 0 is as many as fit the machine.")] = 0,
 ) -> None:
     """Colorize an archive: K draws of each image into Parquet, every image accounted for.
@@ -263,6 +270,7 @@ def colorize(
         temperature=temperature,
         output_format=output_format,
         quality=quality,
+        chunk_samples=chunk_samples,
     )
     options = ColorizeOptions(
         archive=archive, results=results, model=model, settings=settings, workers=workers, verbose=context.obj

@@ -1,0 +1,249 @@
+"""`condgen demo`: everything once, small, in minutes, on the machine at hand.
+
+    photographs ─ shards ─ two models trained ─ a held-out archive colorized by each ─ measured ─ report
+
+What is complete from an earlier run is used again (every job knows by itself), so a demo that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from condgen.errors import ConfigError
+from jobs import photographs
+from jobs.evaluate import Evaluation
+from jobs.photographs import PhotographSet
+from jobs.runtime import ray_cluster
+from pipelines.storage import Store, open_store
+
+__all__ = ["DemoOptions", "DemoReport", "run"]
+
+logger = logging.getLogger(__name__)
+
+CLASSIFIER, REGRESSION = "color-classifier-small", "regression-small"
+TRAIN_SECONDS = {CLASSIFIER: 60, REGRESSION: 25}
+SPLIT = {"train": 0.95, "test": 0.05}
+SAMPLES_PER_SHARD = 256
+DRAWS = 3
+FOLDERS = ("archive", "dataset", "runs", "results", "results-l2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What `condgen demo` was asked for.
+
+    Attributes:
+        out: a folder or prefix for all that it makes.
+        fresh: remove what an earlier demo left there.
+        photographs: the folder for the photographs; the user's cache by default.
+        train_seconds: to train each model for, in place of `TRAIN_SECONDS`; 0 keeps those.
+        verbose: show Ray's own log.
+    """
+
+    out: str
+    fresh: bool = False
+    photographs: str | None = None
+    train_seconds: float = 0.0
+    verbose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoReport:
+    """How the demo went."""
+
+    pictures: str
+    images: int
+    draws: int
+    errors: int
+    images_per_s: float
+    results: str
+    page: str
+    evaluation: Evaluation
+    archive: str
+    model: str
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The summary, a line each."""
+        pace = f"{self.images_per_s:.1f} images/s" if self.images_per_s else "complete from an earlier run"
+        return [
+            "",
+            *self.evaluation.lines(),
+            "",
+            f"pictures      {self.pictures}",
+            f"images in     {self.images}",
+            f"draws out     {self.draws}",
+            f"errors        {self.errors} (one file is damaged on purpose)",
+            f"rate          {pace}",
+            f"Parquet       {self.results}/draws/*.parquet",
+            f"report        {self.page}",
+            f"took          {self.seconds:.0f} s",
+            "",
+            "Next: draws of your own photographs",
+            f"  condgen colorize PHOTOS my-results --model {self.model} && condgen report my-results",
+        ]
+
+
+class _Stages:
+    """Says what is being done, and how long it took."""
+
+    def __init__(self, say: Callable[[str], None], total: int) -> None:
+        self._say, self._total, self._number = say, total, 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A stage; what is called with the note that ends its line."""
+        self._number += 1
+        notes: list[str] = []
+        start = time.monotonic()
+        yield notes.append
+        took = time.monotonic() - start
+        self._say(f"[{self._number}/{self._total}] {name:<12} {took:5.1f} s  {'; '.join(notes)}")
+
+
+def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> DemoReport:
+    """Run the demo.
+
+    Args:
+        options: see there.
+        say: called with a line for each stage that is done.
+
+    Raises:
+        ConfigError: what is in the folder is of another demo.
+        CondgenError: as the jobs that it runs.
+    """
+    start = time.monotonic()
+    store = open_store(options.out)
+    if options.fresh:
+        _remove(store)
+    stages = _Stages(say, 7)
+    with ThreadPoolExecutor(1, thread_name_prefix="photographs") as pool:
+        # Ray takes seconds to start, and so do the photographs: side by side.
+        folder = Path(options.photographs).expanduser() if options.photographs else None
+        prepared = pool.submit(photographs.prepare, folder)
+        with ray_cluster(verbose=options.verbose):
+            with stages.stage("photographs") as note:
+                pictures = prepared.result()
+                note(pictures.describe())
+                _claim(store, pictures, options)
+            return _work(options, store, pictures, stages, start)
+
+
+def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, start: float) -> DemoReport:
+    # Imported late: these import torch, which takes seconds.
+    from jobs import colorize, report, shard
+    from jobs.evaluate import evaluate
+    from pipelines.plans import BatchSettings
+
+    out = options.out.rstrip("/")
+    with stages.stage("shards") as note:
+        made = shard.run(str(pictures.training), f"{out}/dataset", split=SPLIT, samples_per_shard=SAMPLES_PER_SHARD)
+        _upload(pictures.archive, store.child("archive"))
+        note(made.lines()[0])
+    runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}
+    finished = []
+    for name, preset, settings in (
+        ("results", CLASSIFIER, BatchSettings(draws=DRAWS)),
+        ("results-l2", REGRESSION, BatchSettings(draws=1, mode="point")),
+    ):
+        with stages.stage("colorize" if name == "results" else "colorize L2") as note:
+            done = colorize.run(
+                colorize.ColorizeOptions(
+                    archive=f"{out}/archive",
+                    results=f"{out}/{name}",
+                    model=runs[preset],
+                    settings=settings,
+                    verbose=options.verbose,
+                )
+            )
+            note(f"{done.draws} draws, {done.errors} errors" + ("" if done.pace.images else "; was complete"))
+            finished.append(done)
+    with stages.stage("measure") as note:
+        evaluation = evaluate(
+            archive=store.child("archive"),
+            draws=store.child("results"),
+            points=store.child("results-l2"),
+            model=open_store(runs[CLASSIFIER]),
+        )
+        store.write("results/evaluation.json", json.dumps(evaluation.findings(), indent=1).encode())
+        page = report.run(f"{out}/results")
+        note(f"{evaluation.num_images} held-out images; {page.lines()[0].split(maxsplit=1)[1]}")
+    return DemoReport(
+        pictures=pictures.describe(),
+        images=finished[0].images,
+        draws=finished[0].draws,
+        errors=finished[0].errors,
+        images_per_s=finished[0].images_per_s,
+        results=f"{out}/results",
+        page=page.path,
+        evaluation=evaluation,
+        archive=f"{out}/archive",
+        model=runs[CLASSIFIER],
+        seconds=time.monotonic() - start,
+    )
+
+
+def _train(options: DemoOptions, preset: str, stages: _Stages) -> str:
+    """Train one of the models, or find it trained; returns its run."""
+    from jobs import train
+    from jobs.config import resolve
+
+    out = options.out.rstrip("/")
+    seconds = options.train_seconds or TRAIN_SECONDS[preset]
+    place = f"{out}/runs/{preset}"
+    with stages.stage("train" if preset == CLASSIFIER else "train L2") as note:
+        settings = resolve(preset, assignments=[f"train.max_seconds={seconds:g}", "train.steps=5000"])
+        done = train.run(train.TrainOptions(preset=settings, data=f"{out}/dataset", out=place, verbose=options.verbose))
+        summary = done.summary or {}
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in summary.get("losses", {}).items())
+        note(f"{preset}: {summary.get('step', 0)} steps, {terms}" + ("; was complete" if done.already else ""))
+    return place
+
+
+def _claim(store: Store, pictures: PhotographSet, options: DemoOptions) -> None:
+    """Note in the folder what the demo is made of, or check that it was made of the same.
+
+    Raises:
+        ConfigError: it was made of other pictures, or trained for another time.
+    """
+    facts = asdict(pictures) | {"train_seconds": options.train_seconds}
+    del facts["folder"]
+    facts["origins"] = list(pictures.origins)
+    if not store.exists("demo.json"):
+        if any(store.exists(name) for name in FOLDERS):
+            raise ConfigError(
+                "--out", options.out, "an empty folder, or one of an earlier demo: this has other content"
+            )
+        store.write("demo.json", json.dumps(facts, indent=1).encode())
+        return
+    before = json.loads(store.read("demo.json"))
+    for name in sorted(facts):
+        if before.get(name) != facts[name]:
+            allowed = f"{before.get(name)!r}, with which {options.out} was begun; --fresh starts it over"
+            raise ConfigError(name, facts[name], allowed)
+
+
+def _upload(folder: Path, store: Store) -> None:
+    """Copy the archive beside the results, which then need nothing else; what is there already stays."""
+    known = {entry.name for entry in store.list()}
+    names: Sequence[str] = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        if name not in known:
+            store.write(name, (folder / name).read_bytes())
+
+
+def _remove(store: Store) -> None:
+    """Remove what a demo made there, and nothing else."""
+    if not store.exists("demo.json"):
+        return
+    for folder in FOLDERS:
+        for entry in store.list(folder):
+            store.delete(entry.name)
+    store.delete("demo.json")
