@@ -21,8 +21,8 @@ _LIMIT = 120
 _MARGIN_STEPS = 1.35
 """How far from the nearest sRGB colour a bin's centre may lie, in grid steps."""
 
-_COLORS_PER_AXIS = 52
-"""Of the lattice of sRGB colours (every fifth 8-bit level) that stands for all of them."""
+_COLORS_PER_AXIS = 26
+"""Of the lattice of sRGB colours that stands for all of them; one of 86 a side gives the same points."""
 
 _TABLE_STEP = 2
 """Resolution of the table of nearest bins, in ab units."""
@@ -35,7 +35,7 @@ def gamut_points(grid_step: int) -> NDArray[np.float32]:
     The rule: the points (i * step, j * step) that lie within 1.35 steps of the ab of some sRGB colour. At step
     10 these are 313, as many as in the paper (which doesn't state its rule); the points at which some colour
     rounds are 261 of them, the others let a soft encoding straddle the gamut's edge. The count is not delicate:
-    at step 10, any margin from 13.26 to 13.72 gives the same points.
+    at step 10, any margin from 13.4 to 13.7 gives the same points.
     """
     levels = torch.linspace(0, 1, _COLORS_PER_AXIS, dtype=torch.float64)
     cube = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).reshape(3, -1, 1)

@@ -38,7 +38,9 @@ __all__ = [
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the one of ``names`` that ``name`` most likely meant, or None where none is similar."""
     by_fold = {known.casefold(): known for known in names}
-    matches = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.5)
+    folded = name.casefold()
+    matches = difflib.get_close_matches(folded, list(by_fold), n=1, cutoff=0.5)
+    matches += [known for known in by_fold if folded and known.startswith(folded)]
     return by_fold[matches[0]] if matches else None
 
 

@@ -118,7 +118,7 @@ def _table(*presets: Preset) -> Mapping[str, Preset]:
 
 
 _SMALL_UNET: Mapping[str, Any] = MappingProxyType(
-    {"width": 32, "multipliers": (1, 2, 3), "blocks_per_level": 1, "out_stride": 2}
+    {"width": 32, "multipliers": (1, 2, 4), "blocks_per_level": 1, "out_stride": 4}
 )
 _SMALL_DATA = DataConfig(size_px=64)
 _SMALL_TRAIN = TrainConfig(
