@@ -124,7 +124,8 @@ def prepare(folder: Path | None = None, *, num_training: int = NUM_TRAINING) -> 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".photographs-") as scratch:
         made = _write(Path(scratch), photographs, marble, num_training)
-        (Path(scratch) / marker.name).write_text(json.dumps(asdict(made) | {"key": key}, indent=2))
+        facts = {name: value for name, value in asdict(made).items() if name != "folder"}
+        (Path(scratch) / marker.name).write_text(json.dumps(facts | {"key": key}, indent=2))
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(scratch, folder)
     return PhotographSet(**asdict(made) | {"folder": str(folder)})

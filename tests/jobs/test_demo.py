@@ -1,0 +1,73 @@
+"""The demo's folder, and the claims that it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condgen.errors import ConfigError
+from jobs import demo
+from jobs.demo import DemoOptions
+from jobs.evaluate import Evaluation
+from jobs.photographs import PhotographSet
+from pipelines.storage import open_store
+
+PICTURES = PhotographSet(
+    folder="x", num_training=10, num_archive=5, num_damaged=1, are_real=False, origins=("a generator",)
+)
+
+
+def measured(**changes: Any) -> Evaluation:
+    values: dict[str, Any] = {
+        "num_images": 5,
+        "grey": 0.0,
+        "points": 8.0,
+        "draws": 30.0,
+        "originals": 40.0,
+        "nll": 2.0,
+        "marginal_nll": 3.0,
+    }
+    return Evaluation(**values | changes)
+
+
+def test_every_claim_is_borne_out_by_its_own_numbers() -> None:
+    assert [holds for _, holds in measured().claims()] == [True, True, True]
+    assert [holds for _, holds in measured(grey=31.0).claims()] == [False, True, True]
+    assert [holds for _, holds in measured(points=31.0).claims()] == [True, False, True]
+    assert [holds for _, holds in measured(nll=3.5).claims()] == [True, True, False]
+
+
+def test_a_claim_that_fails_is_said_to_fail() -> None:
+    assert not any("FAILS" in line for line in measured().lines())
+    assert sum("FAILS" in line for line in measured(nll=3.5).lines()) == 1
+    assert [row["holds"] for row in measured(nll=3.5).findings() if row["claim"]] == ["yes", "yes", "no"]
+
+
+def test_an_earlier_demo_of_the_same_is_gone_on_with(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    options = DemoOptions(out=str(tmp_path))
+    demo._claim(store, PICTURES, options)
+    demo._claim(store, PICTURES, options)
+    with pytest.raises(ConfigError, match="--fresh"):
+        demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path), train_seconds=3.0))
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mine.txt").write_text("mine")
+    store = open_store(tmp_path)
+    with pytest.raises(ConfigError, match="--out"):
+        demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path)))
+    demo._remove(store)
+    assert (tmp_path / "results" / "mine.txt").read_text() == "mine"
+
+
+def test_fresh_removes_what_a_demo_made_and_nothing_else(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path)))
+    store.write("results/draws/a.parquet", b"x")
+    store.write("notes.txt", b"mine")
+    demo._remove(store)
+    assert [entry.name for entry in store.list()] == ["notes.txt"]
