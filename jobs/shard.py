@@ -12,6 +12,7 @@ from pathlib import Path
 from condgen.errors import ConfigError, DatasetError
 from jobs.runtime import Progress, ray_cluster, usable_cpus
 from pipelines.datasets import (
+    BUILDING_NAME,
     INDEX_NAME,
     MANIFEST_NAME,
     REJECTED_NAME,
@@ -28,9 +29,6 @@ __all__ = ["RAY_FROM_SAMPLES", "ShardReport", "run"]
 
 RAY_FROM_SAMPLES = 2000
 """From this many images on, shards are made by Ray, whose start takes about ten seconds; below, by threads."""
-
-BUILDING_NAME = "building.json"
-"""While a dataset is made: that what is there without a manifest is ours, to be written over."""
 
 _SHARD_NAME = re.compile(r"[a-z][a-z0-9_]*-\d{6}\.tar")
 _EXAMPLES = 3

@@ -25,6 +25,7 @@ from condgen.statistics import DatasetStatistics
 from pipelines.storage import Store
 
 __all__ = [
+    "BUILDING_NAME",
     "INDEX_NAME",
     "MANIFEST_NAME",
     "REJECTED_NAME",
@@ -46,6 +47,8 @@ __all__ = [
 MANIFEST_NAME = "manifest.json"
 INDEX_NAME = "index.parquet"
 REJECTED_NAME = "rejected.parquet"
+BUILDING_NAME = "manifest.building.json"
+"""There while a dataset is made: what stands beside it without a manifest is not complete, and ours to write over."""
 
 RUN_SAMPLES = 16
 """Most samples in a run; chunks are made of whole runs."""
@@ -294,6 +297,8 @@ def load_dataset(uri: str | Store, **storage_options: Any) -> Dataset:
 def _open_complete(store: Store) -> Dataset | None:
     manifest = load_manifest(store)
     if manifest is None:
+        if store.exists(BUILDING_NAME):
+            raise DatasetError(f"{store.uri} is not complete: run the `condgen shard` that makes it again")
         return None
     data = store.read(INDEX_NAME)
     if hashlib.sha256(data).hexdigest() != manifest.index_sha256:

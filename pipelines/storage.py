@@ -276,7 +276,8 @@ _PASSING_ERRNOS = frozenset(
 # By name, so that neither botocore nor aiohttp is imported for a local path.
 _PASSING_NAMES = frozenset(
     {
-        "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError", "ReadTimeoutError",
+        "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError",
+        "ReadTimeoutError",
         "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "ResponseParserError",
     }
 )  # fmt: skip

@@ -132,7 +132,7 @@ def _scan(store: Store, name: str, checksums: bool) -> _Scan:
     tape = _Tape(lambda a, b: store.read_range(name, a, b), size, checksums)
     scan = _Scan(name, size)
     spans = iter_spans(iter_members(tape.read, 0, size, whole=True))
-    for group in _grouped(_empty_as_cut(spans, size)):
+    for group in _grouped(spans):
         start, stop = group[0].start, max(span.stop for span in group)
         if group[0].fault is not None:
             stop = min(stop, start + _FAULT_BYTES)
@@ -150,13 +150,6 @@ def _scan(store: Store, name: str, checksums: bool) -> _Scan:
         for member in (member for span in group for member in span.members):
             scan.members[member] = scan.members.get(member, 0) + 1
     return scan
-
-
-def _empty_as_cut(spans: Iterator[SampleSpan], size: int) -> Iterator[SampleSpan]:
-    """A file of no bytes has lost at least one sample, as any cut tar has."""
-    if size == 0:
-        yield SampleSpan(None, 0, 0)
-    yield from spans
 
 
 def _grouped(spans: Iterator[SampleSpan]) -> Iterator[list[SampleSpan]]:

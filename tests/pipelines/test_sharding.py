@@ -1,0 +1,167 @@
+"""Sharding: a plan from a listing, one shard from its files, a manifest from the receipts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from condgen.errors import ConfigError
+from pipelines.images import encode
+from pipelines.shard_writer import write_shard
+from pipelines.sharding import PlannedShard, ShardOptions, SourceFile, plan_shards, safe_key, split_share
+from pipelines.storage import Entry, open_store
+from pipelines.tars import group_samples, split_key
+
+
+def entries(*names: str) -> list[Entry]:
+    return [Entry(name, 100) for name in names]
+
+
+def keys(*names: str) -> dict[str, str]:
+    plan = plan_shards(entries(*names), ShardOptions())
+    return {file.name: file.key for shard in plan.shards for file in shard.files}
+
+
+def picture(seed: int, width: int = 20, height: int = 10) -> bytes:
+    return encode(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8), "jpeg")
+
+
+def test_keys_keep_folders_and_escape_dots() -> None:
+    assert keys("a/b.jpg", "v1.0/c.d.JPEG", "e", "100%.png") == {
+        "a/b.jpg": "a/b", "v1.0/c.d.JPEG": "v1.0/c%2Ed", "e": "e", "100%.png": "100%25",
+    }  # fmt: skip
+
+
+def test_files_with_one_name_and_several_extensions_stay_apart_and_in_one_split() -> None:
+    assert keys("a.png", "a.jpg", "a.JPG", "a.png.jpg") == {
+        "a.JPG": "a", "a.jpg": "a%2Ejpg", "a.png": "a%2Epng", "a.png.jpg": "a%2Epng%2Ejpg",
+    }  # fmt: skip
+    options = ShardOptions(split={"train": 0.5, "test": 0.5})
+    for number in range(20):
+        plan = plan_shards(entries(f"{number}.jpg", f"{number}.png"), options)
+        assert len({shard.split for shard in plan.shards}) == 1
+
+
+def is_listed(stem: str) -> bool:
+    """Whether storage lists such a name: with empty and hidden parts it does not."""
+    return not any(part.startswith(".") or not part for part in f"x{stem}".split("/"))
+
+
+@given(st.sets(st.text("ab.%/é\udcff\n", min_size=1, max_size=8).filter(is_listed), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_keys_are_unique_text_that_webdataset_gives_back(stems: set[str]) -> None:
+    names = sorted(f"x{stem}{extension}" for stem in stems for extension in (".jpg", ".png"))
+    found = keys(*names)
+    assert len(found) == len(set(found.values())) == len(names)
+    for key in found.values():
+        key.encode()
+        assert split_key(f"{key}.jpg") == (key, "jpg")
+
+
+def test_every_listed_file_is_planned_or_rejected() -> None:
+    plan = plan_shards(entries("a.jpg", "notes.txt", "SOURCES.tsv", "film.mp4", "b", "c.webp"), ShardOptions())
+    assert {file.name for shard in plan.shards for file in shard.files} == {"a.jpg", "b", "c.webp"}
+    assert [row.source for row in plan.rejected] == ["SOURCES.tsv", "film.mp4", "notes.txt"]
+
+
+def test_splits_are_of_about_the_size_asked_for_and_stable_when_the_archive_grows() -> None:
+    options = ShardOptions(split={"train": 0.8, "val": 0.1, "test": 0.1}, samples_per_shard=100)
+
+    def splits(count: int) -> dict[str, str]:
+        plan = plan_shards(entries(*(f"{number}.jpg" for number in range(count))), options)
+        return {file.name: shard.split for shard in plan.shards for file in shard.files}
+
+    few, many = splits(1000), splits(3000)
+    assert all(many[name] == split for name, split in few.items())
+    assert [list(many.values()).count(name) / 3000 for name in ("train", "val", "test")] == pytest.approx(
+        [0.8, 0.1, 0.1], abs=0.02
+    )
+    assert split_share("a") == 0.7913742705223815  # of a dataset that exists: never to change
+
+
+def test_shards_are_bounded_in_samples_and_bytes() -> None:
+    plan = plan_shards(entries(*(f"{n}.jpg" for n in range(25))), ShardOptions(samples_per_shard=10))
+    assert [(shard.name, len(shard.files)) for shard in plan.shards] == [
+        ("train-000000.tar", 10), ("train-000001.tar", 10), ("train-000002.tar", 5),
+    ]  # fmt: skip
+    plan = plan_shards([Entry(f"{n}.jpg", 60) for n in range(3)], ShardOptions(shard_bytes=100))
+    assert [len(shard.files) for shard in plan.shards] == [1, 1, 1]
+
+
+def test_the_order_of_the_listing_does_not_matter_and_its_content_does() -> None:
+    names = [f"{n}.jpg" for n in range(20)]
+    plan = plan_shards(entries(*names), ShardOptions())
+    assert plan_shards(entries(*names[::-1]), ShardOptions()) == plan
+    others = [
+        plan_shards(entries(*names[1:]), ShardOptions()),
+        plan_shards(entries(*names), ShardOptions(samples_per_shard=7)),
+        plan_shards([Entry(name, 101) for name in names], ShardOptions()),
+    ]
+    assert len({other.input_sha256 for other in [plan, *others]}) == 4
+
+
+@pytest.mark.parametrize("split", [{}, {"train": 0.5}, {"train": 1.5}, {"train": 1, "test": 0}, {"../x": 1}, {"A": 1}])
+def test_shares_that_can_not_be_are_refused(split: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="split"):
+        ShardOptions(split=split)
+
+
+def test_a_shard_holds_the_original_bytes_and_says_where_they_are(tmp_path: Path) -> None:
+    source, dest = open_store(tmp_path / "in"), open_store(tmp_path / "out")
+    files = []
+    for number in range(20):
+        name = f"d/{number:02d}.JPG"
+        source.write(name, picture(number))
+        files.append(SourceFile(name, source.size(name), f"d/{number:02d}"))
+    receipt = write_shard(source, dest, PlannedShard("train-000000.tar", "train", tuple(files)), 10**6)
+    assert receipt.info is not None
+    data = dest.read("train-000000.tar")
+    assert receipt.info.sha256 == hashlib.sha256(data).hexdigest()
+    assert [run.samples for run in receipt.runs] == [16, 4]
+    samples = []
+    for run in receipt.runs:
+        piece = data[run.start : run.stop]
+        assert run.sha256 == hashlib.sha256(piece).hexdigest()
+        assert run.pixels == run.samples * 200
+        samples += group_samples(piece)
+    assert [sample.key for sample in samples] == [file.key for file in files]
+    assert samples[3].members["jpg"] == picture(3)
+    assert json.loads(samples[3].members["json"]) == {
+        "source": "d/03.JPG", "width": 20, "height": 10, "sha256": hashlib.sha256(picture(3)).hexdigest(),
+    }  # fmt: skip
+    assert receipt.statistics.colours.num_samples == 20
+    assert receipt.statistics.colours.ab_histogram.sum() == 20 * 200
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert {(member.mtime, member.uid, member.uname) for member in tar} == {(0, 0, "")}
+
+
+def test_a_png_that_is_named_jpg_is_a_png_in_the_shard(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.write("a.jpg", encode(np.zeros((2, 2, 3), np.uint8), "png"))
+    shard = PlannedShard("train-000000.tar", "train", (SourceFile("a.jpg", store.size("a.jpg"), "a"),))
+    assert write_shard(store, store, shard, 10**6).members == {"png": 1, "json": 1}
+
+
+def test_what_is_no_picture_is_rejected_with_the_reason_and_a_shard_of_nothing_is_not_stored(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "in")
+    store.write("cut.jpg", picture(1)[:300])
+    store.write("empty.jpg", b"")
+    store.write("text.jpg", b"hello")
+    store.write("large.jpg", picture(2, 200, 200))
+    files = [SourceFile(entry.name, entry.size_bytes, safe_key(entry.name)) for entry in store.list()]
+    files.append(SourceFile("gone.jpg", 0, "gone"))
+    receipt = write_shard(store, open_store(tmp_path / "out"), PlannedShard("x.tar", "train", tuple(files)), 10_000)
+    assert receipt.info is None
+    assert [(row.source, row.error) for row in receipt.rejected] == [
+        ("cut.jpg", receipt.rejected[0].error), ("empty.jpg", "EmptyFile"), ("large.jpg", "TooManyPixels"),
+        ("text.jpg", "NotAnImage"), ("gone.jpg", "Missing"),
+    ]  # fmt: skip
+    assert not (tmp_path / "out").exists()
