@@ -95,6 +95,7 @@ def _quieten(verbose: bool) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not verbose:
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part logs to stderr by itself
         for name in ("ray", "ray.data", "ray.train", "ray._private.authentication"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
