@@ -139,6 +139,17 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+def test_what_an_interrupted_run_left_is_removed(images: Path, tmp_path: Path) -> None:
+    whole, dest = tmp_path / "whole", open_store(tmp_path / "dataset")
+    shard.run(str(images), str(whole))
+    for name in ("manifest.building.json", "train-000099.tar", "rejected.parquet", "mine.txt"):
+        dest.write(name, b"left")
+    shard.run(str(images), dest.uri)
+    assert dest.read("mine.txt") == b"left"
+    dest.delete("mine.txt")
+    assert bytes_of(dest.uri) == bytes_of(whole)
+
+
 @pytest.mark.ray
 def test_ray_tasks_and_threads_give_the_same_bytes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None

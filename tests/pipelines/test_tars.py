@@ -202,3 +202,12 @@ def test_one_byte_changed_anywhere_is_survived(place: int, value: int) -> None:
     data[place % len(data)] = value
     for item in members(bytes(data)):
         assert 0 <= item.start <= item.stop <= len(data)
+
+
+def test_a_header_whose_checksum_does_not_fit_is_a_fault() -> None:
+    data = bytearray(made(("a.jpg", b"x"), ("b.jpg", b"y")))
+    data[1024] = ord("c")
+    first, second = members(bytes(data))
+    assert isinstance(first, Member)
+    assert isinstance(second, Fault)
+    assert second.error == "BadTar"
