@@ -29,7 +29,7 @@ from PIL import Image
 
 from jobs.runtime import Progress
 
-__all__ = ["PhotographSet", "default_folder", "prepare"]
+__all__ = ["NUM_TRAINING", "PhotographSet", "default_folder", "prepare"]
 
 Picture: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]

@@ -51,7 +51,7 @@ def test_an_earlier_demo_of_the_same_is_gone_on_with(tmp_path: Path) -> None:
     demo._claim(store, PICTURES, options)
     demo._claim(store, PICTURES, options)
     with pytest.raises(ConfigError, match="--fresh"):
-        demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path), train_seconds=3.0))
+        demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path), train_steps=3))
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
