@@ -122,7 +122,7 @@ class ConditionalModel(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
-        """Return y, ``[B, K, C, H, W]`` float32, with K = ``noise.num_draws``.
+        """Return y, ``[B, K, C, H, W]`` float32 without gradients, with K = ``noise.num_draws``.
 
         Raises:
             UnsupportedError: K > 1 asked of a family without noise, or a mode that it doesn't have.

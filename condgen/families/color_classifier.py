@@ -92,6 +92,7 @@ class ColorClassifier(ConditionalModel):
         weight = self.class_weights()[brightest]
         return {"cross_entropy": weighted_mean(-(weight * log_likelihood).mean(dim=(1, 2)), batch.weight)}
 
+    @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
         """Return ab_n, ``[B, K, 2, H, W]`` float32, from one pass of the network for all K.
 

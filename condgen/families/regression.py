@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
@@ -42,6 +43,7 @@ class Regression(ConditionalModel):
         error = (self.predict(batch.condition) - batch.target).square()
         return {"l2": weighted_mean(error.mean(dim=(1, 2, 3)), batch.weight)}
 
+    @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:  # noqa: ARG002
         """Return the prediction, ``[B, 1, C, H, W]``; both modes give it, and the temperature changes nothing.
 

@@ -1,0 +1,34 @@
+"""Small models and batches that several tests use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from condgen.base import Batch, Condition, ConditionalModel
+from condgen.families import FAMILIES, build
+from condgen.noise import NoiseSource, SampleId
+
+TINY: dict[str, Any] = {"width": 8, "norm_groups": 4, "multipliers": [1, 2], "blocks_per_level": 1, "out_stride": 2}
+FAMILY_NAMES = sorted(FAMILIES)
+
+
+def tiny(family: str, seed: int = 0, **config: Any) -> ConditionalModel:
+    """A model of a few thousand parameters with reproducible weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(family, {**TINY, **config})
+
+
+def color_batch(num_samples: int, size: int = 16, seed: int = 0) -> Batch:
+    """Smooth random pictures: L and ab at a quarter of the size, upsampled."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.empty(num_samples, 3, 4, 4).uniform_(-1, 1, generator=generator)
+    image = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    return Batch(condition=Condition(image=image[:, :1]), target=image[:, 1:] * 0.4, weight=torch.ones(num_samples))
+
+
+def source(num_samples: int, num_draws: int = 1, seed: int = 0) -> NoiseSource:
+    """The noise of samples 0, 1, ... of one shard."""
+    return NoiseSource(seed, [SampleId("a.tar", f"{i:06d}") for i in range(num_samples)], range(num_draws))

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from condgen.base import Condition, SampleOptions
+from condgen.errors import DatasetError
+from condgen.families import config_from_dict, find_family
+from condgen.families.color_classifier import ColorClassifier
+from condgen.statistics import DatasetStatistics
+from tests.condgen.models import TINY, color_batch, source
+
+
+def classifier(seed: int = 0, **config: object) -> ColorClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ColorClassifier(config_from_dict(find_family("color_classifier"), {**TINY, **config}))
+    with torch.no_grad():  # odds that are far from even, as those of a trained model
+        model.net.head.weight.mul_(4)
+    return model.eval()
+
+
+def skewed_statistics() -> DatasetStatistics:
+    ab = np.random.default_rng(0).normal((5.0, 15.0), (10.0, 20.0), (50_000, 2)).T.reshape(1, 2, 250, 200)
+    return DatasetStatistics.of_ab(ab)
+
+
+def test_probabilities_sum_to_one_on_the_models_grid() -> None:
+    model, batch = classifier(), color_batch(2)
+    p = model.log_probabilities(batch.condition).exp()
+    assert p.shape == (2, 8, 8, 313)
+    torch.testing.assert_close(p.sum(dim=-1), torch.ones(2, 8, 8))
+
+
+def test_log_prob_sums_to_one_over_all_values_of_a_pixel() -> None:
+    model = classifier(out_stride=1)
+    condition = Condition(image=torch.full((313, 1, 1, 1), 0.3))
+    every_colour = model.bins.decode(torch.arange(313)[:, None, None]) / 110
+    total = model.log_prob(condition, every_colour).exp().sum()
+    torch.testing.assert_close(total, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_draws_have_the_frequencies_that_log_prob_gives(temperature: float) -> None:
+    model, num = classifier(out_stride=1), 4000
+    model.fit_statistics(skewed_statistics())
+    condition = Condition(image=color_batch(1, size=4).condition.image)
+    log_p = model.log_probabilities(condition)[0, 1, 2].detach() / temperature
+    p = log_p.softmax(dim=0).double()
+    options = SampleOptions(temperature=temperature)
+    y = model.sample(condition, source(1, num_draws=num), options)
+    bins = model.bins.nearest(y[0, :, :, 1, 2].T[:, :, None] * 110)
+    counts = torch.bincount(bins.flatten(), minlength=313).double()
+    order = p.argsort(descending=True)
+    group = (p[order].cumsum(0) * 40).long().clamp_max(39)  # about 40 groups of 100 draws
+    observed = torch.zeros(40, dtype=torch.float64).index_add_(0, group, counts[order])
+    expected = torch.zeros(40, dtype=torch.float64).index_add_(0, group, p[order] * num)
+    kept = expected > 5
+    chi2 = float(((observed - expected)[kept].square() / expected[kept]).sum())
+    # Wilson and Hilferty: five standard deviations, which right frequencies exceed once in 3e6.
+    freedom = int(kept.sum()) - 1
+    assert freedom > 5
+    limit = freedom * (1 - 2 / (9 * freedom) + 5 * math.sqrt(2 / (9 * freedom))) ** 3
+    assert chi2 < limit
+
+
+def test_the_mean_log_prob_of_draws_is_minus_the_entropy() -> None:
+    model, num = classifier(out_stride=1), 1000
+    condition = Condition(image=color_batch(1, size=4).condition.image)
+    log_p = model.log_probabilities(condition).detach().double()
+    entropy = -(log_p.exp() * log_p).sum()
+    draws = model.sample(condition, source(1, num_draws=num), SampleOptions())[0]
+    values = model.log_prob(Condition(image=condition.image.expand(num, -1, -1, -1)), draws).detach().double()
+    # Five standard errors: once in 2e6.
+    assert abs(float(values.mean() + entropy)) < 5 * float(values.std()) / math.sqrt(num)
+
+
+def test_rare_colours_weigh_more_and_the_mean_weight_is_one() -> None:
+    model = classifier()
+    assert torch.equal(model.class_weights(), torch.ones(313))
+    model.fit_statistics(skewed_statistics())
+    weights = model.class_weights()
+    torch.testing.assert_close((model.prior * weights).sum(), torch.tensor(1.0))
+    torch.testing.assert_close(model.prior.sum(), torch.tensor(1.0))
+    assert torch.equal(weights.argsort(descending=True)[-5:].sort()[0], model.prior.argsort()[-5:].sort()[0])
+    # Zhang et al., eq. (4) with lambda = 1/2: no weight is above twice the bins' share of the smoothed prior.
+    mixed = 0.5 * model.prior + 0.5 / 313
+    torch.testing.assert_close(weights, (1 / mixed) / (model.prior / mixed).sum())
+
+
+def test_draws_and_likelihoods_have_the_rebalancing_divided_out() -> None:
+    model, batch = classifier(), color_batch(1)
+    model.fit_statistics(skewed_statistics())
+    rebalanced = model.logits(batch.condition).log_softmax(dim=-1)
+    lifted = model.log_probabilities(batch.condition) + model.class_weights().log()
+    torch.testing.assert_close(lifted.log_softmax(dim=-1), rebalanced, atol=1e-4, rtol=0)
+
+
+def test_the_loss_is_that_of_dense_targets() -> None:
+    model, batch = classifier(), color_batch(2)
+    model.fit_statistics(skewed_statistics())
+    index, soft = model.bins.soft_encode(model.pooled_ab(batch.target))
+    dense = torch.zeros(*index.shape[:-1], 313).scatter_(-1, index, soft)
+    log_q = model.logits(batch.condition).log_softmax(dim=-1)
+    weight = model.class_weights()[dense.argmax(dim=-1)]
+    expected = -(weight * (dense * log_q).sum(dim=-1)).mean()
+    torch.testing.assert_close(model(batch)["cross_entropy"], expected)
+
+
+def test_a_low_temperature_draws_the_likeliest_colour() -> None:
+    model, batch = classifier(), color_batch(1)
+    bins = model.draw_bins(batch.condition, source(1, num_draws=2), temperature=1e-3)
+    likeliest = model.log_probabilities(batch.condition).argmax(dim=-1)
+    assert float((bins == likeliest[:, None]).float().mean()) > 0.98
+
+
+def test_the_point_prediction_lies_between_the_mean_and_the_mode() -> None:
+    model, batch = classifier(), color_batch(1)
+    q = model.logits(batch.condition).detach().softmax(dim=-1)
+    mean, mode = model.bins.decode_mean(q), model.bins.decode(q.argmax(dim=-1))
+    point = model.pooled_ab(model.sample(batch.condition, source(1), SampleOptions(mode="point"))[:, 0])
+    assert float((point - mode).norm()) < float((mean - mode).norm())
+    assert float((point - mean).norm()) > 1
+
+
+def test_statistics_without_colours_are_refused() -> None:
+    with pytest.raises(DatasetError):
+        classifier().fit_statistics(DatasetStatistics())

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from skimage import data
+
+from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
+from condgen.colorize import _tables, fit_square, recolor
+from condgen.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def photo() -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = data.astronaut()[100:300, 50:350]
+    return np.ascontiguousarray(image)
+
+
+def lab(rgb: NDArray[np.uint8]) -> torch.Tensor:
+    return rgb_to_lab(torch.from_numpy(rgb).movedim(-1, -3).double() / 255)
+
+
+def wild_colors(draws: int, size: int, spread: float) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(0, spread, (draws, 2, size, size)).astype(np.float32)
+
+
+def test_a_picture_is_fitted_with_its_aspect_and_its_edges_repeated(photo: NDArray[np.uint8]) -> None:
+    fitted = fit_square(photo, 48)
+    assert fitted.region == (8, 0, 32, 48)
+    assert (fitted.l_n.shape, fitted.ab_n.shape) == ((1, 48, 48), (2, 48, 48))
+    assert (fitted.l_n.dtype, fitted.ab_n.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(fitted.l_n[0, :8], np.repeat(fitted.l_n[0, 8:9], 8, axis=0))
+    np.testing.assert_array_equal(fitted.ab_n[:, 40:], np.repeat(fitted.ab_n[:, 39:40], 8, axis=1))
+
+
+def test_a_square_of_the_right_size_is_only_converted(photo: NDArray[np.uint8]) -> None:
+    square = np.ascontiguousarray(photo[:64, :64])
+    fitted = fit_square(square, 64)
+    both = torch.cat([denormalize_l(torch.from_numpy(fitted.l_n)), denormalize_ab(torch.from_numpy(fitted.ab_n))])
+    torch.testing.assert_close(both.double(), lab(square), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
+def test_the_smallest_pictures_are_fitted_and_recoloured(shape: tuple[int, int]) -> None:
+    rgb = np.full((*shape, 3), (200, 40, 90), np.uint8)
+    fitted = fit_square(rgb, 16)
+    assert max(fitted.region.height, fitted.region.width) == 16
+    back = recolor(rgb, fitted.ab_n[None], fitted.region)
+    assert back.shape == (1, *shape, 3)
+    assert int(np.abs(back.astype(int) - rgb).max()) <= 1
+
+
+def test_a_photographs_own_colours_give_it_back(photo: NDArray[np.uint8]) -> None:
+    fitted = fit_square(photo, 300)
+    back = recolor(photo, fitted.ab_n[None], fitted.region)[0]
+    assert int(np.abs(back.astype(int) - photo).max()) <= 1
+
+
+def test_no_colour_gives_the_grey_of_the_same_lightness(photo: NDArray[np.uint8]) -> None:
+    grey = recolor(photo, np.zeros((1, 2, 8, 8), np.float32), (0, 0, 8, 8))[0]
+    assert (grey.max(axis=-1).astype(int) - grey.min(axis=-1) <= 1).all()
+    assert float((lab(grey)[0] - lab(photo)[0]).abs().max()) < 0.3
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.5, 3.0])
+def test_lightness_is_kept_whatever_the_colours(photo: NDArray[np.uint8], spread: float) -> None:
+    painted = recolor(photo, wild_colors(1, 64, spread), (0, 0, 64, 64))[0]
+    assert float((lab(painted)[0] - lab(photo)[0]).abs().max()) < 0.3  # what 8 bits leave
+    assert float(lab(painted)[1:].abs().mean()) > 5
+
+
+def test_colours_inside_the_gamut_are_those_of_the_tensor_functions(photo: NDArray[np.uint8]) -> None:
+    ab_n = wild_colors(1, 40, 0.05)
+    painted = recolor(photo, ab_n, (10, 0, 20, 30))[0]
+    part = torch.from_numpy(ab_n)[:, :, 10:30, :30].double()
+    up = torch.nn.functional.interpolate(part, size=photo.shape[:2], mode="bilinear", align_corners=False)
+    exact = lab_to_rgb(torch.cat([lab(photo)[:1], denormalize_ab(up[0])])) * 255
+    inside = ((exact > 0) & (exact < 255)).all(dim=0)
+    assert float(inside.double().mean()) > 0.8
+    error = (torch.from_numpy(painted).movedim(-1, 0).double() - exact).abs().amax(dim=0)
+    assert float(error[inside].max()) < 0.6
+
+
+def test_colours_come_back_where_they_were(photo: NDArray[np.uint8]) -> None:
+    ab_n = np.zeros((1, 2, 30, 30), np.float32)
+    ab_n[:, 0, :, 15:] = 0.5
+    left, right = np.split(recolor(photo, ab_n, (0, 0, 30, 30))[0], 2, axis=1)
+    assert float(lab(left[:, :140])[1].abs().max()) < 1
+    assert float(lab(right[:, 10:])[1].median()) > 25
+
+
+@pytest.mark.parametrize("strip_pixels", [1, 700, 7777, 1 << 30])
+def test_strips_do_not_change_the_bytes(photo: NDArray[np.uint8], strip_pixels: int) -> None:
+    ab_n = wild_colors(2, 32, 0.4)
+    whole = recolor(photo, ab_n, (0, 0, 32, 32))
+    np.testing.assert_array_equal(recolor(photo, ab_n, (0, 0, 32, 32), strip_pixels=strip_pixels), whole)
+
+
+def test_a_draw_has_the_same_bytes_alone_and_among_others(photo: NDArray[np.uint8]) -> None:
+    ab_n = wild_colors(3, 32, 0.4)
+    together = recolor(photo, torch.from_numpy(ab_n), (0, 0, 32, 32))
+    for k in range(3):
+        np.testing.assert_array_equal(recolor(photo, ab_n[k : k + 1], (0, 0, 32, 32))[0], together[k])
+
+
+def test_the_tables_are_as_close_as_they_say() -> None:
+    exact_y = np.linspace(0, 1, 1_000_003)
+    exact = np.where(exact_y <= 0.0031308, exact_y * 12.92, 1.055 * exact_y ** (1 / 2.4) - 0.055) * 255
+    index = (exact_y * 65535 + 0.5).astype(np.int32)
+    assert np.abs(_tables().encode[index] - exact).max() < 0.5 + 0.03
+    exact_f = np.where(exact_y > (6 / 29) ** 3, np.cbrt(exact_y), exact_y / (3 * (6 / 29) ** 2) + 4 / 29)
+    assert np.abs(_tables().fy[index] - exact_f).max() * 116 < 0.007
+
+
+def test_a_strided_picture_is_taken_as_it_is(photo: NDArray[np.uint8]) -> None:
+    flipped = photo[::-1, ::2]
+    ab_n = wild_colors(1, 32, 0.2)
+    expected = recolor(np.ascontiguousarray(flipped), ab_n, (0, 0, 32, 32))
+    np.testing.assert_array_equal(recolor(flipped, ab_n, (0, 0, 32, 32)), expected)
+    assert fit_square(flipped, 32).region == fit_square(np.ascontiguousarray(flipped), 32).region
+
+
+@pytest.mark.parametrize("region", [(0, 0, 33, 32), (-1, 0, 8, 8), (0, 0, 0, 8), (30, 30, 8, 8)])
+def test_a_region_outside_the_square_is_refused(photo: NDArray[np.uint8], region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ConfigError, match="region"):
+        recolor(photo, wild_colors(1, 32, 0.1), region)
+
+
+@pytest.mark.parametrize("rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_picture_is_refused(rgb: NDArray[np.uint8]) -> None:
+    with pytest.raises(ConfigError, match="rgb"):
+        fit_square(rgb, 8)
+    with pytest.raises(ConfigError, match="rgb"):
+        recolor(rgb, wild_colors(1, 8, 0.1), (0, 0, 8, 8))

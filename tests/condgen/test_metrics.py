@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from condgen.families.color_classifier import ColorClassifier
+from condgen.metrics import ab_nll, colorfulness, marginal_ab_nll
+from condgen.statistics import DatasetStatistics
+from tests.condgen.models import color_batch, tiny
+
+
+def classifier() -> ColorClassifier:
+    model = tiny("color_classifier").eval()
+    assert isinstance(model, ColorClassifier)
+    return model
+
+
+def test_grey_has_no_colour() -> None:
+    grey = torch.randint(0, 256, (1, 8, 8)).expand(3, 8, 8).to(torch.uint8)
+    assert float(colorfulness(grey)) == 0
+
+
+def test_colourfulness_of_two_halves_is_the_papers_formula() -> None:
+    rgb = torch.zeros(2, 3, 4, 4)
+    rgb[:, 0, :, :2], rgb[:, 2, :, 2:] = 255, 255  # red, blue: rg 255 and 0, yb 127.5 and -255
+    spread = math.hypot(127.5, 191.25)
+    offset = math.hypot(127.5, -63.75)
+    torch.testing.assert_close(colorfulness(rgb), torch.full((2,), spread + 0.3 * offset))
+
+
+def test_a_models_nll_is_its_log_prob_a_pixel() -> None:
+    model, batch = classifier(), color_batch(2)
+    expected = -model.log_prob(batch.condition, batch.target) / 64
+    torch.testing.assert_close(ab_nll(model, batch.condition, batch.target), expected)
+
+
+def test_the_marginal_nll_of_the_marginals_own_colours_is_its_entropy() -> None:
+    model = classifier()
+    ab = np.random.default_rng(0).normal(0, 15, (1, 2, 64, 64)).astype(np.float32).clip(-60, 60)
+    model.fit_statistics(DatasetStatistics.of_ab(ab))
+    torch.testing.assert_close(marginal_ab_nll(model, torch.zeros(1, 2, 8, 8)), -model.prior.max().log()[None])
+    y = model.bins.decode(torch.multinomial(model.prior, 40_000, True).reshape(1, 200, 200)) / 110
+    y = y.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    entropy = -(model.prior * model.prior.clamp_min(1e-30).log()).sum()
+    torch.testing.assert_close(marginal_ab_nll(model, y)[0], entropy, atol=0.03, rtol=0)

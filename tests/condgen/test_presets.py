@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from condgen.errors import ConfigError
+from condgen.families import FAMILIES
+from condgen.families.configs import RegressionConfig
+from condgen.presets import PRESETS, DataConfig, Preset, TrainConfig, find_preset
+
+
+def test_every_family_has_a_small_and_a_full_preset() -> None:
+    for family in FAMILIES:
+        stem = family.replace("_", "-")
+        assert {PRESETS[stem].family, PRESETS[f"{stem}-small"].family} == {family}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_presets_names_and_sizes_fit(name: str) -> None:
+    preset = PRESETS[name]
+    assert preset.name == name
+    assert preset.data.size_px % (preset.model.out_stride * 2 ** (len(preset.model.multipliers) - 1)) == 0
+    model = FAMILIES[preset.family].model_class(preset.model)
+    assert model.config == preset.model
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'color-classifier-small'\?"):
+        find_preset("colour-classifier-smal")
+
+
+def test_a_preset_with_another_familys_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="ColorClassifierConfig"):
+        Preset(name="x", summary="", family="color_classifier", model=RegressionConfig())
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (DataConfig, {"size_px": 0}),
+        (DataConfig, {"lanes": 3}),
+        (DataConfig, {"crop_scale_min": 0.0}),
+        (TrainConfig, {"steps": 0}),
+        (TrainConfig, {"learning_rate": 0.0}),
+        (TrainConfig, {"learning_rate": float("nan")}),
+        (TrainConfig, {"ema_decay": 1.0}),
+        (TrainConfig, {"max_seconds": -1.0}),
+    ],
+)
+def test_values_that_are_not_allowed_are_refused_by_field(kind: type[Any], values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        kind(**values)
