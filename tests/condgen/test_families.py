@@ -28,7 +28,7 @@ def overfit(model: ConditionalModel, batch: Batch, steps: int) -> float:
         loss = loss_of(model, batch)
         loss.backward()
         optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
