@@ -81,7 +81,7 @@ class Evaluation:
             _finding("colourfulness of grey", f"{self.grey:.1f}"),
             _finding("colourfulness of L2", f"{self.points:.1f}"),
             _finding("colourfulness of draws", f"{self.draws:.1f}", "more than grey", more_than_grey),
-            _finding("", "", "more than L2", more_than_l2),
+            _finding("colourfulness of draws", f"{self.draws:.1f}", "more than L2", more_than_l2),
             _finding("colourfulness of originals", f"{self.originals:.1f}"),
             _finding("ab under the marginal", f"{self.marginal_nll:.3f} nats/pixel"),
             _finding("ab under the classifier", f"{self.nll:.3f} nats/pixel", "less than the marginal", likelier),
