@@ -18,7 +18,8 @@ from typing import Annotated, Protocol
 import typer
 from typer.exceptions import TyperException
 
-from condgen.errors import CondgenError, ConfigError, nearest
+from condgen.errors import ConfigError, nearest
+from jobs.exits import deliberate
 
 __all__ = ["app", "main", "parse_split"]
 
@@ -354,21 +355,6 @@ def _name(callback: Callable[..., object] | None) -> str:
     return getattr(callback, "__name__", "")
 
 
-def _deliberate(error: BaseException) -> CondgenError | None:
-    """The CondgenError that this error is or carries: Ray wraps what a worker raised."""
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        inner = getattr(current, "cause", None)
-        if isinstance(inner, CondgenError):
-            return inner
-        if isinstance(current, CondgenError):
-            return current
-        current = inner if isinstance(inner, BaseException) else current.__cause__
-    return None
-
-
 def _fail(message: str, code: int) -> int:
     typer.echo(f"error: {message}", err=True)
     return code
@@ -392,12 +378,12 @@ def _run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BUG
     except Exception as error:  # noqa: BLE001 - the one place where every error ends
-        deliberate = _deliberate(error)
-        if deliberate is None or verbose:
+        known = deliberate(error)
+        if known is None or verbose:
             traceback.print_exc()
-        if deliberate is None:
+        if known is None:
             return _fail("this is a bug of condgen; the traceback is above", EXIT_BUG)
-        return _fail(str(deliberate), deliberate.exit_code)
+        return _fail(str(known), known.exit_code)
     if code == EXIT_INTERRUPTED:
         typer.echo("stopped; run the same command again to go on", err=True)
     return int(code or 0)
