@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -34,7 +34,10 @@ __all__ = [
     "image_member",
     "iter_chunks",
     "read_chunk",
+    "renamed",
 ]
+
+T = TypeVar("T")
 
 _FILE_READERS = 8
 
@@ -139,9 +142,10 @@ def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk
     for first, ordinal, group in _grouped(runs, limits, lambda r: (r.shard, r.samples, r.stop - r.start)):
         parts = tuple(RunPart(run.start, run.stop, run.samples, run.sha256) for run in group)
         samples = sum(part.samples for part in parts)
+        content = [part.sha256 or f"{part.start}:{part.stop}" for part in parts]
         yield Chunk(
             ordinal=ordinal,
-            name=_name(ordinal, [group[0].shard, *(part.sha256 for part in parts)]),
+            name=_name(ordinal, [group[0].shard, *content]),
             shard=group[0].shard,
             samples=samples,
             first_sample=first,
@@ -194,8 +198,13 @@ def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
         yield from map(Chunk.from_row, batch.to_pylist())
 
 
-def read_chunk(store: Store, chunk: Chunk) -> list[Sample]:
+def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | None = None) -> list[Sample]:
     """Read a chunk: one range request for a shard's, a request a file for loose files.
+
+    Args:
+        store: of the archive.
+        chunk: of its plan.
+        member_names: what members are to be called, and how they are in the shard; see ``Manifest.member_names``.
 
     Returns:
         Exactly `chunk.samples` samples in data order. One that can't be read has a `fault` (stage `read`): bytes that
@@ -212,13 +221,28 @@ def read_chunk(store: Store, chunk: Chunk) -> list[Sample]:
     for run in chunk.runs:
         piece = data[run.start - start : run.stop - start]
         samples += _read_run(chunk.shard, run, piece, chunk.first_sample + len(samples))
+    if member_names:
+        samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
     return samples
+
+
+def renamed(members: Mapping[str, T], member_names: Mapping[str, str]) -> dict[str, T]:
+    """Return members under the names of a mapping: with ``{"input": "cond"}``, ``cond.png`` is ``input.png``."""
+    found = {}
+    for member, value in members.items():
+        for name, theirs in member_names.items():
+            if member == theirs.lower() or member.startswith(f"{theirs.lower()}."):
+                member = f"{name}.{member.rpartition('.')[2]}"
+                break
+        found[member] = value
+    return found
 
 
 def _read_run(shard: str, run: RunPart, piece: memoryview, first_sample: int) -> list[Sample]:
     found = group_samples(bytes(piece))
     changed = None
-    if len(found) != run.samples or hashlib.sha256(piece).hexdigest() != run.sha256:
+    # A run of a shard of which only headers were read has no checksum.
+    if len(found) != run.samples or (run.sha256 and hashlib.sha256(piece).hexdigest() != run.sha256):
         changed = ImageError("read", "ChecksumMismatch", "the shard's bytes are not those that its index describes")
     if len(found) != run.samples:
         found = [TarSample(None)] * run.samples

@@ -1,9 +1,14 @@
-"""Datasets of shards: the manifest and the index beside them, and the scan of those that have neither.
+"""Datasets of shards: the manifest and the index beside them.
 
 {split}-{index:06d}.tar   WebDataset shards
 index.parquet             one row a run of up to 16 samples: its byte range, samples, keys and checksum (RUN_SCHEMA)
+samples.parquet           one row a sample: its key, its source and that one's checksum (SAMPLE_SCHEMA)
 rejected.parquet          one row a file that is in no shard, and why (REJECTED_SCHEMA); only where there are any
 manifest.json             all of it in a page, written last: its presence means that the dataset is complete
+
+Each growth of a dataset adds shards and tables of its own (``index-001.parquet``, see ``table_name``) and replaces the
+manifest alone, so that a growth that was cut changes nothing. The index and the rejected files are whole in each
+generation, the samples are those that it added.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -22,31 +27,36 @@ import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError
 from condgen.statistics import DatasetStatistics
-from pipelines.storage import Store
+from pipelines.storage import Store, open_store
 
 __all__ = [
     "BUILDING_NAME",
+    "DOMAINS_NAME",
     "INDEX_NAME",
     "MANIFEST_NAME",
     "REJECTED_NAME",
     "REJECTED_SCHEMA",
     "RUN_SAMPLES",
     "RUN_SCHEMA",
+    "SAMPLE_SCHEMA",
     "Dataset",
     "Manifest",
     "Run",
     "ShardInfo",
-    "find_runs",
     "load_dataset",
     "load_manifest",
+    "open_complete",
     "runs_to_table",
-    "scan_webdataset",
     "table_bytes",
+    "table_name",
 ]
 
 MANIFEST_NAME = "manifest.json"
 INDEX_NAME = "index.parquet"
 REJECTED_NAME = "rejected.parquet"
+DOMAINS_NAME = "domains.json"
+"""Beside two datasets, ``a`` and ``b``, that are the domains of an unpaired one."""
+
 BUILDING_NAME = "manifest.building.json"
 """There while a dataset is made: what stands beside it without a manifest is not complete, and ours to write over."""
 
@@ -71,6 +81,19 @@ RUN_SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
     ]
 )
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("phash", pa.uint64()),
+    ]
+)
+"""``size_bytes`` as listed (0 where it was not) and ``sha256`` are of the source's bytes; ``phash`` is of the picture,
+where near duplicates were looked for."""
 
 REJECTED_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
@@ -136,6 +159,8 @@ class Manifest:
         options: of the making: the split's shares, the bounds of a shard.
         statistics: of the images: ``sizes``, ``mean_rgb``, and ``train`` (see ``condgen.statistics``).
         generation: how many times the dataset has grown.
+        base: where the shards are; empty where they are beside the manifest.
+        member_names: what members are called here, and how in the shards: ``{"input": "cond.png"}``.
     """
 
     kind: str
@@ -148,6 +173,8 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
     generation: int = 0
+    base: str = ""
+    member_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -211,16 +238,18 @@ class Dataset:
         store: where the shards are; runs and shards are named relative to it.
         manifest: what it is.
         index: a table in ``RUN_SCHEMA``, in the order of the manifest's shards.
+        home: where the manifest is, when that is not where the shards are.
     """
 
     store: Store
     manifest: Manifest
     index: pa.Table = field(repr=False)
+    home: Store | None = None
 
     @property
     def uri(self) -> str:
         """Where it is."""
-        return self.store.uri
+        return (self.home or self.store).uri
 
     def runs(self, split: str | None = None) -> list[Run]:
         """Return the runs of a split, or of all.
@@ -268,79 +297,47 @@ def load_manifest(store: Store) -> Manifest | None:
     return Manifest.from_json(store.read(MANIFEST_NAME), store.locate(MANIFEST_NAME))
 
 
+def table_name(stem: str, generation: int) -> str:
+    """Return the name of a generation's ``index``, ``samples`` or ``rejected`` table."""
+    return f"{stem}-{generation:03d}.parquet" if generation else f"{stem}.parquet"
+
+
 def load_dataset(uri: str | Store, **storage_options: Any) -> Dataset:
     """Open a dataset: by its manifest, or by a scan of its shards where it has none.
 
     Args:
-        uri: a folder or prefix; or shards made elsewhere by one name, by braces (``x-{000..015}.tar``) or by a glob
-            (``x-*.tar``).
+        uri: a folder or prefix; or shards made elsewhere by names, braces and globs (see ``locate_shards``).
         storage_options: see ``open_store``.
 
     Raises:
         DatasetError: damaged, not complete, or without shards.
         MissingError, AccessError, StorageError: see ``pipelines.storage``.
     """
-    from pipelines.webdatasets import locate_shards, open_shards
+    from pipelines.webdatasets import locate_shards, scan_webdataset
 
-    if isinstance(uri, Store):
-        store, names = uri, None
-    else:
-        store, names = locate_shards(uri, **storage_options)
-    if names is not None:
-        return open_shards(store, names)
-    dataset = _open_complete(store)
-    if dataset is None:
-        dataset = scan_webdataset(store.require())
-    return dataset
+    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
+    dataset = open_complete(store) if names is None else None
+    return dataset or scan_webdataset(store.require(), names)
 
 
-def _open_complete(store: Store) -> Dataset | None:
+def open_complete(store: Store) -> Dataset | None:
+    """Return the dataset of a manifest, or None where there is none.
+
+    Raises:
+        DatasetError: damaged, not complete, or two datasets.
+    """
     manifest = load_manifest(store)
     if manifest is None:
         if store.exists(BUILDING_NAME):
             raise DatasetError(f"{store.uri} is not complete: run the `condgen shard` that makes it again")
+        if store.exists(DOMAINS_NAME):
+            raise DatasetError(f"{store.uri} holds two domains: name one, {store.locate('a')} or {store.locate('b')}")
         return None
-    data = store.read(INDEX_NAME)
+    name = table_name("index", manifest.generation)
+    data = store.read(name)
     if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
-        raise DatasetError(f"{store.locate(INDEX_NAME)} is not the manifest's: make the dataset again")
+        raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
     index = pq.read_table(io.BytesIO(data)).cast(RUN_SCHEMA)
+    if manifest.base:
+        return Dataset(open_store(manifest.base), manifest, index, home=store)
     return Dataset(store, manifest, index)
-
-
-def scan_webdataset(store: Store, names: Sequence[str] | None = None, *, checksums: bool = True) -> Dataset:
-    """Make the manifest and the index of shards that were made elsewhere, in memory, by reading them once.
-
-    Nothing is lost in silence: a member that is refused or damaged counts as a sample, and so does what is missing
-    where a tar was cut; whoever reads such a run finds the fault.
-
-    Args:
-        store: where they are.
-        names: of the shards; without, every ``.tar`` in the store.
-        checksums: of each run; without them only headers are read.
-
-    Raises:
-        DatasetError: there are no shards.
-        MissingError, AccessError, StorageError: see ``pipelines.storage``.
-    """
-    from pipelines.webdatasets import open_shards
-
-    if names is None:
-        names = [entry.name for entry in store.list() if entry.name.lower().endswith(".tar")]
-    if not names:
-        raise DatasetError(f"{store.uri} holds no shards (.tar): make them with `condgen shard SOURCE DEST`")
-    return open_shards(store, names, checksums=checksums)
-
-
-def find_runs(store: Store) -> list[Run] | None:
-    """Return the runs of an archive's shards, or None where there are none: then it is one of loose images.
-
-    Raises:
-        MissingError: there is no such place, or it is empty.
-        DatasetError: the dataset is damaged.
-        AccessError, StorageError: see ``pipelines.storage``.
-    """
-    dataset = _open_complete(store.require())
-    if dataset is not None:
-        return dataset.runs()
-    names = [entry.name for entry in store.list() if entry.name.lower().endswith(".tar")]
-    return scan_webdataset(store, names).runs() if names else None

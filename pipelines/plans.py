@@ -26,8 +26,8 @@ from pipelines.chunks import (
     chunks_from_runs,
     chunks_to_table,
 )
-from pipelines.datasets import find_runs
 from pipelines.storage import Store
+from pipelines.webdatasets import open_archive
 
 __all__ = ["BatchSettings", "Plan", "list_chunks", "load_plan", "write_plan"]
 
@@ -102,19 +102,22 @@ class Plan:
                 )
 
 
-def list_chunks(archive: Store, limits: ChunkLimits) -> Iterable[Chunk]:
+def list_chunks(archive: str | Store, limits: ChunkLimits) -> Iterable[Chunk]:
     """The chunks of an archive: of its shards where it has any, else of its loose files in the order of their names.
+
+    They are relative to `pipelines.webdatasets.archive_store(archive)`, which is not `open_store(archive)` for shards
+    that are named by a pattern, or for an index that lies elsewhere.
 
     Raises:
         DatasetError: there is nothing in it.
         MissingError, AccessError: it can't be listed.
     """
-    runs = find_runs(archive)
+    store, runs = open_archive(archive)
     if runs is not None:
         return chunks_from_runs(runs, limits)
-    entries = archive.list()
+    entries = store.list()
     if not entries:
-        raise DatasetError(f"{archive.uri} is empty: an archive is a folder or prefix of images, or of .tar shards")
+        raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, or of .tar shards")
     return chunks_from_files(entries, limits)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from condgen.errors import ImageError
 
 __all__ = [
+    "MAX_MEMBER_BYTES",
     "Fault",
     "Member",
     "SampleSpan",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 BLOCK_BYTES = 512
+MAX_MEMBER_BYTES = 512 << 20
+"""Larger members are refused: no picture that is decoded is as large, and a worker holds a member in memory."""
+
 _END = bytes(2 * BLOCK_BYTES)
 _MAX_EXTENDED_BYTES = 1 << 20
 _MAX_PADDING_BYTES = 1 << 20
@@ -219,6 +223,8 @@ def iter_members(read: Callable[[int, int], bytes], start: int, stop: int, *, wh
         else:
             directory = header.kind == b"5" or (header.kind == b"\0" and name.endswith("/"))
             reason = None if directory else _refused(header.kind, name, extended.sparse)
+            if reason is None and size > MAX_MEMBER_BYTES and not directory:
+                reason = f"{size:,} bytes: more than the {MAX_MEMBER_BYTES:,} that a member may have"
             if reason:
                 yield Fault(first, after, name, "RefusedMember", reason)
             elif not directory:

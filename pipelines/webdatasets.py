@@ -1,27 +1,32 @@
-"""Shards made elsewhere: how they are named, and the scan that finds their samples."""
+"""Shards made elsewhere: how they are named, and the datasets and archives that are made of them."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from posixpath import commonpath
 from typing import Any
 
-from condgen.errors import DatasetError, MissingError
-from pipelines.datasets import RUN_BYTES, RUN_SAMPLES, Dataset, Manifest, Run, ShardInfo, runs_to_table
+from condgen.errors import ConfigError, DatasetError, MissingError
+from pipelines.chunks import renamed
+from pipelines.datasets import Dataset, Manifest, Run, ShardInfo, load_manifest, open_complete, runs_to_table
+from pipelines.scans import ShardScan, scan_shard
 from pipelines.storage import Store, open_store
-from pipelines.tars import SampleSpan, iter_members, iter_spans
 
-__all__ = ["expand_braces", "locate_shards", "open_shards", "split_of"]
+__all__ = [
+    "archive_store",
+    "expand_braces",
+    "foreign_manifest",
+    "locate_shards",
+    "open_archive",
+    "scan_webdataset",
+    "split_of",
+]
 
 _READERS = 8
-_WINDOW_BYTES = 4 << 20
-_HEADER_WINDOW_BYTES = 64 << 10
-_FAULT_BYTES = 64 << 10
-"""What is read of a faulty sample: enough to find its fault again, however much garbage follows."""
+_GLOB = "*?["
 
 _MAX_EXPANDED = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -58,27 +63,83 @@ def expand_braces(pattern: str) -> list[str]:
 def locate_shards(uri: str, **storage_options: Any) -> tuple[Store, list[str] | None]:
     """Return the store that a URI names, and the names of the shards where it names some and not a folder.
 
+    Shards are named one by one (``x.tar``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``x-*.tar``,
+    ``*/x.tar``), and by lists of all of these, joined by ``::`` as the webdataset library does.
+
     Raises:
+        ConfigError: a list of shards that have no folder or bucket in common.
         MissingError: a shard that is named is not there, or a glob finds none.
     """
-    head, slash, last = uri.rstrip("/").rpartition("/")
-    is_pattern = any(sign in last for sign in "*?[{")
-    if not is_pattern and not last.lower().endswith(".tar"):
+    parts = _pattern_parts(uri, **storage_options)
+    if parts is None:
         return open_store(uri, **storage_options), None
-    store = open_store((head or slash) if slash else ".", **storage_options)
-    listed = {entry.name for entry in store.list(recursive=False)}
-    if last in listed:
-        return store, [last]
+    store = open_store(_root_of(uri, parts), **storage_options)
+    depth = len(_levels(_root_of(uri, parts)))
     names: list[str] = []
-    for name in expand_braces(last):
-        if any(sign in name for sign in "*?["):
-            found = sorted(known for known in listed if fnmatchcase(known, name))
-        else:
-            found = [name] if name in listed else []
+    listings: dict[str, list[str]] = {}
+    for part in parts:
+        levels = _levels(part)[depth:]
+        globs = [place for place, level in enumerate(levels) if any(sign in level for sign in _GLOB)]
+        folder = "/".join(levels[: globs[0]] if globs else levels[:-1])
+        if folder not in listings or globs:
+            recursive = bool(globs) and globs[0] < len(levels) - 1
+            listings[folder] = [entry.name for entry in store.list(folder, recursive=recursive)]
+        name = "/".join(levels)
+        found = [name] if name in listings[folder] else [k for k in listings[folder] if globs and _matches(k, levels)]
         if not found:
             raise MissingError(store.locate(name), "find", "no such shard: check the name or the pattern")
         names += found
     return store, names
+
+
+def archive_store(uri: str, **storage_options: Any) -> Store:
+    """Return the store to which the shards or files of an archive are relative; ``open_archive`` says which."""
+    parts = _pattern_parts(uri, **storage_options)
+    store = open_store(uri if parts is None else _root_of(uri, parts), **storage_options)
+    manifest = load_manifest(store) if parts is None else None
+    return open_store(manifest.base, **storage_options) if manifest is not None and manifest.base else store
+
+
+def _pattern_parts(uri: str, **storage_options: Any) -> list[str] | None:
+    """Return a list of shards' names and patterns, its braces expanded; None for a folder."""
+    pieces = uri.split("::")
+    is_list = len(pieces) > 1 and all(_is_pattern(piece) for piece in pieces)
+    if not is_list and not _is_pattern(uri):
+        return None
+    if not uri.lower().endswith(".tar") and open_store(uri, **storage_options).exists(""):
+        return None  # a folder with such a sign in its name
+    return [part for piece in (pieces if is_list else [uri]) for part in expand_braces(piece)]
+
+
+def _is_pattern(uri: str) -> bool:
+    return uri.lower().endswith(".tar") or any(sign in uri for sign in "*?[{")
+
+
+def _levels(uri: str) -> list[str]:
+    scheme, separator, path = uri.rpartition("://")
+    levels = [level for level in path.split("/") if level not in ("", ".")]
+    return [f"{scheme}{separator}{'/' if path.startswith('/') else ''}", *levels]
+
+
+def _root_of(uri: str, parts: Sequence[str]) -> str:
+    """Return the deepest folder that holds all that the parts name."""
+    heads = []
+    for part in parts:
+        levels = _levels(part)
+        globs = [place for place, level in enumerate(levels) if any(sign in level for sign in _GLOB)]
+        heads.append(levels[: min([len(levels) - 1, *globs])])
+    if len({head[0] for head in heads}) > 1:
+        raise ConfigError("path", uri, "shards of one storage; index each with `condgen index`")
+    common = commonpath(["/".join(["", *head[1:]]) for head in heads]).strip("/")
+    scheme = heads[0][0]
+    if "://" in scheme and not common:
+        raise ConfigError("path", uri, "shards of one bucket; index each bucket with `condgen index`")
+    return f"{scheme}{common}" or "."
+
+
+def _matches(name: str, levels: Sequence[str]) -> bool:
+    found = name.split("/")
+    return len(found) == len(levels) and all(map(fnmatchcase, found, levels))
 
 
 def split_of(name: str) -> str:
@@ -87,113 +148,78 @@ def split_of(name: str) -> str:
     return next((_SPLITS[word] for word in words if word in _SPLITS), "all")
 
 
-def open_shards(store: Store, names: Sequence[str], *, checksums: bool = True) -> Dataset:
-    """Return the dataset of shards that have no manifest, by reading them once.
+def open_archive(uri: str | Store, **storage_options: Any) -> tuple[Store, list[Run] | None]:
+    """Return an archive's store and the runs of its shards, or None in place of them where it is one of loose images.
+
+    Args:
+        uri: a dataset, shards made elsewhere (see ``locate_shards``; only their headers are read), or loose images.
+        storage_options: see ``open_store``.
 
     Raises:
+        MissingError: there is no such place, or it is empty.
+        DatasetError: the dataset is damaged.
+        AccessError, StorageError: see ``pipelines.storage``.
+    """
+    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
+    if names is None:
+        dataset = open_complete(store.require())
+        if dataset is not None:
+            return dataset.store, dataset.runs()
+        names = _tars_in(store)
+    return store, scan_webdataset(store, names, checksums=False).runs() if names else None
+
+
+def _tars_in(store: Store) -> list[str]:
+    return [entry.name for entry in store.list() if entry.name.lower().endswith(".tar")]
+
+
+def scan_webdataset(store: Store, names: Sequence[str] | None = None, *, checksums: bool = True) -> Dataset:
+    """Make the manifest and the index of shards that were made elsewhere, in memory, by reading them once.
+
+    Args:
+        store: where they are.
+        names: of the shards; without, every ``.tar`` in the store.
+        checksums: of each run; without them only headers are read.
+
+    Raises:
+        DatasetError: there are no shards.
         MissingError, AccessError, StorageError: see ``pipelines.storage``.
     """
+    if names is None:
+        names = _tars_in(store)
+    if not names:
+        raise DatasetError(f"{store.uri} holds no shards (.tar): make them with `condgen shard SOURCE DEST`")
     with ThreadPoolExecutor(min(_READERS, len(names)), thread_name_prefix="scan") as pool:
-        scans = list(pool.map(lambda name: _scan(store, name, checksums), names))
-    scans.sort(key=lambda scan: (split_of(scan.name) != "train", split_of(scan.name), scan.name))
-    members: dict[str, int] = {}
-    for scan in scans:
-        for member, count in scan.members.items():
-            members[member] = members.get(member, 0) + count
-    kinds = {member.partition(".")[0] for member in members}
-    runs = [run for scan in scans for run in scan.runs]
+        scans = list(pool.map(lambda name: scan_shard(store, name, checksums=checksums), names))
+    manifest, runs = foreign_manifest(scans)
+    return Dataset(store, manifest, runs_to_table(runs))
+
+
+def foreign_manifest(
+    scans: Sequence[ShardScan], member_names: dict[str, str] | None = None
+) -> tuple[Manifest, list[Run]]:
+    """Return the manifest and the runs of shards that were scanned, in the order of their splits and names."""
+    ordered = sorted(scans, key=lambda scan: (split_of(scan.name) != "train", split_of(scan.name), scan.name))
+    counts: dict[str, int] = {}
+    for scan in ordered:
+        for member, count in renamed(scan.members, member_names or {}).items():
+            counts[member] = counts.get(member, 0) + count
+    kinds = {member.partition(".")[0] for member in counts}
+    runs = [run for scan in ordered for run in scan.runs]
     manifest = Manifest(
         kind="paired" if {"input", "target"} <= kinds else "single",
         shards=tuple(
             ShardInfo(
                 name=scan.name,
                 split=split_of(scan.name),
-                samples=sum(run.samples for run in scan.runs),
+                samples=scan.samples,
                 size_bytes=scan.size_bytes,
+                sha256=scan.sha256,
             )
-            for scan in scans
+            for scan in ordered
         ),
-        members=dict(sorted(members.items())),
+        members=dict(sorted(counts.items())),
         runs=len(runs),
+        member_names=dict(member_names or {}),
     )
-    return Dataset(store, manifest, runs_to_table(runs))
-
-
-@dataclass
-class _Scan:
-    name: str
-    size_bytes: int
-    runs: list[Run] = field(default_factory=list)
-    members: dict[str, int] = field(default_factory=dict)
-
-
-def _scan(store: Store, name: str, checksums: bool) -> _Scan:
-    size = store.size(name)
-    tape = _Tape(lambda a, b: store.read_range(name, a, b), size, checksums)
-    scan = _Scan(name, size)
-    spans = iter_spans(iter_members(tape.read, 0, size, whole=True))
-    for group in _grouped(spans):
-        start, stop = group[0].start, max(span.stop for span in group)
-        if group[0].fault is not None:
-            stop = min(stop, start + _FAULT_BYTES)
-        scan.runs.append(
-            Run(
-                shard=name,
-                start=start,
-                stop=stop,
-                samples=len(group),
-                first_key=group[0].key or "",
-                last_key=group[-1].key or "",
-                sha256=tape.digest(start, stop) if checksums else "",
-            )
-        )
-        for member in (member for span in group for member in span.members):
-            scan.members[member] = scan.members.get(member, 0) + 1
-    return scan
-
-
-def _grouped(spans: Iterator[SampleSpan]) -> Iterator[list[SampleSpan]]:
-    """Group spans into runs; one with a fault is a run of its own, so that its checksum fails no neighbour."""
-    group: list[SampleSpan] = []
-    for span in spans:
-        size = span.stop - group[0].start if group else 0
-        if group and (len(group) == RUN_SAMPLES or size > RUN_BYTES or span.fault or group[-1].fault):
-            yield group
-            group = []
-        group.append(span)
-    if group:
-        yield group
-
-
-class _Tape:
-    """Byte ranges of a tar in windows: all of it in order where checksums are wanted, else only around headers."""
-
-    def __init__(self, read_range: Callable[[int, int], bytes], size: int, keep: bool) -> None:
-        self._read_range = read_range
-        self._size = size
-        self._keep = keep
-        self._start = 0
-        self._buffer = bytearray()
-
-    def read(self, start: int, stop: int) -> bytes:
-        end = self._start + len(self._buffer)
-        if not self._keep and not self._start <= start <= stop <= end:
-            self._start, self._buffer = start, bytearray()
-            self._fill(max(stop, start + _HEADER_WINDOW_BYTES))
-        elif stop > end:
-            self._fill(stop)
-        return bytes(self._buffer[start - self._start : stop - self._start])
-
-    def digest(self, start: int, stop: int) -> str:
-        """Return the SHA-256 of a range, and forget what is before its end."""
-        self._fill(stop)
-        value = hashlib.sha256(memoryview(self._buffer)[start - self._start : stop - self._start]).hexdigest()
-        del self._buffer[: stop - self._start]
-        self._start = stop
-        return value
-
-    def _fill(self, stop: int) -> None:
-        end = self._start + len(self._buffer)
-        if stop > end:
-            window = _WINDOW_BYTES if self._keep else 0
-            self._buffer += self._read_range(end, min(self._size, max(stop, end + window)))
+    return manifest, runs

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from condgen.errors import DatasetError, MissingError
+from condgen.errors import ConfigError, DatasetError, MissingError
+from pipelines.chunks import ChunkLimits, read_chunk
 from pipelines.datasets import (
     RUN_SCHEMA,
     Manifest,
     Run,
     ShardInfo,
-    find_runs,
     load_dataset,
     runs_to_table,
-    scan_webdataset,
     table_bytes,
 )
+from pipelines.plans import list_chunks
 from pipelines.storage import Store, open_store
 from pipelines.tars import TarWriter, group_samples
-from pipelines.webdatasets import expand_braces, split_of
+from pipelines.webdatasets import archive_store, expand_braces, open_archive, scan_webdataset, split_of
 
 
 def shard(
@@ -94,7 +94,7 @@ def test_an_index_that_is_not_the_manifests_is_refused(store: Store) -> None:
     complete(store)
     store.write("index.parquet", table_bytes(runs_to_table([])))
     with pytest.raises(DatasetError, match=r"index\.parquet"):
-        find_runs(store)
+        open_archive(store)
 
 
 def test_splits_are_named_when_one_is_asked_for_that_is_not_there(store: Store) -> None:
@@ -215,9 +215,9 @@ def test_places_without_shards(store: Store, tmp_path: Path) -> None:
     with pytest.raises(MissingError):
         load_dataset(f"{tmp_path}/nope")
     with pytest.raises(MissingError):
-        find_runs(open_store(tmp_path / "nope"))
+        open_archive(open_store(tmp_path / "nope"))
     store.write("a.jpg", b"")
-    assert find_runs(store) is None
+    assert open_archive(store)[1] is None
     with pytest.raises(DatasetError, match="condgen shard"):
         load_dataset(store)
 
@@ -228,3 +228,62 @@ def test_a_scan_reads_object_storage_too(s3: object) -> None:
     assert load_dataset(f"{remote.uri}/train-*.tar").manifest.samples == 20
     with pytest.raises(MissingError, match="bucket"):
         load_dataset("s3://no-such-bucket/x")
+
+
+def test_shards_are_named_in_folders_and_by_lists(store: Store) -> None:
+    for name in ("a/x-0.tar", "a/x-1.tar", "b/x-0.tar", "c/deep/y.tar"):
+        store.write(name, shard(2))
+    root = store.uri
+    for pattern, names in (
+        (f"{root}/{{a,b}}/x-0.tar", ["a/x-0.tar", "b/x-0.tar"]),
+        (f"{root}/*/x-*.tar", ["a/x-0.tar", "a/x-1.tar", "b/x-0.tar"]),
+        (f"{root}/a/x-{{0..1}}.tar::{root}/c/deep/y.tar", ["a/x-0.tar", "a/x-1.tar", "c/deep/y.tar"]),
+    ):
+        place, runs = open_archive(pattern)
+        assert runs is not None
+        assert (archive_store(pattern).uri, place.uri) == (root, root)
+        assert [run.shard for run in runs] == names
+    with pytest.raises(ConfigError, match="one storage"):
+        open_archive(f"{root}/a/x-0.tar::s3://bucket/x.tar")
+
+
+def test_a_folder_with_a_pattern_in_its_name_is_a_folder(tmp_path: Path) -> None:
+    folder = open_store(tmp_path / "photos [2020] {a}")
+    folder.write("x[1].tar", shard(2))
+    assert load_dataset(folder.uri).manifest.samples == 2
+    assert archive_store(folder.uri).uri == folder.uri
+
+
+def test_an_archive_is_planned_from_headers_and_read_whole(store: Store) -> None:
+    store.write("a.tar", shard(40, image=bytes(3000)))
+    chunks = list(list_chunks(f"{store.uri}/*.tar", ChunkLimits(samples=20)))
+    assert [chunk.samples for chunk in chunks] == [16, 16, 8]
+    assert all(part.sha256 == "" for chunk in chunks for part in chunk.runs)
+    samples = [sample for chunk in chunks for sample in read_chunk(store, chunk)]
+    assert [sample.key for sample in samples] == [f"k{n:04d}" for n in range(40)]
+    assert all(sample.fault is None and sample.members["jpg"] == bytes(3000) for sample in samples)
+    store.write("a.tar", shard(39, image=bytes(3000)) + bytes(16384))
+    changed = read_chunk(store, chunks[2])
+    assert [sample.fault.error for sample in changed if sample.fault] == ["ChecksumMismatch"] * 8
+
+
+def test_members_are_called_by_a_mapping(store: Store) -> None:
+    store.write("a.tar", shard(3, members=("Cond.PNG", "jpg")))
+    (chunk,) = list_chunks(store, ChunkLimits())
+    (first, *_) = read_chunk(store, chunk, {"input": "cond", "target": "jpg"})
+    assert sorted(first.members) == ["input.png", "target.jpg"]
+
+
+def test_a_member_that_no_picture_can_be_is_refused_without_reading_it(tmp_path: Path) -> None:
+    tar = TarWriter()
+    tar.add("a.jpg", b"")
+    header = io.BytesIO()
+    info = tarfile.TarInfo("b.jpg")
+    info.size = 10**9
+    header.write(info.tobuf())
+    with (tmp_path / "x.tar").open("wb") as file:
+        file.write(tar.finish()[:512] + header.getvalue())
+        file.truncate(1024 + 10**9 + 2048)
+    runs = scan_webdataset(open_store(tmp_path), checksums=False).runs()
+    assert [(run.first_key, run.samples) for run in runs] == [("a", 1), ("b", 1)]
+    assert runs[1].stop - runs[1].start <= 65536
