@@ -322,6 +322,9 @@ class _Attempt:
             ray.get(self._monitor.stop.remote())
             self._thread.join(_END_WAIT_S)
             raise
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            raise JobError(f"Ray's cluster was lost ({reason[0]}): run the same command again to go on") from error
         if self._error is not None:
             reason = str(self._error).strip().splitlines()[-1:] or [type(self._error).__name__]
             raise JobError(f"training failed after {_RESTARTS} restarts ({reason[0]}): --verbose shows Ray's log")

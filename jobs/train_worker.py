@@ -19,7 +19,7 @@ import torch
 from condgen import checkpoint
 from condgen.base import ConditionalModel
 from condgen.color import rgb_to_lab
-from condgen.errors import CheckpointError, CondgenError, ImageError
+from condgen.errors import CheckpointError, CondgenError, ImageError, JobError
 from condgen.families import find_family
 from condgen.statistics import DatasetStatistics
 from jobs.fit import Alone, Group, Loop, TorchGroup, state_from_json
@@ -63,9 +63,27 @@ def train_worker(config: Mapping[str, Any]) -> None:
     group: Group = TorchGroup() if context.get_world_size() > 1 else Alone()
     try:
         _Worker(job, group, device, monitor).run()
-    except CondgenError as error:
-        ray.get(monitor.fail.remote(error))
+    except Exception as error:  # what the driver is told must not depend on where it came from
+        lasting = _lasting(error, group.size)
+        if lasting is not None:
+            ray.get(monitor.fail.remote(lasting))
         raise
+
+
+def _lasting(error: Exception, num_workers: int) -> CondgenError | None:
+    """The error to tell where trying again will not mend it; None where a restart may.
+
+    Among several workers, one that dies makes the others fail too, in ways that can't be told from faults of their own.
+    """
+    import ray
+
+    if isinstance(error, CondgenError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return JobError("a GPU's memory does not suffice: lower train.batch_size or data.size_px")
+    if num_workers > 1 or isinstance(error, ray.exceptions.RayError):
+        return None
+    return JobError(f"training failed ({type(error).__name__}: {error}): --verbose shows where")
 
 
 class _Worker:

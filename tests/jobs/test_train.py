@@ -1,0 +1,309 @@
+"""`condgen train` through a real Ray: the same at any number of workers, cut anywhere, gone on at the next sample."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+
+from condgen.errors import ConfigError, JobError
+from condgen.presets import Preset
+from jobs import train
+from jobs.config import resolve
+from jobs.train import TrainOptions, TrainReport, share_cluster
+
+# A run starts a controller, workers and Ray Data: seconds on idle cores, minutes on crowded ones.
+pytestmark = pytest.mark.timeout(600)
+
+SETTINGS = [
+    "model.width=8",
+    "model.multipliers=[1,2]",
+    "model.norm_groups=4",
+    "data.size_px=16",
+    "data.lanes=4",
+    "train.steps=12",
+    "train.batch_size=8",
+    "train.warmup_steps=2",
+    "train.log_every_steps=3",
+    "train.checkpoint_every_steps=4",
+]
+
+
+def settings(*more: str) -> Preset:
+    return resolve("regression-small", assignments=[*SETTINGS, *more])
+
+
+@pytest.fixture(scope="module")
+def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen shards of three crops of photographs, one of which is cut short."""
+    folder = tmp_path_factory.mktemp("data") / "dataset"
+    folder.mkdir()
+    pictures = [Image.open(path).convert("RGB") for path in sorted(photos.iterdir())]
+    rng = np.random.default_rng(0)
+    for shard in range(16):
+        with tarfile.open(folder / f"train-{shard:06d}.tar", "w") as tar:
+            for number in range(3 * shard, 3 * shard + 3):
+                picture = pictures[number % len(pictures)]
+                left, top = (int(rng.integers(0, side - 40)) for side in picture.size)
+                data = io.BytesIO()
+                picture.crop((left, top, left + 40, top + 40)).save(data, "JPEG")
+                body = data.getvalue()[:60] if number == 7 else data.getvalue()
+                info = tarfile.TarInfo(f"{number:04d}.jpg")
+                info.size = len(body)
+                tar.addfile(info, io.BytesIO(body))
+    return folder
+
+
+def run(dataset: Path, out: Path, *more: str, workers: int = 1) -> TrainReport:
+    return train.run(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), workers=workers))
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path) -> dict[str, Any]:
+    return safetensors.torch.load_file(out / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(ray_cluster: None, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    report = run(dataset, out)
+    assert report.summary is not None
+    assert report.summary["reason"] == "steps"
+    return out
+
+
+def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: Path) -> None:
+    from pipelines.models import load_model
+    from pipelines.storage import open_store
+
+    rows = metrics(whole)
+    assert [row["step"] for row in rows] == [3, 6, 9, 12]
+    assert rows[-1]["images"] + rows[-1]["undecodable"] == 96  # 12 steps of 8; the epochs of 48 have no padding
+    assert rows[-1]["undecodable"] == 2  # one picture in each of the two epochs
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    kept = sorted(path.parent.name for path in (whole / "checkpoints").glob("*/complete.json"))
+    assert kept == ["step-00000008", "step-00000012"]
+    assert json.loads((whole / "config.json").read_text())["train"]["steps"] == 12
+    loaded = load_model(open_store(whole))
+    assert loaded.model.family == "regression"
+    assert loaded.extra["size_px"] == 16
+    checkpoint = load_model(open_store(whole / "checkpoints/step-00000008"))
+    assert checkpoint.extra["step"] == 8
+
+
+def test_a_finished_run_says_so_without_starting_anything(
+    whole: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it trained again"))
+    report = run(dataset, whole)
+    assert report.already
+    assert any("finished before" in line for line in report.lines())
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_field(whole: Path, dataset: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.learning_rate: got 0\.5"):
+        run(dataset, whole, "train.learning_rate=0.5")
+
+
+def test_four_workers_train_the_same_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(dataset, out, workers=4)
+    for one, many in zip(metrics(whole), metrics(out), strict=True):
+        assert one["images"] == many["images"]
+        assert one["undecodable"] == many["undecodable"]
+        assert many["loss"] == pytest.approx(one["loss"], rel=1e-3)  # sums in another order
+    for name, value in weights(whole).items():
+        np.testing.assert_allclose(weights(out)[name], value, atol=2e-3)
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 240) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert process.poll() is None, f"it ended by itself: {process.communicate()}"
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def command(dataset: Path, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """`condgen train` into tmp_path/run, in a process of its own with a Ray of its own; slow, so that it can be cut."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        arguments = ["--preset", "regression-small", "--data", str(dataset), "--out", str(tmp_path / "run")]
+        assignments = [part for text in SETTINGS for part in ("--set", text)]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "jobs", "train", *arguments, *assignments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_run_killed_halfway_ends_with_the_very_same_bytes(
+    whole: Path, dataset: Path, tmp_path: Path, command: Callable[[], subprocess.Popen[str]]
+) -> None:
+    out = tmp_path / "run"
+    process = command()
+    wait_for(lambda: (out / "checkpoints/step-00000004/complete.json").exists(), process)
+    process.kill()
+    process.communicate()
+    assert not (out / "run.json").exists()
+    run(dataset, out)
+    assert [row["step"] for row in metrics(out)] == [3, 6, 9, 12]
+    for cut, never in zip(metrics(out), metrics(whole), strict=True):
+        assert {k: cut[k] for k in ("loss", "images", "epoch", "undecodable")} == {
+            k: never[k] for k in ("loss", "images", "epoch", "undecodable")
+        }
+    # One worker, the same machine, the same threads: not a bit differs.
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_saves_where_it_is_and_the_next_run_goes_on_with_other_workers(
+    whole: Path, dataset: Path, tmp_path: Path, command: Callable[[], subprocess.Popen[str]]
+) -> None:
+    out = tmp_path / "run"
+    process = command()
+    wait_for(lambda: (out / "checkpoints/step-00000004/complete.json").exists(), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    if not (out / "run.json").exists():  # else it was quicker than the signal
+        assert process.returncode == 130
+        assert errors.strip().splitlines()[-1] == "stopped; run the same command again to go on"
+        assert "Traceback" not in errors
+    run(dataset, out, workers=2)
+    assert metrics(out)[-1]["step"] == 12
+    for cut, never in zip(metrics(out), metrics(whole), strict=True):
+        assert (cut["step"], cut["images"], cut["undecodable"]) == (
+            never["step"],
+            never["images"],
+            never["undecodable"],
+        )
+        assert cut["loss"] == pytest.approx(never["loss"], rel=1e-3)
+
+
+def training_workers() -> list[int]:
+    """The processes of Ray Train's workers that descend from this one (its own Ray's)."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = []
+    for process in parents:
+        ancestor = process
+        while ancestor in parents and ancestor != os.getpid():
+            ancestor = parents[ancestor]
+        with contextlib.suppress(OSError):
+            if ancestor == os.getpid() and b"RayTrainWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
+                found.append(process)
+    return found
+
+
+def test_a_killed_worker_is_started_again_by_itself(ray_cluster: None, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    killed = []
+
+    def kill_once() -> None:
+        while not (out / "checkpoints/step-00000004/complete.json").exists():
+            time.sleep(0.02)
+        for process in training_workers():
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+
+    killer = threading.Thread(target=kill_once, daemon=True)
+    killer.start()
+    report = run(dataset, out, "train.steps=40")
+    killer.join(5)
+    assert killed
+    assert report.summary is not None
+    assert report.summary["step"] == 40
+    assert [row["step"] for row in metrics(out)] == [*range(3, 40, 3), 40]
+
+
+def test_a_loss_that_explodes_ends_in_one_line(ray_cluster: None, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"not finite at step 3: lower train\.learning_rate"):
+        run(dataset, tmp_path / "run", "train.learning_rate=1e20", "train.grad_clip_norm=0")
+
+
+def test_an_error_of_one_workers_own_is_told_at_once_and_a_crash_of_a_group_is_tried_again() -> None:
+    import torch
+
+    from jobs.train_worker import _lasting
+
+    assert isinstance(_lasting(JobError("x"), 4), JobError)
+    assert "batch_size" in str(_lasting(torch.OutOfMemoryError("CUDA out of memory"), 4))
+    assert "ZeroDivisionError: x" in str(_lasting(ZeroDivisionError("x"), 1))
+    assert _lasting(RuntimeError("Connection closed by peer"), 2) is None
+
+
+def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -> None:
+    options = TrainOptions(preset=settings(), data=str(dataset), out=str(tmp_path / "run"), dry_run=True)
+    text = "\n".join(train.run(options).lines())
+    assert "48 images in 16 chunks" in text
+    assert "6 steps of 8, 4 lanes, windows of 2 chunks" in text
+    assert "parameters" in text
+    assert "12 steps, 2.0 epochs, 1 worker" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_that_do_not_fit_are_refused_with_those_that_do(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers: got 3, allowed: 1, 2, 4 "):
+        run(dataset, tmp_path / "run", workers=3)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4, 64])
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+def test_training_leaves_decoding_its_share_of_the_cpus(cpus: int, workers: int) -> None:
+    shares = share_cluster({"CPU": float(cpus)}, workers)
+    assert shares.worker_gpus == 0
+    assert workers * (shares.worker_cpus + shares.task_cpus) <= cpus + 1e-6
+    assert min(shares.worker_cpus, shares.task_cpus) > 0
+    assert shares.threads >= 1
+
+
+def test_each_worker_has_a_gpu_where_there_are_any() -> None:
+    shares = share_cluster({"CPU": 16.0, "GPU": 2.0}, 2)
+    assert shares.worker_gpus == 1
+    assert 2 * shares.worker_cpus <= 2
+    with pytest.raises(ConfigError, match="workers: got 4, allowed: at most 2"):
+        share_cluster({"CPU": 16.0, "GPU": 2.0}, 4)
+
+
+def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
+    """The promise of equal bytes would be empty if everything were equal."""
+    job, _ = train.prepare(TrainOptions(preset=settings("train.seed=1"), data=str(dataset), out=str(tmp_path)))
+    from jobs.train_worker import build_model
+
+    seeded = build_model(job).state_dict()
+    same = build_model(replace(job, preset=settings())).state_dict()
+    assert any(not np.array_equal(seeded[name], same[name]) for name in seeded)
