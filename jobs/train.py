@@ -122,7 +122,8 @@ def share_cluster(resources: dict[str, float], workers: int) -> Shares:
     else:
         spare = max(1.0, cpus // 4) if cpus > 1 else 0.5 * cpus
         worker_cpus = (cpus - spare) / workers
-    threads = max(1, int(cpus / workers)) if not gpus else max(1, min(8, int(cpus / workers)))
+    # No more threads than CPUs of its own: one that waits for a core that decodes holds up all others at each barrier.
+    threads = max(1, min(8, int(cpus / workers))) if gpus else max(1, int(worker_cpus))
     return Shares(
         worker_cpus=_floor(worker_cpus),
         worker_gpus=1.0 if gpus else 0.0,
