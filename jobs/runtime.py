@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,13 +74,14 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
         local: dict[str, Any] = (
             {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
         )
-        ray.init(
-            address=address,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            configure_logging=True,
-            **local,
-        )
+        with nullcontext() if verbose else _stderr_aside():
+            ray.init(
+                address=address,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                configure_logging=True,
+                **local,
+            )
     finally:
         os.chdir(working_directory)
     try:
@@ -88,6 +89,21 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _stderr_aside() -> Iterator[None]:
+    """Keep away what Ray's C++ part writes to stderr by itself while it starts; its own log files have it too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    aside = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(aside, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(aside)
+        os.close(kept)
 
 
 def _quieten(verbose: bool) -> None:
