@@ -11,8 +11,9 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import chain, islice
@@ -26,6 +27,7 @@ from pipelines.plans import BatchSettings, Plan, list_chunks, load_plan, write_p
 from pipelines.ray_batch import WorkerSpec, pool_shape, run_chunks
 from pipelines.results import Failure, draws_name, iter_footers, write_errors
 from pipelines.storage import Store, open_store
+from pipelines.webdatasets import archive_store
 
 __all__ = ["ColorizeOptions", "ColorizeReport", "Pace", "run"]
 
@@ -109,17 +111,25 @@ def run(options: ColorizeOptions) -> ColorizeReport:
         JobError: the accounts do not close; never expected.
     """
     results = open_store(options.results)
+    open_store(options.model).require()
+    begun = load_plan(results)
+    chunks = () if begun else _begun(list_chunks(options.archive, _limits(options.settings)))
+    done = _committed(results)
+    complete = begun is not None and not _pending(begun[1], done)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as pool:
         # Importing torch and loading the model takes seconds, and so does starting Ray: side by side.
-        model_facts = pool.submit(_inspect_model, options)
-        archive = open_store(options.archive)
-        chunks = None if load_plan(results) else _begun(list_chunks(archive, _limits(options.settings)))
-        plan, table = _plan(options, results, chunks, model_facts)
-    done = _committed(results)
-    pending = [row for row, name in enumerate(table["name"].to_pylist()) if draws_name(name) not in done]
-    logger.info("%d of %d chunks are left to do", len(pending), table.num_rows)
-    pace = _work(options, plan, table.take(pa.array(pending))) if pending else Pace()
+        inspected = pool.submit(_inspect_model, options)
+        with nullcontext() if complete else ray_cluster(verbose=options.verbose):
+            plan, table = _plan(options, results, begun, chunks, inspected.result())
+            rows = _pending(table, done)
+            logger.info("%d of %d chunks are left to do", len(rows), table.num_rows)
+            pace = _work(options, results, plan, table.take(pa.array(rows))) if rows else Pace()
     return _finish(options, results, plan, table, pace)
+
+
+def _pending(table: pa.Table, done: Mapping[str, int]) -> list[int]:
+    """The rows of a plan whose draws file is not there."""
+    return [row for row, name in enumerate(table["name"].to_pylist()) if draws_name(name) not in done]
 
 
 def _limits(settings: BatchSettings) -> ChunkLimits:
@@ -141,19 +151,22 @@ def _inspect_model(options: ColorizeOptions) -> dict[str, str]:
         raise ConfigError(
             "draws", options.settings.draws, f"1: family {loaded.model.family!r} makes a point prediction"
         )
-    return {"uri": options.model, "family": loaded.model.family, "digest": loaded.digest}
+    return {"uri": open_store(options.model).uri, "family": loaded.model.family, "digest": loaded.digest}
 
 
 def _plan(
-    options: ColorizeOptions, results: Store, chunks: Iterable[Chunk] | None, model_facts: Future[dict[str, str]]
+    options: ColorizeOptions,
+    results: Store,
+    begun: tuple[Plan, pa.Table] | None,
+    chunks: Iterable[Chunk],
+    model: dict[str, str],
 ) -> tuple[Plan, pa.Table]:
     """The plan of these results: the one they were begun with, or a new one."""
-    model = model_facts.result()
+    archive = open_store(options.archive).uri
     settings = asdict(options.settings)
-    begun = load_plan(results)
     if begun is None:
-        return write_plan(results, chunks or (), archive=options.archive, model=model, settings=settings)
-    begun[0].check(archive=options.archive, model_digest=model["digest"], settings=settings)
+        return write_plan(results, chunks, archive=archive, model=model, settings=settings)
+    begun[0].check(archive=archive, model_digest=model["digest"], settings=settings)
     return begun
 
 
@@ -161,42 +174,41 @@ def _committed(results: Store) -> dict[str, int]:
     return {entry.name: entry.size_bytes for entry in results.list("draws")}
 
 
-def _work(options: ColorizeOptions, plan: Plan, pending: pa.Table) -> Pace:
-    """Do the chunks that are left."""
-    with ray_cluster(verbose=options.verbose):
-        import ray
+def _work(options: ColorizeOptions, results: Store, plan: Plan, pending: pa.Table) -> Pace:
+    """Do the chunks that are left, on the cluster that is connected."""
+    import ray
 
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        shape = pool_shape(resources, num_chunks=pending.num_rows, workers=options.workers)
-        spec = WorkerSpec(
-            archive=options.archive,
-            results=options.results,
-            model=options.model,
-            model_digest=plan.model["digest"],
-            settings=options.settings,
-            footer={
-                "plan": plan.digest,
-                "model": plan.model["digest"],
-                "settings": plan.settings,
-                "precision": "fp32",
-                "versions": {name: version(name) for name in _VERSIONS},
-            },
-        )
-        pace = Pace()
-        errors = 0
-        start = first = time.perf_counter()
-        with Progress("colorizing", total=sum(pending["samples"].to_pylist()), unit="images") as progress:
-            for receipt in run_chunks(pending, spec, shape):
-                now = time.perf_counter()
-                if pace.images == 0:
-                    first = now
-                else:
-                    pace.steady_images += receipt.samples
-                pace.images += receipt.samples
-                pace.seconds, pace.steady_seconds = now - start, now - first
-                errors += receipt.errors
-                progress.advance(receipt.samples, errors=errors)
-        return pace
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    shape = pool_shape(resources, num_chunks=pending.num_rows, workers=options.workers)
+    spec = WorkerSpec(
+        archive=archive_store(options.archive),
+        results=results,
+        model=open_store(options.model),
+        model_digest=plan.model["digest"],
+        settings=options.settings,
+        footer={
+            "plan": plan.digest,
+            "model": plan.model["digest"],
+            "settings": plan.settings,
+            "precision": "fp32",
+            "versions": {name: version(name) for name in _VERSIONS},
+        },
+    )
+    pace = Pace()
+    errors = 0
+    start = first = time.perf_counter()
+    with Progress("colorizing", total=sum(pending["samples"].to_pylist()), unit="images") as progress:
+        for receipt in run_chunks(pending, spec, shape):
+            now = time.perf_counter()
+            if pace.images == 0:
+                first = now
+            else:
+                pace.steady_images += receipt.samples
+            pace.images += receipt.samples
+            pace.seconds, pace.steady_seconds = now - start, now - first
+            errors += receipt.errors
+            progress.advance(receipt.samples, errors=errors)
+    return pace
 
 
 def _finish(options: ColorizeOptions, results: Store, plan: Plan, table: pa.Table, pace: Pace) -> ColorizeReport:
@@ -226,17 +238,17 @@ def _finish(options: ColorizeOptions, results: Store, plan: Plan, table: pa.Tabl
         errors_by_kind=dict(Counter(f"{failure.stage} {failure.error}" for failure in failures)),
         pace=pace,
     )
-    _write_run(options, results, plan, report)
+    _write_run(results, plan, report)
     return report
 
 
-def _write_run(options: ColorizeOptions, results: Store, plan: Plan, report: ColorizeReport) -> None:
+def _write_run(results: Store, plan: Plan, report: ColorizeReport) -> None:
     """`run.json`, written last: its presence means that the job is complete."""
     if report.pace.images == 0 and results.exists("run.json"):
         return  # complete already: what it says of its own run stays
     facts = {
         "format": "condgen-run-1",
-        "archive": options.archive,
+        "archive": plan.archive,
         "model": dict(plan.model),
         "settings": dict(plan.settings),
         "plan": plan.digest,

@@ -30,6 +30,7 @@ from pipelines.images import decode
 from pipelines.plans import load_plan
 from pipelines.results import draws_name
 from pipelines.storage import Store, open_store
+from pipelines.webdatasets import archive_store
 
 __all__ = ["Page", "Picture", "ReportData", "SampleRow", "collect", "render", "run"]
 
@@ -130,7 +131,7 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     return ReportData(
         results=results,
         run=facts,
-        rows=_sample_rows(store, open_store(facts["archive"]), plan[1], max_samples),
+        rows=_sample_rows(store, archive_store(facts["archive"]), plan[1], max_samples),
         errors=_error_rows(store),
         curves=_curves(facts["model"]["uri"]),
         findings=findings,

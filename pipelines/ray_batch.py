@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipelines.chunks import iter_chunks
 from pipelines.plans import BatchSettings
 from pipelines.results import Receipt
+from pipelines.storage import Store
 
 __all__ = ["PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
 
@@ -35,9 +36,9 @@ _RECEIPT_SCHEMA = pa.schema(
 class WorkerSpec:
     """What an actor needs to make its engine; plain data."""
 
-    archive: str
-    results: str
-    model: str
+    archive: Store
+    results: Store
+    model: Store
     model_digest: str
     settings: BatchSettings
     footer: Mapping[str, Any]
@@ -78,15 +79,14 @@ class ChunkWorker:
 
         from pipelines.batch import ChunkEngine
         from pipelines.models import load_model, picture_task
-        from pipelines.storage import open_store
 
         # One thread a model: outputs of a convolution differ in their last bits between thread counts.
         torch.set_num_threads(1)
-        loaded = load_model(open_store(spec.model), expect_digest=spec.model_digest)
+        loaded = load_model(spec.model, expect_digest=spec.model_digest)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._engine: ChunkEngine[Any] = ChunkEngine(
-            archive=open_store(spec.archive),
-            results=open_store(spec.results),
+            archive=spec.archive,
+            results=spec.results,
             model=loaded.model.eval().to(device),
             task=picture_task(loaded),
             settings=spec.settings,

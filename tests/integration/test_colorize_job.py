@@ -165,3 +165,74 @@ def test_other_settings_are_refused(undisturbed: Path, archive: Path, model: Pat
     assert len(done.err.strip().splitlines()) == 1
     assert "draws" in done.err
     assert "3" in done.err
+
+
+def write_hostile(folder: Path) -> set[str]:
+    """An archive of what people have in theirs; returns the names of those that can't be done."""
+    rng = np.random.default_rng(1)
+    rgb = Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    grey16 = Image.fromarray((np.arange(64 * 48, dtype=np.uint16) * 20).reshape(48, 64))
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    rgb.save(folder / "plain.jpg")
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    grey16.save(folder / "sixteen.png")
+    rgb.quantize(16).save(folder / "palette.png")
+    rgb.convert("L").save(folder / "grey.png")
+    rgb.convert("RGBA").save(folder / "transparent.png")
+    rgb.save(folder / "rotated.jpg", exif=rotated)
+    Image.new("RGB", (1, 1), (200, 30, 30)).save(folder / "one.png")
+    Image.new("RGB", (12_000, 9_000), (90, 120, 60)).save(folder / "huge.jpg", quality=80)
+    (folder / "cut.jpg").write_bytes((folder / "plain.jpg").read_bytes()[:600])
+    (folder / "fake.jpg").write_text("<html>not found</html>")
+    (folder / "zero.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("among the photographs")
+    return {"cut.jpg", "fake.jpg", "zero.jpg", "notes.txt"}
+
+
+def test_a_hostile_folder_is_done_right_or_accounted_for(model: Path, tmp_path: Path, condgen: Callable) -> None:
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    bad = write_hostile(folder)
+    done = condgen("colorize", folder, tmp_path / "results", "--model", model, "--draws", "1")
+    assert done.code == 0, done.err
+    errors = pd.read_parquet(tmp_path / "results" / "errors")
+    draws = pd.read_parquet(tmp_path / "results" / "draws", columns=["source", "width", "height"])
+    assert set(errors["source"]) == bad
+    assert set(draws["source"]) == {path.name for path in folder.iterdir()} - bad
+    size = {row.source: (row.width, row.height) for row in draws.itertuples()}
+    assert size["rotated.jpg"] == (48, 64)
+    assert size["one.png"] == (1, 1)
+    assert size["huge.jpg"] == (12_000, 9_000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["colorize", "nowhere", "out", "--model", "MODEL"], "nowhere"),
+        (["colorize", "ARCHIVE", "out", "--model", "nomodel"], "nomodel"),
+        (["colorize", "ARCHIVE", "out", "--model", "DAMAGED"], "damaged"),
+        (["colorize", "EMPTY", "out", "--model", "MODEL"], "empty"),
+        (["colorize", "s3://no-such-bucket-here/x", "out", "--model", "MODEL"], "no-such-bucket-here"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], says: str, archive: Path, model: Path, tmp_path: Path, s3, condgen: Callable
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    for file in model.iterdir():
+        (tmp_path / "damaged" / file.name).write_bytes(file.read_bytes()[:-100])
+    places = {"ARCHIVE": archive, "MODEL": model, "EMPTY": tmp_path / "empty", "DAMAGED": tmp_path / "damaged"}
+    done = condgen(*[places.get(word, word) for word in arguments], cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert says in done.err
+
+
+def test_wrong_credentials_are_one_line(model: Path, tmp_path: Path, s3, condgen: Callable) -> None:
+    bucket = s3.uri("colorize-secret")
+    done = condgen("colorize", bucket, tmp_path, "--model", model, AWS_SECRET_ACCESS_KEY="wrong")
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    assert "credentials" in done.err.lower() or "access" in done.err.lower()
