@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _BLOCK_SAMPLES = 128
 _BLOCK_BYTES = 32 << 20
-_SEGMENT_BLOCKS = 32
+_SEGMENT_BLOCKS = 128
 _AHEAD_BLOCKS = 8
 _FAULTS_LOGGED = 10
 
