@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
+from pipelines.cache import CachedStore
 from pipelines.datasets import Run
 from pipelines.storage import Entry, Store
 from pipelines.tars import TarSample, group_samples
@@ -40,6 +41,7 @@ __all__ = [
 T = TypeVar("T")
 
 _FILE_READERS = 8
+_MISMATCH = "ChecksumMismatch"
 
 CHUNK_SCHEMA = pa.schema(
     [
@@ -215,14 +217,24 @@ def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | Non
     """
     if chunk.shard is None:
         return _read_files(store, chunk.files)
+    samples = _read_runs(store, chunk.shard, chunk)
+    if any(sample.fault is not None and sample.fault.error == _MISMATCH for sample in samples):
+        # Bytes that were changed on the way are not what lies there: a second reading tells the two apart.
+        if isinstance(store, CachedStore):
+            store.forget_range(chunk.shard, chunk.runs[0].start, chunk.runs[-1].stop)
+        samples = _read_runs(store, chunk.shard, chunk)
+    if member_names:
+        samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
+    return samples
+
+
+def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
     start, stop = chunk.runs[0].start, chunk.runs[-1].stop
-    data = memoryview(store.read_range(chunk.shard, start, stop))
+    data = memoryview(store.read_range(shard, start, stop))
     samples: list[Sample] = []
     for run in chunk.runs:
         piece = data[run.start - start : run.stop - start]
-        samples += _read_run(chunk.shard, run, piece, chunk.first_sample + len(samples))
-    if member_names:
-        samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
+        samples += _read_run(shard, run, piece, chunk.first_sample + len(samples))
     return samples
 
 
@@ -243,7 +255,7 @@ def _read_run(shard: str, run: RunPart, piece: memoryview, first_sample: int) ->
     changed = None
     # A run of a shard of which only headers were read has no checksum.
     if len(found) != run.samples or (run.sha256 and hashlib.sha256(piece).hexdigest() != run.sha256):
-        changed = ImageError("read", "ChecksumMismatch", "the shard's bytes are not those that its index describes")
+        changed = ImageError("read", _MISMATCH, "the shard's bytes are not those that its index describes")
     if len(found) != run.samples:
         found = [TarSample(None)] * run.samples
     return [
