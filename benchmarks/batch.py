@@ -32,6 +32,7 @@ from jobs.runtime import ray_cluster, usable_cpus
 from pipelines.colour import ColourTask
 from pipelines.images import decode, encode
 from pipelines.plans import BatchSettings
+from pipelines.sharding import ShardOptions
 
 STAGES = ("decode", "condition", "model", "picture", "encode")
 
@@ -100,7 +101,7 @@ def main() -> None:
 
     photographs = make_corpus(options.out / f"jpeg-{options.images}", options.images)
     shards = options.out / f"shards-{options.images}"
-    jobs.shard.run(str(photographs), str(shards), split={"all": 1.0}, samples_per_shard=1000)
+    jobs.shard.run(str(photographs), str(shards), options=ShardOptions(split={"all": 1.0}))
     model = save_model(options.out / "model", options.preset)
     settings = BatchSettings(draws=options.draws)
     some = [path.read_bytes() for path in sorted(photographs.glob("*.jpg"))[:256]]

@@ -13,15 +13,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from condgen.errors import ConfigError, nearest
+from condgen.errors import nearest
+from jobs.dataset_commands import add_commands, examples, print_report
 from jobs.exits import deliberate
 
-__all__ = ["app", "main", "parse_split"]
+__all__ = ["app", "main"]
 
 EXIT_USAGE = 2
 EXIT_BUG = 1
@@ -48,22 +49,6 @@ app = typer.Typer(
     suggest_commands=False,  # done in `_explain`, in one way for commands and options
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
-
-
-class _Report(Protocol):
-    """What a job returns: it can say how it went."""
-
-    def lines(self) -> Sequence[str]: ...
-
-
-def _print(report: _Report) -> None:
-    for line in report.lines():
-        typer.echo(line)
-
-
-def _examples(*lines: str) -> str:
-    """An epilogue whose lines stay as they are."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _print_version(value: bool) -> None:
@@ -102,7 +87,7 @@ def _root(
 
 @app.command(
     short_help="Everything once, small, in minutes.",
-    epilog=_examples("condgen demo", "condgen demo --out s3://bucket/demo", "condgen demo --fresh"),
+    epilog=examples("condgen demo", "condgen demo --out s3://bucket/demo", "condgen demo --fresh"),
 )
 def demo(
     context: typer.Context,
@@ -122,7 +107,7 @@ def demo(
     """
     from jobs.demo import DemoOptions, run
 
-    _print(run(DemoOptions(out=out, fresh=fresh, photographs=photographs, verbose=context.obj), say=_say))
+    print_report(run(DemoOptions(out=out, fresh=fresh, photographs=photographs, verbose=context.obj), say=_say))
 
 
 def _say(line: str) -> None:
@@ -130,57 +115,12 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-@app.command(
-    short_help="Images to a dataset of shards.",
-    epilog=_examples(
-        "condgen shard photos/ dataset/",
-        "condgen shard photos/ s3://bucket/dataset --split train=0.9,val=0.05,test=0.05",
-        "condgen shard photos/ dataset/ --samples-per-shard 5000",
-    ),
-)
-def shard(
-    context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or prefix of images.")],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="The dataset to make, a folder or prefix.")],
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME=SHARE,...", help="Splits and their shares, by a hash of each key; they add up to 1."
-        ),
-    ] = "train=1.0",
-    samples_per_shard: Annotated[int, typer.Option(min=1, metavar="N", help="Images in a tar file.")] = 1000,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a dataset of other images that is there.")
-    ] = False,
-) -> None:
-    """Make a dataset of WebDataset shards: tar files, a manifest and an index, from a folder or prefix of images.
-
-    The same images give the same bytes. Which split an image goes to depends on its key alone, so it stays there when
-    others are added.
-    """
-    shares = parse_split(split)
-    from jobs.shard import run
-
-    _print(
-        run(source, dest, split=shares, samples_per_shard=samples_per_shard, overwrite=overwrite, verbose=context.obj)
-    )
-
-
-@app.command(
-    short_help="What a dataset is.", epilog=_examples("condgen inspect dataset/", "condgen inspect s3://bucket/dataset")
-)
-def inspect(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset: a folder or prefix of shards.")],
-) -> None:
-    """Say what a dataset is: splits, shards, samples, bytes, members, sizes."""
-    from jobs.inspect import run
-
-    _print(run(dataset))
+add_commands(app)
 
 
 @app.command(
     short_help="Train a model from a preset.",
-    epilog=_examples(
+    epilog=examples(
         "condgen train --preset color-classifier-small --data dataset/ --out runs/first",
         "condgen train --preset color-classifier --data s3://bucket/dataset --out s3://bucket/run --workers 8",
         "condgen train --preset regression-small --data dataset/ --out runs/l2 --set train.steps=200 --dry-run",
@@ -223,12 +163,12 @@ def train(
     from jobs.train import TrainOptions, run
 
     options = TrainOptions(preset=settings, data=data, out=out, workers=workers, dry_run=dry_run, verbose=context.obj)
-    _print(run(options))
+    print_report(run(options))
 
 
 @app.command(
     short_help="K draws of each image of an archive, into Parquet.",
-    epilog=_examples(
+    epilog=examples(
         "condgen colorize photos/ results/ --model runs/first",
         "condgen colorize s3://bucket/archive s3://bucket/results --model s3://bucket/run --draws 5 --seed 1",
         "condgen colorize photos/ results-l2/ --model runs/l2 --draws 1",
@@ -276,12 +216,12 @@ def colorize(
     options = ColorizeOptions(
         archive=archive, results=results, model=model, settings=settings, workers=workers, verbose=context.obj
     )
-    _print(run(options))
+    print_report(run(options))
 
 
 @app.command(
     short_help="A page that shows the results.",
-    epilog=_examples("condgen report results/", "condgen report s3://bucket/results --out report.html"),
+    epilog=examples("condgen report results/", "condgen report s3://bucket/results --out report.html"),
 )
 def report(
     results: Annotated[str, typer.Argument(metavar="RESULTS", help="What condgen colorize wrote.")],
@@ -296,10 +236,10 @@ def report(
     """
     from jobs.report import run
 
-    _print(run(results, out, max_samples=samples))
+    print_report(run(results, out, max_samples=samples))
 
 
-@app.command(short_help="The model families and presets.", epilog=_examples("condgen models"))
+@app.command(short_help="The model families and presets.", epilog=examples("condgen models"))
 def models() -> None:
     """List the model families and the presets."""
     from condgen.families import FAMILIES
@@ -312,26 +252,6 @@ def models() -> None:
     typer.echo("\nPresets (condgen train --preset NAME --data ... --out ... --dry-run shows all fields)")
     for preset in PRESETS.values():
         typer.echo(f"  {preset.name:<{width}}  {preset.family}: {preset.summary}")
-
-
-def parse_split(text: str) -> dict[str, float]:
-    """``train=0.9,test=0.1`` as names and shares.
-
-    Raises:
-        ConfigError: the text has another form.
-    """
-    form = "NAME=SHARE,NAME=SHARE, such as train=0.9,test=0.1"
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, share = (piece.strip() for piece in part.partition("="))
-        try:
-            value = float(share)
-        except ValueError:
-            raise ConfigError("--split", text, form) from None
-        if not equals or not name or name in shares:
-            raise ConfigError("--split", text, form)
-        shares[name] = value
-    return shares
 
 
 def _explain(error: TyperException, arguments: Sequence[str]) -> str:

@@ -143,10 +143,12 @@ def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _
     from jobs import colorize, report, shard
     from jobs.evaluate import evaluate
     from pipelines.plans import BatchSettings
+    from pipelines.sharding import ShardOptions
 
     out = options.out.rstrip("/")
     with stages.stage("shards") as note:
-        made = shard.run(str(pictures.training), f"{out}/dataset", split=SPLIT, samples_per_shard=SAMPLES_PER_SHARD)
+        cut = ShardOptions(split=SPLIT, samples_per_shard=SAMPLES_PER_SHARD)
+        made = shard.run(str(pictures.training), f"{out}/dataset", options=cut)
         _upload(pictures.archive, store.child("archive"))
         note(made.lines()[0])
     runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}

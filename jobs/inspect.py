@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.datasets import Dataset, load_dataset
+from condgen.errors import ConfigError
+from pipelines.contact_sheet import contact_sheet
+from pipelines.datasets import DOMAINS_NAME, Dataset, load_dataset
+from pipelines.storage import write_file
+from pipelines.webdatasets import locate_shards
 
-__all__ = ["DatasetReport", "run"]
+__all__ = ["DatasetReport", "InspectReport", "run"]
 
 _FIRST_KEYS = 5
 
@@ -29,6 +33,8 @@ class DatasetReport:
         """Return the report as lines of text."""
         manifest = self.dataset.manifest
         made = f"generation {manifest.generation}" if manifest.index_sha256 else "no manifest: scanned"
+        if manifest.base:
+            made += f", shards in {manifest.base}"
         shards_mb = f"{len(manifest.shards):,} shards, {manifest.size_bytes / 1e6:,.1f} MB"
         lines = [
             f"{self.dataset.uri}: {manifest.kind} images, {made}",
@@ -46,6 +52,20 @@ class DatasetReport:
         return lines + _statistics_lines(manifest.statistics, self.dataset)
 
 
+@dataclass(frozen=True, kw_only=True)
+class InspectReport:
+    """What `condgen inspect` prints: a report of each dataset, and the contact sheets that were written."""
+
+    reports: Sequence[DatasetReport]
+    sheets: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        return [line for report in self.reports for line in report.lines()] + [
+            f"contact sheet: {sheet}" for sheet in self.sheets
+        ]
+
+
 def _statistics_lines(statistics: Mapping[str, Any], dataset: Dataset) -> list[str]:
     lines = []
     for name, values in statistics.get("sizes", {}).items():
@@ -53,6 +73,9 @@ def _statistics_lines(statistics: Mapping[str, Any], dataset: Dataset) -> list[s
     if statistics.get("mean_rgb"):
         red, green, blue = statistics["mean_rgb"]
         lines.append(f"  mean RGB {red:.1f}, {green:.1f}, {blue:.1f} of 255")
+    modes = statistics.get("modes")
+    if modes:
+        lines.append(f"  modes    {', '.join(f'{name} {count:,}' for name, count in modes.items())}")
     train = dataset.manifest.train_statistics()
     if train is not None and train.num_samples:
         colours = int((train.ab_histogram > 0).sum())
@@ -61,14 +84,35 @@ def _statistics_lines(statistics: Mapping[str, Any], dataset: Dataset) -> list[s
     return lines
 
 
-def run(dataset: str) -> DatasetReport:
-    """Open a dataset, by its manifest or by a scan of its shards, and say what it is.
+def run(dataset: str, *, sheet: str | None = None, sheet_samples: int = 24) -> InspectReport:
+    """Open a dataset, by its manifest or by a scan of its shards, and say what it is; both domains of one that has two.
+
+    Args:
+        dataset: a dataset, or shards made elsewhere.
+        sheet: a file for a contact sheet, a PNG; of a second domain it is `<name>-b.png`.
+        sheet_samples: most samples on it.
 
     Raises:
+        ConfigError: a contact sheet of another format.
         DatasetError: damaged, or none.
         MissingError, AccessError, StorageError: see `pipelines.storage`.
     """
-    opened = load_dataset(dataset)
+    if sheet is not None and not sheet.lower().endswith(".png"):
+        raise ConfigError("--contact-sheet", sheet, "a file name that ends in .png")
+    place, names = locate_shards(dataset)
+    is_unpaired = names is None and place.exists(DOMAINS_NAME)
+    uris = [place.locate(name) for name in ("a", "b")] if is_unpaired else [dataset]
+    reports, sheets = [], []
+    for uri, suffix in zip(uris, (".png", "-b.png"), strict=False):
+        opened = load_dataset(uri)
+        reports.append(_described(opened))
+        if sheet is not None:
+            sheets.append(f"{sheet[:-4]}{suffix}")
+            write_file(sheets[-1], contact_sheet(opened, sheet_samples))
+    return InspectReport(reports=reports, sheets=sheets)
+
+
+def _described(opened: Dataset) -> DatasetReport:
     keys = {
         split: opened.table(split)["first_key"].slice(0, _FIRST_KEYS).to_pylist() for split in opened.manifest.splits
     }

@@ -88,6 +88,8 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("shard", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("phash", pa.uint64()),
     ]

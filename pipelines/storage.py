@@ -27,7 +27,7 @@ from condgen.errors import AccessError, CondgenError, ConfigError, MissingError,
 if TYPE_CHECKING:
     from pipelines.backends import Backend
 
-__all__ = ["Entry", "RetryPolicy", "Store", "open_store"]
+__all__ = ["Entry", "RetryPolicy", "Store", "open_store", "write_file"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -94,6 +94,16 @@ def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_o
         backend = FsspecBackend.of(text, storage_options)
         shown = _PASSWORD.sub("", text).rstrip("/")
     return Store(backend, shown, retry or RetryPolicy())
+
+
+def write_file(uri: str, data: bytes, **storage_options: Any) -> None:
+    """Store one file by its own path or URI; see ``Store.write``.
+
+    Raises:
+        MissingError, AccessError, StorageError: see the module.
+    """
+    folder, slash, name = uri.rpartition("/")
+    open_store((folder or slash) if slash else ".", **storage_options).write(name, data)
 
 
 @dataclass(frozen=True)

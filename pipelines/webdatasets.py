@@ -19,6 +19,8 @@ __all__ = [
     "archive_store",
     "expand_braces",
     "foreign_manifest",
+    "list_tars",
+    "locate_files",
     "locate_shards",
     "open_archive",
     "scan_webdataset",
@@ -73,6 +75,10 @@ def locate_shards(uri: str, **storage_options: Any) -> tuple[Store, list[str] | 
     parts = _pattern_parts(uri, **storage_options)
     if parts is None:
         return open_store(uri, **storage_options), None
+    return _locate(uri, parts, **storage_options)
+
+
+def _locate(uri: str, parts: Sequence[str], **storage_options: Any) -> tuple[Store, list[str]]:
     store = open_store(_root_of(uri, parts), **storage_options)
     depth = len(_levels(_root_of(uri, parts)))
     names: list[str] = []
@@ -87,9 +93,18 @@ def locate_shards(uri: str, **storage_options: Any) -> tuple[Store, list[str] | 
         name = "/".join(levels)
         found = [name] if name in listings[folder] else [k for k in listings[folder] if globs and _matches(k, levels)]
         if not found:
-            raise MissingError(store.locate(name), "find", "no such shard: check the name or the pattern")
+            raise MissingError(store.locate(name), "find", "no such file: check the name or the pattern")
         names += found
     return store, names
+
+
+def locate_files(uri: str, **storage_options: Any) -> tuple[Store, list[str]]:
+    """Return the store and the names of files that a URI names as ``locate_shards`` has it, whatever their extension.
+
+    Raises:
+        ConfigError, MissingError: see ``locate_shards``.
+    """
+    return _locate(uri, expand_braces(uri), **storage_options)
 
 
 def archive_store(uri: str, **storage_options: Any) -> Store:
@@ -165,11 +180,12 @@ def open_archive(uri: str | Store, **storage_options: Any) -> tuple[Store, list[
         dataset = open_complete(store.require())
         if dataset is not None:
             return dataset.store, dataset.runs()
-        names = _tars_in(store)
+        names = list_tars(store)
     return store, scan_webdataset(store, names, checksums=False).runs() if names else None
 
 
-def _tars_in(store: Store) -> list[str]:
+def list_tars(store: Store) -> list[str]:
+    """Return the names of all tars in a store."""
     return [entry.name for entry in store.list() if entry.name.lower().endswith(".tar")]
 
 
@@ -186,7 +202,7 @@ def scan_webdataset(store: Store, names: Sequence[str] | None = None, *, checksu
         MissingError, AccessError, StorageError: see ``pipelines.storage``.
     """
     if names is None:
-        names = _tars_in(store)
+        names = list_tars(store)
     if not names:
         raise DatasetError(f"{store.uri} holds no shards (.tar): make them with `condgen shard SOURCE DEST`")
     with ThreadPoolExecutor(min(_READERS, len(names)), thread_name_prefix="scan") as pool:

@@ -12,8 +12,9 @@ import pytest
 
 from condgen.errors import ConfigError, JobError
 from jobs import cli
+from jobs.dataset_commands import parse_split
 
-COMMANDS = ["demo", "shard", "inspect", "train", "colorize", "report", "models"]
+COMMANDS = ["demo", "shard", "index", "inspect", "validate", "train", "colorize", "report", "models"]
 TRAIN = ["train", "--preset", "regression-small", "--data", "a", "--out", "b"]
 HEAVY = (
     "torch",
@@ -158,11 +159,11 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 @pytest.mark.parametrize("text", ["train", "train=", "=1", "train=x", "train=0.5,train=0.5", ""])
 def test_a_split_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="NAME=SHARE"):
-        cli.parse_split(text)
+        parse_split(text)
 
 
 def test_a_split_is_names_and_shares() -> None:
-    assert cli.parse_split("train=0.9, test=0.1") == {"train": 0.9, "test": 0.1}
+    assert parse_split("train=0.9, test=0.1") == {"train": 0.9, "test": 0.1}
 
 
 def test_every_preset_and_family_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs import inspect, shard
 from pipelines.datasets import load_dataset
 from pipelines.images import encode
+from pipelines.sharding import ShardOptions
 from pipelines.storage import open_store
 from pipelines.tars import group_samples
 
@@ -51,7 +52,7 @@ def images(tmp_path: Path) -> Path:
 
 def test_every_file_is_in_a_shard_or_rejected_with_its_reason(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
-    report = shard.run(str(images), str(dest), split=SPLIT, samples_per_shard=8)
+    report = shard.run(str(images), str(dest), options=ShardOptions(split=SPLIT, samples_per_shard=8))
     dataset = load_dataset(str(dest))
     assert dataset.manifest == report.manifest
     assert dataset.manifest.samples == 30
@@ -77,13 +78,13 @@ def test_every_file_is_in_a_shard_or_rejected_with_its_reason(images: Path, tmp_
 
 def test_the_same_images_give_the_same_bytes_wherever_they_are(images: Path, tmp_path: Path, s3: Any) -> None:
     local = tmp_path / "local"
-    shard.run(str(images), str(local), split=SPLIT, samples_per_shard=8)
+    shard.run(str(images), str(local), options=ShardOptions(split=SPLIT, samples_per_shard=8))
     bucket = f"{s3.uri('shard-tests')}/{tmp_path.name}"
     copy = open_store(f"{bucket}/images")
     for path in images.rglob("*.*"):
         if path.is_file() and path.name != ".DS_Store":
             copy.write(str(path.relative_to(images)), path.read_bytes())
-    shard.run(f"{bucket}/images", f"{bucket}/dataset", split=SPLIT, samples_per_shard=8)
+    shard.run(f"{bucket}/images", f"{bucket}/dataset", options=ShardOptions(split=SPLIT, samples_per_shard=8))
     assert bytes_of(f"{bucket}/dataset") == bytes_of(local)
     assert inspect.run(f"{bucket}/dataset").lines()[1:] == inspect.run(str(local)).lines()[1:]
 
@@ -97,18 +98,18 @@ def test_a_complete_dataset_is_left_as_it_is_and_another_is_not_overwritten(imag
     assert (again.manifest, again.num_rejected, again.rejected) == (first.manifest, 3, first.rejected)
     assert {path.name: path.stat().st_mtime_ns for path in dest.iterdir()} == times
     with pytest.raises(ConfigError, match="--overwrite"):
-        shard.run(str(images), str(dest), samples_per_shard=8)
-    replaced = shard.run(str(images), str(dest), samples_per_shard=8, overwrite=True)
+        shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8))
+    replaced = shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8), overwrite=True)
     assert load_dataset(str(dest)).manifest == replaced.manifest
     assert len(replaced.manifest.shards) == 4
 
 
 def test_a_dataset_that_lost_a_shard_is_made_again(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
-    shard.run(str(images), str(dest), samples_per_shard=8)
+    shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8))
     before = bytes_of(dest)
     (dest / "train-000001.tar").unlink()
-    assert not shard.run(str(images), str(dest), samples_per_shard=8).was_there
+    assert not shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8)).was_there
     assert bytes_of(dest) == before
 
 
@@ -123,8 +124,9 @@ def test_shards_made_elsewhere_are_not_written_over(images: Path, tmp_path: Path
 
 def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    shard.run(str(images), str(whole), split=SPLIT, samples_per_shard=4)
-    script = f"from jobs.shard import run; run({str(images)!r}, {str(killed)!r}, samples_per_shard=2)"
+    shard.run(str(images), str(whole), options=ShardOptions(split=SPLIT, samples_per_shard=4))
+    arguments = f"{str(images)!r}, {str(killed)!r}, options=ShardOptions(samples_per_shard=2)"
+    script = f"from jobs.shard import ShardOptions, run; run({arguments})"
     process = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
     while not list(killed.glob("*.tar")) and time.monotonic() < deadline:
@@ -134,7 +136,7 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     assert not (killed / "manifest.json").exists(), "killed too late to test anything"
     with pytest.raises(DatasetError, match="not complete"):
         load_dataset(str(killed))
-    shard.run(str(images), str(killed), split=SPLIT, samples_per_shard=4)
+    shard.run(str(images), str(killed), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     assert bytes_of(killed) == bytes_of(whole)
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
 
@@ -154,9 +156,9 @@ def test_what_an_interrupted_run_left_is_removed(images: Path, tmp_path: Path) -
 def test_ray_tasks_and_threads_give_the_same_bytes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
 ) -> None:
-    shard.run(str(images), str(tmp_path / "threads"), split=SPLIT, samples_per_shard=4)
+    shard.run(str(images), str(tmp_path / "threads"), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     monkeypatch.setattr(shard, "RAY_FROM_SAMPLES", 1)
-    shard.run(str(images), str(tmp_path / "ray"), split=SPLIT, samples_per_shard=4)
+    shard.run(str(images), str(tmp_path / "ray"), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "threads")
 
 
@@ -165,7 +167,7 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     red = np.full((8, 16, 3), (255, 0, 0), np.uint8)
     for number in range(10):
         source.write(f"{number}.png", encode(red, "png"))
-    manifest = shard.run(source.uri, str(tmp_path / "dataset"), split=SPLIT).manifest
+    manifest = shard.run(source.uri, str(tmp_path / "dataset"), options=ShardOptions(split=SPLIT)).manifest
     assert manifest.statistics["mean_rgb"] == [255, 0, 0]
     assert manifest.statistics["sizes"]["width"] == {"min": 16, "median": 16, "max": 16}
     train = manifest.train_statistics()
@@ -195,7 +197,7 @@ def test_sources_that_can_not_be(images: Path, tmp_path: Path) -> None:
 
 def test_inspect_says_what_a_dataset_is(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
-    shard.run(str(images), str(dest), split=SPLIT, samples_per_shard=8)
+    shard.run(str(images), str(dest), options=ShardOptions(split=SPLIT, samples_per_shard=8))
     text = "\n".join(inspect.run(str(dest)).lines())
     manifest = load_dataset(str(dest)).manifest
     for expected in ("single", "30, ", f"{manifest.splits['test']} samples", "jpg 30, json 30", "rejected 3", "width",
@@ -205,7 +207,7 @@ def test_inspect_says_what_a_dataset_is(images: Path, tmp_path: Path) -> None:
 
 def test_inspect_reads_shards_that_have_no_manifest(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
-    shard.run(str(images), str(dest), samples_per_shard=8)
+    shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8))
     for name in ("manifest.json", "index.parquet", "rejected.parquet"):
         (dest / name).unlink()
     text = "\n".join(inspect.run(str(dest)).lines())

@@ -186,7 +186,7 @@ def test_shards_are_found_by_name_braces_and_globs(store: Store) -> None:
     for pattern, samples in (("x-{000..002}.tar", 6), ("x-*.tar", 6), ("x-00[01].tar", 3), ("y.tar", 9), ("", 15)):
         assert load_dataset(f"{store.uri}/{pattern}").manifest.samples == samples
     for pattern in ("x-{000..003}.tar", "z-*.tar", "z.tar"):
-        with pytest.raises(MissingError, match="shard"):
+        with pytest.raises(MissingError, match="no such file"):
             load_dataset(f"{store.uri}/{pattern}")
 
 

@@ -15,19 +15,46 @@ from hypothesis import strategies as st
 
 from condgen.errors import ConfigError
 from pipelines.images import encode
+from pipelines.recipes import Recipe
 from pipelines.shard_writer import write_shard
-from pipelines.sharding import PlannedShard, ShardOptions, SourceFile, plan_shards, safe_key, split_share
-from pipelines.storage import Entry, open_store
+from pipelines.sharding import (
+    PlannedSample,
+    PlannedShard,
+    ShardOptions,
+    assign_keys,
+    cut_shards,
+    input_digest,
+    safe_key,
+    split_share,
+)
+from pipelines.sources import Listing, Part, Record, list_folder
+from pipelines.storage import Entry, Store, open_store
 from pipelines.tars import group_samples, split_key
 
 
-def entries(*names: str) -> list[Entry]:
-    return [Entry(name, 100) for name in names]
+def listing(*names: str, size_bytes: int = 100) -> Listing:
+    records, rejected = list_folder([Entry(name, size_bytes) for name in names])
+    return Listing("images", "single", (), records, rejected)
+
+
+def plan(options: ShardOptions, *names: str, size_bytes: int = 100) -> list[PlannedShard]:
+    return cut_shards(assign_keys(listing(*names, size_bytes=size_bytes), options), options)
 
 
 def keys(*names: str) -> dict[str, str]:
-    plan = plan_shards(entries(*names), ShardOptions())
-    return {file.name: file.key for shard in plan.shards for file in shard.files}
+    return {sample.record.parts[0].name: sample.key for sample in assign_keys(listing(*names), ShardOptions())}
+
+
+def planned(store: Store, *names: str) -> PlannedShard:
+    samples = []
+    for name in names:
+        size = store.size(name) if store.exists(name) else 0
+        record = Record(name, name, "", (Part("", name, size),))
+        samples.append(PlannedSample(safe_key(name.rpartition(".")[0]), "train", record))
+    return PlannedShard("train-000000.tar", "train", tuple(samples))
+
+
+RECIPE = Recipe(max_pixels=10**6)
 
 
 def picture(seed: int, width: int = 20, height: int = 10) -> bytes:
@@ -46,8 +73,8 @@ def test_files_with_one_name_and_several_extensions_stay_apart_and_in_one_split(
     }  # fmt: skip
     options = ShardOptions(split={"train": 0.5, "test": 0.5})
     for number in range(20):
-        plan = plan_shards(entries(f"{number}.jpg", f"{number}.png"), options)
-        assert len({shard.split for shard in plan.shards}) == 1
+        shards = plan(options, f"{number}.jpg", f"{number}.png")
+        assert len({shard.split for shard in shards}) == 1
 
 
 def is_listed(stem: str) -> bool:
@@ -66,18 +93,18 @@ def test_keys_are_unique_text_that_webdataset_gives_back(stems: set[str]) -> Non
         assert split_key(f"{key}.jpg") == (key, "jpg")
 
 
-def test_every_listed_file_is_planned_or_rejected() -> None:
-    plan = plan_shards(entries("a.jpg", "notes.txt", "SOURCES.tsv", "film.mp4", "b", "c.webp"), ShardOptions())
-    assert {file.name for shard in plan.shards for file in shard.files} == {"a.jpg", "b", "c.webp"}
-    assert [row.source for row in plan.rejected] == ["SOURCES.tsv", "film.mp4", "notes.txt"]
+def test_every_listed_file_is_a_record_or_rejected() -> None:
+    found = listing("a.jpg", "notes.txt", "SOURCES.tsv", "film.mp4", "b", "c.webp")
+    assert [record.name for record in found.records] == ["a.jpg", "b", "c.webp"]
+    assert [row.source for row in found.rejected] == ["SOURCES.tsv", "film.mp4", "notes.txt"]
 
 
 def test_splits_are_of_about_the_size_asked_for_and_stable_when_the_archive_grows() -> None:
     options = ShardOptions(split={"train": 0.8, "val": 0.1, "test": 0.1}, samples_per_shard=100)
 
     def splits(count: int) -> dict[str, str]:
-        plan = plan_shards(entries(*(f"{number}.jpg" for number in range(count))), options)
-        return {file.name: shard.split for shard in plan.shards for file in shard.files}
+        shards = plan(options, *(f"{number}.jpg" for number in range(count)))
+        return {sample.key: shard.split for shard in shards for sample in shard.samples}
 
     few, many = splits(1000), splits(3000)
     assert all(many[name] == split for name, split in few.items())
@@ -88,24 +115,26 @@ def test_splits_are_of_about_the_size_asked_for_and_stable_when_the_archive_grow
 
 
 def test_shards_are_bounded_in_samples_and_bytes() -> None:
-    plan = plan_shards(entries(*(f"{n}.jpg" for n in range(25))), ShardOptions(samples_per_shard=10))
-    assert [(shard.name, len(shard.files)) for shard in plan.shards] == [
+    shards = plan(ShardOptions(samples_per_shard=10), *(f"{n}.jpg" for n in range(25)))
+    assert [(shard.name, len(shard.samples)) for shard in shards] == [
         ("train-000000.tar", 10), ("train-000001.tar", 10), ("train-000002.tar", 5),
     ]  # fmt: skip
-    plan = plan_shards([Entry(f"{n}.jpg", 60) for n in range(3)], ShardOptions(shard_bytes=100))
-    assert [len(shard.files) for shard in plan.shards] == [1, 1, 1]
+    shards = plan(ShardOptions(shard_bytes=100), *(f"{n}.jpg" for n in range(3)), size_bytes=60)
+    assert [len(shard.samples) for shard in shards] == [1, 1, 1]
 
 
 def test_the_order_of_the_listing_does_not_matter_and_its_content_does() -> None:
     names = [f"{n}.jpg" for n in range(20)]
-    plan = plan_shards(entries(*names), ShardOptions())
-    assert plan_shards(entries(*names[::-1]), ShardOptions()) == plan
-    others = [
-        plan_shards(entries(*names[1:]), ShardOptions()),
-        plan_shards(entries(*names), ShardOptions(samples_per_shard=7)),
-        plan_shards([Entry(name, 101) for name in names], ShardOptions()),
+    assert plan(ShardOptions(), *names[::-1]) == plan(ShardOptions(), *names)
+    digests = [
+        input_digest(listing(*names[::-1]), ShardOptions()),
+        input_digest(listing(*names), ShardOptions()),
+        input_digest(listing(*names[1:]), ShardOptions()),
+        input_digest(listing(*names), ShardOptions(samples_per_shard=7)),
+        input_digest(listing(*names, size_bytes=101), ShardOptions()),
     ]
-    assert len({other.input_sha256 for other in [plan, *others]}) == 4
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
 
 
 @pytest.mark.parametrize("split", [{}, {"train": 0.5}, {"train": 1.5}, {"train": 1, "test": 0}, {"../x": 1}, {"A": 1}])
@@ -116,12 +145,10 @@ def test_shares_that_can_not_be_are_refused(split: dict[str, float]) -> None:
 
 def test_a_shard_holds_the_original_bytes_and_says_where_they_are(tmp_path: Path) -> None:
     source, dest = open_store(tmp_path / "in"), open_store(tmp_path / "out")
-    files = []
-    for number in range(20):
-        name = f"d/{number:02d}.JPG"
+    names = [f"d/{number:02d}.JPG" for number in range(20)]
+    for number, name in enumerate(names):
         source.write(name, picture(number))
-        files.append(SourceFile(name, source.size(name), f"d/{number:02d}"))
-    receipt = write_shard(source, dest, PlannedShard("train-000000.tar", "train", tuple(files)), 10**6)
+    receipt = write_shard((source,), dest, planned(source, *names), RECIPE)
     assert receipt.info is not None
     data = dest.read("train-000000.tar")
     assert receipt.info.sha256 == hashlib.sha256(data).hexdigest()
@@ -132,11 +159,13 @@ def test_a_shard_holds_the_original_bytes_and_says_where_they_are(tmp_path: Path
         assert run.sha256 == hashlib.sha256(piece).hexdigest()
         assert run.pixels == run.samples * 200
         samples += group_samples(piece)
-    assert [sample.key for sample in samples] == [file.key for file in files]
+    assert [sample.key for sample in samples] == [name[:-4] for name in names]
     assert samples[3].members["jpg"] == picture(3)
     assert json.loads(samples[3].members["json"]) == {
         "source": "d/03.JPG", "width": 20, "height": 10, "sha256": hashlib.sha256(picture(3)).hexdigest(),
     }  # fmt: skip
+    assert [sample.key for sample in receipt.samples] == [sample.key for sample in samples]
+    assert receipt.samples[3].sha256 == hashlib.sha256(picture(3)).hexdigest()
     assert receipt.statistics.colours.num_samples == 20
     assert receipt.statistics.colours.ab_histogram.sum() == 20 * 200
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -146,8 +175,7 @@ def test_a_shard_holds_the_original_bytes_and_says_where_they_are(tmp_path: Path
 def test_a_png_that_is_named_jpg_is_a_png_in_the_shard(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.write("a.jpg", encode(np.zeros((2, 2, 3), np.uint8), "png"))
-    shard = PlannedShard("train-000000.tar", "train", (SourceFile("a.jpg", store.size("a.jpg"), "a"),))
-    assert write_shard(store, store, shard, 10**6).members == {"png": 1, "json": 1}
+    assert write_shard((store,), store, planned(store, "a.jpg"), RECIPE).members == {"png": 1, "json": 1}
 
 
 def test_what_is_no_picture_is_rejected_with_the_reason_and_a_shard_of_nothing_is_not_stored(tmp_path: Path) -> None:
@@ -156,9 +184,8 @@ def test_what_is_no_picture_is_rejected_with_the_reason_and_a_shard_of_nothing_i
     store.write("empty.jpg", b"")
     store.write("text.jpg", b"hello")
     store.write("large.jpg", picture(2, 200, 200))
-    files = [SourceFile(entry.name, entry.size_bytes, safe_key(entry.name)) for entry in store.list()]
-    files.append(SourceFile("gone.jpg", 0, "gone"))
-    receipt = write_shard(store, open_store(tmp_path / "out"), PlannedShard("x.tar", "train", tuple(files)), 10_000)
+    names = [*(entry.name for entry in store.list()), "gone.jpg"]
+    receipt = write_shard((store,), open_store(tmp_path / "out"), planned(store, *names), Recipe(max_pixels=10_000))
     assert receipt.info is None
     assert [(row.source, row.error) for row in receipt.rejected] == [
         ("cut.jpg", receipt.rejected[0].error), ("empty.jpg", "EmptyFile"), ("large.jpg", "TooManyPixels"),
