@@ -35,6 +35,7 @@ from PIL import (
 )
 
 from condgen.errors import ConfigError, ImageError
+from pipelines.jpegs import decode_plain, plain_jpeg
 
 __all__ = ["EXTENSIONS", "FORMATS", "MAX_PIXELS", "ImageInfo", "decode", "encode", "probe"]
 
@@ -116,7 +117,13 @@ def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
         raise _image_error("decode", error) from error
 
 
-def decode(data: bytes, *, min_size_px: int | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def decode(
+    data: bytes,
+    *,
+    min_size_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Decode a picture as it is displayed.
 
     The EXIF orientation is applied; an embedded colour profile is followed where it works (sRGB itself costs nothing);
@@ -127,14 +134,19 @@ def decode(data: bytes, *, min_size_px: int | None = None, max_pixels: int = MAX
         min_size_px: a JPEG may come back smaller by 2, 4 or 8 (DCT scaling, many times faster), its short side at
             least this; other formats, and None, come back at full size.
         max_pixels: larger pictures are refused before they are decoded.
+        out: ``[H, W, 3]`` uint8, C-contiguous, to be filled and returned where the picture has just its shape; a
+            place in a batch, which saves a copy. What it holds otherwise, or after an error, is not defined.
 
     Returns:
-        ``[H, W, 3]`` uint8, sRGB.
+        ``[H, W, 3]`` uint8, sRGB; ``out`` itself or another array.
 
     Raises:
         ImageError: stage ``decode``: damaged, cut, not a picture, or too large.
     """
     try:
+        plain = _decode_plain(data, min_size_px, max_pixels, out)
+        if plain is not None:
+            return plain
         image, name = _open(data, max_pixels)
         if name == "JPEG":
             _check_end(data)
@@ -143,9 +155,34 @@ def decode(data: bytes, *, min_size_px: int | None = None, max_pixels: int = MAX
         orientation = _orientation(image, name)
         image.load()
         pixels = np.array(_to_srgb(image, name), dtype=np.uint8)
-        return np.ascontiguousarray(_displayed(pixels, orientation))
+        return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)
     except _DECODE_ERRORS as error:
         raise _image_error("decode", error) from error
+
+
+def _decode_plain(
+    data: bytes, min_size_px: int | None, max_pixels: int, out: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | None:
+    """Decode a plain JPEG without Pillow; None for everything else."""
+    header = plain_jpeg(data)
+    if header is None or header.width * header.height > max_pixels:
+        return None
+    scale = 1
+    if min_size_px is not None:
+        fitting = min(header.width, header.height) // max(1, min_size_px)
+        scale = next((s for s in (8, 4, 2) if fitting >= s), 1)
+    orientation = _exif_orientation(header.exif) if header.exif else 1
+    rgb = decode_plain(data, header, scale, out if orientation == 1 else None)
+    if rgb is None or orientation == 1:
+        return rgb
+    return _placed(np.ascontiguousarray(_displayed(rgb, orientation)), out)
+
+
+def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    if out is None or out.shape != rgb.shape:
+        return rgb
+    out[...] = rgb
+    return out
 
 
 def encode(rgb: NDArray[np.uint8], format: str = "jpeg", quality: int = 95) -> bytes:  # noqa: A002
@@ -237,7 +274,7 @@ def _check_end(data: bytes) -> None:
         if marker == 0xDA:  # the scan's bytes hold no other end marker than their own
             break
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    if data.find(_JPEG_END, position) < 0:
+    if data.rfind(_JPEG_END, position) < 0:
         raise ImageError("decode", "CutImage", "the JPEG has no end marker: it was cut")
 
 
@@ -246,6 +283,11 @@ def _orientation(image: ImageFile.ImageFile, name: str) -> int:
     data = image.info.get("exif")
     if name == "TIFF" or not isinstance(data, bytes):  # Pillow turns a TIFF itself
         return 1
+    return _exif_orientation(data)
+
+
+def _exif_orientation(data: bytes) -> int:
+    _hush()
     exif = Image.Exif()
     try:
         exif.load(data)
