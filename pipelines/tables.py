@@ -183,7 +183,7 @@ def _rows(name: str, table: pa.Table, wanted: Mapping[str, str], held: Mapping[s
                 {members[role]: values[wanted[role]] for role in members if role in wanted},
                 {members[role]: column for role, column in held.items()},
                 key,
-                {role: value for role, value in about.items() if value is not None},
+                {role: value for role, value in about.items() if value not in (None, "")},
             )
             number += 1
 
