@@ -32,6 +32,7 @@ TRAINING = {CLASSIFIER: (300, 120), REGRESSION: (120, 50)}
 SPLIT = {"train": 0.95, "test": 0.05}
 SAMPLES_PER_SHARD = 256
 DRAWS = 3
+TEMPERATURE = 0.5  # after a minute of training, the tails of the predicted colours are still wild
 FOLDERS = ("archive", "dataset", "runs", "results", "results-l2")
 
 
@@ -154,7 +155,7 @@ def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _
     runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}
     finished = []
     for name, preset, settings in (
-        ("results", CLASSIFIER, BatchSettings(draws=DRAWS)),
+        ("results", CLASSIFIER, BatchSettings(draws=DRAWS, temperature=TEMPERATURE)),
         ("results-l2", REGRESSION, BatchSettings(draws=1, mode="point")),
     ):
         with stages.stage("colorize" if name == "results" else "colorize L2") as note:
