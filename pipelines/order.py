@@ -34,6 +34,7 @@ __all__ = [
     "check_workers",
     "choose_lanes",
     "fitting_workers",
+    "window_permutation",
 ]
 
 MAX_LANES = 64
@@ -206,7 +207,7 @@ class EpochOrder:
         sizes = self.chunk_samples[chunks]
         chunk = np.repeat(chunks, sizes)
         index = np.arange(len(chunk), dtype=np.int64) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        shuffled = _permutation(len(chunk), self.config.seed, _WINDOW, (self.epoch, lane, window))
+        shuffled = window_permutation(len(chunk), self.config.seed, self.epoch, lane, window)
         return chunk[shuffled], index[shuffled]
 
     def batches(self, start_batch: int = 0, rank: int = 0, num_workers: int = 1) -> Iterator[tuple[IntArray, IntArray]]:
@@ -322,6 +323,11 @@ class _LaneCursor:
             chunks, indexes = self._order.window_samples(self._lane, window)
             self._chunks, self._indexes = chunks.tolist(), indexes.tolist()
         return self._chunks[position - self._start], self._indexes[position - self._start]
+
+
+def window_permutation(num_samples: int, seed: int, epoch: int, lane: int, window: int) -> IntArray:
+    """The order of the samples of a lane's window, which lie chunk after chunk: a permutation of range(num_samples)."""
+    return _permutation(num_samples, seed, _WINDOW, (epoch, lane, window))
 
 
 def _permutation(length: int, seed: int, purpose: int, counter: tuple[int, int, int]) -> IntArray:

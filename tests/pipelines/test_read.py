@@ -1,0 +1,259 @@
+"""Reading: a dataset's samples as rows, all of them, each with its own picture, what can't be decoded as it is told."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from samples import flat, paired_dataset, single_dataset
+
+from condgen.errors import ConfigError, DatasetError
+from pipelines import rows as rows_module
+from pipelines.cache import ChunkCache
+from pipelines.chunks import ChunkLimits, chunks_from_runs, chunks_to_table, iter_chunks
+from pipelines.datasets import Run, runs_to_table
+from pipelines.planning import chunk_table
+from pipelines.read import open_source, read_paired, read_single, read_unpaired
+from pipelines.rows import ChunkReader, Decode, Domain
+from pipelines.storage import open_store
+from pipelines.tally import Tally
+from pipelines.unpaired import iter_pairs, pair_table
+
+BAD = frozenset({3, 17, 18})
+SAMPLES = 45
+
+
+@pytest.fixture(scope="module")
+def photos_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return single_dataset(tmp_path_factory.mktemp("read") / "photos", SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def bad_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return single_dataset(tmp_path_factory.mktemp("read") / "bad", SAMPLES, bad=BAD)
+
+
+@pytest.fixture(scope="module")
+def pairs_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return paired_dataset(tmp_path_factory.mktemp("read") / "pairs", 12)
+
+
+def reader(uri: str, decode: Decode, column: str | None = None) -> ChunkReader:
+    dataset = open_source(uri)
+    return ChunkReader((Domain(dataset.store, {}, (("image", column),)),), decode, None)
+
+
+def plan(uri: str, samples: int = 16) -> pa.Table:
+    return chunk_table(open_source(uri).table(), ChunkLimits(samples=samples))
+
+
+def test_a_dataset_is_rows_of_samples_each_with_its_own_picture(ray_cluster: None, photos_uri: str) -> None:
+    dataset = read_single(photos_uri, decode=Decode(fields={"caption": pa.string(), "number": pa.int64()}))
+    rows = dataset.take_all()
+    assert sorted(row["key"] for row in rows) == [f"{number:05d}" for number in range(SAMPLES)]
+    for row in rows:
+        number = int(row["key"])
+        assert row["image"].shape == (16, 20, 3)
+        assert row["image"].dtype == np.uint8
+        assert row["image"][0, 0].tolist() == [number, 255 - number, 0]
+        assert row["source"] == f"train-{number // 10:06d}.tar"
+        assert (row["caption"], row["number"]) == (f"number {number}", number)
+
+
+def test_the_first_rows_are_chunks_and_a_task_has_a_bounded_number(ray_cluster: None, photos_uri: str) -> None:
+    table = plan(photos_uri, samples=10)
+    assert table["samples"].to_pylist() == [10, 10, 10, 10, 5]
+    dataset = read_single(photos_uri, limits=ChunkLimits(samples=10))
+    assert [block["image"].shape[0] for block in dataset.iter_batches(batch_size=None)] == [SAMPLES]
+
+
+def test_pairs_are_rows_with_both_pictures(ray_cluster: None, pairs_uri: str) -> None:
+    rows = read_paired(pairs_uri).take_all()
+    assert len(rows) == 12
+    for row in rows:
+        np.testing.assert_array_equal(row["input"][..., :2], 255 - row["target"][..., :2])
+        np.testing.assert_array_equal(row["input"][..., 2], row["target"][..., 2])
+        assert int(row["input"][0, 0, 2]) == int(row["key"])
+
+
+def test_a_sample_that_can_not_be_decoded_is_an_error_that_names_it(ray_cluster: None, bad_uri: str) -> None:
+    with pytest.raises(DatasetError, match=r"train-00000\d\.tar 000\d\d: decode: NotAnImage.*skip"):
+        read_single(bad_uri).materialize()
+
+
+def test_skipped_samples_are_counted_by_their_error_once(ray_cluster: None, bad_uri: str) -> None:
+    tally = Tally()
+    dataset = read_single(bad_uri, decode=Decode(on_error="skip"), tally=tally)
+    for _ in range(2):
+        assert {int(row["key"]) for row in dataset.iter_rows()} == set(range(SAMPLES)) - BAD
+        assert tally.counts() == {"decode: NotAnImage": 3, "read": SAMPLES - 3}
+
+
+def test_bad_samples_can_be_rows_with_their_error(ray_cluster: None, bad_uri: str) -> None:
+    rows = read_single(bad_uri, decode=Decode(on_error="row")).take_all()
+    assert len(rows) == SAMPLES
+    assert {int(row["key"]) for row in rows if row["error"]} == BAD
+    for row in rows:
+        assert row["image"].shape == ((0, 0, 3) if row["error"] else (16, 20, 3))
+
+
+@pytest.mark.parametrize("decode", [{"on_error": "ignore"}, {"size_px": -1}])
+def test_a_way_of_decoding_that_is_not_there_is_refused(decode: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"decode\."):
+        Decode(**decode)
+
+
+def test_a_split_or_place_without_samples_is_an_error(photos_uri: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no split 'test'"):
+        read_single(photos_uri, split="test")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no shards"):
+        read_single(str(tmp_path / "empty"))
+
+
+def test_squares_are_the_middle_of_a_picture_at_the_size_asked_for() -> None:
+    image = Image.new("RGB", (90, 60), (0, 0, 0))
+    image.paste((255, 255, 255), (15, 0, 75, 60))
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    square = Decode(size_px=30).picture(data.getvalue())
+    assert isinstance(square, np.ndarray)
+    assert square.shape == (30, 30, 3)
+    assert square[:, 1:-1].min() == 255
+
+
+def test_large_jpegs_are_decoded_at_the_size_that_is_needed() -> None:
+    data = flat(70, (1600, 800), "JPEG")
+    decoded = Decode(min_size_px=90).picture(data)
+    assert isinstance(decoded, np.ndarray)
+    assert decoded.shape == (100, 200, 3)
+    full = Decode().picture(data)
+    assert isinstance(full, np.ndarray)
+    assert full.shape == (800, 1600, 3)
+
+
+def test_encoded_pictures_are_the_stored_bytes(photos_uri: str) -> None:
+    block = next(reader(photos_uri, Decode(encoded=True))(plan(photos_uri)))
+    assert block["image"][2].as_py() == flat(2)
+
+
+def test_blocks_are_bounded_in_bytes(photos_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "_BLOCK_BYTES", 3000)
+    blocks = list(reader(photos_uri, Decode())(plan(photos_uri)))
+    assert sum(block.num_rows for block in blocks) == SAMPLES
+    assert max(block.num_rows for block in blocks) == 4  # of 960 bytes and their JSON each
+
+
+def test_pictures_of_several_sizes_share_a_block(ray_cluster: None, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for number in range(6):
+            data = flat(number, (10 + number, 8))
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    rows = read_single(str(tmp_path)).take_all()
+    assert sorted(row["image"].shape for row in rows) == [(8, 10 + number, 3) for number in range(6)]
+
+
+def test_fields_of_another_type_are_a_bad_sample(photos_uri: str) -> None:
+    block = next(reader(photos_uri, Decode(fields={"caption": pa.int64()}, on_error="row"))(plan(photos_uri)))
+    assert all(error.startswith("read: Fields") for error in block["error"].to_pylist())
+    missing = next(reader(photos_uri, Decode(fields={"nothing": pa.int64()}))(plan(photos_uri)))
+    assert missing["nothing"].null_count == missing.num_rows
+
+
+def test_a_plan_in_columns_is_that_of_its_runs_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    runs = []
+    for shard in range(30):
+        at = 0
+        for number in range(int(random.integers(1, 12))):
+            size = int(random.integers(1, 9000))
+            sha256 = f"{shard}-{number}" if number % 3 else ""
+            name = f"t-{shard // 2}.tar" if shard % 2 else f"u{shard}"
+            runs.append(Run(shard=name, start=at, stop=at + size, samples=int(random.integers(1, 17)), sha256=sha256))
+            at += size
+    for limits in (ChunkLimits(samples=16), ChunkLimits(samples=64, size_bytes=12_000), ChunkLimits(samples=1)):
+        assert chunk_table(runs_to_table(runs), limits).equals(chunks_to_table(chunks_from_runs(runs, limits)))
+    assert chunk_table(runs_to_table([]), ChunkLimits()).num_rows == 0
+
+
+def test_chunks_come_through_the_cache_where_there_is_one(ray_cluster: None, photos_uri: str, tmp_path: Path) -> None:
+    cache = ChunkCache(str(tmp_path / "cache"), 1 << 20)
+    first = read_single(photos_uri, cache=cache).take_all()
+    entries = list((tmp_path / "cache").glob("*.chunk"))
+    assert len(entries) == plan(photos_uri, 64).num_rows
+    assert sorted(row["key"] for row in read_single(photos_uri, cache=cache).take_all()) == sorted(
+        row["key"] for row in first
+    )
+
+
+def unpaired_keys(a: str, b: str, epoch: int) -> list[tuple[str, str]]:
+    """The keys of an epoch's rows, by the operator alone."""
+    found = []
+    domains = [open_source(uri) for uri in (a, b)]
+    for pairs in iter_pairs(pair_table(plan(a, 7), plan(b, 4), seed=5, epoch=epoch)):
+        keys = []
+        for dataset, chunks, order in zip(domains, pairs.chunks, pairs.order, strict=True):
+            samples = Domain(dataset.store, {}, ()).read(chunks)
+            keys.append([samples[place].key for place in order])
+        found += list(zip(*keys, strict=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    root = tmp_path_factory.mktemp("domains")
+    return single_dataset(root / "a", 50), single_dataset(root / "b", 13, per_shard=4)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_unpaired_each_of_the_larger_comes_once_and_the_smaller_cycles(domains: tuple[str, str], swapped: bool) -> None:
+    a, b = domains[::-1] if swapped else domains
+    epochs = [unpaired_keys(a, b, epoch) for epoch in range(3)]
+    large, small = (1, 0) if swapped else (0, 1)
+    for epoch in epochs:
+        assert sorted(keys[large] for keys in epoch) == [f"{number:05d}" for number in range(50)]
+    stream = [keys[small] for epoch in epochs for keys in epoch]
+    for cycle in range(len(stream) // 13):
+        assert len(set(stream[13 * cycle : 13 * cycle + 13])) == 13
+    assert stream[:13] != stream[13:26]
+    assert epochs[0] != epochs[1]
+    assert [keys[large] for keys in epochs[0]] != sorted(keys[large] for keys in epochs[0])
+
+
+def test_unpaired_rows_have_an_input_of_one_and_a_target_of_the_other(
+    ray_cluster: None, domains: tuple[str, str]
+) -> None:
+    dataset = read_unpaired(*domains, seed=5, epoch=1, limits=ChunkLimits(samples=7))
+    rows = dataset.take_all()
+    assert len(rows) == 50
+    for row in rows:
+        assert row["input"][0, 0, 0] == int(row["key"])
+        assert row["target"][0, 0, 0] == int(row["target_key"])
+    again = read_unpaired(*domains, seed=5, epoch=1, limits=ChunkLimits(samples=7)).take_all()
+    pairs = sorted((row["key"], row["target_key"]) for row in rows)
+    assert pairs == sorted((row["key"], row["target_key"]) for row in again)
+    assert pairs != sorted((row["key"], row["target_key"]) for row in read_unpaired(*domains, seed=6).take_all())
+
+
+def test_a_dataset_on_s3_reads_as_a_local_one(ray_cluster: None, s3: Any, photos_uri: str) -> None:
+    store = open_store(f"{s3.uri('read-tests')}/photos")
+    for entry in open_store(photos_uri).list():
+        store.write(entry.name, open_store(photos_uri).read(entry.name))
+    local, remote = read_single(photos_uri).take_all(), read_single(store.uri).take_all()
+    key = lambda row: row["key"]  # noqa: E731
+    for mine, theirs in zip(sorted(local, key=key), sorted(remote, key=key), strict=True):
+        assert mine["source"] == theirs["source"]
+        np.testing.assert_array_equal(mine["image"], theirs["image"])
+
+
+def test_every_chunk_of_a_plan_is_one_range_request(photos_uri: str) -> None:
+    for chunk in iter_chunks(plan(photos_uri)):
+        assert len({run.start for run in chunk.runs} - {run.stop for run in chunk.runs}) == 1
