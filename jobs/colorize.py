@@ -110,20 +110,24 @@ def run(options: ColorizeOptions) -> ColorizeReport:
         CheckpointError, DatasetError, StorageError: the model or the archive can't be used.
         JobError: the accounts do not close; never expected.
     """
-    results = open_store(options.results)
-    open_store(options.model).require()
+    # All places are resolved here: Ray's start leaves the working directory for a while.
+    results, model = open_store(options.results), open_store(options.model).require()
+    archive = archive_store(options.archive)
     begun = load_plan(results)
     chunks = () if begun else _begun(list_chunks(options.archive, _limits(options.settings)))
     done = _committed(results)
     complete = begun is not None and not _pending(begun[1], done)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as pool:
         # Importing torch and loading the model takes seconds, and so does starting Ray: side by side.
-        inspected = pool.submit(_inspect_model, options)
+        inspected = pool.submit(_inspect_model, model, options.settings)
         with nullcontext() if complete else ray_cluster(verbose=options.verbose):
             plan, table = _plan(options, results, begun, chunks, inspected.result())
             rows = _pending(table, done)
             logger.info("%d of %d chunks are left to do", len(rows), table.num_rows)
-            pace = _work(options, results, plan, table.take(pa.array(rows))) if rows else Pace()
+            pace = Pace()
+            if rows:
+                spec = _worker_spec(archive, results, model, plan, options.settings)
+                pace = _work(spec, table.take(pa.array(rows)), options.workers)
     return _finish(options, results, plan, table, pace)
 
 
@@ -142,16 +146,14 @@ def _begun(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     return chain(list(islice(iterator, 1)), iterator)
 
 
-def _inspect_model(options: ColorizeOptions) -> dict[str, str]:
+def _inspect_model(store: Store, settings: BatchSettings) -> dict[str, str]:
     from pipelines.models import load_model, picture_task
 
-    loaded = load_model(open_store(options.model))
+    loaded = load_model(store)
     picture_task(loaded)
-    if options.settings.draws > 1 and options.settings.mode == "draw" and not loaded.model.is_stochastic:
-        raise ConfigError(
-            "draws", options.settings.draws, f"1: family {loaded.model.family!r} makes a point prediction"
-        )
-    return {"uri": open_store(options.model).uri, "family": loaded.model.family, "digest": loaded.digest}
+    if settings.draws > 1 and settings.mode == "draw" and not loaded.model.is_stochastic:
+        raise ConfigError("draws", settings.draws, f"1: family {loaded.model.family!r} makes a point prediction")
+    return {"uri": store.uri, "family": loaded.model.family, "digest": loaded.digest}
 
 
 def _plan(
@@ -174,18 +176,13 @@ def _committed(results: Store) -> dict[str, int]:
     return {entry.name: entry.size_bytes for entry in results.list("draws")}
 
 
-def _work(options: ColorizeOptions, results: Store, plan: Plan, pending: pa.Table) -> Pace:
-    """Do the chunks that are left, on the cluster that is connected."""
-    import ray
-
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    shape = pool_shape(resources, num_chunks=pending.num_rows, workers=options.workers)
-    spec = WorkerSpec(
-        archive=archive_store(options.archive),
+def _worker_spec(archive: Store, results: Store, model: Store, plan: Plan, settings: BatchSettings) -> WorkerSpec:
+    return WorkerSpec(
+        archive=archive,
         results=results,
-        model=open_store(options.model),
+        model=model,
         model_digest=plan.model["digest"],
-        settings=options.settings,
+        settings=settings,
         footer={
             "plan": plan.digest,
             "model": plan.model["digest"],
@@ -194,6 +191,14 @@ def _work(options: ColorizeOptions, results: Store, plan: Plan, pending: pa.Tabl
             "versions": {name: version(name) for name in _VERSIONS},
         },
     )
+
+
+def _work(spec: WorkerSpec, pending: pa.Table, workers: int) -> Pace:
+    """Do the chunks that are left, on the cluster that is connected."""
+    import ray
+
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    shape = pool_shape(resources, num_chunks=pending.num_rows, workers=workers)
     pace = Pace()
     errors = 0
     start = first = time.perf_counter()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 from condgen.errors import ConfigError
 
@@ -74,7 +76,7 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
         local: dict[str, Any] = (
             {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
         )
-        with nullcontext() if verbose else _stderr_aside():
+        with nullcontext() if verbose else _streams_aside():
             ray.init(
                 address=address,
                 log_to_driver=verbose,
@@ -84,26 +86,55 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
             )
     finally:
         os.chdir(working_directory)
-    try:
-        configure_data(verbose=verbose)
-        yield
-    finally:
-        ray.shutdown()
+    with ExitStack() as aside:  # left when Ray has ended
+        try:
+            configure_data(verbose=verbose)
+            with _stops_by_signal(None if verbose else aside):
+                yield
+        finally:
+            if not verbose:
+                aside.enter_context(_streams_aside())
+            ray.shutdown()
 
 
 @contextmanager
-def _stderr_aside() -> Iterator[None]:
-    """Keep away what Ray's C++ part writes to stderr by itself while it starts; its own log files have it too."""
+def _streams_aside() -> Iterator[None]:
+    """Keep away what Ray writes to the terminal by itself while it starts and ends; its log files have it too."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept = os.dup(1), os.dup(2)
     aside = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(aside, 2)
+    for descriptor in (1, 2):
+        os.dup2(aside, descriptor)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
         os.close(aside)
-        os.close(kept)
+
+
+@contextmanager
+def _stops_by_signal(aside: ExitStack | None) -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does; from then on Ray, whose actors are being ended, is not heard any more."""
+
+    def stop(_signum: int, _frame: FrameType | None) -> NoReturn:
+        if aside:
+            aside.enter_context(_streams_aside())
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _quieten(verbose: bool) -> None:

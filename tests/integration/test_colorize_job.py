@@ -116,11 +116,12 @@ def test_killed_halfway_and_run_again_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_does_not_show(
+def test_neither_the_number_of_workers_nor_a_relative_path_shows(
     workers: int, undisturbed: Path, archive: Path, model: Path, tmp_path: Path, condgen: Callable
 ) -> None:
     options = ["--draws", "3", "--chunk-samples", "8", "--workers", str(workers)]
-    done = condgen("colorize", archive, tmp_path / "results", "--model", model, *options)
+    relative = [os.path.relpath(path, tmp_path) for path in (archive, model)]
+    done = condgen("colorize", relative[0], "results", "--model", relative[1], *options, cwd=tmp_path)
     assert done.code == 0, done.err
     assert digests(tmp_path / "results") == digests(undisturbed)
 
