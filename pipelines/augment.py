@@ -61,6 +61,9 @@ class Crop:
         height, width = rgb.shape[:2]
         side = self.scale * min(height, width)
         top, left = self.top * (height - side), self.left * (width - side)
+        if side == size_px and top.is_integer() and left.is_integer():  # nothing to resize: the same pixels, no copies
+            pixels = rgb[int(top) : int(top) + size_px, int(left) : int(left) + size_px]
+            return pixels[:, ::-1] if self.mirrored else pixels
         box = (left, top, left + side, top + side)
         square = Image.fromarray(rgb).resize((size_px, size_px), Image.Resampling.BILINEAR, box=box)
         pixels = np.asarray(square)
