@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -69,6 +70,9 @@ class TrainingPlan:
         digest: of the dataset, kept with positions.
         order: lanes, windows, batch size and seed.
         augmentation: how a picture becomes a square.
+        members: P members of a sample that are its pictures, such as ``("input", "target")``, which are cropped and
+            mirrored alike; None is the only picture that it has.
+        member_names: of the dataset's manifest.
     """
 
     store: Store
@@ -76,6 +80,14 @@ class TrainingPlan:
     digest: str
     order: OrderConfig
     augmentation: Augmentation
+    members: tuple[str | None, ...] = (None,)
+    member_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """Of a sample's pictures: ``(S, S, 3)``, or ``(P, S, S, 3)`` where it has several."""
+        size = self.augmentation.size_px
+        return (size, size, 3) if len(self.members) == 1 else (len(self.members), size, size, 3)
 
     def epoch(self, number: int) -> EpochOrder:
         """The order of an epoch."""
@@ -87,7 +99,7 @@ class StreamBatch:
     """A worker's share of one global batch, B = batch_size / workers.
 
     Attributes:
-        rgb: ``[B, S, S, 3]`` uint8, sRGB; zeros where the weight is 0.
+        rgb: ``[B, S, S, 3]`` uint8, sRGB, or ``[B, P, S, S, 3]`` of P members; zeros where the weight is 0.
         weight: ``[B]`` float32, 1, or 0 for padding and samples that could not be decoded.
         faults: how many of them could not be decoded.
         after: the position to save when this batch has been trained on.
@@ -108,11 +120,15 @@ class _Held:
     left: int
 
 
-def load_block(block: pa.Table, *, store: Store, augmentation: Augmentation, seed: int) -> pa.Table:
+def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
     """Read, check, decode and augment the chunks of a block: rows of a plan with their epoch; the Ray Data task.
 
+    Args:
+        block: some of the plan's chunks, with a column `epoch`.
+        plan: of the run, without its chunks.
+
     Returns:
-        One row a chunk: epoch, chunk (its ordinal), rgb ``[n, S, S, 3]`` uint8, weight ``[n]`` uint8, faults.
+        One row a chunk: epoch, chunk (its ordinal), rgb ``[n, *picture_shape]`` uint8, weight ``[n]`` uint8, faults.
 
     Raises:
         StorageError: a chunk could not be read, after retries.
@@ -120,14 +136,13 @@ def load_block(block: pa.Table, *, store: Store, augmentation: Augmentation, see
     rows = []
     for row in block.to_pylist():
         chunk, epoch = Chunk.from_row(row), row["epoch"]
-        samples = read_chunk(store, chunk)
-        size = augmentation.size_px
-        rgb = np.zeros((len(samples), size, size, 3), dtype=np.uint8)
+        samples = read_chunk(plan.store, chunk, plan.member_names)
+        rgb = np.zeros((len(samples), *plan.picture_shape), dtype=np.uint8)
         weight = np.zeros(len(samples), dtype=np.uint8)
         faults = []
         for place, sample in enumerate(samples):
             try:
-                rgb[place] = _square(sample, augmentation, seed, epoch)
+                rgb[place] = _squares(sample, plan, epoch)
                 weight[place] = 1
             except ImageError as error:
                 where = {"source": sample.source, "key": sample.key}
@@ -137,10 +152,22 @@ def load_block(block: pa.Table, *, store: Store, augmentation: Augmentation, see
     return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
 
 
-def _square(sample: Sample, augmentation: Augmentation, seed: int, epoch: int) -> npt.NDArray[np.uint8]:
-    crop = draw_crop(augmentation, seed=seed, epoch=epoch, source=sample.source, key=sample.key)
-    rgb = decode(image_member(sample), min_size_px=crop.decode_px(augmentation.size_px))
-    return crop.apply(rgb, augmentation.size_px)
+def _squares(sample: Sample, plan: TrainingPlan, epoch: int) -> npt.NDArray[np.uint8]:
+    """A sample's pictures, all by the same crop: ``picture_shape``.
+
+    Raises:
+        ImageError: one can't be read, or they have several shapes, of which no crop takes the same part.
+    """
+    crop = draw_crop(plan.augmentation, seed=plan.order.seed, epoch=epoch, source=sample.source, key=sample.key)
+    size_px = plan.augmentation.size_px
+    pictures = [decode(image_member(sample, member), min_size_px=crop.decode_px(size_px)) for member in plan.members]
+    first = pictures[0].shape
+    for other in (picture.shape for picture in pictures[1:]):
+        # JPEGs of one shape may be decoded at several scales, and rounded.
+        if abs(first[0] * other[1] - first[1] * other[0]) > first[0] + first[1] + other[0] + other[1]:
+            shapes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures)
+            raise ImageError("augment", "PairShapes", f"pictures of a pair have several shapes: {shapes}")
+    return np.stack([crop.apply(picture, size_px) for picture in pictures]).reshape(plan.picture_shape)
 
 
 class TrainingStream:
@@ -200,7 +227,7 @@ class TrainingStream:
 
     def _segments(self) -> Iterator[list[pa.Table]]:
         """The rows of the chunks to read, in the order of need, as lists of blocks."""
-        sample_bytes = 3 * self._plan.augmentation.size_px**2
+        sample_bytes = math.prod(self._plan.picture_shape)
         target = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // sample_bytes))
         segment: list[pa.Table] = []
         for order, first, stop in self._epochs():
@@ -224,11 +251,7 @@ class TrainingStream:
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=self._task_cpus,
-            fn_kwargs={
-                "store": self._plan.store,
-                "augmentation": self._plan.augmentation,
-                "seed": self._plan.order.seed,
-            },
+            fn_kwargs={"plan": replace(self._plan, chunks=self._plan.chunks.slice(0, 0))},
         )
         context = dataset.context
         context.execution_options.preserve_order = True
@@ -246,10 +269,9 @@ class TrainingStream:
     ) -> Iterator[StreamBatch]:
         held: dict[int, _Held] = {}
         given = order.given(first)
-        size = self._plan.augmentation.size_px
         shares = order.batches(first, self._rank, self._num_workers)
         for number, (chunks, indexes) in zip(range(first, stop), shares, strict=False):
-            rgb = np.zeros((len(chunks), size, size, 3), dtype=np.uint8)
+            rgb = np.zeros((len(chunks), *self._plan.picture_shape), dtype=np.uint8)
             weight = np.zeros(len(chunks), dtype=np.float32)
             for place, (chunk, index) in enumerate(zip(chunks.tolist(), indexes.tolist(), strict=True)):
                 if chunk < 0:
@@ -274,9 +296,8 @@ class TrainingStream:
             self._faults_logged += 1
             if self._faults_logged <= _FAULTS_LOGGED:
                 logger.warning("%(source)s %(key)s is left out: %(stage)s: %(error)s: %(message)s", fault)
-        size = self._plan.augmentation.size_px
         weight = np.frombuffer(row["weight"], dtype=np.uint8)
-        rgb = np.frombuffer(row["rgb"], dtype=np.uint8).reshape(-1, size, size, 3)
+        rgb = np.frombuffer(row["rgb"], dtype=np.uint8).reshape(-1, *self._plan.picture_shape)
         return _Held(rgb=rgb, weight=weight, left=len(weight) - given)
 
 

@@ -95,6 +95,19 @@ def test_changing_the_workers_at_a_resume_neither_repeats_nor_skips() -> None:
     assert sorted(seen) == all_samples(SIZES)
 
 
+@pytest.mark.parametrize("before", [1, 2, 4])
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_any_change_of_workers_at_any_of_100_positions_gives_exactly_the_remaining_samples(
+    before: int, after: int
+) -> None:
+    order = EpochOrder(SIZES, CONFIG, 1)
+    first = [stream(order, 0, rank, before) for rank in range(before)]
+    for start in np.random.default_rng(before).integers(0, order.num_batches + 1, 100).tolist():
+        seen = [sample for share in first for sample in real(share[:start])]
+        seen += [sample for rank in range(after) for sample in real(stream(order, start, rank, after))]
+        assert sorted(seen) == all_samples(SIZES)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_each_chunk_is_read_once_an_epoch_in_all_and_before_it_is_needed(workers: int) -> None:
     order = EpochOrder(SIZES, CONFIG, 0)

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from samples import flat, paired_dataset
 
 from condgen.errors import ConfigError, StorageError
 from pipelines.augment import Augmentation, draw_crop
 from pipelines.chunks import ChunkLimits, chunks_from_runs, chunks_to_table
 from pipelines.datasets import load_dataset
 from pipelines.order import OrderConfig, StreamPosition
+from pipelines.planning import chunk_table
+from pipelines.tars import TarWriter
 from pipelines.training import StreamBatch, TrainingPlan, TrainingStream, load_block, prefetched
 
 SAMPLES = 90
@@ -118,6 +121,49 @@ def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_once(
     assert set(reads.values()) == {1}
 
 
+def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_resume(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    dataset = load_dataset(paired_dataset(tmp_path / "pairs", 24, per_shard=4))
+    plan = TrainingPlan(
+        store=dataset.store,
+        chunks=chunk_table(dataset.table(), ChunkLimits(samples=4)),
+        digest=dataset.manifest.digest,
+        order=OrderConfig(seed=0, lanes=1, window_chunks=2, batch_size=4),
+        augmentation=Augmentation(size_px=16, crop_scale_min=0.5, flip=True),
+        members=("input", "target"),
+    )
+    whole = stream(plan, 6)
+    pairs = np.concatenate([batch.rgb for batch in whole])
+    assert pairs.shape == (24, 2, 16, 16, 3)
+    # The target is the input with red and green inverted; scaling rounds each of them.
+    assert np.abs(pairs[:, 0, ..., :2].astype(int) - (255 - pairs[:, 1, ..., :2].astype(int))).max() <= 1
+    assert sorted(pairs[:, 0, 0, 0, 2].tolist()) == list(range(24))
+    assert len({pair[0, :, :, :2].tobytes() for pair in pairs}) == 24
+    rest = stream(plan, 3, start=whole[2].after)
+    for before, after in zip(whole[3:], rest, strict=True):
+        np.testing.assert_array_equal(before.rgb, after.rgb)
+
+
+def test_a_pair_of_several_shapes_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    tar = TarWriter()
+    for member, size in (("input", (40, 30)), ("target", (30, 30))):
+        tar.add(f"a.{member}.png", flat(1, size))
+    (tmp_path / "x.tar").write_bytes(tar.finish())
+    dataset = load_dataset(str(tmp_path))
+    plan = TrainingPlan(
+        store=dataset.store,
+        chunks=chunk_table(dataset.table(), ChunkLimits()),
+        digest="",
+        order=OrderConfig(seed=0, lanes=1, window_chunks=1, batch_size=1),
+        augmentation=Augmentation(size_px=8),
+        members=("input", "target"),
+    )
+    row = load_block(plan.chunks.append_column("epoch", [[0]]), plan=plan).to_pylist()[0]
+    assert list(row["weight"]) == [0]
+    assert row["faults"][0]["message"] == "pictures of a pair have several shapes: 40x30 and 30x30"
+
+
 def test_a_run_of_several_epochs_gives_each_whole_in_its_own_order(ray_cluster: None, plan: TrainingPlan) -> None:
     per_epoch = plan.epoch(0).num_batches
     batches = stream(plan, 3 * per_epoch)
@@ -148,6 +194,26 @@ def test_two_workers_share_what_one_has(ray_cluster: None, plan: TrainingPlan) -
             np.testing.assert_array_equal(shares[rank][number].rgb, batch.rgb[lanes % 2 == rank])
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (4, 1)])
+def test_another_number_of_workers_goes_on_with_the_same_global_batches(
+    ray_cluster: None, plan: TrainingPlan, before: int, after: int
+) -> None:
+    cut = 5
+    whole = stream(plan, plan.epoch(0).num_batches)
+    shares = [stream(plan, cut, rank=rank, num_workers=before) for rank in range(before)]
+    assert len({share[-1].after for share in shares}) == 1
+    saved = shares[0][-1].after.state_dict(plan.order, plan.digest)
+    start = StreamPosition.from_state(saved, plan.order, plan.digest)
+    rest = [stream(plan, len(whole) - cut, start=start, rank=rank, num_workers=after) for rank in range(after)]
+    seen = Counter(number for share in [*shares, *rest] for number in numbers(share))
+    assert set(seen) == set(range(SAMPLES)) - BAD
+    assert set(seen.values()) == {1}
+    lanes = np.arange(ORDER.batch_size) % ORDER.lanes
+    for number, batch in enumerate(whole[cut:]):
+        for rank in range(after):
+            np.testing.assert_array_equal(rest[rank][number].rgb, batch.rgb[lanes % after == rank])
+
+
 def test_no_chunk_is_read_beyond_the_end_of_the_run(ray_cluster: None, plan: TrainingPlan, tmp_path: Path) -> None:
     stream(plan, 1)
     assert len((tmp_path / "reads").read_text().splitlines()) == ORDER.lanes * ORDER.window_chunks
@@ -167,9 +233,8 @@ def test_workers_that_do_not_fit_are_refused_before_anything_starts(plan: Traini
 
 def test_a_samples_augmentation_depends_on_seed_epoch_and_sample_alone(plan: TrainingPlan) -> None:
     block = plan.chunks.slice(0, 2).append_column("epoch", [[0, 0]])
-    options = {"store": plan.store, "augmentation": plan.augmentation, "seed": 1}
-    together = load_block(block, **options)
-    alone = load_block(block.slice(1, 1), **options)
+    together = load_block(block, plan=plan)
+    alone = load_block(block.slice(1, 1), plan=plan)
     assert together["rgb"][1].as_py() == alone["rgb"][0].as_py()
     crop = draw_crop(plan.augmentation, seed=1, epoch=0, source="a.tar", key="x")
     assert crop == draw_crop(plan.augmentation, seed=1, epoch=0, source="a.tar", key="x")
@@ -206,7 +271,7 @@ def test_a_crop_cuts_the_part_that_it_says_and_mirrors_it() -> None:
 def test_an_undecodable_sample_has_no_weight_and_a_reason(plan: TrainingPlan) -> None:
     chunk = 17 // 3
     block = plan.chunks.slice(chunk, 1).append_column("epoch", [[0]])
-    row = load_block(block, store=plan.store, augmentation=plan.augmentation, seed=0).to_pylist()[0]
+    row = load_block(block, plan=plan).to_pylist()[0]
     assert list(row["weight"]) == [1, 1, 0]
     assert [(fault["key"], fault["stage"]) for fault in row["faults"]] == [("0017", "decode")]
 
