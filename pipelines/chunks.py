@@ -9,6 +9,7 @@ be read is there with its fault, never left out.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -41,6 +42,7 @@ __all__ = [
 T = TypeVar("T")
 
 _FILE_READERS = 8
+_ROWS_AT_ONCE = 4096
 _MISMATCH = "ChecksumMismatch"
 
 CHUNK_SCHEMA = pa.schema(
@@ -191,7 +193,9 @@ def _name(ordinal: int, content: Sequence[str]) -> str:
 
 def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
     """The chunks as rows of `CHUNK_SCHEMA`."""
-    return pa.Table.from_pylist([chunk.to_row() for chunk in chunks], schema=CHUNK_SCHEMA)
+    rows = (chunk.to_row() for chunk in chunks)
+    batches = iter(lambda: list(itertools.islice(rows, _ROWS_AT_ONCE)), [])
+    return pa.Table.from_batches((pa.RecordBatch.from_pylist(b, CHUNK_SCHEMA) for b in batches), CHUNK_SCHEMA)
 
 
 def iter_chunks(table: pa.Table) -> Iterator[Chunk]:

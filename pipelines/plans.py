@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError
@@ -26,10 +27,12 @@ from pipelines.chunks import (
     chunks_from_runs,
     chunks_to_table,
 )
+from pipelines.datasets import open_complete
+from pipelines.planning import chunk_table
 from pipelines.storage import Store
-from pipelines.webdatasets import open_archive
+from pipelines.webdatasets import locate_shards, open_archive
 
-__all__ = ["BatchSettings", "Plan", "list_chunks", "load_plan", "write_plan"]
+__all__ = ["BatchSettings", "Plan", "list_chunks", "load_plan", "plan_archive", "write_plan"]
 
 _FORMAT = "condgen-plan-1"
 _GENERATION = "000"
@@ -121,16 +124,29 @@ def list_chunks(archive: str | Store, limits: ChunkLimits) -> Iterable[Chunk]:
     return chunks_from_files(entries, limits)
 
 
+def plan_archive(archive: str | Store, limits: ChunkLimits) -> pa.Table:
+    """The chunks of `list_chunks` as rows of `CHUNK_SCHEMA`; those of a dataset's index without an object each.
+
+    Raises:
+        As `list_chunks`.
+    """
+    store, names = (archive, None) if isinstance(archive, Store) else locate_shards(archive)
+    dataset = open_complete(store.require()) if names is None else None
+    if dataset is not None:
+        return chunk_table(dataset.table(), limits)
+    return chunks_to_table(list_chunks(archive, limits))
+
+
 def write_plan(
     results: Store,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[Chunk] | pa.Table,
     *,
     archive: str,
     model: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> tuple[Plan, pa.Table]:
-    """Write a new plan, its JSON last."""
-    table = chunks_to_table(chunks)
+    """Write a new plan, its JSON last; its chunks are objects or rows of `CHUNK_SCHEMA`."""
+    table = chunks if isinstance(chunks, pa.Table) else chunks_to_table(chunks)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=4096)
     data = sink.getvalue()
@@ -139,7 +155,7 @@ def write_plan(
         model=dict(model),
         settings=dict(settings),
         num_chunks=table.num_rows,
-        num_samples=sum(table["samples"].to_pylist()),
+        num_samples=int(pc.sum(table["samples"]).as_py() or 0),
         chunks_sha256=hashlib.sha256(data).hexdigest(),
     )
     results.write(f"plan/{_GENERATION}.parquet", data)

@@ -1,0 +1,40 @@
+"""Planning in columns: a hundred thousand chunks in seconds; benchmarks/plan.py has the million."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.chunks import ChunkLimits, chunks_to_table
+from pipelines.plans import list_chunks, plan_archive
+from pipelines.storage import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="no resource module here")
+def test_a_hundred_thousand_chunks_are_planned_in_seconds_and_little_memory() -> None:
+    script = "import sys; sys.path.insert(0, 'benchmarks'); import plan; plan.main(100_000)"
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert float(lines[-1].rpartition(": ")[2].split()[0]) < 20  # about 1 s on an idle core
+    peaks = [float(line.split()[-2]) for line in lines if line.endswith("MiB")]
+    assert max(peaks) < 800  # 240 MiB were seen, the interpreter and Arrow among them
+
+
+def test_a_plan_in_columns_has_the_chunks_that_are_listed_one_by_one(photos: Path, tmp_path: Path) -> None:
+    from pipelines.tars import TarWriter
+
+    tar = TarWriter()
+    for number in range(20):
+        tar.add(f"{number}.jpg", bytes(600))
+    open_store(tmp_path).write("x.tar", tar.finish())
+    for archive in (str(photos), str(tmp_path), str(tmp_path / "x.tar")):
+        for limits in (ChunkLimits(samples=16), ChunkLimits(samples=3)):
+            assert plan_archive(archive, limits).equals(chunks_to_table(list_chunks(archive, limits)))
