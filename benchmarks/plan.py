@@ -68,7 +68,7 @@ def main(chunks: int = CHUNKS) -> float:
         index = synthetic_index(chunks)
     began = time.perf_counter()
     with step("index -> chunks"):
-        plan = chunk_table(index, ChunkLimits(samples=1536, size_bytes=1 << 40))
+        plan = chunk_table(index, ChunkLimits(samples=1))
     samples = int(plan["samples"].to_numpy().sum())
     config = OrderConfig(seed=0, lanes=64, window_chunks=2, batch_size=256)
     with step("a training epoch's order"):

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults import FaultProxy
 
 from condgen.errors import StorageError
 from pipelines.chunks import Chunk, RunPart, read_chunk
 from pipelines.storage import RetryPolicy, Store, open_store
 from pipelines.tars import TarWriter
-
-_spec = importlib.util.spec_from_file_location("faults", Path(__file__).parents[1] / "faults.py")
-assert _spec is not None
-assert _spec.loader is not None
-faults = importlib.util.module_from_spec(_spec)
-sys.modules["faults"] = faults
-_spec.loader.exec_module(faults)
 
 DATA = np.random.default_rng(0).integers(0, 256, 200_000, dtype=np.uint8).tobytes()
 QUICK = RetryPolicy(attempts=4, base_s=0.01, max_s=0.05)
@@ -34,7 +25,7 @@ PASSING = ["slow_down", "reset", "cut", "stall", "wrong_range", "whole_object"]
 
 @pytest.fixture(scope="module")
 def proxy(s3: Any) -> Iterator[Any]:
-    with faults.FaultProxy(s3.endpoint) as running:
+    with FaultProxy(s3.endpoint) as running:
         yield running
 
 
