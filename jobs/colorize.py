@@ -11,19 +11,19 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import chain, islice
+from typing import cast
 
 import pyarrow as pa
 
 from condgen.errors import ConfigError, JobError
 from jobs.runtime import Progress, ray_cluster
-from pipelines.chunks import Chunk, ChunkLimits
-from pipelines.plans import BatchSettings, Plan, list_chunks, load_plan, write_plan
+from pipelines.chunks import ChunkLimits
+from pipelines.plans import BatchSettings, Plan, load_plan, plan_archive, write_plan
 from pipelines.ray_batch import WorkerSpec, pool_shape, run_chunks
 from pipelines.results import Failure, draws_name, iter_footers, write_errors
 from pipelines.storage import Store, open_store
@@ -114,7 +114,8 @@ def run(options: ColorizeOptions) -> ColorizeReport:
     results, model = open_store(options.results), open_store(options.model).require()
     archive = archive_store(options.archive)
     begun = load_plan(results)
-    chunks = () if begun else _begun(list_chunks(options.archive, _limits(options.settings)))
+    # An archive that can't be read or is empty is an error now, before anything is started.
+    chunks = None if begun else plan_archive(options.archive, _limits(options.settings))
     done = _committed(results)
     complete = begun is not None and not _pending(begun[1], done)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as pool:
@@ -140,12 +141,6 @@ def _limits(settings: BatchSettings) -> ChunkLimits:
     return ChunkLimits(samples=settings.chunk_samples)
 
 
-def _begun(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """The chunks, the first one found already: an archive that can't be read or is empty is an error now."""
-    iterator = iter(chunks)
-    return chain(list(islice(iterator, 1)), iterator)
-
-
 def _inspect_model(store: Store, settings: BatchSettings) -> dict[str, str]:
     from pipelines.models import load_model, picture_task
 
@@ -160,14 +155,14 @@ def _plan(
     options: ColorizeOptions,
     results: Store,
     begun: tuple[Plan, pa.Table] | None,
-    chunks: Iterable[Chunk],
+    chunks: pa.Table | None,
     model: dict[str, str],
 ) -> tuple[Plan, pa.Table]:
     """The plan of these results: the one they were begun with, or a new one."""
     archive = open_store(options.archive).uri
     settings = asdict(options.settings)
     if begun is None:
-        return write_plan(results, chunks, archive=archive, model=model, settings=settings)
+        return write_plan(results, cast("pa.Table", chunks), archive=archive, model=model, settings=settings)
     begun[0].check(archive=archive, model_digest=model["digest"], settings=settings)
     return begun
 
