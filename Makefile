@@ -8,11 +8,12 @@ endif
 OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read test test-oldest lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,10 @@ venv-dev: python
 
 demo: venv ## photographs -> shards -> training -> colorizing -> Parquet -> report (OUT=demo-out)
 	@$(RUN)/condgen demo --out "$(OUT)"
+
+bench-read: venv-dev ## this reader against its peers, which live in .venv-peers (BENCH_ARGS="--images 20000")
+	@$(PYTHON) $(VENV_SCRIPT) --requirements benchmarks/peers.txt --venv .venv-peers
+	@$(RUN)/python benchmarks/read.py $(BENCH_ARGS)
 
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(RUN)/python -m pytest $(TESTS) $(PYTEST_ARGS)

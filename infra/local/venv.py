@@ -3,6 +3,7 @@
 
     venv.py --extras demo,dev        # .venv from constraints.txt, the project itself editable
     venv.py --oldest --venv DIR      # the lowest versions that pyproject.toml admits
+    venv.py --requirements FILE --venv DIR      # one without the project: what a list names
     venv.py --compile                # resolve constraints.txt anew
 
 uv is the one on the PATH if it is recent enough, else a private one in .uv/, installed with pip. Where packages come
@@ -192,6 +193,18 @@ def make(venv: Path, extras: frozenset[str], *, oldest: bool) -> None:
     stamp.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(extras), "root": str(ROOT)}) + "\n")
 
 
+def make_from_list(venv: Path, requirements: Path) -> None:
+    """Make an environment of what a list names, without the project, unless its stamp says that all is there."""
+    wanted = hashlib.sha256(f"{sys.executable}\0{requirements.read_text()}".encode()).hexdigest()
+    stamp = venv / "condgen-stamp.json"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    say(f"installing {requirements.name} into {venv.name}")
+    run_uv("venv", "--quiet", "--clear", "--python", sys.executable, venv)
+    run_uv("pip", "install", "--quiet", "--python", venv / "bin" / "python", "-r", requirements)
+    stamp.write_text(wanted)
+
+
 def compile_constraints() -> None:
     """Write constraints.txt: the newest version of everything, for every platform, naming no index."""
     flags = ["--universal", "--all-extras", "--no-emit-index-url", "--no-annotate", "--no-header", "--upgrade"]
@@ -205,12 +218,15 @@ def main() -> None:
     parser.add_argument("--venv", default=".venv", help="the environment's folder, in the project's root")
     parser.add_argument("--extras", default="demo,dev", help="extras of pyproject.toml, with commas")
     parser.add_argument("--oldest", action="store_true", help="the lowest versions admitted, on Python 3.12")
+    parser.add_argument("--requirements", help="a list of packages to install in place of the project, in the root")
     parser.add_argument("--compile", action="store_true", help="write constraints.txt anew")
     arguments = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever python3 there is
         raise SystemExit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed")
     if arguments.compile:
         compile_constraints()
+    elif arguments.requirements:
+        make_from_list(ROOT / arguments.venv, ROOT / arguments.requirements)
     else:
         make(ROOT / arguments.venv, frozenset(arguments.extras.split(",")), oldest=arguments.oldest)
 
