@@ -111,6 +111,32 @@ def s3(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3
 
 
 @pytest.fixture(scope="session")
+def ceph(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """Ceph's S3 gateway on loopback, empty at first; its environment is set where a test asks for `each_s3`."""
+    script = _load_script(ROOT / "infra" / "local" / "ceph.py")
+    base, server = _s3_server
+    data = tmp_path_factory.mktemp("ceph")
+    try:
+        script.require_programs()
+    except base.ServerError as error:
+        pytest.skip(str(error))
+    running = script.start(data, 0, server.access_key, server.secret_key)
+    try:
+        yield S3(endpoint=running.endpoint, env=script.environment(running))
+    finally:
+        script.stop(data)
+
+
+@pytest.fixture(params=["s3", "ceph"])
+def each_s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """One real S3 server after the other, SeaweedFS and Ceph; the environment of this process is the server's."""
+    server: S3 = request.getfixturevalue(request.param)
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+@pytest.fixture(scope="session")
 def ray_cluster(_s3_server: Any) -> Iterator[None]:
     """A local Ray of two CPUs for the whole session; its workers see the tests' environment."""
     import ray

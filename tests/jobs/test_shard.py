@@ -19,6 +19,7 @@ import pytest
 
 from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs import inspect, shard
+from pipelines.chunks import ChunkLimits, chunks_from_runs, read_chunk
 from pipelines.datasets import load_dataset
 from pipelines.images import encode
 from pipelines.sharding import ShardOptions
@@ -76,10 +77,10 @@ def test_every_file_is_in_a_shard_or_rejected_with_its_reason(images: Path, tmp_
     assert any("cut.jpg" in line for line in report.lines())
 
 
-def test_the_same_images_give_the_same_bytes_wherever_they_are(images: Path, tmp_path: Path, s3: Any) -> None:
+def test_the_same_images_give_the_same_bytes_wherever_they_are(images: Path, tmp_path: Path, each_s3: Any) -> None:
     local = tmp_path / "local"
     shard.run(str(images), str(local), options=ShardOptions(split=SPLIT, samples_per_shard=8))
-    bucket = f"{s3.uri('shard-tests')}/{tmp_path.name}"
+    bucket = f"{each_s3.uri('shard-tests')}/{tmp_path.name}"
     copy = open_store(f"{bucket}/images")
     for path in images.rglob("*.*"):
         if path.is_file() and path.name != ".DS_Store":
@@ -87,6 +88,11 @@ def test_the_same_images_give_the_same_bytes_wherever_they_are(images: Path, tmp
     shard.run(f"{bucket}/images", f"{bucket}/dataset", options=ShardOptions(split=SPLIT, samples_per_shard=8))
     assert bytes_of(f"{bucket}/dataset") == bytes_of(local)
     assert inspect.run(f"{bucket}/dataset").lines()[1:] == inspect.run(str(local)).lines()[1:]
+    dataset, files = load_dataset(f"{bucket}/dataset"), load_dataset(str(local))
+    chunks = list(chunks_from_runs(dataset.runs(), ChunkLimits(samples=8)))
+    assert sum(chunk.samples for chunk in chunks) == 30
+    for chunk in chunks:
+        assert read_chunk(dataset.store, chunk) == read_chunk(files.store, chunk)
 
 
 def test_a_complete_dataset_is_left_as_it_is_and_another_is_not_overwritten(images: Path, tmp_path: Path) -> None:

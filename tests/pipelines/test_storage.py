@@ -73,14 +73,17 @@ def faulty(*faults: Any) -> Store:
     return Store(FaultyBackend(list(faults)), "s3://bucket/p", QUICK)
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each sort, one of them on a real S3 server."""
+@pytest.fixture(params=["local", "memory", "s3", "ceph"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store of each sort, two of them on real S3 servers."""
     if request.param == "local":
         return open_store(tmp_path / "stored")
     if request.param == "memory":
         return open_store(f"memory://{tmp_path.name}")
-    return open_store(f"{request.getfixturevalue('s3').uri('storage-tests')}/{tmp_path.name}")
+    server = request.getfixturevalue(request.param)
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    return open_store(f"{server.uri('storage-tests')}/{tmp_path.name}")
 
 
 def test_what_was_written_is_listed_in_order_and_read(store: Store) -> None:
@@ -256,8 +259,8 @@ def test_messages_show_no_password() -> None:
     assert "secret" not in repr(store)
 
 
-def test_a_missing_bucket_and_wrong_keys_are_told_apart(s3: Any) -> None:
-    s3.uri("storage-tests")
+def test_a_missing_bucket_and_wrong_keys_are_told_apart(each_s3: Any) -> None:
+    each_s3.uri("storage-tests")
     for operation in ("list", "require"):
         for uri in ("s3://no-such-bucket/p", "s3://no-such-bucket"):
             with pytest.raises(MissingError, match="check the bucket"):
@@ -281,12 +284,31 @@ def test_a_server_that_is_not_there_is_named() -> None:
         store.list()
 
 
-def test_a_large_object_goes_up_in_parts_and_comes_back(s3: Any) -> None:
-    store = open_store(f"{s3.uri('storage-tests')}/large")
+def test_a_list_of_more_than_a_page_is_whole_and_in_order(each_s3: Any) -> None:
+    uri = each_s3.uri("paging-tests")
+    names = [f"{number % 7}/{number:04d}" for number in range(1100)]  # S3 lists a thousand at once
+    each_s3.filesystem().pipe({f"{uri}/{name}": b"1" for name in names})
+    assert [entry.name for entry in open_store(uri).list()] == sorted(names)
+    assert [entry.name for entry in open_store(uri).list("3")] == sorted(n for n in names if n.startswith("3/"))
+
+
+def test_a_large_object_goes_up_in_parts_and_comes_back(each_s3: Any) -> None:
+    store = open_store(f"{each_s3.uri('storage-tests')}/large")
     data = os.urandom(101 << 20)
     store.write("x", data)
     assert store.read("x") == data
     assert store.read_range("x", 60 << 20, 61 << 20) == data[60 << 20 : 61 << 20]
+
+
+def test_ceph_is_written_to_without_a_setting_of_its_own(ceph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ceph.env.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"{ceph.uri('storage-tests')}/unset")
+    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION")
+    monkeypatch.delenv("AWS_RESPONSE_CHECKSUM_VALIDATION")
+    data = os.urandom(60 << 20)  # more than one part
+    store.write("x", data)
+    assert store.read("x") == data
 
 
 def test_a_forked_child_connects_anew(s3: Any) -> None:
