@@ -24,6 +24,8 @@ __all__ = ["FAULTS", "FaultProxy"]
 
 FAULTS = ("slow_down", "reset", "cut", "stall", "wrong_range", "other_bytes", "whole_object")
 
+_PASS = "pass"
+
 _SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"""
 
@@ -48,12 +50,12 @@ class FaultProxy:
         """The proxy's address."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def inject(self, fault: str, times: int = 1, *, name: str = "") -> None:
-        """Have the next requests for objects whose path contains `name` fail in this way."""
+    def inject(self, fault: str, times: int = 1, *, name: str = "", after: int = 0) -> None:
+        """Have requests for objects whose path contains `name` fail in this way, when so many of them have passed."""
         if fault not in FAULTS:
             raise ValueError(f"{fault}: one of {', '.join(FAULTS)}")
         with self._lock:
-            self._planned.extend([(fault, name)] * times)
+            self._planned.extend([(_PASS, name)] * after + [(fault, name)] * times)
 
     def clear(self) -> None:
         """No more faults; counts begin anew."""
@@ -78,6 +80,8 @@ class FaultProxy:
             self.requests += 1
             if self._planned and self._planned[0][1] in path:
                 fault, _ = self._planned.popleft()
+                if fault == _PASS:
+                    return None
                 self.injected.append(fault)
                 return fault
             return None
