@@ -1,14 +1,14 @@
 """A photograph into a model's square, and a model's colours back onto the photograph.
 
 Both are used by training and by the batch job. They have no randomness and do elementwise arithmetic alone, so
-that a picture has the same bytes however it is cut into strips.
+that ``recolor`` gives the same bytes on any machine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,10 @@ from condgen.errors import ConfigError
 
 __all__ = ["Fitted", "Region", "fit_square", "recolor"]
 
-_STRIP_PIXELS = 1 << 15
-"""Pixels worked on at once: about ten float32 buffers of this stay within a core's L2 cache."""
+Rgb = NDArray[np.uint8] | NDArray[np.uint16]
 
 _TABLE_SIZE = 1 << 16
-_DELTA = np.float32(6.0 / 29.0)
-_SLOPE = np.float32(3.0 * (6.0 / 29.0) ** 2)
+_LARGEST_AB_N = np.float32(1000)  # far outside any colour, and far from where float32 would overflow
 
 
 class Region(NamedTuple):
@@ -53,16 +51,16 @@ class Fitted:
     region: Region
 
 
-def _check_rgb(rgb: NDArray[np.uint8]) -> None:
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
-        raise ConfigError("rgb", f"{rgb.dtype} {list(rgb.shape)}", "uint8 [H, W, 3] with H, W >= 1")
+def _check_rgb(rgb: Rgb) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16) or rgb.size == 0:
+        raise ConfigError("rgb", f"{rgb.dtype} {list(rgb.shape)}", "uint8 or uint16 [H, W, 3] with H, W >= 1")
 
 
-def fit_square(rgb: NDArray[np.uint8], size_px: int) -> Fitted:
+def fit_square(rgb: Rgb, size_px: int) -> Fitted:
     """Fit a picture into a square: its longer side becomes the square's, its aspect stays.
 
     Args:
-        rgb: ``[H, W, 3]`` uint8, sRGB.
+        rgb: ``[H, W, 3]`` uint8 or uint16, sRGB.
         size_px: S, the square's side, >= 1.
 
     Raises:
@@ -74,10 +72,12 @@ def fit_square(rgb: NDArray[np.uint8], size_px: int) -> Fitted:
     height, width = rgb.shape[:2]
     scale = size_px / max(height, width)
     inner_h, inner_w = max(1, round(height * scale)), max(1, round(width * scale))
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
+    fine = rgb.dtype == np.uint16
+    # 16 bits are resized in float32, 8 bits as codes.
+    pixels = torch.from_numpy(np.ascontiguousarray(rgb, np.float32 if fine else None)).permute(2, 0, 1)[None]
     if (inner_h, inner_w) != (height, width):
         pixels = F.interpolate(pixels, size=(inner_h, inner_w), mode="bilinear", antialias=True)
-    lab = rgb_to_lab(pixels[0].float() / 255)
+    lab = rgb_to_lab(pixels[0].float() / (65535 if fine else 255))
     top, left = (size_px - inner_h) // 2, (size_px - inner_w) // 2
     pad = (left, size_px - inner_w - left, top, size_px - inner_h - top)
     square = F.pad(lab[None], pad, mode="replicate")[0]
@@ -92,31 +92,44 @@ def fit_square(rgb: NDArray[np.uint8], size_px: int) -> Fitted:
 class _Tables:
     """What replaces powers in the loop over pixels.
 
+    Those for 8 bits are looked up by a linear value v in [0, 65535], rounded. Those for 16 bits are looked up by
+    the root, sqrt(65535 v), with interpolation between entries: both curves are close to straight over it.
+
     Attributes:
-        luminance: ``[3, 256]`` float32, what each 8-bit channel adds to Y.
-        fy: ``[65536]`` float32, (L + 16) / 116 by Y; L is within 0.007 of exact.
-        encode: ``[65536]`` uint8, the 8-bit code by linear value; within 0.03 of a code of exact, before
-            rounding.
+        luminance: ``[3, codes]`` float32, what each channel's code adds to Y.
+        fy: ``[65536]`` float32, (L + 16) / 116 by Y; L is within 0.007 of exact for 8 bits, 0.0005 for 16.
+        codes: ``[65536]``, sRGB codes: uint8, within 0.03 of a code of exact before rounding; or float32 for
+            16 bits, within 0.15 of a code of exact.
     """
 
     luminance: NDArray[np.float32]
     fy: NDArray[np.float32]
-    encode: NDArray[np.uint8]
+    codes: NDArray[np.uint8] | NDArray[np.float32]
 
 
 @cache
-def _tables() -> _Tables:
-    codes = np.arange(256) / 255.0
+def _tables(top: int) -> _Tables:
+    """The tables for codes from 0 to ``top``, 255 or 65535."""
+    codes = np.arange(top + 1) / top
     linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
     luminance = np.array(RGB_TO_XYZ[1])[:, None] * linear
     x = np.arange(_TABLE_SIZE) / (_TABLE_SIZE - 1)
+    if top > 255:
+        x = x * x
     fy = np.where(x > (6 / 29) ** 3, np.cbrt(x), x / (3 * (6 / 29) ** 2) + 4 / 29)
-    encoded = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
+    encoded = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055) * top
     return _Tables(
         luminance=luminance.astype(np.float32),
         fy=fy.astype(np.float32),
-        encode=np.rint(encoded * 255).astype(np.uint8),
+        codes=encoded.astype(np.float32) if top > 255 else np.rint(encoded).astype(np.uint8),
     )
+
+
+@cache
+def _matrix() -> NDArray[np.float32]:
+    """From X / Xn, Y in table units and Z / Zn to linear RGB in table units."""
+    scale = _TABLE_SIZE - 1
+    return np.array([[cx * WHITE[0] * scale, cy, cz * WHITE[2] * scale] for cx, cy, cz in XYZ_TO_RGB], np.float32)
 
 
 class _Lerp(NamedTuple):
@@ -136,164 +149,52 @@ def _lerp(source: int, target: int) -> _Lerp:
     return _Lerp(low, high, (at - low).astype(np.float32))
 
 
-class _Strip:
-    """Buffers for one strip of rows, reused from strip to strip and from draw to draw."""
-
-    def __init__(self, rows: int, width: int) -> None:
-        self.y, self.fy = (np.empty((rows, width), np.float32) for _ in range(2))
-        self.x, self.z, self.u, self.v = (np.empty((rows, width), np.float32) for _ in range(4))
-        self.rgb = np.empty((3, rows, width), np.float32)
-        self.index = np.empty((rows, width), np.int32)
-
-    def head(self, rows: int) -> _Strip:
-        """Return a view of the first rows, for a last strip that is shorter."""
-        view = object.__new__(_Strip)
-        for name in ("y", "fy", "x", "z", "u", "v", "index"):
-            setattr(view, name, getattr(self, name)[:rows])
-        view.rgb = self.rgb[:, :rows]
-        return view
-
-    def take_lightness(self, rgb: NDArray[np.uint8]) -> None:
-        """Set ``y`` (relative luminance in table units, 0 to 65535) and ``fy`` from ``[h, W, 3]`` uint8."""
-        tables = _tables()
-        scale = np.float32(_TABLE_SIZE - 1)
-        np.take(tables.luminance[0], rgb[..., 0], out=self.y, mode="clip")
-        for channel in (1, 2):
-            np.take(tables.luminance[channel], rgb[..., channel], out=self.u, mode="clip")
-            np.add(self.y, self.u, out=self.y)
-        np.multiply(self.y, scale, out=self.y)
-        np.minimum(self.y, scale, out=self.y)
-        np.add(self.y, np.float32(0.5), out=self.u)
-        np.copyto(self.index, self.u, casting="unsafe")
-        np.take(tables.fy, self.index, out=self.fy, mode="clip")
-
-    def interpolate(self, columns: NDArray[np.float32], rows: _Lerp, out: NDArray[np.float32]) -> None:
-        """Write the rows between source rows, ``[s, W]``, to ``out``, ``[h, W]``."""
-        np.take(columns, rows.low, axis=0, out=out, mode="clip")
-        np.take(columns, rows.high, axis=0, out=self.v, mode="clip")
-        np.subtract(self.v, out, out=self.v)
-        np.multiply(self.v, rows.weight[:, None], out=self.v)
-        np.add(out, self.v, out=out)
-
-    def f_inverse(self, f: NDArray[np.float32]) -> None:
-        """CIE's inverse of f, in place: t^3 above 6/29, below it that curve's tangent."""
-        np.maximum(f, _DELTA, out=self.u)
-        np.subtract(f, self.u, out=self.v)
-        np.multiply(self.v, _SLOPE, out=self.v)
-        np.multiply(self.u, self.u, out=f)
-        np.multiply(f, self.u, out=f)
-        np.add(f, self.v, out=f)
-
-    def to_linear_rgb(self) -> None:
-        """Set ``rgb`` (linear, in table units) from X / Xn, Y and Z / Zn."""
-        scale = _TABLE_SIZE - 1
-        for channel, (cx, cy, cz) in enumerate(XYZ_TO_RGB):
-            out = self.rgb[channel]
-            np.multiply(self.x, np.float32(cx * WHITE[0] * scale), out=out)
-            np.multiply(self.y, np.float32(cy), out=self.u)
-            np.add(out, self.u, out=out)
-            np.multiply(self.z, np.float32(cz * WHITE[2] * scale), out=self.u)
-            np.add(out, self.u, out=out)
-
-    def into_gamut(self) -> None:
-        """Move what lies outside the gamut towards the grey of its own luminance, as little as is needed.
-
-        Linear RGB scaled about (Y, Y, Y) keeps Y, and so L, exactly: it costs chroma (and a little hue), where
-        clipping would change L.
-        """
-        scale = np.float32(_TABLE_SIZE - 1)
-        red, green, blue = self.rgb
-        np.maximum(red, green, out=self.u)
-        np.maximum(self.u, blue, out=self.u)
-        np.minimum(red, green, out=self.v)
-        np.minimum(self.v, blue, out=self.v)
-        if self.u.max() <= scale and self.v.min() >= 0.0:
-            return
-        outside = np.nonzero((self.u > scale) | (self.v < 0.0))
-        y, high, low = self.y[outside], self.u[outside], self.v[outside]
-        tiny = np.float32(1e-6)
-        share = np.minimum((scale - y) / np.maximum(high - y, tiny), y / np.maximum(y - low, tiny))
-        share = np.clip(share, np.float32(0), np.float32(1))
-        for channel in range(3):
-            value = y + share * (self.rgb[channel][outside] - y)
-            self.rgb[channel][outside] = np.clip(value, np.float32(0), scale)
-
-    def encode(self, out: NDArray[np.uint8]) -> None:
-        """Write sRGB codes to ``[h, W, 3]``."""
-        encode = _tables().encode
-        for channel in range(3):
-            np.add(self.rgb[channel], np.float32(0.5), out=self.u)
-            np.copyto(self.index, self.u, casting="unsafe")
-            out[..., channel] = np.take(encode, self.index, mode="clip")
-
-
-def _widen(ab_n: NDArray[np.float32], region: Region, width: int) -> NDArray[np.float32]:
-    """Crop to the region, scale to offsets of f and interpolate along x: ``[K, 2, region.height, W]``."""
-    inner = ab_n[:, :, region.top : region.top + region.height, region.left : region.left + region.width]
-    offset = np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)[:, None, None]
-    scaled = inner * offset
-    columns = _lerp(region.width, width)
-    low = np.take(scaled, columns.low, axis=-1)  # in C order, which indexing would not give
-    wide: NDArray[np.float32] = np.take(scaled, columns.high, axis=-1)
-    wide -= low
-    wide *= columns.weight
-    wide += low
-    return wide
-
-
-def recolor(
-    rgb: NDArray[np.uint8],
-    ab_n: NDArray[np.float32] | Tensor,
-    region: Region | tuple[int, int, int, int],
-    *,
-    strip_pixels: int = _STRIP_PIXELS,
-) -> NDArray[np.uint8]:
+def recolor(rgb: Rgb, ab_n: NDArray[np.float32] | Tensor, region: Region | tuple[int, int, int, int]) -> NDArray[Any]:
     """Put K predictions of colour onto a photograph's own lightness, at its own size.
 
-    The photograph's L is kept: of a colour outside the gamut, chroma is given up instead. What is left is 8-bit
-    rounding (L within 0.3 of the original's). The arithmetic is IEEE float32 and tables alone, so that the bytes
-    are the same on any machine. Beyond the result, memory is that of a strip and of K x 2 predictions widened
-    to ``[S, W]``.
+    The photograph's L is kept: of a colour outside the gamut, chroma is given up instead. What is left is the
+    rounding of codes (8 bits: L within 0.3 of the original's; 16 bits: within 0.002). The arithmetic is IEEE float32
+    and tables alone, so that the bytes are the same on any machine. Beyond the result, memory is that of some rows.
+    The loop is compiled when it is first used (see ``condgen._paint``): 1 s, or 3 s where nothing is cached.
 
     Args:
-        rgb: ``[H, W, 3]`` uint8, sRGB.
-        ab_n: ``[K, 2, S, S]`` float32 on the CPU, ab / 110 in the square of ``fit_square``.
+        rgb: ``[H, W, 3]`` uint8 or uint16, sRGB.
+        ab_n: ``[K, 2, S, S]`` float32 on the CPU, ab / 110 in the square of ``fit_square``, finite.
         region: the photograph's part of the square, ``Fitted.region``.
-        strip_pixels: worked on at once; it does not change the result.
 
     Returns:
-        ``[K, H, W, 3]`` uint8, sRGB.
+        ``[K, H, W, 3]`` of rgb's type, sRGB.
 
     Raises:
-        ConfigError: arrays of other shapes, or a region outside the square.
+        ConfigError: arrays of other shapes, values that are not finite, or a region outside the square.
     """
     _check_rgb(rgb)
     values = np.asarray(ab_n, dtype=np.float32)
     region = Region(*region)
     if values.ndim != 4 or values.shape[1] != 2:
         raise ConfigError("ab_n", list(values.shape), "[K, 2, S, S]")
+    if not np.isfinite(values).all():
+        raise ConfigError("ab_n", "NaN or infinite values", "finite numbers")
     bottom, right = region.top + region.height, region.left + region.width
     inside = 0 <= region.top < bottom <= values.shape[2] and 0 <= region.left < right <= values.shape[3]
     if not inside:
         raise ConfigError("region", tuple(region), f"a part of the square {list(values.shape[2:])}")
+    from condgen._paint import paint
+
     height, width = rgb.shape[:2]
-    num_draws = values.shape[0]
-    wide = _widen(values, region, width)
-    rows = _lerp(region.height, height)
-    out = np.empty((num_draws, height, width, 3), np.uint8)
-    strip_rows = min(height, max(1, strip_pixels // width))
-    buffers = _Strip(strip_rows, width)
-    for start in range(0, height, strip_rows):
-        stop = min(start + strip_rows, height)
-        strip = buffers.head(stop - start)
-        strip.take_lightness(rgb[start:stop])
-        part = _Lerp(rows.low[start:stop], rows.high[start:stop], rows.weight[start:stop])
-        for draw in range(num_draws):
-            for channel, f in enumerate((strip.x, strip.z)):
-                strip.interpolate(wide[draw, channel], part, f)
-                np.add(f, strip.fy, out=f)
-                strip.f_inverse(f)
-            strip.to_linear_rgb()
-            strip.into_gamut()
-            strip.encode(out[draw, start:stop])
+    inner = np.clip(values[:, :, region.top : bottom, region.left : right], -_LARGEST_AB_N, _LARGEST_AB_N)
+    columns, rows = _lerp(region.width, width), _lerp(region.height, height)
+    tables = _tables(int(np.iinfo(rgb.dtype).max))
+    out = np.empty((values.shape[0], height, width, 3), rgb.dtype)
+    paint(
+        np.ascontiguousarray(rgb),
+        np.ascontiguousarray(inner * np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)[:, None, None]),
+        (columns.low, columns.high, columns.weight),
+        (rows.low, rows.high, rows.weight),
+        tables.luminance,
+        tables.fy,
+        _matrix(),
+        tables.codes,
+        out,
+    )
     return out

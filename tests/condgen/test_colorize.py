@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +13,9 @@ from numpy.typing import NDArray
 from skimage import data
 
 from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
-from condgen.colorize import _tables, fit_square, recolor
+from condgen.colorize import Region, _tables, fit_square, recolor
 from condgen.errors import ConfigError
+from tests.condgen.recolor_reference import recolor_reference
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +97,81 @@ def test_colours_come_back_where_they_were(photo: NDArray[np.uint8]) -> None:
     assert float(lab(right[:, 10:])[1].median()) > 25
 
 
-@pytest.mark.parametrize("strip_pixels", [1, 700, 7777, 1 << 30])
-def test_strips_do_not_change_the_bytes(photo: NDArray[np.uint8], strip_pixels: int) -> None:
-    ab_n = wild_colors(2, 32, 0.4)
-    whole = recolor(photo, ab_n, (0, 0, 32, 32))
-    np.testing.assert_array_equal(recolor(photo, ab_n, (0, 0, 32, 32), strip_pixels=strip_pixels), whole)
+@pytest.mark.parametrize("spread", [0.02, 0.4, 3.0])
+@pytest.mark.parametrize("region", [Region(0, 0, 32, 32), Region(3, 1, 20, 31), Region(31, 31, 1, 1)])
+def test_the_compiled_loop_is_the_numpy_passes_bit_for_bit(
+    photo: NDArray[np.uint8], region: Region, spread: float
+) -> None:
+    ab_n = wild_colors(2, 32, spread)
+    for rgb in (photo, np.ascontiguousarray(photo[:7, :5])):
+        np.testing.assert_array_equal(recolor(rgb, ab_n, region), recolor_reference(rgb, ab_n, region))
+
+
+def sha(array: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()[:32]
+
+
+def test_the_bytes_are_those_they_have_always_been() -> None:
+    # Of a random picture, in which every code occurs.
+    rgb = np.random.default_rng(1).integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    assert sha(recolor(rgb, wild_colors(3, 48, 0.4), (8, 0, 32, 48))) == "08a994eae7c8b4fd22dcbea369672bd6"
+    assert sha(recolor(rgb, wild_colors(3, 48, 0.03), (8, 0, 32, 48))) == "8674a863a97850d37d69662a0d2d1ffc"
+
+
+@pytest.fixture(scope="module")
+def deep(photo: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """A picture of 16 bits, whose low byte is not that of an 8-bit one."""
+    low = np.random.default_rng(2).integers(0, 257, photo.shape)
+    return np.minimum(photo.astype(np.int64) * 257 + low, 65535).astype(np.uint16)
+
+
+def lab16(rgb: NDArray[np.uint16]) -> torch.Tensor:
+    return rgb_to_lab(torch.from_numpy(rgb.astype(np.float64)).movedim(-1, -3) / 65535)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 3.0])
+def test_sixteen_bits_keep_their_lightness(deep: NDArray[np.uint16], spread: float) -> None:
+    painted = recolor(deep, wild_colors(2, 64, spread), (0, 0, 64, 64))
+    assert painted.dtype == np.uint16
+    error = (lab16(painted[1])[0] - lab16(deep)[0]).abs()
+    assert float(error.max()) < 0.002
+    assert len(np.unique(painted[0])) > 5000  # and not 8 bits in disguise
+
+
+def test_the_darkest_of_sixteen_bits_keep_their_lightness() -> None:
+    ramp = np.repeat(np.arange(600, dtype=np.uint16).reshape(20, 30, 1), 3, axis=2)
+    painted = recolor(ramp, np.zeros((1, 2, 8, 8), np.float32), (0, 0, 8, 8))[0]
+    assert int(np.abs(painted.astype(int) - ramp).max()) <= 1
+
+
+def test_a_sixteen_bit_pictures_own_colours_give_it_back(deep: NDArray[np.uint16]) -> None:
+    small = np.ascontiguousarray(deep[:64, :64])
+    fitted = fit_square(small, 64)
+    back = recolor(small, fitted.ab_n[None], fitted.region)[0]
+    assert int(np.abs(back.astype(int) - small).max()) <= 8
+
+
+def test_sixteen_bits_are_fitted_as_eight_are(photo: NDArray[np.uint8]) -> None:
+    square = np.ascontiguousarray(photo[:64, :64])
+    a, b = fit_square(square, 64), fit_square(square.astype(np.uint16) * 257, 64)
+    np.testing.assert_allclose(a.l_n, b.l_n, atol=1e-6)
+    smaller, smaller16 = fit_square(photo, 32), fit_square(photo.astype(np.uint16) * 257, 32)
+    assert smaller.region == smaller16.region
+    assert float(np.abs(smaller.l_n - smaller16.l_n).max()) < 0.02  # 8 bits are resized as codes
+
+
+def test_a_program_without_a_folder_for_its_machine_code_has_the_same_bytes(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np, numba.core.caching as c\n"
+        "c.CacheImpl._locator_classes = []\n"
+        "from condgen.colorize import recolor\n"
+        "rgb = np.random.default_rng(1).integers(0, 256, (60, 90, 3)).astype(np.uint8)\n"
+        "ab = np.random.default_rng(0).normal(0, 0.4, (3, 2, 48, 48)).astype(np.float32)\n"
+        "import hashlib; print(hashlib.sha256(recolor(rgb, ab, (8, 0, 32, 48)).tobytes()).hexdigest()[:32])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.stdout.strip() == "08a994eae7c8b4fd22dcbea369672bd6", ran.stderr
 
 
 def test_a_draw_has_the_same_bytes_alone_and_among_others(photo: NDArray[np.uint8]) -> None:
@@ -108,9 +185,31 @@ def test_the_tables_are_as_close_as_they_say() -> None:
     exact_y = np.linspace(0, 1, 1_000_003)
     exact = np.where(exact_y <= 0.0031308, exact_y * 12.92, 1.055 * exact_y ** (1 / 2.4) - 0.055) * 255
     index = (exact_y * 65535 + 0.5).astype(np.int32)
-    assert np.abs(_tables().encode[index] - exact).max() < 0.5 + 0.03
+    assert np.abs(_tables(255).codes[index] - exact).max() < 0.5 + 0.03
     exact_f = np.where(exact_y > (6 / 29) ** 3, np.cbrt(exact_y), exact_y / (3 * (6 / 29) ** 2) + 4 / 29)
-    assert np.abs(_tables().fy[index] - exact_f).max() * 116 < 0.007
+    assert np.abs(_tables(255).fy[index] - exact_f).max() * 116 < 0.007
+
+
+def test_the_tables_of_sixteen_bits_are_as_close_as_they_say() -> None:
+    exact_y = np.linspace(0, 1, 1_000_003)
+    root, at = np.arange(65536), np.sqrt(exact_y) * 65535
+    exact = np.where(exact_y <= 0.0031308, exact_y * 12.92, 1.055 * exact_y ** (1 / 2.4) - 0.055) * 65535
+    assert np.abs(np.interp(at, root, _tables(65535).codes) - exact).max() < 0.15
+    exact_f = np.where(exact_y > (6 / 29) ** 3, np.cbrt(exact_y), exact_y / (3 * (6 / 29) ** 2) + 4 / 29)
+    assert np.abs(np.interp(at, root, _tables(65535).fy) - exact_f).max() * 116 < 0.0005
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(photo: NDArray[np.uint8], value: float) -> None:
+    ab_n = wild_colors(1, 8, 0.1)
+    ab_n[0, 1, 2, 3] = value
+    with pytest.raises(ConfigError, match="ab_n"):
+        recolor(photo, ab_n, (0, 0, 8, 8))
+
+
+def test_absurd_colours_are_painted_all_the_same(photo: NDArray[np.uint8]) -> None:
+    painted = recolor(photo, np.full((1, 2, 8, 8), 3e38, np.float32), (0, 0, 8, 8))[0]
+    assert float((lab(painted)[0] - lab(photo)[0]).abs().max()) < 0.3
 
 
 def test_a_strided_picture_is_taken_as_it_is(photo: NDArray[np.uint8]) -> None:
