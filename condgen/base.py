@@ -85,16 +85,20 @@ class SampleOptions:
     Attributes:
         mode: ``draw`` samples p(y | x); ``point`` gives the family's one best prediction, K times if asked.
         temperature: spread of the draws, > 0; 1 is the model's own distribution.
+        direction: ``a2b``, or ``b2a`` back again for models that have both (``ConditionalModel.directions``).
     """
 
     mode: Literal["draw", "point"] = "draw"
     temperature: float = 1.0
+    direction: Literal["a2b", "b2a"] = "a2b"
 
     def __post_init__(self) -> None:
         if self.mode not in ("draw", "point"):
             raise ConfigError.unknown("sample.mode", self.mode, ("draw", "point"))
         if not 0.0 < self.temperature < float("inf"):
             raise ConfigError("sample.temperature", self.temperature, "a number > 0")
+        if self.direction not in ("a2b", "b2a"):
+            raise ConfigError.unknown("sample.direction", self.direction, ("a2b", "b2a"))
 
 
 class ConditionalModel(nn.Module, ABC):
@@ -106,6 +110,7 @@ class ConditionalModel(nn.Module, ABC):
 
     family: ClassVar[str]
     is_stochastic: ClassVar[bool]
+    directions: ClassVar[tuple[str, ...]] = ("a2b",)
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -125,8 +130,16 @@ class ConditionalModel(nn.Module, ABC):
         """Return y, ``[B, K, C, H, W]`` float32 without gradients, with K = ``noise.num_draws``.
 
         Raises:
-            UnsupportedError: K > 1 asked of a family without noise, or a mode that it doesn't have.
+            UnsupportedError: K > 1 asked of a family without noise, or a mode or direction that it doesn't have.
         """
+
+    def require_direction(self, direction: str) -> None:
+        """Raise UnsupportedError unless the model translates in ``direction``."""
+        if direction not in self.directions:
+            raise UnsupportedError(
+                f"family {self.family!r} has no direction {direction!r}, only {', '.join(self.directions)}: "
+                "choose a model that translates both ways, such as a cyclic one"
+            )
 
     def log_prob(self, condition: Condition, y: Tensor) -> Tensor:  # noqa: ARG002 - a default
         """Return log p(y | x) in nats, ``[B]`` float32; each family says of which quantity."""

@@ -98,7 +98,11 @@ class ColorClassifier(ConditionalModel):
 
         ``draw`` inverts the CDF of softmax(log p / temperature) at one uniform a grid pixel; ``point`` repeats
         the annealed mean, which the temperature does not change.
+
+        Raises:
+            UnsupportedError: a direction back.
         """
+        self.require_direction(options.direction)
         image = condition_image(condition, self.config.condition_channels)
         if options.mode == "point":
             probabilities = F.softmax(self.logits(condition) / self.config.annealing_temperature, dim=-1)

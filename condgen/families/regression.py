@@ -44,12 +44,13 @@ class Regression(ConditionalModel):
         return {"l2": weighted_mean(error.mean(dim=(1, 2, 3)), batch.weight)}
 
     @torch.no_grad()
-    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:  # noqa: ARG002
+    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
         """Return the prediction, ``[B, 1, C, H, W]``; both modes give it, and the temperature changes nothing.
 
         Raises:
-            UnsupportedError: more than one draw.
+            UnsupportedError: more than one draw, or a direction back.
         """
+        self.require_direction(options.direction)
         if noise.num_draws > 1:
             raise UnsupportedError(
                 f"family 'regression' has no noise, so its {noise.num_draws} draws would be copies: ask for 1 draw, "

@@ -190,7 +190,17 @@ def test_a_condition_has_parts_of_one_batch_size() -> None:
         Condition(image=torch.zeros(2, 1, 4, 4), label=torch.zeros(3, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("options", [{"mode": "pont"}, {"temperature": 0.0}, {"temperature": float("nan")}])
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_a_model_of_one_direction_refuses_the_other(family: str) -> None:
+    model, condition = tiny(family).eval(), color_batch(1).condition
+    with pytest.raises(UnsupportedError, match="no direction 'b2a', only a2b"):
+        model.sample(condition, source(1), SampleOptions(direction="b2a"))
+    assert model.sample(condition, source(1), SampleOptions(direction="a2b")).shape[2] == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "pont"}, {"temperature": 0.0}, {"temperature": float("nan")}, {"direction": "back"}]
+)
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         SampleOptions(**options)
