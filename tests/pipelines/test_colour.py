@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from condgen.colorize import recolor
+from pipelines import colour
+from pipelines.colour import ColourTask
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_picture_is_one_tile_and_its_draws_are_the_recoloured_original(
+    dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, np.iinfo(dtype).max, (30, 50, 3)).astype(dtype)
+    task = ColourTask(16)
+    tiles, region = task.condition(rgb)
+    assert [(tuple(tile.shape), tile.dtype) for tile in tiles] == [((1, 16, 16), torch.float32)]
+    assert tuple(region) == (3, 0, 10, 16)
+    y = torch.from_numpy(rng.normal(0, 0.2, (3, 2, 16, 16)).astype(np.float32))
+    together = list(task.pictures(rgb, iter([y]), region))
+    np.testing.assert_array_equal(np.stack(together), recolor(rgb, y, region))
+    assert together[0].dtype == dtype
+
+    monkeypatch.setattr(colour, "_TOGETHER_PIXELS", 0)
+    alone = list(task.pictures(rgb, [y], region))
+    np.testing.assert_array_equal(np.stack(alone), np.stack(together))
