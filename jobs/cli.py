@@ -18,9 +18,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from condgen.errors import nearest
-from jobs.dataset_commands import add_commands, examples, print_report
-from jobs.exits import deliberate
+from condgen.errors import deliberate, nearest
+from jobs.batch_commands import add_batch_commands
+from jobs.dataset_commands import add_commands, examples, parse_names, print_report
 
 __all__ = ["app", "main"]
 
@@ -147,6 +147,10 @@ def train(
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training processes, a GPU each if there are any.")
     ] = 1,
+    members: Annotated[
+        list[str] | None,
+        typer.Option("--member", metavar="NAME=THEIRS", help="A member's name in the dataset, such as image=target."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
     ] = False,
@@ -158,65 +162,24 @@ def train(
     from jobs.config import render, resolve
 
     settings = resolve(preset, file=config, assignments=assignments or ())
+    names = parse_names("--member", ",".join(members) if members else None)
     if dry_run:
         typer.echo(render(settings))
     from jobs.train import TrainOptions, run
 
-    options = TrainOptions(preset=settings, data=data, out=out, workers=workers, dry_run=dry_run, verbose=context.obj)
-    print_report(run(options))
-
-
-@app.command(
-    short_help="K draws of each image of an archive, into Parquet.",
-    epilog=examples(
-        "condgen colorize photos/ results/ --model runs/first",
-        "condgen colorize s3://bucket/archive s3://bucket/results --model s3://bucket/run --draws 5 --seed 1",
-        "condgen colorize photos/ results-l2/ --model runs/l2 --draws 1",
-    ),
-)
-def colorize(
-    context: typer.Context,
-    archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="A folder or prefix of images, or of .tar shards.")],
-    results: Annotated[
-        str, typer.Argument(metavar="RESULTS", help="A folder or prefix for the Parquet files and run.json.")
-    ],
-    model: Annotated[
-        str, typer.Option(metavar="RUN_OR_CHECKPOINT", help="A run of condgen train, or one checkpoint of it.")
-    ],
-    draws: Annotated[int, typer.Option(min=1, metavar="K", help="Colorizations of each image.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, metavar="S", help="The draws' seed: another one, other draws.")] = 0,
-    point: Annotated[
-        bool, typer.Option("--point", help="The model's point prediction in place of draws; one an image.")
-    ] = False,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Below 1 the draws are tamer, above 1 wilder.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch of the model.")] = 16,
-    output_format: Annotated[str, typer.Option("--format", help="Of the pictures: jpeg, png or webp.")] = "jpeg",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of jpeg and webp.")] = 95,
-    chunk_samples: Annotated[int, typer.Option(min=1, help="Most images in a chunk, the unit of commit.")] = 64,
-    workers: Annotated[int, typer.Option(min=0, help="Model processes; 0 is as many as fit the machine.")] = 0,
-) -> None:
-    """Colorize an archive: K draws of each image into Parquet, every image accounted for.
-
-    An image that can't be done becomes a row of RESULTS/errors; images with draws and errors add up to the archive.
-    The same command again does what is left.
-    """
-    from jobs.colorize import ColorizeOptions, run
-    from pipelines.plans import BatchSettings
-
-    settings = BatchSettings(
-        draws=1 if point else draws,
-        seed=seed,
-        batch_size=batch_size,
-        mode="point" if point else "draw",
-        temperature=temperature,
-        output_format=output_format,
-        quality=quality,
-        chunk_samples=chunk_samples,
-    )
-    options = ColorizeOptions(
-        archive=archive, results=results, model=model, settings=settings, workers=workers, verbose=context.obj
+    options = TrainOptions(
+        preset=settings,
+        data=data,
+        out=out,
+        workers=workers,
+        member_names=names,
+        dry_run=dry_run,
+        verbose=context.obj,
     )
     print_report(run(options))
+
+
+add_batch_commands(app)
 
 
 @app.command(

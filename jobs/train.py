@@ -12,7 +12,8 @@ import json
 import os
 import tempfile
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -22,9 +23,10 @@ from jobs.run_folder import MetricRow, RunFolder
 from jobs.runtime import Progress, ray_cluster
 from jobs.train_job import Monitor, TrainJob
 from pipelines.augment import Augmentation
-from pipelines.chunks import ChunkLimits, chunks_from_runs, chunks_to_table
+from pipelines.chunks import ChunkLimits
 from pipelines.datasets import Dataset, load_dataset
 from pipelines.order import OrderConfig, check_workers, choose_lanes
+from pipelines.planning import chunk_table
 from pipelines.storage import open_store
 from pipelines.training import TrainingPlan
 
@@ -32,6 +34,7 @@ __all__ = ["Shares", "TrainOptions", "TrainReport", "prepare", "run", "share_clu
 
 _VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow", "pyarrow", "ray")
 _CHUNK_SAMPLES = 16
+_IMAGE = "image"
 _RESTARTS = 3
 _POLL_S = 0.3
 _END_WAIT_S = 60.0
@@ -45,6 +48,8 @@ class TrainOptions:
         preset: the complete configuration.
         data, out: the dataset and the run's folder, local paths or URIs.
         workers: training processes, a GPU each where there are any.
+        member_names: what members are to be called, and how they are called in the dataset: ``{"image": "photo"}``. The
+            picture that is trained on is ``image`` where there is such a name, else the only one that a sample has.
         dry_run: say what would be done, and start nothing.
         verbose: show Ray's own log.
     """
@@ -53,6 +58,7 @@ class TrainOptions:
     data: str
     out: str
     workers: int = 1
+    member_names: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
     verbose: bool = False
 
@@ -170,7 +176,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     preset = options.preset
     dataset = load_dataset(options.data)
     split = _training_split(dataset)
-    table = chunks_to_table(chunks_from_runs(dataset.runs(split), ChunkLimits(samples=_CHUNK_SAMPLES)))
+    table = chunk_table(dataset.table(split), ChunkLimits(samples=_CHUNK_SAMPLES))
     if table.num_rows == 0:
         raise DatasetError(f"{dataset.uri} has no samples to train on")
     lanes = preset.data.lanes or choose_lanes(table.num_rows, preset.data.window_chunks, preset.train.batch_size)
@@ -181,7 +187,14 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         batch_size=preset.train.batch_size,
     )
     check_workers(options.workers, lanes, preset.train.batch_size)
-    digest = hashlib.sha256(json.dumps([dataset.manifest.digest, split, _CHUNK_SAMPLES]).encode()).hexdigest()
+    names = _member_names(options, dataset)
+    decisive = [
+        dataset.manifest.digest,
+        split,
+        _CHUNK_SAMPLES,
+        *([dict(options.member_names)] * bool(options.member_names)),
+    ]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     plan = TrainingPlan(
         store=dataset.store,
         chunks=table,
@@ -190,6 +203,8 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         augmentation=Augmentation(
             size_px=preset.data.size_px, crop_scale_min=preset.data.crop_scale_min, flip=preset.data.flip
         ),
+        members=(_IMAGE if _IMAGE in names else None,),
+        member_names=names,
     )
     config = _config(options, plan, split)
     shared = ("preset", "family", "dataset", "versions")
@@ -203,6 +218,20 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         task_cpus=1.0,
     )
     return job, config
+
+
+def _member_names(options: TrainOptions, dataset: Dataset) -> dict[str, str]:
+    """What members are called, and how in the shards: the options' names of the dataset's names of them.
+
+    Raises:
+        DatasetError: samples have two pictures, and none is named.
+    """
+    theirs = dataset.manifest.member_names
+    asked = {name: theirs.get(member, member) for name, member in options.member_names.items()}
+    names = asked | {name: member for name, member in theirs.items() if member not in asked.values()}
+    if dataset.manifest.kind == "paired" and _IMAGE not in names:
+        raise DatasetError(f"{dataset.uri} holds pairs: name the picture to train on, such as --member image=target")
+    return names
 
 
 def _training_split(dataset: Dataset) -> str | None:
@@ -222,7 +251,11 @@ def _config(options: TrainOptions, plan: TrainingPlan, split: str | None) -> dic
         "model": asdict(preset.model),
         "data": {**asdict(preset.data), "lanes": plan.order.lanes},
         "train": asdict(preset.train),
-        "dataset": {"digest": plan.digest, "split": split or "all"},
+        "dataset": {
+            "digest": plan.digest,
+            "split": split or "all",
+            **({"members": dict(options.member_names)} if options.member_names else {}),
+        },
         "data_uri": plan.store.uri,
         "workers": options.workers,
         "versions": {name: _version(name) for name in _VERSIONS},

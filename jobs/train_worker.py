@@ -200,9 +200,9 @@ def _count(plan: TrainingPlan) -> DatasetStatistics:
     total = DatasetStatistics()
     rows = np.unique(np.linspace(0, plan.chunks.num_rows - 1, _STATISTICS_CHUNKS).astype(np.int64))
     for chunk in iter_chunks(plan.chunks.take(rows)):
-        for sample in read_chunk(plan.store, chunk):
+        for sample in read_chunk(plan.store, chunk, plan.member_names):
             try:
-                rgb = decode(image_member(sample), min_size_px=64)
+                rgb = decode(image_member(sample, plan.members[-1]), min_size_px=64)
             except ImageError:
                 continue  # the stream counts and logs it
             lab = rgb_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255)

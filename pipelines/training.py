@@ -251,7 +251,8 @@ class TrainingStream:
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=self._task_cpus,
-            fn_kwargs={"plan": replace(self._plan, chunks=self._plan.chunks.slice(0, 0))},
+            # Not a slice of no rows, of which Arrow pickles all that it was cut from.
+            fn_kwargs={"plan": replace(self._plan, chunks=self._plan.chunks.schema.empty_table())},
         )
         context = dataset.context
         context.execution_options.preserve_order = True

@@ -1,0 +1,103 @@
+"""Training on datasets whose pictures have other names, or that have several; and the plan that it makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from samples import flat, paired_dataset, single_dataset
+
+from condgen.errors import ConfigError, DatasetError
+from condgen.presets import Preset
+from jobs import cli, index, train
+from jobs.config import resolve
+from jobs.train import TrainOptions
+from jobs.train_job import TrainJob
+from jobs.train_worker import build_model
+from pipelines.chunks import ChunkLimits
+from pipelines.datasets import load_dataset
+from pipelines.planning import chunk_table
+from pipelines.tars import TarWriter
+from pipelines.training import load_block
+
+SETTINGS = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "model.width=8"]
+
+
+def prepared(data: Path | str, **names: str) -> TrainJob:
+    preset: Preset = resolve("color-classifier-small", assignments=SETTINGS)
+    return train.prepare(TrainOptions(preset=preset, data=str(data), out="nowhere", member_names=names))[0]
+
+
+def trained_on(job: TrainJob) -> tuple[list[int], list[int]]:
+    """Each sample's red, and its weight, as training gets them."""
+    block = job.plan.chunks.append_column("epoch", pa.array([0] * job.plan.chunks.num_rows))
+    reds: list[int] = []
+    weights: list[int] = []
+    for row in load_block(block, plan=job.plan).to_pylist():
+        rgb = np.frombuffer(row["rgb"], np.uint8).reshape(-1, 16, 16, 3)
+        reds += rgb[:, 8, 8, 0].tolist()
+        weights += row["weight"]
+    return reds, weights
+
+
+@pytest.fixture
+def photos_and_masks(tmp_path: Path) -> Path:
+    """Samples with a photograph (red: its number) and a mask (red: 200)."""
+    place = tmp_path / "shards"
+    place.mkdir()
+    tar = TarWriter()
+    for number in range(20):
+        tar.add(f"{number:03d}.mask.png", flat(200))
+        tar.add(f"{number:03d}.photo.png", flat(number))
+    (place / "train-000000.tar").write_bytes(tar.finish())
+    return place
+
+
+def test_the_picture_is_chosen_by_its_name(photos_and_masks: Path) -> None:
+    assert trained_on(prepared(photos_and_masks)) == ([0] * 20, [0] * 20)  # which of the two is not known
+    assert trained_on(prepared(photos_and_masks, image="photo")) == (list(range(20)), [1] * 20)
+    assert trained_on(prepared(photos_and_masks, image="mask")) == ([200] * 20, [1] * 20)
+    build_model(prepared(photos_and_masks, image="photo"))  # counts the colours of the pictures that are named
+
+
+def test_names_of_an_index_hold_and_can_be_named_again(photos_and_masks: Path, tmp_path: Path) -> None:
+    index.run(str(photos_and_masks), out=str(tmp_path / "index"), member_names={"image": "photo"})
+    assert trained_on(prepared(tmp_path / "index")) == (list(range(20)), [1] * 20)
+    pairs = {"input": "mask", "target": "photo"}
+    index.run(str(photos_and_masks), out=str(tmp_path / "pairs"), member_names=pairs)
+    assert trained_on(prepared(tmp_path / "pairs", image="target")) == (list(range(20)), [1] * 20)
+    with pytest.raises(DatasetError, match="--member image=target"):
+        prepared(tmp_path / "pairs")
+
+
+def test_pairs_are_refused_until_a_picture_is_named(tmp_path: Path) -> None:
+    uri = paired_dataset(tmp_path / "pairs", 6, size=(20, 20))
+    with pytest.raises(DatasetError, match=r"holds pairs.*--member image=target"):
+        prepared(uri)
+    assert trained_on(prepared(uri, image="target"))[1] == [1] * 6
+
+
+def test_a_run_is_of_one_picture_of_its_samples(photos_and_masks: Path) -> None:
+    digests = {prepared(photos_and_masks, **names).plan.digest for names in ({}, {"image": "photo"}, {"image": "mask"})}
+    assert len(digests) == 3
+
+
+def test_the_command_has_the_option_that_index_has(
+    photos_and_masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--preset", "regression-small", "--data", str(photos_and_masks), "--out", str(tmp_path / "run")]
+    command += [*(word for name in SETTINGS for word in ("--set", name)), "--dry-run", "--member"]
+    assert cli._run([*command, "image=photo"]) == 0
+    assert "20 images" in capsys.readouterr().out
+    assert cli._run([*command, "photo"]) == ConfigError.exit_code
+    assert "--member" in capsys.readouterr().err
+
+
+def test_the_plan_is_the_one_that_runs_make(tmp_path: Path) -> None:
+    uri = single_dataset(tmp_path / "dataset", 100, per_shard=30)
+    job = prepared(uri)
+    assert job.plan.chunks == chunk_table(load_dataset(uri).table("train"), ChunkLimits(samples=16))
+    assert job.plan.members == (None,)
+    assert job.plan.chunks["samples"].to_pylist() == [16, 14] * 3 + [10]
