@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from condgen.color import AB_SCALE, RGB_TO_XYZ, WHITE, XYZ_TO_RGB, normalize_ab, normalize_l, rgb_to_lab
 from condgen.errors import ConfigError
 
-__all__ = ["Fitted", "Region", "fit_square", "recolor"]
+__all__ = ["Fitted", "Region", "fit_square", "recolor", "resize"]
 
 Rgb = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -56,6 +56,23 @@ def _check_rgb(rgb: Rgb) -> None:
         raise ConfigError("rgb", f"{rgb.dtype} {list(rgb.shape)}", "uint8 or uint16 [H, W, 3] with H, W >= 1")
 
 
+def resize(rgb: Rgb, height: int, width: int) -> Tensor:
+    """Return a picture ``[H, W, 3]`` at another size, ``[3, height, width]``: bilinear, antialiased.
+
+    It has codes as its values: uint8 for uint8; float32, not rounded, for uint16.
+    """
+    deep = rgb.dtype == np.uint16
+    pixels = torch.from_numpy(np.ascontiguousarray(rgb, np.float32 if deep else None)).permute(2, 0, 1)[None]
+    if pixels.shape[2:] == (height, width):
+        return pixels[0]
+    if height == width == 1:
+        mean = pixels.float().mean(dim=(2, 3), keepdim=True)[0]
+        return mean if deep else mean.round().to(torch.uint8)
+    if width == 1:  # torch 2.15 gives wrong values for columns of one pixel, and right ones for rows
+        return resize(rgb.swapaxes(0, 1), width, height).transpose(1, 2)
+    return F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)[0]
+
+
 def fit_square(rgb: Rgb, size_px: int) -> Fitted:
     """Fit a picture into a square: its longer side becomes the square's, its aspect stays.
 
@@ -72,12 +89,7 @@ def fit_square(rgb: Rgb, size_px: int) -> Fitted:
     height, width = rgb.shape[:2]
     scale = size_px / max(height, width)
     inner_h, inner_w = max(1, round(height * scale)), max(1, round(width * scale))
-    fine = rgb.dtype == np.uint16
-    # 16 bits are resized in float32, 8 bits as codes.
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb, np.float32 if fine else None)).permute(2, 0, 1)[None]
-    if (inner_h, inner_w) != (height, width):
-        pixels = F.interpolate(pixels, size=(inner_h, inner_w), mode="bilinear", antialias=True)
-    lab = rgb_to_lab(pixels[0].float() / (65535 if fine else 255))
+    lab = rgb_to_lab(resize(rgb, inner_h, inner_w).float() / float(np.iinfo(rgb.dtype).max))
     top, left = (size_px - inner_h) // 2, (size_px - inner_w) // 2
     pad = (left, size_px - inner_w - left, top, size_px - inner_h - top)
     square = F.pad(lab[None], pad, mode="replicate")[0]

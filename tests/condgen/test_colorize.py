@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
-from condgen.colorize import Region, _tables, fit_square, recolor
+from condgen.colorize import Region, _tables, fit_square, recolor, resize
 from condgen.errors import ConfigError
 from tests.condgen.recolor_reference import recolor_reference
 
@@ -46,6 +46,19 @@ def test_a_square_of_the_right_size_is_only_converted(photo: NDArray[np.uint8]) 
     fitted = fit_square(square, 64)
     both = torch.cat([denormalize_l(torch.from_numpy(fitted.l_n)), denormalize_ab(torch.from_numpy(fitted.ab_n))])
     torch.testing.assert_close(both.double(), lab(square), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(40, 1), (1, 40), (1, 1), (40, 2)])
+def test_resizing_is_right_down_to_a_single_column(size: tuple[int, int], dtype: type) -> None:
+    # torch's own is not: every row of its single column is the first (float32), or worse (uint8).
+    ramp = np.linspace(0, np.iinfo(dtype).max, 200)
+    rgb = np.broadcast_to(ramp[:, None, None] if size[0] > 1 else ramp[None, :, None], (200, 200, 3)).astype(dtype)
+    small = resize(rgb, *size).double().numpy() / np.iinfo(dtype).max
+    count = max(size)
+    wanted = (np.arange(count) + 0.5) / count
+    np.testing.assert_allclose(small[0].max(axis=int(size[0] > 1)), wanted, atol=0.012)
+    np.testing.assert_allclose(small.min(axis=0), small.max(axis=0))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
