@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from condgen.errors import DatasetError
-from jobs import index, shard, validate
+from jobs import index, shard, shard_building, validate
 from pipelines import ray_tasks
 from pipelines.datasets import load_dataset
 from pipelines.images import encode
@@ -47,7 +47,7 @@ def on_ray(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyP
     def no_threads(*_: Any) -> None:
         raise AssertionError("done by threads")
 
-    for job, name in ((validate, "RAY_FROM_BYTES"), (index, "RAY_FROM_BYTES"), (shard, "RAY_FROM_SAMPLES")):
+    for job, name in ((validate, "RAY_FROM_BYTES"), (index, "RAY_FROM_BYTES"), (shard_building, "RAY_FROM_SAMPLES")):
         monkeypatch.setattr(job, name, 1)
     for module in (validate, index, ray_tasks):
         monkeypatch.setattr(module, "thread_tasks", no_threads)
@@ -91,7 +91,7 @@ def run_until(source: str, dest: str, written: str, tars: int) -> None:
     script = f"""
 import sys, time
 from jobs import shard
-from pipelines import storage
+from pipelines import sharding, storage
 write, tars = storage.Store.write, []
 def slow(self, name, data):
     if tars is not None and name.endswith(".tar"):
@@ -102,7 +102,7 @@ def slow(self, name, data):
         time.sleep(60)
     write(self, name, data)
 storage.Store.write = slow
-options = shard.ShardOptions(split={dict(OPTIONS.split)!r}, samples_per_shard={OPTIONS.samples_per_shard})
+options = sharding.ShardOptions(split={dict(OPTIONS.split)!r}, samples_per_shard={OPTIONS.samples_per_shard})
 shard.run({source!r}, {dest!r}, options=options)
 """
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], stdout=subprocess.PIPE, text=True) as process:

@@ -159,14 +159,14 @@ def test_a_growth_that_is_killed_is_gone_on_with(tmp_path: Path, left_after: str
     script = f"""
 import time
 from jobs import shard
-from pipelines import storage
+from pipelines import sharding, storage
 write = storage.Store.write
 def slow(self, name, data):
     if name == "manifest.json":
         time.sleep(60)
     write(self, name, data)
 storage.Store.write = slow
-options = shard.ShardOptions(split={SPLIT!r}, samples_per_shard=4)
+options = sharding.ShardOptions(split={SPLIT!r}, samples_per_shard=4)
 shard.run({str(images)!r}, {str(dest)!r}, options=options)
 """
     process = subprocess.Popen([sys.executable, "-c", script])

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from condgen.errors import ConfigError, DatasetError, MissingError
-from jobs import inspect, shard
+from jobs import inspect, shard, shard_building
 from pipelines.chunks import ChunkLimits, chunks_from_runs, read_chunk
 from pipelines.datasets import load_dataset
 from pipelines.images import encode
@@ -132,7 +132,7 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     shard.run(str(images), str(whole), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     arguments = f"{str(images)!r}, {str(killed)!r}, options=ShardOptions(samples_per_shard=2)"
-    script = f"from jobs.shard import ShardOptions, run; run({arguments})"
+    script = f"from jobs.shard import run; from pipelines.sharding import ShardOptions; run({arguments})"
     process = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
     while not list(killed.glob("*.tar")) and time.monotonic() < deadline:
@@ -163,7 +163,7 @@ def test_ray_tasks_and_threads_give_the_same_bytes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
 ) -> None:
     shard.run(str(images), str(tmp_path / "threads"), options=ShardOptions(split=SPLIT, samples_per_shard=4))
-    monkeypatch.setattr(shard, "RAY_FROM_SAMPLES", 1)
+    monkeypatch.setattr(shard_building, "RAY_FROM_SAMPLES", 1)
     shard.run(str(images), str(tmp_path / "ray"), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "threads")
 
