@@ -38,10 +38,15 @@ _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """One listed object: its name relative to the store, and its size."""
+    """One listed object: its name relative to the store, its size, and when it was last written.
+
+    `modified_s`, in seconds since 1970, is the storage's own clock's, of a local file the later of its own time stamp
+    and the file system's; 0 where the storage does not tell. Entries are equal without it.
+    """
 
     name: str
     size_bytes: int
+    modified_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,8 @@ def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_o
     Raises:
         ConfigError: a scheme that is unknown, or whose fsspec package is not installed.
     """
-    from pipelines.backends import FsspecBackend, LocalBackend
+    from pipelines.fsspec_backend import FsspecBackend
+    from pipelines.local_backend import LocalBackend
 
     text = str(uri)
     if not text:
