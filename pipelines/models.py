@@ -1,27 +1,168 @@
-"""Trained models in storage: a run of `condgen train`, or a checkpoint's folder."""
+"""Models by name: a run of `condgen train` in storage, the user's own class, or a program file."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
 
 from condgen import checkpoint
 from condgen.base import ConditionalModel
 from condgen.errors import CheckpointError, ConfigError, MissingError
+from condgen.families import FAMILIES
 from pipelines.batch import PictureTask
 from pipelines.colour import ColourTask
-from pipelines.storage import Store
+from pipelines.storage import Store, open_store
+from pipelines.translation import TranslateTask
+from pipelines.user_models import check_output, digest_of, import_model, is_import_path, load_program
 
-__all__ = ["LoadedModel", "load_model", "picture_task", "read_model"]
+__all__ = [
+    "ImportedModel",
+    "Kind",
+    "LoadedModel",
+    "ModelSource",
+    "ProgramFile",
+    "StoredModel",
+    "load_model",
+    "open_model",
+    "picture_task",
+    "read_model",
+]
+
+Kind: TypeAlias = Literal["colorize", "translate"]
+_PROGRAMS = {".pt": "a TorchScript program", ".pt2": "a torch.export program"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model, the digest of its files, and what was saved beside its weights (preset, size, training state)."""
+    """A model, the digest of all that makes it, and what was saved beside its weights (preset, size, training state).
+
+    `extra` has `size_px` and, where the model's maker said it, `task` (`color` or `image`).
+    """
 
     model: ConditionalModel
     digest: str
     extra: dict[str, Any]
+
+
+class ModelSource(Protocol):
+    """Where a model comes from: plain data, which travels to workers."""
+
+    @property
+    def uri(self) -> str:
+        """As people know it, without credentials."""
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """Load the model, on the CPU in `eval()` mode.
+
+        Args:
+            expect_digest: of the plan, in a worker; None in the driver, where a user's model is tried once as well.
+
+        Raises:
+            CheckpointError: it is damaged, or another than the plan was made with.
+            ConfigError: it is no model of the documented form.
+            MissingError, AccessError: the place can't be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A run of `condgen train`, or a checkpoint's folder; loading it runs no code from it."""
+
+    store: Store
+
+    @property
+    def uri(self) -> str:
+        """The folder's or prefix's."""
+        return self.store.uri
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        return load_model(self.store, expect_digest=expect_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedModel:
+    """The user's own class or function, `package.module:name`.
+
+    Attributes:
+        path: the import path.
+        import_from: folders that are looked in after all that is installed: the driver's working directory. On a
+            cluster, every node must have the module there or installed.
+    """
+
+    path: str
+    import_from: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """The import path."""
+        return self.path
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        model = import_model(self.path, self.import_from)
+        return _users(self.path, model, digest_of(model, self.path), expect_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFile:
+    """A TorchScript or `torch.export` file, whose code is run."""
+
+    folder: Store
+    name: str
+
+    @property
+    def uri(self) -> str:
+        """The file's."""
+        return f"{self.folder.uri}/{self.name}"
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        data = self.folder.read(self.name)
+        digest = hashlib.sha256(data).hexdigest()
+        _expect(self.uri, digest, expect_digest)
+        return _users(self.uri, load_program(self.name, data), digest, expect_digest)
+
+
+def _expect(uri: str, digest: str, expected: str | None) -> None:
+    if expected is not None and digest != expected:
+        raise CheckpointError(f"{uri} holds another model than the plan was made with: run the job again")
+
+
+def _users(uri: str, model: ConditionalModel, digest: str, expect_digest: str | None) -> LoadedModel:
+    """A user's model, with what its attributes say in `extra`."""
+    _expect(uri, digest, expect_digest)
+    told = {name: getattr(model, name, getattr(model.config, name, None)) for name in ("size_px", "task")}
+    loaded = LoadedModel(model=model, digest=digest, extra={name: value for name, value in told.items() if value})
+    if expect_digest is None:
+        check_output(model, _size_px(loaded))
+    return loaded
+
+
+def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
+    """Say where a model is to be loaded from; nothing of it is read yet, and no code of it is run.
+
+    Args:
+        model: a folder or URI of a trained model; `package.module:Class`; or a file or URI ending in `.pt` or `.pt2`.
+        trust_code: whether a program file's code may be run. (A class that the user names is the user's own.)
+
+    Raises:
+        ConfigError: a program file without `trust_code`.
+        MissingError: the place is not there.
+    """
+    if is_import_path(model):
+        return ImportedModel(model, (str(Path.cwd()),))
+    what = next((text for suffix, text in _PROGRAMS.items() if model.endswith(suffix)), None)
+    if what is None:
+        return StoredModel(open_store(model).require())
+    if not trust_code:
+        raise ConfigError(
+            "model", model, f"data alone: this is {what}, whose code would be run; --trust-code if you trust its maker"
+        )
+    folder, _, name = model.rpartition("/")
+    return ProgramFile(open_store(folder or ("/" if model.startswith("/") else ".")).require(), name)
 
 
 def read_model(store: Store) -> dict[str, bytes]:
@@ -45,26 +186,61 @@ def read_model(store: Store) -> dict[str, bytes]:
 
 
 def load_model(store: Store, *, expect_digest: str | None = None) -> LoadedModel:
-    """Load a model.
+    """Load a trained model.
 
     Raises:
         CheckpointError: it is damaged, or (with `expect_digest`) another than the plan was made with.
     """
     files = read_model(store)
     digest = checkpoint.digest(files)
-    if expect_digest is not None and digest != expect_digest:
-        raise CheckpointError(f"{store.uri} holds another model than the plan was made with: run the job again")
+    _expect(store.uri, digest, expect_digest)
     model, extra = checkpoint.load(files)
     return LoadedModel(model=model, digest=digest, extra=dict(extra))
 
 
-def picture_task(loaded: LoadedModel) -> PictureTask[Any]:
-    """The task of a model: how pictures go in and come out.
+def picture_task(
+    loaded: LoadedModel, kind: str = "colorize", *, large: str = "tile", overlap_px: int = 32
+) -> PictureTask[Any]:
+    """How pictures go into a model and come out.
+
+    Args:
+        loaded: the model.
+        kind: `colorize` puts predicted colours onto a picture's own lightness; `translate` is image to image.
+        large, overlap_px: see `pipelines.translation.TranslateTask`; they mean nothing for `colorize`.
 
     Raises:
-        ConfigError: the model was not trained for pictures' colour, or its size was not saved.
+        ConfigError: the model is of the other kind, its size is not known, or an option is not allowed.
     """
+    if kind not in ("colorize", "translate"):
+        raise ConfigError.unknown("kind", kind, ("colorize", "translate"))
+    size_px, task = _size_px(loaded), _task(loaded)
+    if kind == "translate":
+        if task == "color":
+            raise ConfigError("model", loaded.model.family, "a model from image to image; for colour: condgen colorize")
+        return TranslateTask(size_px, large=large, overlap_px=overlap_px)
+    if task != "color":
+        raise ConfigError("model", loaded.model.family, "a model of colour; for image to image: condgen translate")
+    return ColourTask(size_px)
+
+
+def _size_px(loaded: LoadedModel) -> int:
     size_px = loaded.extra.get("size_px")
     if not isinstance(size_px, int) or size_px < 1:
-        raise ConfigError("model", loaded.model.family, "a colour model with its size_px, as `condgen train` saves it")
-    return ColourTask(size_px)
+        raise ConfigError(
+            "model.size_px", size_px, "the side of the square that the model takes, as `condgen train` saves it"
+        )
+    return size_px
+
+
+def _task(loaded: LoadedModel) -> str:
+    """`color` or `image`: as the model says, else by its family and the channels it takes and gives."""
+    told = loaded.extra.get("task", getattr(loaded.model, "task", None))
+    if told is not None:
+        if told not in ("color", "image"):
+            raise ConfigError.unknown("model.task", str(told), ("color", "image"))
+        return str(told)
+    family, config = FAMILIES.get(loaded.model.family), loaded.model.config
+    if family is None:
+        raise ConfigError("model.task", None, "an attribute of the model: color or image")
+    channels = getattr(config, "condition_channels", None), getattr(config, "target_channels", 2)
+    return "color" if family.task == "colorize" and channels == (1, 2) else "image"

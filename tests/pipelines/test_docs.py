@@ -1,21 +1,33 @@
-"""docs/pipelines.md: every Python block of the page runs, and gives what the page says."""
+"""docs/pipelines.md and docs/own-models.md: every Python block runs, and gives what the page says."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+import pytest
+import torch
 from samples import paired_dataset, single_dataset
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "pipelines.md"
+from condgen.base import Condition, SampleOptions
+from condgen.errors import ConfigError
+from condgen.noise import NoiseSource, SampleId
+from pipelines.models import open_model, picture_task
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "pipelines.md"
+OWN_MODELS = DOCS / "own-models.md"
 
 
-def blocks() -> dict[str, str]:
+def blocks(page: Path = PAGE) -> dict[str, str]:
     """The page's Python blocks by the heading above each."""
     found: dict[str, str] = {}
-    for section in re.split(r"^#{2,3} ", PAGE.read_text(), flags=re.MULTILINE)[1:]:
+    for section in re.split(r"^#{2,3} ", page.read_text(), flags=re.MULTILINE)[1:]:
         title, _, text = section.partition("\n")
         for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
             assert title not in found
@@ -23,11 +35,11 @@ def blocks() -> dict[str, str]:
     return found
 
 
-def run(heading: str, **names: Any) -> dict[str, Any]:
+def run(heading: str, page: Path = PAGE, **names: Any) -> dict[str, Any]:
     """Run the block under a heading that begins so; its functions travel by value, as those of a script do."""
-    (code,) = [code for title, code in blocks().items() if title.startswith(heading)]
+    (code,) = [code for title, code in blocks(page).items() if title.startswith(heading)]
     scope: dict[str, Any] = {"__name__": "__main__", **names}
-    exec(compile(code, str(PAGE), "exec"), scope)  # noqa: S102  # the page's own code is what is tested
+    exec(compile(code, str(page), "exec"), scope)  # noqa: S102  # the page's own code is what is tested
     return scope
 
 
@@ -64,3 +76,67 @@ def test_filter_count_and_write(ray_cluster: None, tmp_path: Path) -> None:
     scope = run("5.", PHOTOS=single_dataset(tmp_path / "photos", 60), OUT=str(tmp_path / "out"))
     assert scope["counts"] == {"kept": 50, "low number": 10}
     assert pq.read_table(tmp_path / "out").num_rows == 50
+
+
+@pytest.fixture
+def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory with the page's modules, as it says."""
+    monkeypatch.chdir(tmp_path)
+    for name, heading in (("residual", "A residual network"), ("painter", "Several draws")):
+        (code,) = [code for title, code in blocks(OWN_MODELS).items() if title == heading]
+        (tmp_path / f"{name}.py").write_text(code)
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+    for name in ("residual", "painter"):
+        sys.modules.pop(name, None)
+
+
+def test_own_models_says_what_is_tested() -> None:
+    assert list(blocks(OWN_MODELS)) == [
+        "A residual network",
+        "Try it on one picture",
+        "Several draws",
+        "Program files",
+    ]
+
+
+def test_a_residual_network_and_one_picture(own_models: None, tmp_path: Path) -> None:
+    scope = run("Try it", OWN_MODELS)
+    assert len(scope["tiles"]) == 6
+    assert (scope["picture"].shape, scope["picture"].dtype) == ((100, 150, 3), np.uint8)
+    assert not np.array_equal(scope["picture"], scope["rgb"])
+
+    weights = {name: value * 0 for name, value in scope["loaded"].model.module.state_dict().items()}
+    torch.save(weights, "residual.pth")
+    zeros = open_model("residual:trained").load()
+    assert zeros.digest != scope["loaded"].digest
+    y = zeros.model.sample(Condition(image=torch.stack(list(scope["tiles"]))), scope["noise"], SampleOptions())
+    (same,) = scope["task"].pictures(scope["rgb"], y, scope["layout"])
+    np.testing.assert_array_equal(same, scope["rgb"])
+
+
+def test_several_draws_of_an_own_model(own_models: None) -> None:
+    loaded = open_model("painter:Painter").load()
+    assert loaded.model.is_stochastic
+    rgb = np.full((40, 60, 3), 120, np.uint8)
+    task = picture_task(loaded, "colorize")
+    tiles, context = task.condition(rgb)
+    noise = NoiseSource(0, [SampleId("a", "b")], range(3))
+    y = loaded.model.sample(Condition(image=torch.stack(list(tiles))), noise, SampleOptions())
+    pictures = [picture.tobytes() for picture in task.pictures(rgb, y, context)]
+    assert len(set(pictures)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:FutureWarning")
+def test_program_files(own_models: None) -> None:
+    sys.path.append(".")
+    scope = run("Program files", OWN_MODELS)
+    x = torch.rand(3, 3, 64, 64) * 2 - 1
+    expected = scope["model"]((x + 1) / 2) * 2 - 1
+    for name in ("residual.pt", "residual.pt2"):
+        with pytest.raises(ConfigError, match="--trust-code"):
+            open_model(name)
+        model = open_model(name, trust_code=True).load().model
+        y = model.sample(Condition(image=x), NoiseSource(0, [None] * 3, [0]), SampleOptions())
+        torch.testing.assert_close(y[:, 0], expected.detach(), atol=1e-5, rtol=0)
