@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from condgen.errors import ConfigError, DatasetError
-from jobs.shard_building import Building
+from jobs.shard_building import Building, fingerprints
 from jobs.shard_report import ShardReport
 from pipelines.datasets import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, open_complete, table_name
 from pipelines.growth import Catalog, check_growth, load_catalog, read_rejected
@@ -108,6 +108,10 @@ def run(
     catalog = _find_existing(dataset, listing, options, overwrite)
     manifest = catalog.manifest
     gone, changed = catalog.differences(listing)
+    changed = sorted([*changed, *_rewritten(dataset, catalog, listing, options)])
+    if overwrite and changed:
+        catalog, gone, changed = Catalog(), [], []
+        manifest = None
     report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
     report = replace(report, gone=gone, changed=changed, was_there=True)
     if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
@@ -123,6 +127,19 @@ def run(
         return replace(report, rejected=rejected, seconds=seconds)
     added = made.samples - (manifest.samples if manifest else 0)
     return replace(report, manifest=made, rejected=rejected, seconds=seconds, added=added, was_there=False)
+
+
+def _rewritten(dataset: Store, catalog: Catalog, listing: Listing, options: ShardOptions) -> list[str]:
+    """Return the names of records whose files have their old size and other bytes."""
+    if catalog.manifest is None:
+        return []
+    written = {entry.name: entry.modified_s for entry in dataset.list(recursive=False)}
+    suspects = catalog.written_since(listing, written)
+    if not suspects:
+        return []
+    had, names = catalog.digests(), {key: record.name for key, record in suspects}
+    found = fingerprints(suspects, listing, near=False, max_pixels=options.max_pixels, title="comparing")
+    return [names[item.key] for item in found if item.sha256 != had[item.key]]
 
 
 def _check_apart(source: str, dest: str) -> None:

@@ -24,10 +24,10 @@ from pipelines.sharding import (
     input_digest,
     make_manifest,
 )
-from pipelines.sources import Listing, Rejected, reject
+from pipelines.sources import Listing, Record, Rejected, reject
 from pipelines.storage import Store
 
-__all__ = ["RAY_FROM_SAMPLES", "Building"]
+__all__ = ["RAY_FROM_SAMPLES", "Building", "fingerprints"]
 
 RAY_FROM_SAMPLES = 2000
 """From this many images on, shards are made by Ray, whose start takes about ten seconds; below, by threads."""
@@ -87,15 +87,9 @@ class Building:
             return [], {}
         looked_at = new if near else self._of_equal_sizes(new)
         places = [(sample.key, sample.record) for sample in looked_at]
-        tasks = (
-            (self.listing.stores, places[start : start + _LOOKED_AT_TOGETHER], near, self.options.max_pixels)
-            for start in range(0, len(places), _LOOKED_AT_TOGETHER)
+        found = fingerprints(
+            places, self.listing, near=near, max_pixels=self.options.max_pixels, by_ray=len(new) >= RAY_FROM_SAMPLES
         )
-        found: list[Fingerprint] = []
-        with Progress("looking for duplicates", total=len(places), unit="images") as progress:
-            for part in self._run(fingerprint, tasks, usable_cpus(), len(new)):
-                found += part
-                progress.advance(len(part))
         distance = self.options.near_distance if near else None
         names = {sample.key: sample.record.name for sample in new}
         had = dict(zip(*(self.catalog.samples[name].to_pylist() for name in ("key", "source")), strict=True))
@@ -126,15 +120,10 @@ class Building:
         tasks = ((self.listing.stores, self.dataset, shard, recipe, threads) for shard in shards)
         receipts: dict[str, ShardReceipt] = {}
         with Progress("sharding", total=samples, unit="images") as progress:
-            for receipt in self._run(write_shard, tasks, 1, samples):
+            for receipt in run_tasks(write_shard, tasks, 1, by_ray=by_ray):
                 receipts[receipt.name] = receipt
                 progress.advance(len(receipt.samples) + len(receipt.rejected), shards=len(receipts))
         return [receipts[shard.name] for shard in shards]
-
-    def _run(self, function: Any, tasks: Iterable[tuple[Any, ...]], threads: int, samples: int) -> Iterator[Any]:
-        from pipelines.ray_tasks import ray_tasks, thread_tasks
-
-        return ray_tasks(function, tasks) if samples >= RAY_FROM_SAMPLES else thread_tasks(function, tasks, threads)
 
     def _commit(
         self,
@@ -174,3 +163,32 @@ class Building:
                 self.dataset.delete(entry.name)
         self.dataset.delete(BUILDING_NAME)
         return manifest
+
+
+def fingerprints(
+    samples: Sequence[tuple[str, Record]],
+    listing: Listing,
+    *,
+    near: bool,
+    max_pixels: int,
+    by_ray: bool = False,
+    title: str = "looking for duplicates",
+) -> list[Fingerprint]:
+    """Read samples, given as (key, record), and return their fingerprints in any order; see ``fingerprint``."""
+    tasks = (
+        (listing.stores, samples[start : start + _LOOKED_AT_TOGETHER], near, max_pixels)
+        for start in range(0, len(samples), _LOOKED_AT_TOGETHER)
+    )
+    found: list[Fingerprint] = []
+    with Progress(title, total=len(samples), unit="images") as progress:
+        for part in run_tasks(fingerprint, tasks, usable_cpus(), by_ray=by_ray):
+            found += part
+            progress.advance(len(part))
+    return found
+
+
+def run_tasks(function: Any, tasks: Iterable[tuple[Any, ...]], threads: int, *, by_ray: bool) -> Iterator[Any]:
+    """Do tasks on the cluster that is connected, or in so many threads."""
+    from pipelines.ray_tasks import ray_tasks, thread_tasks
+
+    return ray_tasks(function, tasks) if by_ray else thread_tasks(function, tasks, threads)

@@ -23,7 +23,7 @@ class ShardReport:
         rejected: what of the source is in no shard.
         seconds: that it took.
         added: samples that this run added.
-        gone, changed: names in the dataset whose files are gone from the source, or have another size there.
+        gone, changed: names in the dataset whose files are gone from the source, or have other bytes there.
         was_there: whether the dataset was complete already, and nothing was done.
     """
 
@@ -62,7 +62,7 @@ class ShardReport:
             lines.append(f"generation {manifest.generation}: {self.added:,} added in {shards:,} new shards")
         for names, what in (
             (self.gone, "are gone from the source"),
-            (self.changed, "have another size in the source now"),
+            (self.changed, "have other bytes in the source now"),
         ):
             if names:
                 examples = ", ".join(names[:_EXAMPLES])

@@ -1,8 +1,11 @@
 """What a dataset has already, when its source is sharded again.
 
 What is in shards stays there: a growth adds the records whose names are new, in new shards. A record that is gone from
-the source, or whose file has another size, stays in the dataset as it was, and is told of. What was rejected before is
-tried again.
+the source, or whose file has other bytes there, stays in the dataset as it was, and is told of. What was rejected is tried
+again.
+
+Other bytes show by another size, or, at equal size, by a file that was written later than the shard that it is in: these
+are read again and compared by their digest, so that a copy or a touched file is not taken for another one.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from condgen.errors import ConfigError
 from pipelines.datasets import REJECTED_SCHEMA, SAMPLE_SCHEMA, Dataset, Manifest, table_bytes, table_name
 from pipelines.duplicates import Fingerprint
 from pipelines.sharding import PlannedSample, ShardReceipt
-from pipelines.sources import Listing, Rejected
+from pipelines.sources import Listing, Record, Rejected
 from pipelines.storage import Store
 
 __all__ = ["Catalog", "check_growth", "load_catalog", "read_rejected", "rejected_bytes", "sample_rows"]
@@ -62,6 +65,27 @@ class Catalog:
             if name in now and size and now[name].listed_bytes and now[name].listed_bytes != size
         ]
         return sorted(gone), sorted(changed)
+
+    def written_since(self, listing: Listing, shards: Mapping[str, float]) -> list[tuple[str, Record]]:
+        """Return the records, with their keys, whose files have the size that they had but were written since.
+
+        Args:
+            listing: of the source.
+            shards: when each of the dataset's shards was written; 0 where that is not known.
+        """
+        now = {record.name: record for record in listing.records}
+        columns = (self.samples[name].to_pylist() for name in ("key", "source", "size_bytes", "shard"))
+        found = []
+        for key, name, size, shard in zip(*columns, strict=True):
+            record = now.get(name)
+            # Servers tell whole seconds, local files fractions of them.
+            if record and size == record.listed_bytes and record.modified_s >= int(shards.get(shard, 0.0)) > 0:
+                found.append((key, record))
+        return found
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of each sample's source, by its key."""
+        return dict(zip(self.samples["key"].to_pylist(), self.samples["sha256"].to_pylist(), strict=True))
 
 
 def load_catalog(dataset: Dataset) -> Catalog:

@@ -7,7 +7,7 @@ nothing else of it. Folders, pairs and halves are here, tables in ``pipelines.ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from condgen.errors import ConfigError, DatasetError, ImageError, MissingError, StorageError
@@ -57,6 +57,7 @@ class Part:
         store: which of the listing's stores.
         half: the half of the picture that is meant (a key of ``HALVES``), or empty.
         column, row: of a table that holds the picture itself.
+        modified_s: when the file was last written, as listed; 0 where it is not known. Decides nothing of the bytes.
     """
 
     member: str
@@ -67,6 +68,7 @@ class Part:
     half: str = ""
     column: str = ""
     row: int = -1
+    modified_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,11 @@ class Record:
     def size_bytes(self) -> int:
         """Of all its pictures, for the bounds of a shard."""
         return sum({(part.store, part.name, part.row): part.size_bytes for part in self.parts}.values())
+
+    @property
+    def modified_s(self) -> float:
+        """When any of its pictures was last written; 0 where that is not known."""
+        return max(part.modified_s for part in self.parts)
 
     @property
     def listed_bytes(self) -> int:
@@ -158,7 +165,8 @@ def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[Rej
             reason = f".{shown(extension)} is no extension of a picture that is read"
             rejected.append(reject(entry.name, "", "list", "NotAnImage", reason))
         else:
-            records.append(Record(shown(entry.name), stem, extension, (Part("", entry.name, entry.size_bytes),)))
+            parts = (Part("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)
+            records.append(Record(shown(entry.name), stem, extension, parts))
     return tuple(records), tuple(rejected)
 
 
@@ -193,7 +201,10 @@ def pairs_source(inputs: str, targets: str) -> Listing:
         if len(both[0]) == len(both[1]) == 1:
             (a,), (b,) = (record[0].parts for record in both)
             name = a.name if a.name == b.name else f"{a.name} {b.name}"
-            parts = Part("input", a.name, a.size_bytes), Part("target", b.name, b.size_bytes, store=1)
+            parts = (
+                Part("input", a.name, a.size_bytes, modified_s=a.modified_s),
+                Part("target", b.name, b.size_bytes, store=1, modified_s=b.modified_s),
+            )
             records.append(Record(shown(name), stem, "", parts))
             continue
         for store, side, other in zip(stores, both, both[::-1], strict=True):
@@ -224,7 +235,7 @@ def halves_source(uri: str, input_half: str) -> Listing:
     for record in whole.records:
         (part,) = record.parts
         parts = tuple(
-            Part(member, part.name, part.size_bytes, half=half)
+            replace(part, member=member, half=half)
             for member, half in (("input", input_half), ("target", HALVES[input_half]))
         )
         records.append(Record(record.name, record.stem, record.extension, parts))

@@ -22,6 +22,7 @@ from jobs import shard
 from pipelines.datasets import load_dataset
 from pipelines.images import decode, encode
 from pipelines.sharding import ShardOptions
+from pipelines.storage import open_store
 from pipelines.tars import group_samples
 
 SPLIT = {"train": 0.6, "test": 0.4}
@@ -103,6 +104,36 @@ def test_what_is_gone_or_changed_stays_and_is_told_of(tmp_path: Path) -> None:
     text = "\n".join(report.lines())
     assert "1 are gone from the source" in text
     assert "004.jpg" in text
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_other_bytes_of_the_same_size_are_noticed_and_touched_or_copied_files_are_not(
+    tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
+    dest = tmp_path / "dataset"
+    s3 = request.getfixturevalue("s3") if place == "s3" else None
+    images = open_store(f"{s3.uri('growth-tests')}/images" if s3 else tmp_path / "images")
+    for number in range(6):
+        images.write(f"{number:03d}.png", encode(picture(number), "png"))
+    shard.run(images.uri, str(dest), options=OPTIONS)
+    before, past = bytes_of(dest), (dest / "manifest.json").stat().st_mtime - 100
+    other = bytearray(images.read("002.png"))
+    other[-30] ^= 1
+    images.write("002.png", bytes(other))
+    images.write("004.png", images.read("004.png"))
+    if not s3:  # a copy that kept its time stamp
+        os.utime(tmp_path / "images" / "002.png", (past, past))
+    report = shard.run(images.uri, str(dest), options=OPTIONS)
+    assert (list(report.gone), list(report.changed), report.was_there) == ([], ["002.png"], True)
+    assert bytes_of(dest) == before
+    assert "1 have other bytes in the source now, and stay in the dataset as they were: 002.png" in report.lines()
+    images.write("002.png", encode(picture(77), "png"))
+    assert list(shard.run(images.uri, str(dest), options=OPTIONS).changed) == ["002.png"]
+    images.write("004.png", encode(picture(78), "png"))
+    made = shard.run(images.uri, str(dest), options=OPTIONS, overwrite=True)
+    assert (list(made.changed), made.was_there, made.manifest.generation) == ([], False, 0)
+    assert sources_of(dest).keys() == {f"{number:03d}.png" for number in range(6)}
+    assert list(shard.run(images.uri, str(dest), options=OPTIONS).changed) == []
 
 
 def test_a_file_that_was_repaired_is_added(tmp_path: Path) -> None:
