@@ -87,7 +87,7 @@ def main(chunks: int = CHUNKS) -> float:
         pair_table(plan, plan.slice(0, max(1, chunks // 10)), seed=0, epoch=0)
     with step("the batch plan, written"), tempfile.TemporaryDirectory() as folder:
         model = {"uri": "m", "family": "regression", "digest": hashlib.sha256(b"").hexdigest()}
-        written, _ = write_plan(open_store(folder), plan, archive="a", model=model, settings={})
+        written = write_plan(open_store(folder), plan, archive="a", model=model, settings={}).plan
     assert (written.num_chunks, written.num_samples) == (plan.num_rows, samples)
     seconds = time.perf_counter() - began
     print(f"{plan.num_rows:,} chunks, {samples:,} samples: {seconds:.1f} s in all")

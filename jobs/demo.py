@@ -141,8 +141,9 @@ def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> De
 
 def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, start: float) -> DemoReport:
     # Imported late: these import torch, which takes seconds.
-    from jobs import colorize, report, shard
+    from jobs import batch, report, shard
     from jobs.evaluate import evaluate
+    from pipelines.batch_job import BatchJob
     from pipelines.plans import BatchSettings
     from pipelines.sharding import ShardOptions
 
@@ -159,15 +160,8 @@ def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _
         ("results-l2", REGRESSION, BatchSettings(draws=1, mode="point")),
     ):
         with stages.stage("colorize" if name == "results" else "colorize L2") as note:
-            done = colorize.run(
-                colorize.ColorizeOptions(
-                    archive=f"{out}/archive",
-                    results=f"{out}/{name}",
-                    model=runs[preset],
-                    settings=settings,
-                    verbose=options.verbose,
-                )
-            )
+            job = BatchJob(archive=f"{out}/archive", results=f"{out}/{name}", model=runs[preset], settings=settings)
+            done = batch.run(job, verbose=options.verbose)
             note(f"{done.draws} draws, {done.errors} errors" + ("" if done.pace.images else "; was complete"))
             finished.append(done)
     with stages.stage("measure") as note:
@@ -185,7 +179,7 @@ def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _
         images=finished[0].images,
         draws=finished[0].draws,
         errors=finished[0].errors,
-        images_per_s=finished[0].images_per_s,
+        images_per_s=finished[0].pace.images_per_s,
         results=f"{out}/results",
         page=page.path,
         evaluation=evaluation,

@@ -27,7 +27,7 @@ from condgen.metrics import ab_nll, colorfulness, marginal_ab_nll
 from pipelines.chunks import image_member, iter_chunks, read_chunk
 from pipelines.images import decode
 from pipelines.models import load_model
-from pipelines.plans import load_plan
+from pipelines.plans import load_plans
 from pipelines.results import draws_name
 from pipelines.storage import Store
 
@@ -137,10 +137,10 @@ def _pictures(results: Store) -> Iterator[NDArray[np.uint8]]:
 
 def _originals(archive: Store, results: Store) -> Iterator[NDArray[np.uint8]]:
     """The archive's images that have draws."""
-    plan = load_plan(results)
-    if plan is None:
+    plans = load_plans(results)
+    if not plans:
         raise DatasetError(f"{results.uri} has no plan: run condgen colorize first")
-    for chunk in iter_chunks(plan[1]):
+    for chunk in (chunk for one in plans for chunk in iter_chunks(one.chunks)):
         names = pq.read_table(io.BytesIO(results.read(draws_name(chunk.name))), columns=["source", "key"])
         done = {(row["source"], row["key"]) for row in names.to_pylist()}
         for sample in read_chunk(archive, chunk):

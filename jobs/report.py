@@ -27,7 +27,7 @@ from jobs.curves import Curve, make_curve
 from jobs.runtime import Progress
 from pipelines.chunks import Chunk, image_member, iter_chunks, read_chunk
 from pipelines.images import decode
-from pipelines.plans import load_plan
+from pipelines.plans import load_plans
 from pipelines.results import draws_name
 from pipelines.storage import Store, open_store
 from pipelines.webdatasets import archive_store
@@ -120,18 +120,19 @@ def run(results: str, out: str | None = None, *, max_samples: int = 24) -> Page:
 def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     """Read what the page shows."""
     store.require()
-    plan = load_plan(store)
-    if plan is None or not store.exists("run.json"):
+    plans = load_plans(store)
+    if not plans or not store.exists("run.json"):
         raise DatasetError(f"{results} is not complete: run condgen colorize on it to the end, then the report")
     try:
         facts = json.loads(store.read("run.json"))
     except ValueError as error:
         raise DatasetError(f"{results}/run.json is damaged: run condgen colorize again") from error
     findings = json.loads(store.read("evaluation.json")) if store.exists("evaluation.json") else []
+    chunks = pa.concat_tables([one.chunks for one in plans])
     return ReportData(
         results=results,
         run=facts,
-        rows=_sample_rows(store, archive_store(facts["archive"]), plan[1], max_samples),
+        rows=_sample_rows(store, archive_store(facts["archive"]), chunks, max_samples),
         errors=_error_rows(store),
         curves=_curves(facts["model"]["uri"]),
         findings=findings,

@@ -203,6 +203,11 @@ class Progress:
             self._task = self._bar.add_task(self._description, total=self._total, note="")
         return self
 
+    def set_total(self, total: int) -> None:
+        """Say how many there are, where that is known only now."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
     def advance(self, count: int, **notes: object) -> None:
         """Count `count` more; `notes` are shown beside the bar as `name value`."""
         if self._bar is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +20,7 @@ import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
 from pipelines.cache import CachedStore
-from pipelines.datasets import Run
-from pipelines.storage import Entry, Store
+from pipelines.storage import Store
 from pipelines.tars import TarSample, group_samples
 
 __all__ = [
@@ -28,15 +28,15 @@ __all__ = [
     "Chunk",
     "ChunkLimits",
     "FilePart",
+    "RowPart",
     "RunPart",
     "Sample",
-    "chunks_from_files",
-    "chunks_from_runs",
     "chunks_to_table",
     "image_member",
     "iter_chunks",
     "read_chunk",
     "renamed",
+    "sample_facts",
 ]
 
 T = TypeVar("T")
@@ -66,6 +66,20 @@ CHUNK_SCHEMA = pa.schema(
             ),
         ),
         pa.field("files", pa.list_(pa.struct([("name", pa.string()), ("size_bytes", pa.int64())]))),
+        pa.field(
+            "rows",
+            pa.struct(
+                [
+                    ("start", pa.int64()),
+                    ("stop", pa.int64()),
+                    ("image", pa.string()),
+                    ("key", pa.string()),
+                    ("columns", pa.list_(pa.string())),
+                ]
+            ),
+        ),
+        pa.field("select", pa.list_(pa.int32())),
+        pa.field("redoes", pa.string()),
     ]
 )
 
@@ -88,6 +102,23 @@ class FilePart:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class RowPart:
+    """Rows [start, stop) of a Parquet file, in one row group.
+
+    Attributes:
+        image: the column of their pictures.
+        key: the column of their keys; None for the rows' numbers.
+        columns: others that are to be read along, as ``Sample.facts``.
+    """
+
+    start: int
+    stop: int
+    image: str
+    key: str | None = None
+    columns: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """One row of a plan.
@@ -95,11 +126,14 @@ class Chunk:
     Attributes:
         ordinal: its place in the plan, from 0.
         name: of its outputs, made from its place and its content.
-        shard: the tar it is a part of, relative to the archive's root; None for loose files.
-        samples: how many it has.
+        shard: the tar or the Parquet file it is a part of, relative to the archive's root; None for loose files.
+        samples: how many of it are to be done.
         first_sample: the ordinal of its first sample in the plan.
-        runs: its parts where it is of a shard, next to each other in the tar.
+        runs: its parts where it is of a tar, in the order of the tar.
         files: its parts where it is of loose files.
+        rows: where it is of a Parquet file.
+        select: the places in it, from 0, of those that are to be done; None for all.
+        redoes: the name of the chunk some of whose samples are to be done again; None where they are new.
     """
 
     ordinal: int
@@ -109,6 +143,14 @@ class Chunk:
     first_sample: int
     runs: tuple[RunPart, ...] = ()
     files: tuple[FilePart, ...] = ()
+    rows: RowPart | None = None
+    select: tuple[int, ...] | None = None
+    redoes: str | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """Where in the chunk each of its samples is that `read_chunk` gives."""
+        return range(self.samples) if self.select is None else self.select
 
     def to_row(self) -> dict[str, Any]:
         """The chunk as a row of `CHUNK_SCHEMA`."""
@@ -120,6 +162,9 @@ class Chunk:
         values = {name: row[name] for name in CHUNK_SCHEMA.names}
         values["runs"] = tuple(RunPart(**run) for run in row["runs"] or ())
         values["files"] = tuple(FilePart(**file) for file in row["files"] or ())
+        rows = row["rows"]
+        values["rows"] = RowPart(**{**rows, "columns": tuple(rows["columns"] or ())}) if rows else None
+        values["select"] = tuple(row["select"]) if row["select"] is not None else None
         return cls(**values)
 
 
@@ -133,62 +178,16 @@ class ChunkLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One record: its identity and its members (`jpg`, `input.png`, `json`), or why it can't be read."""
+    """One record: its identity and its members (`jpg`, `input.png`, `json`), or why it can't be read.
+
+    `facts` are what a table says of it; None where it has none of a table.
+    """
 
     source: str
     key: str
     members: dict[str, bytes] = field(default_factory=dict)
     fault: ImageError | None = None
-
-
-def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk]:
-    """Merge consecutive runs of a shard into chunks, in the order given."""
-    for first, ordinal, group in _grouped(runs, limits, lambda r: (r.shard, r.samples, r.stop - r.start)):
-        parts = tuple(RunPart(run.start, run.stop, run.samples, run.sha256) for run in group)
-        samples = sum(part.samples for part in parts)
-        content = [part.sha256 or f"{part.start}:{part.stop}" for part in parts]
-        yield Chunk(
-            ordinal=ordinal,
-            name=_name(ordinal, [group[0].shard, *content]),
-            shard=group[0].shard,
-            samples=samples,
-            first_sample=first,
-            runs=parts,
-        )
-
-
-def chunks_from_files(entries: Iterable[Entry], limits: ChunkLimits) -> Iterator[Chunk]:
-    """Cut a sorted listing of loose files, each one sample, into chunks."""
-    for first, ordinal, group in _grouped(entries, limits, lambda e: (None, 1, e.size_bytes)):
-        files = tuple(FilePart(entry.name, entry.size_bytes) for entry in group)
-        yield Chunk(
-            ordinal=ordinal,
-            name=_name(ordinal, [f"{file.name}:{file.size_bytes}" for file in files]),
-            shard=None,
-            samples=len(files),
-            first_sample=first,
-            files=files,
-        )
-
-
-def _grouped(items: Iterable[Any], limits: ChunkLimits, measure: Any) -> Iterator[tuple[int, int, list[Any]]]:
-    group: list[Any] = []
-    shard, samples, size, first, ordinal = None, 0, 0, 0, 0
-    for item in items:
-        its_shard, its_samples, its_bytes = measure(item)
-        full = samples + its_samples > limits.samples or size + its_bytes > limits.size_bytes
-        if group and (full or its_shard != shard):
-            yield first, ordinal, group
-            group, first, ordinal, samples, size = [], first + samples, ordinal + 1, 0, 0
-        group.append(item)
-        shard, samples, size = its_shard, samples + its_samples, size + its_bytes
-    if group:
-        yield first, ordinal, group
-
-
-def _name(ordinal: int, content: Sequence[str]) -> str:
-    digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
-    return f"{ordinal:08d}-{digest[:12]}"
+    facts: dict[str, Any] | None = None
 
 
 def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
@@ -213,14 +212,16 @@ def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | Non
         member_names: what members are to be called, and how they are in the shard; see ``Manifest.member_names``.
 
     Returns:
-        Exactly `chunk.samples` samples in data order. One that can't be read has a `fault` (stage `read`): bytes that
-        are not those of the index, a cut tar, a file that is gone.
+        Exactly `chunk.samples` samples, those of `chunk.places`, in data order. One that can't be read has a `fault`
+        (stage `read`): bytes that are not those of the index, a cut tar, a file that is gone.
 
     Raises:
         StorageError: the storage did not answer, after retries; the whole chunk is to be tried again.
     """
     if chunk.shard is None:
-        return _read_files(store, chunk.files)
+        return _read_files(store, _selected(chunk.files, chunk))
+    if chunk.rows is not None:
+        return _read_rows(store, chunk.shard, chunk.rows, chunk.places)
     samples = _read_runs(store, chunk.shard, chunk)
     if any(sample.fault is not None and sample.fault.error == _MISMATCH for sample in samples):
         # Bytes that were changed on the way are not what lies there: a second reading tells the two apart.
@@ -229,7 +230,11 @@ def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | Non
         samples = _read_runs(store, chunk.shard, chunk)
     if member_names:
         samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
-    return samples
+    return _selected(samples, chunk)
+
+
+def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:
+    return list(items) if chunk.select is None else [items[place] for place in chunk.select]
 
 
 def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
@@ -289,6 +294,36 @@ def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
         return [read(files[0])]
     with ThreadPoolExecutor(min(_FILE_READERS, len(files)), thread_name_prefix="read") as pool:
         return list(pool.map(read, files))
+
+
+def _read_rows(store: Store, name: str, rows: RowPart, places: Sequence[int]) -> list[Sample]:
+    from pipelines.parquet_images import read_columns, read_pictures
+
+    numbers = [rows.start + place for place in places]
+    columns = [*([rows.key] if rows.key else []), *rows.columns]
+    samples = []
+    pictures = read_pictures(store, name, rows.image, numbers)
+    for number, values, picture in zip(numbers, read_columns(store, name, columns, numbers), pictures, strict=True):
+        found = values.get(rows.key) if rows.key else None
+        key = str(found) if found not in (None, "") else f"#{number}"
+        facts = {column: values[column] for column in rows.columns}
+        if isinstance(picture, ImageError):
+            samples.append(Sample(source=name, key=key, fault=picture, facts=facts))
+        else:
+            samples.append(Sample(source=name, key=key, members={"image": picture}, facts=facts))
+    return samples
+
+
+def sample_facts(sample: Sample) -> Mapping[str, Any]:
+    """What belongs to a sample besides its pictures: a table's columns, or its JSON member; empty where it has none."""
+    if sample.facts is not None:
+        return sample.facts
+    data = sample.members.get("json")
+    try:
+        found = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def image_member(sample: Sample, member: str | None = None) -> bytes:

@@ -1,21 +1,31 @@
-"""Pictures in a column of a Parquet file: read by row groups, of which the last few are kept."""
+"""Pictures in a column of a Parquet file: read by row groups, of which the last few are kept.
+
+A picture is bytes, a struct of `bytes` and `path` (as Hugging Face's datasets have it), or a URI to be fetched: a path
+relative to the file's folder, or any URI that fsspec knows.
+"""
 
 from __future__ import annotations
 
 import io
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from condgen.errors import DatasetError, ImageError
-from pipelines.storage import Store
+from condgen.errors import AccessError, ConfigError, DatasetError, ImageError, MissingError
+from pipelines.storage import Store, open_store
 
-__all__ = ["StoreFile", "open_parquet", "read_cell"]
+__all__ = ["StoreFile", "open_parquet", "read_cell", "read_columns", "read_pictures"]
 
-_KEPT_GROUPS = 2
+_FETCHERS = 8
+
+_KEPT_GROUPS = 8
+_KEPT_BYTES = 512 << 20
 _KEPT_FILES = 16
 _lock = threading.Lock()
 _files: OrderedDict[tuple[str, str], pq.ParquetFile] = OrderedDict()
@@ -85,26 +95,85 @@ def read_cell(store: Store, name: str, column: str, row: int) -> bytes:
         DatasetError: the file is damaged.
         MissingError, AccessError, StorageError: see ``pipelines.storage``.
     """
-    with _lock:
-        file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name))
-        group, place = 0, row
-        while place >= file.metadata.row_group(group).num_rows:
-            place -= file.metadata.row_group(group).num_rows
-            group += 1
-        try:
-            values = _kept(
-                _groups,
-                (store.uri, name, column, group),
-                _KEPT_GROUPS,
-                lambda: file.read_row_group(group, columns=[column]).column(0),
-            )
-        except pa.ArrowException as error:
-            raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
-        value = values[place].as_py()
+    (value,) = _cells(store, name, column, [row])
     data = value.get("bytes") if isinstance(value, dict) else value
     if not data:
         raise ImageError("read", "EmptyCell", f"no bytes in column {column!r} of row {row}")
     return bytes(data)
+
+
+def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[Any]:
+    """The values in some rows of a column; its row groups are read one at a time, and the last few are kept."""
+    found = []
+    with _lock:
+        file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name))
+        for row in rows:
+            group, place = 0, row
+            while place >= file.metadata.row_group(group).num_rows:
+                place -= file.metadata.row_group(group).num_rows
+                group += 1
+            found.append(_group(file, store, name, column, group)[place].as_py())
+    return found
+
+
+def _group(file: pq.ParquetFile, store: Store, name: str, column: str, group: int) -> pa.ChunkedArray:
+    def read() -> pa.ChunkedArray:
+        return file.read_row_group(group, columns=[column]).column(0)
+
+    try:
+        column_of_group = _kept(_groups, (store.uri, name, column, group), _KEPT_GROUPS, read)
+    except pa.ArrowException as error:
+        raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
+    while len(_groups) > 1 and sum(kept.nbytes for kept in _groups.values()) > _KEPT_BYTES:
+        _groups.popitem(last=False)
+    return cast("pa.ChunkedArray", column_of_group)
+
+
+def read_pictures(store: Store, name: str, column: str, rows: Sequence[int]) -> Iterator[bytes | ImageError]:
+    """Return the encoded pictures in some rows of a column, fetched where it holds URIs; in place of one, what's wrong.
+
+    Raises:
+        DatasetError: the file is damaged.
+        StorageError: see ``pipelines.storage``; a picture that is missing is no such error, but its own.
+    """
+    cells = _cells(store, name, column, rows)
+
+    def picture(row: int, value: Any) -> bytes | ImageError:
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if not value:
+            return ImageError("read", "EmptyCell", f"no picture in column {column!r} of row {row}")
+        return _fetch(store, name, value) if isinstance(value, str) else bytes(value)
+
+    if not any(isinstance(v, str) or (isinstance(v, dict) and not v.get("bytes")) for v in cells):
+        yield from map(picture, rows, cells)
+        return
+    with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as pool:
+        yield from pool.map(picture, rows, cells)
+
+
+def read_columns(store: Store, name: str, columns: Sequence[str], rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the values of some columns in some rows, a dictionary a row."""
+    found = {column: _cells(store, name, column, rows) for column in columns}
+    return [{column: values[place] for column, values in found.items()} for place in range(len(rows))]
+
+
+def _fetch(store: Store, name: str, uri: str) -> bytes | ImageError:
+    try:
+        if "://" not in uri and not uri.startswith("/"):
+            folder = name.rpartition("/")[0]
+            return store.read(f"{folder}/{uri}" if folder else uri)
+        root, _, leaf = uri.rpartition("/")
+        return _store(root).read(leaf)
+    except MissingError:
+        return ImageError("read", "Missing", "nothing is there under the URI that the table has")
+    except (AccessError, ConfigError):
+        return ImageError("read", "Unreachable", "the URI that the table has can't be read")
+
+
+@lru_cache(maxsize=256)
+def _store(root: str) -> Store:
+    return open_store(root)
 
 
 def _kept(cache: OrderedDict[Any, Any], key: Any, most: int, make: Any) -> Any:

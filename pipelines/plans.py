@@ -2,7 +2,8 @@
 
 A plan freezes all that decides the bytes of the results: the chunks, the model, and the settings. It is written once,
 the list of chunks first (`plan/<generation>.parquet`) and `plan/<generation>.json` last, so that the JSON's presence
-means that the plan is whole. Running again reads it, and refuses settings that would give other bytes.
+means that the plan is whole. Running again reads it, and refuses settings that would give other bytes. An archive that
+has grown, and failures that are to be tried again, add a generation: a plan of what is new, or to be done again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,23 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError
-from pipelines.chunks import (
-    CHUNK_SCHEMA,
-    Chunk,
-    ChunkLimits,
-    chunks_from_files,
-    chunks_from_runs,
-    chunks_to_table,
-)
-from pipelines.datasets import open_complete
-from pipelines.planning import chunk_table
+from pipelines.chunks import CHUNK_SCHEMA
 from pipelines.storage import Store
-from pipelines.webdatasets import locate_shards, open_archive
 
-__all__ = ["BatchSettings", "Plan", "list_chunks", "load_plan", "plan_archive", "write_plan"]
+__all__ = ["AUTO_BATCH", "BatchSettings", "Generation", "Plan", "load_plans", "write_plan"]
 
-_FORMAT = "condgen-plan-1"
-_GENERATION = "000"
+_FORMAT = "condgen-plan-2"
+
+AUTO_BATCH = 0
+"""A batch size that is to be found by a probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +36,54 @@ class BatchSettings:
     """All options that decide the bytes of the results; a plan holds them.
 
     Attributes:
+        kind: `colorize` (ab onto the picture's own L) or `translate` (image to image).
         draws: K, outputs for each image.
         seed: of the run.
-        batch_size: images in a batch of the model, always padded to it.
-        temperature, mode: of `condgen.base.SampleOptions`.
+        batch_size: images in a batch of the model, always padded to it; `AUTO_BATCH` until it is found.
+        precision: fp32, bf16 or fp16; `auto` until it is decided.
+        mode, temperature, direction: of `condgen.base.SampleOptions`.
+        large, overlap_px: what translation does with pictures larger than the model takes; see
+            `pipelines.translation`.
         output_format, quality: of the pictures; see `pipelines.images.encode`.
+        columns: what is copied from a table or a sample's JSON into the results: names and Arrow types.
+        functions: a digest of the user's own functions before and after the model; empty without.
         max_pixels: larger images are refused, as decompression bombs are.
         chunk_samples: most images in a chunk.
     """
 
+    kind: str = "colorize"
     draws: int = 3
     seed: int = 0
     batch_size: int = 16
+    precision: str = "fp32"
     mode: str = "draw"
     temperature: float = 1.0
+    direction: str = "a2b"
+    large: str = "tile"
+    overlap_px: int = 32
     output_format: str = "jpeg"
     quality: int = 95
+    columns: tuple[tuple[str, str], ...] = ()
+    functions: str = ""
     max_pixels: int = 200_000_000
     chunk_samples: int = 64
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> BatchSettings:
+        """The settings that a plan holds."""
+        return cls(**{**values, "columns": tuple((name, kind) for name, kind in values["columns"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return {**asdict(self), "columns": [list(column) for column in self.columns]}
+
+    def settle(self, begun: BatchSettings) -> BatchSettings:
+        """What was left open, as it was decided when the results were begun."""
+        return replace(
+            self,
+            batch_size=begun.batch_size if self.batch_size == AUTO_BATCH else self.batch_size,
+            precision=begun.precision if self.precision == "auto" else self.precision,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +91,28 @@ class Plan:
     """A plan without its list of chunks.
 
     Attributes:
+        generation: 0 for the first plan of a results folder.
+        kind: `archive` (samples that are in no earlier plan) or `retry` (samples that failed in one).
         archive: URI of what is read.
         model: `uri`, `family` and `digest` of the model.
-        settings: every option that decides the bytes (draws, seed, batch shape, precision, format, ...).
+        settings: `BatchSettings` as JSON.
         num_chunks, num_samples: of the list.
         chunks_sha256: of the list's file.
     """
 
+    generation: int
+    kind: str
     archive: str
     model: Mapping[str, str]
     settings: Mapping[str, Any]
     num_chunks: int
     num_samples: int
     chunks_sha256: str
+
+    @property
+    def name(self) -> str:
+        """Of its files: 000, 001, ..."""
+        return f"{self.generation:03d}"
 
     @property
     def digest(self) -> str:
@@ -105,74 +137,69 @@ class Plan:
                 )
 
 
-def list_chunks(archive: str | Store, limits: ChunkLimits) -> Iterable[Chunk]:
-    """The chunks of an archive: of its shards where it has any, else of its loose files in the order of their names.
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A plan and its chunks, in `pipelines.chunks.CHUNK_SCHEMA`."""
 
-    They are relative to `pipelines.webdatasets.archive_store(archive)`, which is not `open_store(archive)` for shards
-    that are named by a pattern, or for an index that lies elsewhere.
-
-    Raises:
-        DatasetError: there is nothing in it.
-        MissingError, AccessError: it can't be listed.
-    """
-    store, runs = open_archive(archive)
-    if runs is not None:
-        return chunks_from_runs(runs, limits)
-    entries = store.list()
-    if not entries:
-        raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, or of .tar shards")
-    return chunks_from_files(entries, limits)
-
-
-def plan_archive(archive: str | Store, limits: ChunkLimits) -> pa.Table:
-    """The chunks of `list_chunks` as rows of `CHUNK_SCHEMA`; those of a dataset's index without an object each.
-
-    Raises:
-        As `list_chunks`.
-    """
-    store, names = (archive, None) if isinstance(archive, Store) else locate_shards(archive)
-    dataset = open_complete(store.require()) if names is None else None
-    if dataset is not None:
-        return chunk_table(dataset.table(), limits)
-    return chunks_to_table(list_chunks(archive, limits))
+    plan: Plan
+    chunks: pa.Table
 
 
 def write_plan(
     results: Store,
-    chunks: Iterable[Chunk] | pa.Table,
+    chunks: pa.Table,
     *,
     archive: str,
     model: Mapping[str, str],
     settings: Mapping[str, Any],
-) -> tuple[Plan, pa.Table]:
-    """Write a new plan, its JSON last; its chunks are objects or rows of `CHUNK_SCHEMA`."""
-    table = chunks if isinstance(chunks, pa.Table) else chunks_to_table(chunks)
+    generation: int = 0,
+    kind: str = "archive",
+) -> Generation:
+    """Write a new plan, its JSON last.
+
+    Args:
+        results: where the job writes.
+        chunks: in `CHUNK_SCHEMA`; those of a later generation get its number before their names.
+        archive, model, settings, generation, kind: see `Plan`.
+    """
+    if generation:
+        names = pc.binary_join_element_wise(f"g{generation:03d}", chunks["name"], "-")
+        place = CHUNK_SCHEMA.get_field_index("name")
+        chunks = chunks.set_column(place, CHUNK_SCHEMA.field(place), names)
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=4096)
+    pq.write_table(chunks, sink, compression="zstd", row_group_size=4096)
     data = sink.getvalue()
     plan = Plan(
+        generation=generation,
+        kind=kind,
         archive=archive,
         model=dict(model),
         settings=dict(settings),
-        num_chunks=table.num_rows,
-        num_samples=int(pc.sum(table["samples"]).as_py() or 0),
+        num_chunks=chunks.num_rows,
+        num_samples=int(pc.sum(chunks["samples"]).as_py() or 0),
         chunks_sha256=hashlib.sha256(data).hexdigest(),
     )
-    results.write(f"plan/{_GENERATION}.parquet", data)
+    results.write(f"plan/{plan.name}.parquet", data)
     facts = {"format": _FORMAT, **asdict(plan)}
-    results.write(f"plan/{_GENERATION}.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
-    return plan, table
+    results.write(f"plan/{plan.name}.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    return Generation(plan, chunks)
 
 
-def load_plan(results: Store) -> tuple[Plan, pa.Table] | None:
-    """The plan of a results folder, or None where none was written.
+def load_plans(results: Store) -> Sequence[Generation]:
+    """The plans of a results folder, in the order of their generations; none where nothing was begun.
 
     Raises:
-        DatasetError: the plan is damaged or of another version.
+        DatasetError: a plan is damaged, missing before a later one, or of another version.
     """
-    name = f"plan/{_GENERATION}"
-    if not results.exists(f"{name}.json"):
-        return None
+    names = sorted(entry.name for entry in results.list("plan") if entry.name.endswith(".json"))
+    found = [_load_plan(results, name.removesuffix(".json")) for name in names]
+    for place, generation in enumerate(found):
+        if generation.plan.generation != place:
+            raise DatasetError(f"{results.uri}/plan/{place:03d}.json is missing: these results can't be continued")
+    return found
+
+
+def _load_plan(results: Store, name: str) -> Generation:
     try:
         facts = json.loads(results.read(f"{name}.json"))
         if facts.pop("format") != _FORMAT:
@@ -181,9 +208,8 @@ def load_plan(results: Store) -> tuple[Plan, pa.Table] | None:
         data = results.read(f"{name}.parquet")
         if hashlib.sha256(data).hexdigest() != plan.chunks_sha256:
             raise ValueError("checksum")
-        table = pq.read_table(io.BytesIO(data)).cast(CHUNK_SCHEMA)
+        return Generation(plan, pq.read_table(io.BytesIO(data)).cast(CHUNK_SCHEMA))
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DatasetError(
             f"{results.uri}/{name}.json is damaged or of another version: name another RESULTS folder"
         ) from error
-    return plan, table

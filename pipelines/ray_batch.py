@@ -1,60 +1,114 @@
 """The batch engine's outer part: the plan's chunks as a Ray Dataset, an actor pool that does them, and their receipts.
 
 Only rows of the plan and receipts travel through Ray: an actor reads a chunk from the archive and writes its draws
-file itself. A block is one chunk, so that a retry of Ray's costs one chunk, and writes the same object again.
+file itself. A block is a few chunks (one, up to some thousands of chunks), and what of it is committed is not done
+again when Ray tries it again.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
 import pyarrow as pa
 
-from pipelines.chunks import iter_chunks
+from condgen.errors import ConfigError, JobError, deliberate
+from pipelines.attempts import begin_attempt, clear_attempts
+from pipelines.batch import ChunkEngine, Functions
+from pipelines.chunks import Chunk, iter_chunks
+from pipelines.models import ModelSource
 from pipelines.plans import BatchSettings
-from pipelines.results import Receipt
+from pipelines.results import Receipt, draws_name, read_footer
 from pipelines.storage import Store
 
 __all__ = ["PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
 
+logger = logging.getLogger(__name__)
+
 _RECEIPT_SCHEMA = pa.schema(
     [
+        *((name, pa.int64()) for name in ("samples", "draws", "errors", "filtered", "bytes_in", "bytes_out")),
         ("chunk", pa.string()),
-        ("samples", pa.int64()),
-        ("draws", pa.int64()),
-        ("errors", pa.int64()),
-        ("bytes_out", pa.int64()),
         ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("kinds", pa.map_(pa.string(), pa.int64())),
     ]
 )
+_MAPS = ("seconds", "kinds")
+# Past so many blocks, the driver's account of them is what a job's memory is spent on.
+_BLOCKS = 8192
+_ATTEMPTS = 3
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """What an actor needs to make its engine; plain data."""
+    """What an actor needs to make its engine.
+
+    Attributes:
+        archive, results: see `pipelines.batch.ChunkEngine`; so are settings, functions.
+        model, model_digest: the model, and what it must be.
+        footer: what the footers of draws files state.
+        run: an identity of this run of the command.
+        import_path: where the driver imports from.
+    """
 
     archive: Store
     results: Store
-    model: Store
+    model: ModelSource
     model_digest: str
     settings: BatchSettings
     footer: Mapping[str, Any]
+    functions: Functions
+    run: str
     import_path: tuple[str, ...] = ()
+
+    def make_engine(self) -> ChunkEngine[Any]:
+        """The engine, with the model on this process's device."""
+        sys.path.extend(path for path in self.import_path if path not in sys.path)
+        import torch
+
+        from pipelines.models import picture_task
+
+        # One thread a model: outputs of a convolution differ in their last bits between thread counts.
+        torch.set_num_threads(1)
+        loaded = self.model.load(expect_digest=self.model_digest)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = loaded.model.eval().to(device)
+        if device == "cuda":
+            model = model.to(memory_format=torch.channels_last)
+        return ChunkEngine(
+            archive=self.archive,
+            results=self.results,
+            model=model,
+            task=picture_task(
+                loaded, self.settings.kind, large=self.settings.large, overlap_px=self.settings.overlap_px
+            ),
+            settings=self.settings,
+            footer=self.footer,
+            functions=self.functions,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class PoolShape:
-    """How many actors, and what each takes of the cluster."""
+    """How many actors at least and at most, and what each takes of the cluster."""
 
     actors: int
+    most: int
     num_cpus: float
     num_gpus: float
 
 
-def pool_shape(resources: Mapping[str, float], *, num_chunks: int, workers: int = 0) -> PoolShape:
+def pool_shape(
+    resources: Mapping[str, float],
+    *,
+    num_chunks: int,
+    actors: tuple[int, int] | None = None,
+    num_gpus: float | None = None,
+) -> PoolShape:
     """Size the pool from the cluster's resources: an actor a GPU, or an actor a core where there is no GPU.
 
     An actor does all stages of a chunk, so that nothing else needs a CPU: the pool may take them all.
@@ -62,59 +116,116 @@ def pool_shape(resources: Mapping[str, float], *, num_chunks: int, workers: int 
     Args:
         resources: as `ray.cluster_resources()` gives them.
         num_chunks: left to do; more actors than chunks would only start.
-        workers: asked for; 0 leaves it to the cluster.
+        actors: at least and at most; None leaves it to the cluster.
+        num_gpus: for each actor; None is one, or none where the cluster has none.
+
+    Raises:
+        ConfigError: the cluster can't give that.
     """
-    cpus, gpus = max(1.0, resources.get("CPU", 1.0)), int(resources.get("GPU", 0))
-    wanted = workers or gpus or int(cpus)
-    actors = max(1, min(wanted, num_chunks))
-    return PoolShape(actors, min(1.0, cpus / actors) if not gpus else cpus / actors, min(1.0, gpus / actors))
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    if cpus < 1:
+        raise ConfigError("cluster", f"{cpus:g} CPUs", "a cluster of at least one CPU: it has no worker yet?")
+    each = num_gpus if num_gpus is not None else (1.0 if gpus >= 1 else 0.0)
+    if each > gpus:
+        raise ConfigError("num_gpus", f"{each:g}", f"at most the cluster's {gpus:g} GPUs")
+    fit = int(gpus / each) if each else int(cpus)
+    least, most = actors if actors is not None else (fit, fit)
+    if each and least > fit:
+        raise ConfigError("actors", least, f"at most {fit}: {each:g} of the cluster's {gpus:g} GPUs for each")
+    least, most = (max(1, min(count, num_chunks)) for count in (least, max(least, most)))
+    share = cpus / most
+    return PoolShape(least, most, share if each else min(1.0, share), each)
 
 
 class ChunkWorker:
     """The actor: it holds the model and does chunks, two at a time so that one's reading overlaps the other's model."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        sys.path.extend(path for path in spec.import_path if path not in sys.path)
-        import torch
+        from pipelines.telemetry import WorkerMetrics
 
-        from pipelines.batch import ChunkEngine
-        from pipelines.models import load_model, picture_task
-
-        # One thread a model: outputs of a convolution differ in their last bits between thread counts.
-        torch.set_num_threads(1)
-        loaded = load_model(spec.model, expect_digest=spec.model_digest)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._engine: ChunkEngine[Any] = ChunkEngine(
-            archive=spec.archive,
-            results=spec.results,
-            model=loaded.model.eval().to(device),
-            task=picture_task(loaded),
-            settings=spec.settings,
-            footer=spec.footer,
-        )
+        self._spec = spec
+        self._engine = spec.make_engine()
+        self._metrics = WorkerMetrics(spec.results.uri)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         import torch
 
         torch.set_num_threads(1)  # a setting of the calling thread, of which Ray has several for an actor
-        receipts = [self._engine.run(chunk) for chunk in iter_chunks(block)]
-        return pa.Table.from_pylist([_row(receipt) for receipt in receipts], schema=_RECEIPT_SCHEMA)
+        receipts = [self._do(chunk) for chunk in iter_chunks(block)]
+        rows = [{**asdict(one), **{name: list(getattr(one, name).items()) for name in _MAPS}} for one in receipts]
+        return pa.Table.from_pylist(rows, schema=_RECEIPT_SCHEMA)
+
+    def _do(self, chunk: Chunk) -> Receipt:
+        results = self._spec.results
+        if results.exists(draws_name(chunk.name)):  # a block that Ray tries again, or another driver's work
+            counts = read_footer(results, draws_name(chunk.name))["counts"]
+            clear_attempts(results, chunk.name)
+            return Receipt(chunk=chunk.name, bytes_in=0, bytes_out=0, **counts)
+        earlier = begin_attempt(results, chunk.name, self._spec.run)
+        receipt = self._engine.run(chunk, self._isolated() if earlier >= _ATTEMPTS else None)
+        clear_attempts(results, chunk.name)
+        self._metrics.count(receipt)
+        return receipt
+
+    def _isolated(self) -> Any:
+        from ray import cloudpickle
+
+        from pipelines.isolation import IsolatedEngine
+
+        payload: bytes = cloudpickle.dumps(self._spec.make_engine)  # type: ignore[no-untyped-call]
+        return IsolatedEngine(payload).outcomes
 
 
-def _row(receipt: Receipt) -> dict[str, Any]:
-    return {**asdict(receipt), "seconds": list(receipt.seconds.items())}
+def run_chunks(
+    pending: Callable[[], pa.Table], spec: WorkerSpec, shape: Callable[[int], PoolShape]
+) -> Iterator[Receipt]:
+    """Do all chunks that are pending, and yield a receipt for each as it is committed.
 
+    What Ray itself can't recover from (a node lost with its blocks) ends a round; what is pending then is another,
+    as long as rounds commit anything.
 
-def run_chunks(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterator[Receipt]:
-    """Do the chunks of `pending` (`pipelines.chunks.CHUNK_SCHEMA`) and yield a receipt for each as it is committed.
+    Args:
+        pending: lists what is not committed, in `pipelines.chunks.CHUNK_SCHEMA`; called before each round.
+        spec: of the actors.
+        shape: of the pool, for so many chunks.
 
     Raises:
         StorageError: an archive or results that can't be reached, after retries.
-        ray.exceptions.RayError: the cluster failed beyond what Ray itself retries.
+        JobError: rounds fail, and commit nothing.
     """
+    from ray.exceptions import RayError, RayTaskError
+
+    failed = 0
+    while (table := pending()).num_rows:
+        committed = 0
+        try:
+            for receipt in _run_round(table, spec, shape(table.num_rows)):
+                committed += 1
+                yield receipt
+        except RayError as error:
+            known = deliberate(error)
+            if known is not None:
+                raise known from error
+            if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+                raise  # a bug, not the cluster
+            failed = 0 if committed else failed + 1
+            if failed >= _ROUNDS:
+                raise JobError(f"the cluster fails again and again: {_first_line(error)}") from error
+            logger.warning("a round of chunks ended early: %s", _first_line(error))
+            continue
+        if not committed:
+            return
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterator[Receipt]:
     import ray.data
 
-    blocks = [pending.slice(row, 1).combine_chunks() for row in range(pending.num_rows)]
+    each = -(-pending.num_rows // _BLOCKS)
+    blocks = [pending.slice(row, each).combine_chunks() for row in range(0, pending.num_rows, each)]
     dataset = ray.data.from_arrow(blocks).map_batches(
         ChunkWorker,
         fn_constructor_args=(spec,),
@@ -122,7 +233,8 @@ def run_chunks(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterato
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(
-            size=shape.actors,
+            min_size=shape.actors,
+            max_size=shape.most,
             max_concurrent_calls_per_actor=2,
             max_tasks_in_flight_per_actor=4,
             enable_true_multi_threading=True,
@@ -130,6 +242,8 @@ def run_chunks(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterato
         num_cpus=shape.num_cpus,
         num_gpus=shape.num_gpus,
     )
+    names = {field.name for field in fields(Receipt)}
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         for row in cast("pa.Table", batch).to_pylist():
-            yield Receipt(**{**row, "seconds": dict(row["seconds"])})
+            values: dict[str, Any] = {name: dict(row[name]) if name in _MAPS else row[name] for name in names}
+            yield Receipt(**values)

@@ -20,7 +20,7 @@ from pipelines.sources import Listing, Part, Record, Rejected, reject, split_nam
 from pipelines.storage import Store, open_store
 from pipelines.webdatasets import locate_files
 
-__all__ = ["ROLES", "TABLE_SUFFIXES", "is_table", "table_source"]
+__all__ = ["ROLES", "TABLE_SUFFIXES", "find_roles", "is_table", "table_source"]
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 
@@ -64,7 +64,7 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
     embedded = False
     for name in names:
         schema, table = _read_schema(store, name)
-        roles = _find_roles(schema, columns or {}, store.locate(name))
+        roles = find_roles(schema, columns or {}, store.locate(name))
         images = [role for role in ("image", "input", "target") if role in roles]
         held = [role for role in images if not _is_text(schema.field(roles[role]).type)]
         embedded = embedded or bool(held)
@@ -127,7 +127,17 @@ def _read_columns(store: Store, name: str, columns: list[str]) -> pa.Table:
         raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
 
 
-def _find_roles(schema: pa.Schema, columns: Mapping[str, str], where: str) -> dict[str, str]:
+def find_roles(schema: pa.Schema, columns: Mapping[str, str], where: str) -> dict[str, str]:
+    """Return the column for each of ``ROLES`` that a table has one for: those given, the others by their names.
+
+    Args:
+        schema: of the table.
+        columns: role to column.
+        where: the table's place, for messages.
+
+    Raises:
+        ConfigError: there is no such column, or none with images.
+    """
     for role, column in columns.items():
         if role not in ROLES:
             raise ConfigError.unknown("--columns", role, ROLES)

@@ -83,6 +83,7 @@ def test_the_account_closes_and_readers_read_it(undisturbed: Path) -> None:
         "with_draws": NUM_IMAGES - 2,
         "draws": 3 * (NUM_IMAGES - 2),
         "errors": 2,
+        "filtered": 0,
         "errors_by_kind": 0,
     }
     draws = duckdb.read_parquet(f"{undisturbed}/draws/*.parquet")

@@ -17,8 +17,9 @@ from pyarrow.fs import S3FileSystem
 from samples import flat, single_dataset
 
 from condgen.errors import DatasetError, StorageError
-from pipelines.chunks import ChunkLimits, chunks_from_runs, read_chunk
+from pipelines.chunks import ChunkLimits, read_chunk
 from pipelines.datasets import MANIFEST_NAME, load_dataset
+from pipelines.planning import chunks_from_runs
 from pipelines.read import read_single
 from pipelines.rows import Decode
 from pipelines.storage import RetryPolicy, open_store

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from PIL import Image
 from condgen.errors import DatasetError, MissingError
 from jobs.curves import make_curve, round_ticks
 from jobs.report import run
+from pipelines.archives import plan_archive
+from pipelines.batch_job import job_digest
 from pipelines.chunks import ChunkLimits, iter_chunks
-from pipelines.plans import BatchSettings, list_chunks, write_plan
+from pipelines.plans import BatchSettings, write_plan
 from pipelines.results import Draw, Failure, draws_name, encode_draws, write_errors
 from pipelines.storage import open_store
 
@@ -29,18 +30,21 @@ DRAWS = 3
 def make_results(archive: Path, results: Path, *, model: Path, failing: str = "flower", message: str = NASTY) -> None:
     """Results as `condgen colorize` leaves them, with rotated originals for draws."""
     store = open_store(results)
-    chunks = list_chunks(open_store(archive), ChunkLimits(samples=3))
+    chunks = plan_archive(open_store(archive), ChunkLimits(samples=3))
     facts = {"uri": str(model), "family": "color_classifier", "digest": "d" * 64}
-    settings = asdict(BatchSettings(draws=DRAWS))
-    plan, table = write_plan(store, chunks, archive=str(archive), model=facts, settings=settings)
+    settings = BatchSettings(draws=DRAWS).to_json()
+    generation = write_plan(store, chunks, archive=str(archive), model=facts, settings=settings)
+    plan, job = generation.plan, job_digest("d" * 64, settings)
     failures: list[Failure] = []
-    for chunk in iter_chunks(table):
+    for chunk in iter_chunks(generation.chunks):
         draws: list[Draw] = []
         own: list[Failure] = []
-        for file in chunk.files:
+        for place, file in enumerate(chunk.files):
             key = Path(file.name).stem
             if key == failing:
-                own.append(Failure(source=file.name, key=key, stage="decode", error="OSError", message=message))
+                own.append(
+                    Failure(source=file.name, key=key, stage="decode", error="OSError", message=message, place=place)
+                )
                 continue
             with Image.open(archive / file.name) as image:
                 width, height = image.size
@@ -60,16 +64,24 @@ def make_results(archive: Path, results: Path, *, model: Path, failing: str = "f
                             source_sha256="0" * 64,
                         )
                     )
-        store.write(draws_name(chunk.name), encode_draws(draws, own, {"plan": plan.digest}))
+        store.write(
+            draws_name(chunk.name), encode_draws(draws, own, {"job": job, "chunk": chunk.name}, samples=chunk.samples)
+        )
         failures += own
     write_errors(store, "000", failures)
     done = plan.num_samples - len(failures)
-    counts = {"images": plan.num_samples, "with_draws": done, "draws": done * DRAWS, "errors": len(failures)}
+    counts = {
+        "images": plan.num_samples,
+        "with_draws": done,
+        "draws": done * DRAWS,
+        "errors": len(failures),
+        "filtered": 0,
+    }
     content = {
         "archive": str(archive),
         "model": facts,
         "settings": settings,
-        "plan": plan.digest,
+        "plans": [{"name": "000", "kind": "archive", "digest": plan.digest, "images": plan.num_samples}],
         "counts": counts,
         "this_run": {"images": plan.num_samples, "seconds": 2.0, "images_per_s": 3.5},
         "versions": {"condgen": "0.1.0", "torch": "2.15.0"},

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import cli, index, inspect, shard, validate
+from pipelines.archives import list_chunks
 from pipelines.chunks import ChunkLimits, read_chunk
 from pipelines.datasets import load_dataset, runs_to_table, table_bytes
 from pipelines.images import decode, encode
-from pipelines.plans import list_chunks
 from pipelines.sharding import ShardOptions
 from pipelines.storage import open_store
 from pipelines.tars import TarWriter

@@ -15,10 +15,12 @@ from PIL import Image
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import ConfigError, DatasetError
 from condgen.noise import NoiseSource
+from pipelines.archives import list_chunks, plan_archive
 from pipelines.batch import ChunkEngine
-from pipelines.chunks import ChunkLimits, chunks_from_files, chunks_to_table, iter_chunks, read_chunk
+from pipelines.chunks import ChunkLimits, chunks_to_table, iter_chunks, read_chunk
 from pipelines.colour import ColourTask
-from pipelines.plans import BatchSettings, list_chunks, load_plan, write_plan
+from pipelines.planning import chunks_from_files
+from pipelines.plans import BatchSettings, load_plans, write_plan
 from pipelines.results import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
 from pipelines.storage import Store, open_store
 
@@ -153,32 +155,33 @@ def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
 
 def test_a_plan_is_read_back_and_refuses_what_would_change_the_bytes(archive: Store, tmp_path: Path) -> None:
     results = open_store(str(tmp_path / "results"))
-    settings = {"draws": 2, "seed": 3}
+    settings = BatchSettings(draws=2, seed=3, columns=(("year", "int64"),)).to_json()
     model = {"uri": "m", "family": "f", "digest": "d"}
-    plan, table = write_plan(results, list_chunks(archive, ChunkLimits()), archive="a", model=model, settings=settings)
-    loaded = load_plan(results)
-    assert loaded is not None
-    assert loaded[0] == plan
-    assert loaded[1].equals(table)
-    plan.check(archive="a", model_digest="d", settings=settings)
+    table = plan_archive(archive, ChunkLimits())
+    written = write_plan(results, table, archive="a", model=model, settings=settings)
+    (loaded,) = load_plans(results)
+    assert loaded.plan == written.plan
+    assert loaded.chunks.equals(table)
+    assert BatchSettings.from_json(loaded.plan.settings).columns == (("year", "int64"),)
+    loaded.plan.check(archive="a", model_digest="d", settings=settings)
     with pytest.raises(ConfigError, match=r"^seed: got 4, allowed: 3"):
-        plan.check(archive="a", model_digest="d", settings={"draws": 2, "seed": 4})
+        loaded.plan.check(archive="a", model_digest="d", settings=settings | {"seed": 4})
     with pytest.raises(ConfigError, match="model"):
-        plan.check(archive="a", model_digest="e", settings=settings)
+        loaded.plan.check(archive="a", model_digest="e", settings=settings)
 
 
 def test_a_damaged_plan_is_refused(archive: Store, tmp_path: Path) -> None:
     results = open_store(str(tmp_path / "results"))
-    write_plan(results, list_chunks(archive, ChunkLimits()), archive="a", model={"digest": "d"}, settings={})
+    write_plan(results, plan_archive(archive, ChunkLimits()), archive="a", model={"digest": "d"}, settings={})
     results.write("plan/000.parquet", results.read("plan/000.parquet")[:-1])
     with pytest.raises(DatasetError, match="damaged"):
-        load_plan(results)
+        load_plans(results)
 
 
 def test_footers_are_read_whatever_their_size_and_other_files_are_refused(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for size in (1, 200_000):
-        store.write("a.parquet", encode_draws([], [], {"filler": "x" * size}))
+        store.write("a.parquet", encode_draws([], [], {"filler": "x" * size}, samples=0))
         assert read_footer(store, "a.parquet")["filler"] == "x" * size
     for junk in (b"", b"PAR1", b"PAR1" * 10):
         store.write("a.parquet", junk)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from condgen.errors import ConfigError, DatasetError, MissingError
+from pipelines.archives import list_chunks
 from pipelines.chunks import ChunkLimits, read_chunk
 from pipelines.datasets import (
     RUN_SCHEMA,
@@ -22,7 +23,6 @@ from pipelines.datasets import (
     runs_to_table,
     table_bytes,
 )
-from pipelines.plans import list_chunks
 from pipelines.storage import Store, open_store
 from pipelines.tars import TarWriter, group_samples
 from pipelines.webdatasets import archive_store, expand_braces, open_archive, scan_webdataset, split_of

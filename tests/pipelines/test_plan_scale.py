@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.archives import list_chunks, plan_archive
 from pipelines.chunks import ChunkLimits, chunks_to_table
-from pipelines.plans import list_chunks, plan_archive
 from pipelines.storage import open_store
 
 ROOT = Path(__file__).resolve().parents[2]

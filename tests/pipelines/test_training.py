@@ -19,10 +19,10 @@ from samples import flat, paired_dataset
 
 from condgen.errors import ConfigError, StorageError
 from pipelines.augment import Augmentation, draw_crop
-from pipelines.chunks import ChunkLimits, chunks_from_runs, chunks_to_table
+from pipelines.chunks import ChunkLimits, chunks_to_table
 from pipelines.datasets import load_dataset
 from pipelines.order import OrderConfig, StreamPosition
-from pipelines.planning import chunk_table
+from pipelines.planning import chunk_table, chunks_from_runs
 from pipelines.tars import TarWriter
 from pipelines.training import StreamBatch, TrainingPlan, TrainingStream, load_block, prefetched
 
