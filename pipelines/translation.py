@@ -199,9 +199,12 @@ def _finished_rows(outputs: Iterable[torch.Tensor], layout: Layout) -> Iterator[
         share = rows.weight(place)[:, None]
         for left, column_share in zip(columns.starts, shares, strict=True):
             y = next(found).numpy()
+            part = y[:, :, pad_top : pad_top + rows.span_px, pad_left : pad_left + columns.span_px]
+            if len(shares) == len(rows.starts) == 1:
+                yield top, part
+                return
             if held is None:
                 held = np.zeros((*y.shape[:2], rows.span_px, columns.length_px), np.float32)
-            part = y[:, :, pad_top : pad_top + rows.span_px, pad_left : pad_left + columns.span_px]
             held[..., left : left + columns.span_px] += part * (share * column_share)
         if held is None:
             return
@@ -213,11 +216,18 @@ def _finished_rows(outputs: Iterable[torch.Tensor], layout: Layout) -> Iterator[
 
 
 def _encode(y: _Floats, out: npt.NDArray[Any]) -> None:
-    """Write `[K, 3 or 1, h, W]` in [-1, 1] as codes, `[K, h, W, 3]`."""
-    top = float(np.iinfo(out.dtype).max)
-    codes = (y + np.float32(1)) * np.float32(top / 2)
-    np.clip(np.rint(codes, out=codes), 0, top, out=codes)
-    out[...] = codes.transpose(0, 2, 3, 1)
+    """Write `[K, 3 or 1, h, W]` in [-1, 1] as codes, `[K, h, W, 3]`; some rows at a time, which stay in the cache."""
+    top = np.float32(np.iinfo(out.dtype).max)
+    half = top / np.float32(2)
+    for draw in range(y.shape[0]):
+        for start in range(0, y.shape[2], _STRIP_ROWS):
+            rows = slice(start, start + _STRIP_ROWS)
+            codes = y[draw, :, rows] * half
+            codes += half + np.float32(0.5)
+            np.clip(codes, 0, top, out=codes)
+            whole = codes.astype(out.dtype)
+            for channel in range(3):
+                out[draw, rows, :, channel] = whole[channel % whole.shape[0]]
 
 
 def _enlarge(y: _Floats, rgb: Rgb) -> Iterator[Rgb]:
