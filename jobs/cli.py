@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 
 from condgen.errors import deliberate, nearest
 from jobs.batch_commands import add_batch_commands
-from jobs.dataset_commands import add_commands, examples, parse_names, print_report
+from jobs.dataset_commands import add_commands, examples, parse_names, parse_size, print_report
 
 __all__ = ["app", "main"]
 
@@ -151,6 +151,10 @@ def train(
         list[str] | None,
         typer.Option("--member", metavar="NAME=THEIRS", help="A member's name in the dataset, such as image=target."),
     ] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keep chunks on each machine's disk, for the next epochs.")
+    ] = None,
+    cache_size: Annotated[str, typer.Option(metavar="SIZE", help="Most bytes in the cache: 500M, 50G, 2T.")] = "50G",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
     ] = False,
@@ -163,6 +167,7 @@ def train(
 
     settings = resolve(preset, file=config, assignments=assignments or ())
     names = parse_names("--member", ",".join(members) if members else None)
+    size_bytes = parse_size("--cache-size", cache_size)
     if dry_run:
         typer.echo(render(settings))
     from jobs.train import TrainOptions, run
@@ -173,6 +178,8 @@ def train(
         out=out,
         workers=workers,
         member_names=names,
+        cache=cache,
+        cache_bytes=size_bytes,
         dry_run=dry_run,
         verbose=context.obj,
     )

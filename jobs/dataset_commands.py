@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Protocol
 
@@ -9,7 +10,7 @@ import typer
 
 from condgen.errors import ConfigError
 
-__all__ = ["add_commands", "examples", "parse_names", "parse_split", "print_report"]
+__all__ = ["add_commands", "examples", "parse_names", "parse_size", "parse_split", "print_report"]
 
 
 class Report(Protocol):
@@ -249,6 +250,18 @@ def parse_names(option: str, text: str | None) -> dict[str, str]:
         ConfigError: the text has another form.
     """
     return dict(_pairs(option, text, "NAME=OTHER, such as input=cond")) if text else {}
+
+
+def parse_size(option: str, text: str) -> int:
+    """``50G`` as bytes; K, M, G and T are powers of 1024.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or int(match[1]) == 0:
+        raise ConfigError(option, text, "a size such as 500M, 50G or 2T")
+    return int(match[1]) << (10 * " KMGT".index(match[2].upper() or " "))
 
 
 def _pairs(option: str, text: str, form: str) -> list[tuple[str, str]]:

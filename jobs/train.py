@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 from condgen.errors import CondgenError, ConfigError, DatasetError, JobError
@@ -23,6 +24,7 @@ from jobs.run_folder import MetricRow, RunFolder
 from jobs.runtime import Progress, ray_cluster
 from jobs.train_job import Monitor, TrainJob
 from pipelines.augment import Augmentation
+from pipelines.cache import ChunkCache, cached
 from pipelines.chunks import ChunkLimits
 from pipelines.datasets import Dataset, load_dataset
 from pipelines.order import OrderConfig, check_workers, choose_lanes
@@ -50,6 +52,7 @@ class TrainOptions:
         workers: training processes, a GPU each where there are any.
         member_names: what members are to be called, and how they are called in the dataset: ``{"image": "photo"}``. The
             picture that is trained on is ``image`` where there is such a name, else the only one that a sample has.
+        cache, cache_bytes: a folder of each machine in which chunks are kept, and its bound; see `pipelines.cache`.
         dry_run: say what would be done, and start nothing.
         verbose: show Ray's own log.
     """
@@ -59,6 +62,8 @@ class TrainOptions:
     out: str
     workers: int = 1
     member_names: Mapping[str, str] = field(default_factory=dict)
+    cache: str | None = None
+    cache_bytes: int = 50 << 30
     dry_run: bool = False
     verbose: bool = False
 
@@ -195,8 +200,11 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         *([dict(options.member_names)] * bool(options.member_names)),
     ]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    # Resolved here: workers run in folders of their own.
+    folder = str(Path(options.cache).expanduser().absolute()) if options.cache else ""
+    cache = ChunkCache(folder, options.cache_bytes) if folder else None
     plan = TrainingPlan(
-        store=dataset.store,
+        store=cached(dataset.store, cache, dataset.manifest.digest),
         chunks=table,
         digest=digest,
         order=order,

@@ -7,8 +7,9 @@ What is cached is what `Store.read_range` returned: a file an entry, named by th
 the dataset's version, and written to a hidden name and renamed. A file begins with the SHA-256 of its bytes, which is
 checked at every reading, so that a file which a crash or a full disk cut is read from the store again, as is a chunk
 whose bytes are not those of the dataset's index (`pipelines.chunks.read_chunk`). Entries that were used least recently
-go first, by the time stamps of their files; who makes room holds a lock. A cache that fails (no space, no rights) is
-passed by: it never fails a read.
+go first, by the time stamps of their files; who makes room holds a lock. How much is used is noted in the lock's file,
+never less than there is, so that the folder is looked through only where the bound may be passed, and after a writer
+died. A cache that fails (no space, no rights) is passed by: it never fails a read.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
 _SUFFIX = ".chunk"
 _TEMPORARY = ".writing-"
+_WRITING, _WRITTEN = b"w", b"."
+_ROOM_SHARE = 0.05
+"""Of the bound, that is made free at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,11 @@ class ChunkCache:
         temporary = Path(self.folder) / f"{_TEMPORARY}{secrets.token_hex(8)}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock():
-                self._make_room(size_bytes)
+            with self._lock() as note:
+                used = _noted(note)
+                if used is None or used + size_bytes > self.size_bytes:
+                    used = self._make_room(size_bytes)
+                _note(note, _WRITING, used + size_bytes)
                 try:
                     with temporary.open("xb") as file:
                         file.write(hashlib.sha256(data).digest())
@@ -90,6 +97,7 @@ class ChunkCache:
                 except BaseException:
                     temporary.unlink(missing_ok=True)
                     raise
+                _note(note, _WRITTEN, used + size_bytes)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 logger.warning("the cache in %s is not used: %s", self.folder, error.strerror)
@@ -118,27 +126,42 @@ class ChunkCache:
                     status = item.stat()
                     yield status.st_mtime_ns, status.st_size, Path(item.path)
 
-    def _make_room(self, size_bytes: int) -> None:
+    def _make_room(self, size_bytes: int) -> int:
+        """Let entries go until some more fit than this one; returns the bytes of those that stay."""
         entries = sorted(self._entries())
-        over = sum(size for _, size, _ in entries) + size_bytes - self.size_bytes
-        for _, size, path in entries:
-            if over <= 0:
-                break
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-                over -= size
+        used = sum(size for _, size, _ in entries)
+        if used + size_bytes > self.size_bytes:
+            room = max(size_bytes, int(self.size_bytes * _ROOM_SHARE))
+            for _, size, path in entries:
+                if used + room <= self.size_bytes:
+                    break
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+                    used -= size
         for path in Path(self.folder).glob(f"{_TEMPORARY}*"):  # who holds the lock is the only writer
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+        return used
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[int]:
         descriptor = os.open(f"{self.folder}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _note(descriptor: int, state: bytes, used_bytes: int) -> None:
+    """Write down how much is used, and whether an entry is being written."""
+    os.pwrite(descriptor, state + b"%020d" % used_bytes, 0)
+
+
+def _noted(descriptor: int) -> int | None:
+    """Bytes that were noted; None where nothing was, or by a writer that died."""
+    text = os.pread(descriptor, 64, 0)
+    return int(text[1:]) if text[:1] == _WRITTEN and text[1:].isdigit() else None
 
 
 @dataclass(frozen=True)

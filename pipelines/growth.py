@@ -1,11 +1,11 @@
 """What a dataset has already, when its source is sharded again.
 
 What is in shards stays there: a growth adds the records whose names are new, in new shards. A record that is gone from
-the source, or whose file has other bytes there, stays in the dataset as it was, and is told of. What was rejected is tried
-again.
+the source, or whose file has other bytes there, stays in the dataset as it was, and is told of. What was rejected is
+tried again.
 
-Other bytes show by another size, or, at equal size, by a file that was written later than the shard that it is in: these
-are read again and compared by their digest, so that a copy or a touched file is not taken for another one.
+Other bytes show by another size, or, at equal size, by a file that was written later than the shard that it is in:
+these are read again and compared by their digest, so that a copy or a touched file is not taken for another one.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from condgen.errors import ConfigError, DatasetError
 from condgen.presets import Preset
 from jobs import cli, index, train
 from jobs.config import resolve
+from jobs.dataset_commands import parse_size
 from jobs.train import TrainOptions
 from jobs.train_job import TrainJob
 from jobs.train_worker import build_model
@@ -101,3 +102,32 @@ def test_the_plan_is_the_one_that_runs_make(tmp_path: Path) -> None:
     assert job.plan.chunks == chunk_table(load_dataset(uri).table("train"), ChunkLimits(samples=16))
     assert job.plan.members == (None,)
     assert job.plan.chunks["samples"].to_pylist() == [16, 14] * 3 + [10]
+
+
+def test_a_cache_serves_the_next_epoch_without_the_store_and_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = single_dataset(tmp_path / "dataset", 30, per_shard=10)
+    monkeypatch.chdir(tmp_path)
+    preset: Preset = resolve("color-classifier-small", assignments=SETTINGS)
+    options = TrainOptions(preset=preset, data=uri, out="nowhere", cache="cache", cache_bytes=1 << 20)
+    job, config = train.prepare(options)
+    monkeypatch.chdir("/")
+    first = trained_on(job)
+    assert first == (list(range(30)), [1] * 30)
+    assert len(list((tmp_path / "cache").glob("*.chunk"))) == job.plan.chunks.num_rows
+    for tar in (tmp_path / "dataset").glob("*.tar"):
+        tar.unlink()
+    assert trained_on(job) == first
+    assert "cache" not in config  # where chunks are kept decides nothing of a run
+
+
+@pytest.mark.parametrize(("text", "size"), [("50G", 50 << 30), ("500m", 500 << 20), ("1000", 1000), ("2TiB", 2 << 40)])
+def test_sizes_are_written_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size("--cache-size", text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "G", "-1G", "5X", "1.5G"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--cache-size"):
+        parse_size("--cache-size", text)

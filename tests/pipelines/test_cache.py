@@ -120,6 +120,28 @@ def test_a_chunk_that_came_damaged_is_not_kept_in_the_cache(tmp_path: Path) -> N
     assert sum(backend.reads.values()) == 2
 
 
+def test_the_folder_is_looked_through_only_where_the_bound_may_be_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ChunkCache(str(tmp_path / "cache"), 100_000)
+    looked = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(path) or scandir(path))
+    monkeypatch.setattr(Path, "glob", lambda *_: [])  # it looks for what was left, and by scandir too
+    for number in range(96):  # 1,000 bytes each
+        cache.put(f"{number}", bytes(1000 - 32))
+    assert len(looked) == 1  # of a folder that nothing is known of
+    for number in range(96, 1096):
+        cache.put(f"{number}", bytes(1000 - 32))
+    assert len(looked) <= 1 + 1000 / 4
+    assert 90_000 < cache.used_bytes() <= 100_000
+    assert cache.get("1095") == bytes(968)
+    cache.forget("1095")
+    (tmp_path / "cache" / ".lock").write_bytes(b"?")
+    cache.put("again", bytes(968))
+    assert cache.used_bytes() <= 100_000
+
+
 def test_errors_of_the_store_pass_through(remote: Store, tmp_path: Path) -> None:
     cache = ChunkCache(str(tmp_path / "cache"), 10_000)
     with pytest.raises(MissingError):
