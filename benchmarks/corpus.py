@@ -1,7 +1,8 @@
 """A corpus for benchmarks: 256 px JPEGs cut from the real photographs of installed packages (the extra `demo`).
 
 Random crops of 45 to 100 % of the short side, mirrored at random, quality 80 to 95; the same count and seed give the
-same files. `CONDGEN_PHOTOS` may name a folder with more photographs to cut from.
+same files. Of more than 6,000 the rest are the same again, under names of their own. `CONDGEN_PHOTOS` may name a folder
+with more photographs to cut from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PACKAGED = {
     "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
 }
 _PART = 500
+_DISTINCT = 6000
 
 
 def photographs() -> list[Path]:
@@ -59,8 +61,10 @@ def make_corpus(folder: Path, count: int, size_px: int = 256) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     sources = photographs()
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        parts = [(first, min(first + _PART, count)) for first in range(0, count, _PART)]
+        parts = [(at, min(at + _PART, count, _DISTINCT)) for at in range(0, min(count, _DISTINCT), _PART)]
         for future in [pool.submit(_cut, folder, sources, first, stop, size_px) for first, stop in parts]:
             future.result()
+    for number in range(_DISTINCT, count):
+        (folder / f"{number:07d}.jpg").hardlink_to(folder / f"{number % _DISTINCT:07d}.jpg")
     marker.write_text(f"{count} {size_px}")
     return folder

@@ -1,12 +1,13 @@
 """Samples per second of this reader and of its peers: the same pictures, the same machine, one run.
 
-    python benchmarks/read.py [--images 6000] [--large 60] [--out DIR] [--peers PYTHON] [--readers NAME ...]
+    python benchmarks/read.py [--images 12000] [--large 120] [--out DIR] [--peers PYTHON] [--readers NAME ...]
 
 Encoded bytes (`raw`), pictures of 256 px (`decoded`), and photographs of 12 megapixels brought to 256 px (`large`),
 each from a local folder and from a real S3 server on loopback (infra/local/s3.py). Each reader runs alone, as a process
 of its own (benchmarks/peers), with a worker a core; what arrives in its consumer's process, in batches of 64, counts.
 A pass is the whole dataset, from the call that opens it to its last batch; workers run before it starts (but MosaicML's
-and LitData's from S3), the page cache is warm, the median of the timed passes is shown. Readers must deliver the same
+and LitData's from S3), the page cache is warm, the median of the timed passes is shown. Ray's object store takes its
+memory at its start, for both readers that use it: new pages can cost more than decoding. Readers must deliver the same
 samples, and the same bytes or pixels where nothing is resized.
 
 The limit is a process a core decoding the same files from memory in a plain loop, with this project's decoder.
@@ -214,8 +215,8 @@ def print_table(mode: str, place: str, results: dict[str, dict[str, Any]]) -> No
 def main() -> None:
     """Make the data, run the readers, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=6000)
-    parser.add_argument("--large", type=int, default=60)
+    parser.add_argument("--images", type=int, default=12000)
+    parser.add_argument("--large", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
@@ -251,7 +252,8 @@ def main() -> None:
                     folder for corpus in corpora.values() for folder in (corpus.shards, *corpus.converted.values())
                 }
                 sign = upload(sorted(folders), bucket, environment) if bucket else str
-                environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+                preallocated = {"RAY_preallocate_plasma_memory": "1"}
+                environment = {**os.environ, **environment, **preallocated, "PYTHONPATH": str(ROOT)}
                 for mode, corpus in corpora.items():
                     results = {}
                     for reader in readers:

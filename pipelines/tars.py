@@ -9,6 +9,7 @@ Keys follow WebDataset: the name up to the first dot of its last part is the key
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -189,7 +190,7 @@ def iter_members(read: Callable[[int, int], bytes], start: int, stop: int, *, wh
         stop: where the tar, or the run, ends.
         whole: whether it is a whole tar, which has an end mark: without one it was cut.
     """
-    position, extended, first = start, _Extended(), start
+    position, extended, first = start, _NOTHING, start
     while position < stop:
         if stop - position < BLOCK_BYTES:
             yield Fault(first, stop, None, "CutTar", "the tar ends in the middle of a header: it was cut")
@@ -229,7 +230,7 @@ def iter_members(read: Callable[[int, int], bytes], start: int, stop: int, *, wh
                 yield Fault(first, after, name, "RefusedMember", reason)
             elif not directory:
                 yield Member(name, first, data, size, after)
-            extended, first = _Extended(), after
+            extended, first = _NOTHING, after
         position = after
     if whole:
         yield Fault(stop, stop, None, "CutTar", "the tar has no end mark: it was cut between two members")
@@ -270,6 +271,9 @@ class _Extended:
         return _Extended(path, size, sparse)
 
 
+_NOTHING = _Extended()
+
+
 def _text(data: bytes) -> str:
     """Return a name; bytes that are not UTF-8 are shown escaped, as Parquet and JSON can't hold them."""
     return data.decode("utf-8", "backslashreplace")
@@ -281,12 +285,23 @@ def _number(data: bytes) -> int | None:
     digits = data.strip(b" \0")
     if not digits:
         return 0
-    return int(digits, 8) if all(digit in b"01234567" for digit in digits) else None
+    if not digits.isdigit():
+        return None
+    try:
+        return int(digits, 8)
+    except ValueError:  # an 8 or a 9
+        return None
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of up to 256 bytes: the lower half of Adler-32 less one, which is not cut below 65,521."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _parse(block: bytes) -> _Header | None:
     size, checksum = _number(block[124:136]), _number(block[148:156])
-    if size is None or checksum != sum(block[:148]) + 256 + sum(block[156:]):
+    # Without the checksum itself, which counts as eight spaces.
+    if size is None or checksum != _sum(block[:148]) + 256 + _sum(block[156:412]) + _sum(block[412:]):
         return None
     name = block[:100].split(b"\0", 1)[0]
     if block[257:263] == b"ustar\0":

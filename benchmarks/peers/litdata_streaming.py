@@ -34,7 +34,9 @@ class Pictures(StreamingDataset):
     def __getitem__(self, index: Any) -> Any:
         """One sample: bytes, or a picture [3, H, W]."""
         image = super().__getitem__(index)["image"]
-        if self._mode != "large":
+        if self._mode == "raw":
+            return bytes(image)  # a view of its mapped file, which can't leave the worker
+        if self._mode == "decoded":
             return image
         from torchvision.transforms.v2 import functional
 
