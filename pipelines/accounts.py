@@ -141,9 +141,8 @@ def _failures(facts: Mapping[str, Any]) -> list[Failure]:
     try:
         return [Failure(**row) for row in facts["errors"]]
     except (TypeError, KeyError) as error:
-        raise DatasetError(
-            f"draws of {facts['chunk']} were written by another version of condgen: name another RESULTS folder"
-        ) from error
+        message = f"{draws_name(facts['chunk'])} was written by another version of condgen: name another RESULTS folder"
+        raise DatasetError(message) from error
 
 
 def retried_places(generations: Sequence[Generation]) -> dict[str, frozenset[int]]:
@@ -161,7 +160,9 @@ def retry_chunks(generations: Sequence[Generation], account: Account) -> pa.Tabl
     chunks: list[Chunk] = []
     for generation in generations:
         failures = account.failures.get(generation.plan.name, {})
-        wanted = generation.chunks.filter(pc.is_in(generation.chunks["name"], value_set=pa.array(list(failures))))
+        wanted = generation.chunks.filter(
+            pc.is_in(generation.chunks["name"], value_set=pa.array(list(failures), pa.string()))
+        )
         for chunk in iter_chunks(wanted):
             places = tuple(sorted(failure.place for failure in failures[chunk.name]))
             name = chunk_name(len(chunks), [chunk.name, "+".join(map(str, places))])

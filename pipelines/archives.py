@@ -18,7 +18,7 @@ from pipelines.chunks import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_t
 from pipelines.datasets import Dataset, open_complete
 from pipelines.planning import chunk_name, chunk_table, chunks_from_files, chunks_from_runs
 from pipelines.storage import Entry, Store
-from pipelines.webdatasets import locate_files, locate_shards, open_archive, scan_webdataset
+from pipelines.webdatasets import locate_files, locate_shards, names_parquet, open_archive, scan_webdataset
 from pipelines.where import Where
 
 __all__ = ["Selection", "list_chunks", "plan_archive"]
@@ -104,7 +104,7 @@ def plan_archive(
 
 
 def _locate(archive: str) -> tuple[Store, list[str] | None]:
-    return locate_files(archive) if archive.lower().endswith(".parquet") else locate_shards(archive)
+    return locate_files(archive) if names_parquet(archive) else locate_shards(archive)
 
 
 def _entries(store: Store) -> list[Entry]:

@@ -22,6 +22,7 @@ __all__ = [
     "list_tars",
     "locate_files",
     "locate_shards",
+    "names_parquet",
     "open_archive",
     "scan_webdataset",
     "split_of",
@@ -109,10 +110,15 @@ def locate_files(uri: str, **storage_options: Any) -> tuple[Store, list[str]]:
 
 def archive_store(uri: str, **storage_options: Any) -> Store:
     """Return the store to which the shards or files of an archive are relative; ``open_archive`` says which."""
-    parts = _pattern_parts(uri, **storage_options)
+    parts = expand_braces(uri) if names_parquet(uri, **storage_options) else _pattern_parts(uri, **storage_options)
     store = open_store(uri if parts is None else _root_of(uri, parts), **storage_options)
     manifest = load_manifest(store) if parts is None else None
     return open_store(manifest.base, **storage_options) if manifest is not None and manifest.base else store
+
+
+def names_parquet(uri: str, **storage_options: Any) -> bool:
+    """Return whether a URI names Parquet files (``x.parquet``, ``part-*.parquet``), and not a folder of that name."""
+    return uri.lower().endswith(".parquet") and not open_store(uri, **storage_options).list()
 
 
 def _pattern_parts(uri: str, **storage_options: Any) -> list[str] | None:
