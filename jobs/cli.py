@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from condgen.errors import deliberate, nearest
 from jobs.batch_commands import add_batch_commands
 from jobs.dataset_commands import add_commands, examples, parse_names, parse_size, print_report
+from jobs.results_commands import add_results_commands
 
 __all__ = ["app", "main"]
 
@@ -187,26 +188,7 @@ def train(
 
 
 add_batch_commands(app)
-
-
-@app.command(
-    short_help="A page that shows the results.",
-    epilog=examples("condgen report results/", "condgen report s3://bucket/results --out report.html"),
-)
-def report(
-    results: Annotated[str, typer.Argument(metavar="RESULTS", help="What condgen colorize wrote.")],
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE.html", help="The page (default: report.html in RESULTS).")
-    ] = None,
-    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images to show.")] = 24,
-) -> None:
-    """Make a page of the results: inputs, draws and originals side by side, the counts, the training curve.
-
-    One file, which needs no network.
-    """
-    from jobs.report import run
-
-    print_report(run(results, out, max_samples=samples))
+add_results_commands(app)
 
 
 @app.command(short_help="The model families and presets.", epilog=examples("condgen models"))

@@ -1,0 +1,65 @@
+"""Results of the batch job for tests of what reads them: made in this process, as workers would, without Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from condgen import checkpoint
+from condgen.families import FAMILIES
+from condgen.families.configs import ColorClassifierConfig
+from pipelines import batch_job
+from pipelines.accounts import committed, make_account, pending_chunks, retry_chunks
+from pipelines.batch_job import BatchJob, job_digest, list_job, settle_job, worker_spec
+from pipelines.batch_report import BatchReport, Pace
+from pipelines.chunks import iter_chunks
+from pipelines.plans import Generation
+from pipelines.probe import inspect_model
+
+SIZE_PX = 32
+
+
+def write_model(folder: Path) -> str:
+    """A colour classifier with its first weights: what it draws is noise, and the same noise every time."""
+    torch.manual_seed(0)
+    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
+    files = checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": SIZE_PX})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return str(folder)
+
+
+def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 28)) -> None:
+    """A smooth picture of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | None:
+    """What `pipelines.batch_job.run_batch` does, in this process; None where it is stopped after some chunks."""
+    listed = list_job(job)
+    prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
+    generations = batch_job._write_plans(prepared)
+    digest = job_digest(prepared.model.digest, prepared.settings.to_json())
+    engine = worker_spec(prepared, digest).make_engine()
+
+    def work(plans: list[Generation]) -> bool:
+        for done, chunk in enumerate(iter_chunks(pending_chunks(plans, committed(prepared.results)))):
+            if done == stop_after:
+                return False
+            engine.run(chunk)
+        return True
+
+    if not work(generations):
+        return None
+    account = make_account(prepared.results, generations, digest, prepared.settings.draws)
+    if job.retry_errors and account.errors:
+        generations.append(batch_job._plan(prepared, retry_chunks(generations, account), len(generations), "retry"))
+        work(generations)
+        account = make_account(prepared.results, generations, digest, prepared.settings.draws)
+    return batch_job._finish(prepared, generations, account, Pace(total=account.images, images=account.images))
