@@ -19,9 +19,10 @@ import pytest
 
 from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs import inspect, shard, shard_building
-from pipelines.chunks import ChunkLimits, chunks_from_runs, read_chunk
+from pipelines.chunks import ChunkLimits, read_chunk
 from pipelines.datasets import load_dataset
 from pipelines.images import encode
+from pipelines.planning import chunks_from_runs
 from pipelines.sharding import ShardOptions
 from pipelines.storage import open_store
 from pipelines.tars import group_samples
