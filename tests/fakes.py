@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +13,12 @@ from PIL import Image
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.noise import NoiseSource
+from pipelines.batch import ChunkEngine
+from pipelines.colour import ColourTask
 from pipelines.plans import BatchSettings
+from pipelines.storage import Store
 
-__all__ = ["SETTINGS", "UniformColour", "write_image"]
+__all__ = ["SETTINGS", "PoisonedColour", "UniformColour", "poisoned_engine", "write_image"]
 
 SETTINGS = BatchSettings(draws=2, seed=3, batch_size=4, chunk_samples=3)
 
@@ -38,3 +44,30 @@ def write_image(path: Path, shade: int, size: tuple[int, int] = (40, 24)) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     ramp = np.linspace(0, shade, size[0] * size[1], dtype=np.float32).reshape(size[1], size[0]).astype(np.uint8)
     Image.fromarray(np.stack([ramp] * 3, axis=-1)).save(path)
+
+
+class PoisonedColour(UniformColour):
+    """Ends its process at a picture that is white all over; with a `fuse`, a file, also once at any other."""
+
+    def __init__(self, fuse: Path | None = None) -> None:
+        super().__init__(None)
+        self.fuse = fuse
+
+    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> torch.Tensor:
+        assert condition.image is not None
+        poisoned = bool((condition.image.mean(dim=(1, 2, 3)) > 0.99).any())
+        burnt = self.fuse is not None and self.fuse.exists()
+        if burnt and self.fuse is not None:
+            self.fuse.unlink()
+        if poisoned or burnt:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().sample(condition, noise, options)
+
+
+def poisoned_engine(archive: Store, results: Store, fuse: Path | None = None) -> ChunkEngine[Any]:
+    """An engine with a model that one picture kills."""
+    model = PoisonedColour(fuse)
+    footer = {"job": "job"}
+    return ChunkEngine(
+        archive=archive, results=results, model=model, task=ColourTask(16), settings=SETTINGS, footer=footer
+    )
