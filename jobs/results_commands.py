@@ -12,7 +12,6 @@ from jobs.dataset_commands import examples, print_report
 __all__ = ["add_results_commands"]
 
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="What condgen colorize or translate wrote.")]
-Archive = Annotated[str | None, typer.Option(metavar="ARCHIVE", help="Where the archive is now.")]
 
 
 def add_results_commands(app: typer.Typer) -> None:
@@ -25,6 +24,14 @@ def add_results_commands(app: typer.Typer) -> None:
                 "condgen verify results/",
                 "condgen verify s3://bucket/results --quick",
                 "condgen verify results/ --archive photos/",
+            ),
+        ),
+        (
+            redraw,
+            "One draw made again, and compared.",
+            examples(
+                "condgen redraw results/ --key album/0042 --draw 1",
+                "condgen redraw s3://bucket/results --key 0042 --source train-000003.tar --draw 0 --out draw.png",
             ),
         ),
         (
@@ -54,6 +61,38 @@ def verify(
     from jobs.verify import run
 
     found = run(results, archive=archive, quick=quick, verbose=context.obj)
+    print_report(found)
+    raise typer.Exit(found.exit_code)
+
+
+def redraw(
+    results: Results,
+    key: Annotated[str, typer.Option(metavar="KEY", help="Of the image, as the column `key` has it.")],
+    draw: Annotated[int, typer.Option(min=0, metavar="K", help="Which draw of it, from 0.")] = 0,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="The shard or file, where its key is in several.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the picture: .png, .jpg, .webp or .tif.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Where the model is, if it has moved.")] = None,
+    archive: Annotated[
+        str | None, typer.Option(metavar="ARCHIVE", help="Where the archive is, if it has moved.")
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="The model may be a file that is a program (.pt, .pt2).")
+    ] = False,
+) -> None:
+    """Make one draw again, alone, from its row and the plan, and compare it with the stored picture.
+
+    With the same versions on the same hardware it is the same, pixels and bytes. Exit code 1 where it is not, though
+    the versions are the same.
+    """
+    from jobs.redraw import run
+
+    found = run(
+        results, key=key, draw=draw, source=source, out=out, model=model, archive=archive, trust_code=trust_code
+    )
     print_report(found)
     raise typer.Exit(found.exit_code)
 
