@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -12,16 +13,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from samples import paired_dataset, single_dataset
 
+from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
 from condgen.errors import ConfigError
+from condgen.families import FAMILIES
+from condgen.families.configs import ColorClassifierConfig
 from condgen.noise import NoiseSource, SampleId
 from pipelines.models import open_model, picture_task
+from pipelines.storage import open_store
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "pipelines.md"
 OWN_MODELS = DOCS / "own-models.md"
+BATCH = DOCS / "batch.md"
 
 
 def blocks(page: Path = PAGE) -> dict[str, str]:
@@ -140,3 +147,21 @@ def test_program_files(own_models: None) -> None:
         model = open_model(name, trust_code=True).load().model
         y = model.sample(Condition(image=x), NoiseSource(0, [None] * 3, [0]), SampleOptions())
         torch.testing.assert_close(y[:, 0], expected.detach(), atol=1e-5, rtol=0)
+
+
+def test_the_batch_job_with_functions_of_ones_own(ray_cluster: None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
+    model = open_store(str(tmp_path / "run"))
+    for name, data in checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": 32}).items():
+        model.write(name, data)
+    for number, side in enumerate((40, 40, 20, 40)):
+        ramp = np.tile(np.linspace(0, 255, side, dtype=np.uint8), (side, 1))
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(np.stack([ramp] * 3, axis=-1)).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no photograph")
+    places = {"PHOTOS": str(tmp_path / "photos"), "RESULTS": str(tmp_path / "results"), "RUN": str(tmp_path / "run")}
+    assert run("From Python", BATCH, **places)["counts"] == (5, 3, 1, 1)
+    rows = pq.read_table(tmp_path / "results" / "draws").to_pylist()
+    picture = np.asarray(Image.open(io.BytesIO(rows[0]["image"]["bytes"])).convert("L"))
+    assert picture[:, :8].mean() > picture[:, -8:].mean() + 100  # mirrored
