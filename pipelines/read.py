@@ -26,7 +26,7 @@ from pipelines.cache import ChunkCache, cached
 from pipelines.chunks import ChunkLimits
 from pipelines.datasets import Dataset, open_complete
 from pipelines.planning import chunk_table
-from pipelines.rows import ChunkReader, Decode, Domain
+from pipelines.rows import BLOCK_BYTES, ChunkReader, Decode, Domain
 from pipelines.storage import Store
 from pipelines.tally import Tally
 from pipelines.unpaired import pair_table
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Decode", "known_samples", "note_samples", "open_source", "read_paired", "read_single", "read_unpaired"]
 
-_TASK_SAMPLES = 128
+_TASK_SAMPLES = 4096
+_SMALL_TASK_SAMPLES, _SMALL_TASK_CHUNKS = 128, 8
+_FEWEST_TASKS, _TASKS_A_CPU = 8, 4
 _MAX_TASKS = 4096
 _DECODE = Decode()
-_LIMITS = ChunkLimits()
+_LIMITS = ChunkLimits(samples=256, size_bytes=4 << 20)
 
 _planned: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
@@ -180,16 +182,30 @@ def _plan(dataset: Dataset, split: str | None, limits: ChunkLimits) -> pa.Table:
 
 
 def _dataset(plan: pa.Table, reader: ChunkReader, num_cpus: float) -> ray.data.Dataset:
+    import ray
     import ray.data
 
     samples = int(plan["samples"].to_numpy().sum())
-    rows = max(1, math.ceil(plan.num_rows / _MAX_TASKS), round(_TASK_SAMPLES * plan.num_rows / samples))
+    cpus = cast("Any", ray).cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
+    rows = _task_chunks(plan.num_rows, samples, max(_FEWEST_TASKS, _TASKS_A_CPU * int(cpus)))
     blocks = [plan.slice(at, rows).combine_chunks() for at in range(0, plan.num_rows, rows)]
     chunks = ray.data.from_arrow(blocks)
     # What a task raises on purpose reaches the user as it is.
     chunks.context.raise_original_map_exception = True
     chunks.context.max_errored_blocks = 0
+    # Blocks leave a task as they are: Ray would copy several together, up to 128 MiB.
+    chunks.context.target_max_block_size = BLOCK_BYTES
     dataset = chunks.map_batches(
         cast("Any", reader), batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=num_cpus
     )
     return note_samples(dataset, samples)
+
+
+def _task_chunks(chunks: int, samples: int, tasks: int) -> int:
+    """How many chunks a task reads: enough that there are as many tasks as wanted, each of which is worth its start.
+
+    Ray looks ten times a second for tasks that are done: each must have work for several of these turns.
+    """
+    fewest = min(_SMALL_TASK_CHUNKS, round(_SMALL_TASK_SAMPLES * chunks / samples))
+    wanted = min(round(_TASK_SAMPLES * chunks / samples), max(fewest, math.ceil(chunks / tasks)))
+    return max(1, math.ceil(chunks / _MAX_TASKS), wanted)

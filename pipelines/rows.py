@@ -1,6 +1,7 @@
 """Samples as rows: the operator that reads chunks and decodes them, which is the first of every dataset.
 
-A task holds one chunk's encoded bytes and one block of rows, which is given out when it has `_BLOCK_BYTES`.
+A task holds one chunk's encoded bytes and one block of rows, which is given out when it has `BLOCK_BYTES`. Pictures are
+decoded into their place in the block.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,18 @@ import pyarrow as pa
 
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.augment import Crop
-from pipelines.blocks import picture_array
+from pipelines.blocks import PictureColumn
 from pipelines.chunks import CHUNK_SCHEMA, Chunk, Sample, image_member, iter_chunks, read_chunk
 from pipelines.images import MAX_PIXELS, decode
 from pipelines.storage import Store
 from pipelines.tally import Tally, work_name
 from pipelines.unpaired import iter_pairs
 
-__all__ = ["ChunkReader", "Decode", "Domain"]
+__all__ = ["BLOCK_BYTES", "ChunkReader", "Decode", "Domain"]
 
-_BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 32 << 20
+"""About what a block of rows has."""
+
 _POLICIES = ("raise", "skip", "row")
 _EMPTY = np.zeros((0, 0, 3), dtype=np.uint8)
 
@@ -66,15 +69,19 @@ class Decode:
             if getattr(self, name) < 0:
                 raise ConfigError(f"decode.{name}", getattr(self, name), "0 or more pixels")
 
-    def picture(self, data: bytes) -> Picture:
+    def picture(self, data: bytes, out: npt.NDArray[np.uint8] | None = None) -> Picture:
         """One encoded picture as this says.
+
+        Args:
+            data: the picture.
+            out: where it may be put, if it has just that shape; see `pipelines.images.decode`.
 
         Raises:
             ImageError: it can't be decoded.
         """
         if self.encoded:
             return data
-        rgb = decode(data, min_size_px=self.size_px or self.min_size_px or None, max_pixels=self.max_pixels)
+        rgb = decode(data, min_size_px=self.size_px or self.min_size_px or None, max_pixels=self.max_pixels, out=out)
         return Crop(1.0, 0.5, 0.5, False).apply(rgb, self.size_px) if self.size_px else rgb
 
 
@@ -99,10 +106,35 @@ class ChunkReader:
     tally: Tally | None
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        rows, size_bytes = self._rows(), 0
+        for records, work in self._work(block):
+            counts = {"read": 0}
+            for record in records:
+                row, error = self._row(record, rows)
+                if error is not None and self.decode.on_error != "row":
+                    if self.decode.on_error == "raise":
+                        where = " and ".join(f"{sample.source} {sample.key}" for sample in record)
+                        raise DatasetError(f'{where}: {error} (Decode(on_error="skip") goes on without it)')
+                    reason = f"{error.stage}: {error.error}"
+                    counts[reason] = counts.get(reason, 0) + 1
+                    continue
+                counts["read"] += 1
+                rows.add(record, row, error)
+                size_bytes += rows.last_bytes
+                if size_bytes >= BLOCK_BYTES:
+                    yield rows.table()
+                    rows, size_bytes = self._rows(), 0
+            if self.tally is not None:
+                self.tally.report(work_name("read", work), counts)
+        if len(rows):
+            yield rows.table()
+
+    def _work(self, block: pa.Table) -> Iterator[tuple[Iterable[tuple[Sample, ...]], list[str]]]:
+        """The samples of each chunk, or of each couple of chunks, and what is read, for the tally."""
+        uri = self.domains[0].store.uri
         if len(self.domains) == 1:
             for chunk in iter_chunks(block.select(CHUNK_SCHEMA.names)):
-                records = ((sample,) for sample in self.domains[0].read([chunk]))
-                yield from self._blocks(records, [self.domains[0].store.uri, chunk.name])
+                yield ((sample,) for sample in self.domains[0].read([chunk])), [uri, chunk.name]
             return
         for pairs in iter_pairs(block):
             inputs, targets = (
@@ -110,42 +142,18 @@ class ChunkReader:
                 for samples, order in zip(map(Domain.read, self.domains, pairs.chunks), pairs.order, strict=True)
             )
             names = [chunk.name for chunks in pairs.chunks for chunk in chunks]
-            yield from self._blocks(zip(inputs, targets, strict=True), [self.domains[0].store.uri, *names])
+            yield zip(inputs, targets, strict=True), [uri, *names]
 
-    def _blocks(self, records: Iterable[tuple[Sample, ...]], work: list[str]) -> Iterator[pa.Table]:
-        counts = {"read": 0}
-        rows, size_bytes = self._rows(), 0
-        for record in records:
-            try:
-                row, error = self._row(record), None
-            except ImageError as caught:
-                row, error = None, caught
-            if error is not None and self.decode.on_error != "row":
-                if self.decode.on_error == "raise":
-                    where = " and ".join(f"{sample.source} {sample.key}" for sample in record)
-                    raise DatasetError(f'{where}: {error} (Decode(on_error="skip") goes on without it)')
-                reason = f"{error.stage}: {error.error}"
-                counts[reason] = counts.get(reason, 0) + 1
-                continue
-            counts["read"] += 1
-            rows.add(record, row, error)
-            size_bytes += rows.last_bytes
-            if size_bytes >= _BLOCK_BYTES:
-                yield rows.table()
-                rows, size_bytes = self._rows(), 0
-        if self.tally is not None:
-            self.tally.report(work_name("read", work), counts)
-        if len(rows):
-            yield rows.table()
-
-    def _row(self, record: tuple[Sample, ...]) -> _Row:
+    def _row(self, record: tuple[Sample, ...], rows: _Rows) -> tuple[_Row | None, ImageError | None]:
         pairs = zip(self.domains, record, strict=True)
-        images = [
-            self.decode.picture(image_member(sample, member))
-            for domain, sample in pairs
-            for _, member in domain.columns
-        ]
-        return _Row(images, *_json_fields(record[0], self.decode.fields))
+        wanted = [(sample, *column) for domain, sample in pairs for column in domain.columns]
+        try:
+            images = [
+                self.decode.picture(image_member(sample, member), rows.place(name)) for sample, name, member in wanted
+            ]
+            return _Row(images, *_json_fields(record[0], self.decode.fields)), None
+        except ImageError as error:
+            return None, error
 
     def _rows(self) -> _Rows:
         names = [name for domain in self.domains for name, _ in domain.columns]
@@ -182,7 +190,8 @@ class _Rows:
         self._decode, self._unpaired = decode, unpaired
         self._names = names
         self._identity: list[tuple[Sample, ...]] = []
-        self._images: dict[str, list[Picture]] = {name: [] for name in names}
+        self._encoded: dict[str, list[bytes]] = {name: [] for name in names}
+        self._pictures = {name: PictureColumn(BLOCK_BYTES // len(names)) for name in names}
         self._text: list[str] = []
         self._values: list[list[Any]] = []
         self._errors: list[str] = []
@@ -191,12 +200,19 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._identity)
 
+    def place(self, name: str) -> npt.NDArray[np.uint8] | None:
+        """Where the next picture of a column may be put."""
+        return None if self._decode.encoded else self._pictures[name].place()
+
     def add(self, record: tuple[Sample, ...], row: _Row | None, error: ImageError | None) -> None:
         empty: Picture = b"" if self._decode.encoded else _EMPTY
         row = row or _Row([empty] * len(self._names), "", [None] * len(self._decode.fields))
         self._identity.append(tuple(Sample(source=sample.source, key=sample.key) for sample in record))
         for name, image in zip(self._names, row.images, strict=True):
-            self._images[name].append(image)
+            if isinstance(image, bytes):
+                self._encoded[name].append(image)
+            else:
+                self._pictures[name].add(image)
         self._text.append(row.text)
         self._values.append(row.values)
         self._errors.append(str(error or ""))
@@ -209,9 +225,11 @@ class _Rows:
             for name in ("source", "key"):
                 values = [getattr(samples[place], name) for samples in self._identity]
                 columns[prefix + name] = pa.array(values, pa.string())
-        for name, images in self._images.items():
+        for name in self._names:
             encoded = self._decode.encoded
-            columns[name] = pa.array(images, pa.large_binary()) if encoded else picture_array(cast("Any", images))
+            columns[name] = (
+                pa.array(self._encoded[name], pa.large_binary()) if encoded else self._pictures[name].array()
+            )
         columns["json"] = pa.array(self._text, pa.string())
         for place, (name, kind) in enumerate(self._decode.fields.items()):
             columns[name] = pa.array([values[place] for values in self._values], kind)

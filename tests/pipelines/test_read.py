@@ -15,11 +15,12 @@ from samples import flat, paired_dataset, single_dataset
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines import rows as rows_module
+from pipelines.blocks import PictureColumn, _kept
 from pipelines.cache import ChunkCache
-from pipelines.chunks import ChunkLimits, chunks_from_runs, chunks_to_table, iter_chunks
+from pipelines.chunks import ChunkLimits, chunks_to_table, iter_chunks
 from pipelines.datasets import Run, runs_to_table
-from pipelines.planning import chunk_table
-from pipelines.read import open_source, read_paired, read_single, read_unpaired
+from pipelines.planning import chunk_table, chunks_from_runs
+from pipelines.read import _task_chunks, open_source, read_paired, read_single, read_unpaired
 from pipelines.rows import ChunkReader, Decode, Domain
 from pipelines.storage import open_store
 from pipelines.tally import Tally
@@ -144,7 +145,7 @@ def test_encoded_pictures_are_the_stored_bytes(photos_uri: str) -> None:
 
 
 def test_blocks_are_bounded_in_bytes(photos_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "_BLOCK_BYTES", 3000)
+    monkeypatch.setattr(rows_module, "BLOCK_BYTES", 3000)
     blocks = list(reader(photos_uri, Decode())(plan(photos_uri)))
     assert sum(block.num_rows for block in blocks) == SAMPLES
     assert max(block.num_rows for block in blocks) == 4  # of 960 bytes and their JSON each
@@ -257,3 +258,54 @@ def test_a_dataset_on_s3_reads_as_a_local_one(ray_cluster: None, s3: Any, photos
 def test_every_chunk_of_a_plan_is_one_range_request(photos_uri: str) -> None:
     for chunk in iter_chunks(plan(photos_uri)):
         assert len({run.start for run in chunk.runs} - {run.stop for run in chunk.runs}) == 1
+
+
+def test_pictures_are_decoded_into_their_block_and_those_of_another_shape_still_fit() -> None:
+    same = [np.full((8, 6, 3), value, np.uint8) for value in range(5)]
+    column = PictureColumn(4 * same[0].nbytes)
+    for picture in same:
+        place = column.place()
+        if place is not None:
+            place[...] = picture
+        column.add(picture if place is None else place)
+    np.testing.assert_array_equal(column.array().to_numpy(), np.stack(same))
+    column.add(np.full((8, 6, 3), 5, np.uint8))  # one more than there is room for
+    np.testing.assert_array_equal(column.array().to_numpy()[:, 0, 0, 0], range(6))
+    column.add(np.full((3, 3, 3), 9, np.uint8))
+    assert [item.shape for item in column.array().to_numpy(zero_copy_only=False)] == [(8, 6, 3)] * 6 + [(3, 3, 3)]
+
+
+def test_a_block_that_is_in_use_keeps_its_memory_and_one_that_was_dropped_gives_it_to_the_next() -> None:
+    def block(value: int) -> object:
+        column = PictureColumn(7 * 1000 * 300)
+        for _ in range(3):
+            column.add(np.full((100, 10, 3), value, np.uint8))
+        return column.array()
+
+    first, second = block(1), block(2)
+    assert (first.to_numpy() == 1).all()  # type: ignore[attr-defined]
+    assert (second.to_numpy() == 2).all()  # type: ignore[attr-defined]
+    where = second.to_numpy().ctypes.data  # type: ignore[attr-defined]
+    assert 2 <= len(_kept) <= 4
+    del second
+    third = block(3)
+    assert third.to_numpy().ctypes.data == where  # type: ignore[attr-defined]
+    assert (first.to_numpy() == 1).all()  # type: ignore[attr-defined]
+    assert (third.to_numpy() == 3).all()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "samples", "tasks", "found"),
+    [
+        (5, 45, 8, 5),
+        (27, 6000, 8, 4),
+        (27, 6000, 256, 1),
+        (60, 120, 8, 8),
+        (10**5, 10**7, 256, 41),
+        (1, 1, 8, 1),
+    ],
+)
+def test_a_task_has_a_few_chunks_of_small_datasets_and_a_bounded_share_of_large_ones(
+    chunks: int, samples: int, tasks: int, found: int
+) -> None:
+    assert min(chunks, _task_chunks(chunks, samples, tasks)) == found
