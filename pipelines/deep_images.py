@@ -20,7 +20,7 @@ from pipelines.exif import ByteOrder, Entry, Exif, directories_to_bytes, tiff_he
 from pipelines.image_files import jp2_boxes, open_image
 from pipelines.srgb import deep_integers
 
-__all__ = ["DeepImage", "decode_deep"]
+__all__ = ["DeepImage", "decode_deep", "is_deep_only"]
 
 _LYING = "the header tells of another size or depth than the picture has"
 _UNKNOWN_LAYOUT = "more than 8 bits in other channels than those of grey or RGB"
@@ -75,11 +75,22 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
     return _tiff_colours(data, image, max_pixels)
 
 
-def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
-    from imagecodecs import png_decode  # 0.3 s, for the few pictures that need it
+def is_deep_only(image: ImageFile.ImageFile, name: str) -> bool:
+    """Whether a picture, if it has more than 8 bits, is decoded here even where 8 are wanted.
 
-    image.load()  # libpng skips damaged chunks of metadata, Pillow refuses them: one verdict at both depths
-    samples = png_decode(data)
+    Of JPEG 2000 Pillow then shows white as black; a PNG and a TIFF of planes are so judged alike at both depths.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    return name in ("JPEG2000", "PNG") or tags.get(_PLANAR) == _SEPARATE
+
+
+def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
+    from imagecodecs import PngError, png_decode  # 0.3 s, for the few pictures that need it
+
+    try:
+        samples = png_decode(data)
+    except (PngError, UnicodeError) as error:  # what libpng says is read too late, and may be anything by then
+        raise ImageError("decode", "PngError", "libpng can't decode it: damaged or cut") from error
     return DeepImage(_checked(samples, image.size), 65535)
 
 

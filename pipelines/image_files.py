@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -25,6 +26,7 @@ from PIL import (
 )
 
 from condgen.errors import ImageError
+from pipelines.jpegs import too_many_scans
 
 __all__ = [
     "DECODE_ERRORS",
@@ -55,6 +57,8 @@ _ORIENTATION = 0x0112
 _NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
 _SUBFILE_TYPE, _REDUCED = 255, 2
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PLANAR, _SEPARATE = 256, 257, 258, 284, 2
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_MAX_TILE_PIXELS = 1 << 24
 _MAX_PAGES = 64
 """Pages of a TIFF that are looked at for a full picture."""
 
@@ -110,6 +114,8 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
         _seek_full_picture(image)
         _mend_planes(image)
     check_pixels(*image.size, max_pixels)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tiles(image)
     return image, name
 
 
@@ -149,6 +155,13 @@ def _is_full_picture(tags: Mapping[int, Any]) -> bool:
     return bool(tags.get(_SUBFILE_TYPE) != _REDUCED)
 
 
+def _check_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse a TIFF of tiles that are far larger than it: libtiff unpacks each of them whole."""
+    tile = image.tag_v2.get(_TILE_WIDTH, 0) * image.tag_v2.get(_TILE_HEIGHT, 0)
+    if tile > max(image.width * image.height, _MAX_TILE_PIXELS):
+        raise ImageError("decode", "TooManyPixels", f"tiles of {tile:,} pixels are larger than the picture")
+
+
 def _mend_planes(image: TiffImagePlugin.TiffImageFile) -> None:
     """Have libtiff read planes of 16 bits: Pillow takes their bytes for samples of 8 bits where they are not packed."""
     tags = image.tag_v2
@@ -182,6 +195,7 @@ def format_of(head: bytes) -> str | None:
     return None
 
 
+_NO_HANDLER = logging.NullHandler()
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
@@ -189,13 +203,16 @@ def _hush() -> None:
     """Keep Pillow's warnings of odd metadata from the user; catch_warnings is not safe in threads."""
     if _PILLOW_WARNINGS not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(_NO_HANDLER)  # or what it logs of damage goes to stderr; added once
 
 
-def check_end(data: bytes) -> None:
-    """Refuse a JPEG without its end marker: zeros after a cut are decoded as grey without a complaint.
+def check_end(data: bytes, pixels: int) -> None:
+    """Refuse a JPEG without its end marker, since zeros after a cut are decoded as grey without a complaint.
+
+    And one of so many scans that it would be decoded for hours: each goes over all of its pixels.
 
     Raises:
-        ImageError: stage ``decode``, ``CutImage``.
+        ImageError: stage ``decode``, ``CutImage`` or ``TooManyScans``.
     """
     position = 2
     while data[position : position + 1] == b"\xff":
@@ -208,6 +225,8 @@ def check_end(data: bytes) -> None:
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     if data.rfind(_JPEG_END, position) < 0:
         raise ImageError("decode", "CutImage", "the JPEG has no end marker: it was cut")
+    if too_many_scans(data, position, pixels):
+        raise ImageError("decode", "TooManyScans", "the JPEG has far more scans than any program writes")
 
 
 def orientation_of(image: ImageFile.ImageFile, name: str) -> int:
@@ -249,6 +268,7 @@ def jp2_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = start if kind == b"jp2h" else stop
 
 
+_STUMBLES = (TypeError, LookupError, AttributeError, AssertionError, UnicodeError, struct.error)
 _ADDRESS = re.compile(r"\s*(at )?0x[0-9a-fA-F]+")
 _OBJECT = re.compile(r"<[^<>]*>")
 
@@ -259,4 +279,8 @@ def image_error(stage: str, error: BaseException) -> ImageError:
         return error
     text = _ADDRESS.sub("", _OBJECT.sub("the file", str(error)))
     text = " ".join(text.split())[:300] or "no reason was given"
+    cause = error.__cause__
+    stumble = cause if cause is not None and str(cause) == str(error) else error  # Pillow wraps what it stumbles over
+    if stumble.__cause__ is None and isinstance(stumble, _STUMBLES):  # their words are about Python, not the picture
+        text = "the header is damaged"
     return ImageError(stage, type(error).__name__, text)

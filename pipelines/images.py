@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
 
-from pipelines.deep_images import decode_deep
+from pipelines.deep_images import decode_deep, is_deep_only
 from pipelines.encoding import encode
 from pipelines.image_files import (
     DECODE_ERRORS,
@@ -35,6 +35,10 @@ from pipelines.srgb import deep_to_srgb, to_8_bits, to_srgb
 __all__ = [
     "EXTENSIONS", "FORMATS", "MAX_PIXELS", "ImageInfo", "Metadata", "decode", "encode", "probe", "read_metadata",
 ]  # fmt: skip
+
+
+_MAX_PROFILE_BYTES = 1 << 24
+"""Larger profiles are ignored: a JPEG can't hold them, and the last ones are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +130,11 @@ def decode(
             return plain
         image, name = open_image(data, max_pixels)
         if name == "JPEG":
-            check_end(data)
+            check_end(data, image.width * image.height)
             if min_size_px is not None:
                 image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
         orientation, profile = orientation_of(image, name), _profile_of(image, name, data)
-        if keep_16_bit or name == "JPEG2000":  # of more than 8 bits Pillow shows white as black
+        if keep_16_bit or is_deep_only(image, name):
             deep = decode_deep(data, image, name, max_pixels)
             if deep is not None:
                 wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, profile), orientation))
@@ -170,13 +174,11 @@ def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np
 def _profile_of(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes | None:
     """Return the embedded ICC profile; that of a JPEG 2000 file, which Pillow leaves aside, too."""
     profile = image.info.get("icc_profile")
-    if isinstance(profile, bytes):
-        return profile
     if name == "JPEG2000":
         for kind, start, stop in jp2_boxes(data):
-            if kind == b"colr" and data[start:stop][:1] == b"\x02":
-                return data[start + 3 : stop]
-    return None
+            if kind == b"colr" and data[start : start + 1] == b"\x02":
+                profile = data[start + 3 : stop]
+    return profile if isinstance(profile, bytes) and len(profile) <= _MAX_PROFILE_BYTES else None
 
 
 def _displayed(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

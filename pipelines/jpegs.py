@@ -13,11 +13,14 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-__all__ = ["PlainJpeg", "decode_plain", "plain_jpeg"]
+__all__ = ["PlainJpeg", "decode_plain", "plain_jpeg", "too_many_scans"]
 
 _END = b"\xff\xd9"
 _SCAN, _EXIF, _PROFILE, _ADOBE = 0xDA, 0xE1, 0xE2, 0xEE
-_BASELINE_AND_PROGRESSIVE = (0xC0, 0xC2)
+_PROGRESSIVE = 0xC2
+_BASELINE_AND_PROGRESSIVE = (0xC0, _PROGRESSIVE)
+_MAX_SCANNED_PIXELS = 10**10
+"""Fifty scans of the largest picture that is allowed; programs write up to some twenty."""
 _OTHER_FRAMES = frozenset(range(0xC1, 0xD0)) - {0xC2, 0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})  # no length follows: out of place before a scan
 _SMALL_PX = 64
@@ -42,7 +45,7 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
     """Return the header of a plain JPEG that has its end marker, or None for what Pillow is to judge."""
     if data[:2] != b"\xff\xd8":
         return None
-    position, exif, size = 2, b"", None
+    position, exif, size, progressive = 2, b"", None, False
     while True:
         head = data[position : position + 4]
         if len(head) < 4 or head[0] != 0xFF:
@@ -56,6 +59,7 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
         if marker in _BASELINE_AND_PROGRESSIVE:
             if size is not None or length < 8 or data[start] != 8 or data[start + 5] not in (1, 3):
                 return None
+            progressive = marker == _PROGRESSIVE
             size = (data[start + 3] << 8 | data[start + 4], data[start + 1] << 8 | data[start + 2])
         elif marker == _EXIF and data.startswith(b"Exif\0\0", start):
             if exif:
@@ -66,7 +70,14 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
         position = stop
     if size is None or min(size) < 1 or data.rfind(_END, position) < 0:
         return None
+    if progressive and too_many_scans(data, position, size[0] * size[1]):
+        return None
     return PlainJpeg(*size, exif)
+
+
+def too_many_scans(data: bytes, position: int, pixels: int) -> bool:
+    """Whether the scans from a position on (the first one's) go over more pixels than is reasonable, taken together."""
+    return data.count(b"\xff\xda", position, data.find(_END, position)) * pixels > _MAX_SCANNED_PIXELS
 
 
 def decode_plain(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from condgen.errors import ImageError
 from pipelines.exif import MAX_EXIF_BYTES, checked_resolution, read_exif
 from pipelines.image_files import DECODE_ERRORS, MAX_PIXELS, format_of, open_image
 
@@ -53,7 +54,7 @@ def read_metadata(data: bytes) -> Metadata:
         found = _FINDERS.get(name, _by_pillow)(data)
         exif = read_exif(found.exif)
         block = exif.to_bytes()
-    except DECODE_ERRORS:
+    except (ImageError, *DECODE_ERRORS):
         return Metadata()
     resolution_dpi = found.resolution_dpi or exif.resolution_dpi
     return Metadata(block if len(block) <= MAX_EXIF_BYTES else b"", resolution_dpi, found.has_profile)

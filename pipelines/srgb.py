@@ -140,7 +140,7 @@ def _apply_profile(image: Image.Image, profile: bytes | str) -> Image.Image:
         return image
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _transform(profile: bytes | str, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the way from a profile to sRGB; None where it is sRGB, broken, or of another kind of picture."""
     try:
