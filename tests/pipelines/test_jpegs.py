@@ -135,6 +135,18 @@ def test_a_damaged_jpeg_is_judged_as_pillow_judges_it(monkeypatch: pytest.Monkey
     assert len({type(verdict) for verdict in ours}) == 2
 
 
+def test_a_picture_of_thousands_of_scans_is_refused_and_one_of_a_few_is_not() -> None:
+    """Each scan costs a pass over all of the picture, however few bytes it has."""
+    whole = jpeg(Image.new("RGB", (1000, 1000), (1, 2, 3)), progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    few, many = (whole[:last] + whole[last:-2] * count + whole[-2:] for count in (20, 10_001))
+    np.testing.assert_array_equal(decode(few), decode(whole))
+    with pytest.raises(ImageError) as caught:
+        decode(many)
+    assert caught.value.error == "TooManyScans"
+    assert len(many) < 1 << 20
+
+
 def test_photographs_come_out_as_pillow_decodes_them(photos: Path) -> None:
     found = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
     assert found
