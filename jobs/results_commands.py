@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from condgen.errors import ConfigError
 from jobs.dataset_commands import examples, print_report
 
 __all__ = ["add_results_commands"]
@@ -24,6 +25,14 @@ def add_results_commands(app: typer.Typer) -> None:
                 "condgen verify results/",
                 "condgen verify s3://bucket/results --quick",
                 "condgen verify results/ --archive photos/",
+            ),
+        ),
+        (
+            extract,
+            "Pictures of results as files.",
+            examples(
+                "condgen extract results/ pictures/",
+                "condgen extract s3://bucket/results s3://bucket/pictures --draw all",
             ),
         ),
         (
@@ -61,6 +70,31 @@ def verify(
     from jobs.verify import run
 
     found = run(results, archive=archive, quick=quick, verbose=context.obj)
+    print_report(found)
+    raise typer.Exit(found.exit_code)
+
+
+def extract(
+    context: typer.Context,
+    results: Results,
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder or prefix for the pictures.")],
+    draw: Annotated[str, typer.Option(metavar="K|all", help="Which draw of each image, from 0.")] = "0",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over files in DEST that are something else.")
+    ] = False,
+) -> None:
+    """Write the pictures of results as files, under the archive's own names and in its folders.
+
+    photos/album/0042.png becomes DEST/album/0042.jpg (0042.draw0.jpg, ... with --draw all), with the metadata of the
+    original; of shards, DEST/KEY.jpg, or DEST/SHARD/KEY.jpg where keys are in several shards. Names that are the same
+    or that no file system takes are told apart by what is added to them. The same command again writes what is missing.
+    """
+    from jobs.extract import run
+
+    if draw != "all" and not draw.isdecimal():
+        raise ConfigError("--draw", draw, "a number from 0, or all")
+    number = None if draw == "all" else int(draw)
+    found = run(results, destination, draw=number, overwrite=overwrite, verbose=context.obj)
     print_report(found)
     raise typer.Exit(found.exit_code)
 

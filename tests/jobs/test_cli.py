@@ -14,7 +14,20 @@ from condgen.errors import ConfigError, JobError
 from jobs import cli
 from jobs.dataset_commands import parse_split
 
-COMMANDS = ["demo", "shard", "index", "inspect", "validate", "train", "colorize", "verify", "redraw", "report", "models"]
+COMMANDS = [
+    "demo",
+    "shard",
+    "index",
+    "inspect",
+    "validate",
+    "train",
+    "colorize",
+    "verify",
+    "extract",
+    "redraw",
+    "report",
+    "models",
+]
 TRAIN = ["train", "--preset", "regression-small", "--data", "a", "--out", "b"]
 HEAVY = (
     "torch",
