@@ -18,9 +18,10 @@ from pipelines.chunks import CHUNK_SCHEMA, Chunk, ChunkLimits, FilePart, RunPart
 from pipelines.datasets import Run
 from pipelines.storage import Entry
 
-__all__ = ["chunk_name", "chunk_table", "chunks_from_files", "chunks_from_runs"]
+__all__ = ["chunk_name", "chunk_table", "chunks_from_files", "chunks_from_runs", "file_table"]
 
 _NAMED_AT_ONCE = 1 << 16
+_FILES_AT_ONCE = 1 << 20
 
 
 def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk]:
@@ -107,11 +108,63 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
             pa.array(in_chunks.astype(np.int32)),
             pa.array(np.cumsum(in_chunks) - in_chunks),
             pa.ListArray.from_arrays(lists, pa.StructArray.from_arrays(columns, fields=list(run_type))),
-            _no_files(len(firsts)),
+            _nothing("files", len(firsts)),
             *(pa.nulls(len(firsts), CHUNK_SCHEMA.field(name).type) for name in ("rows", "select", "redoes")),
         ],
         schema=CHUNK_SCHEMA,
     )
+
+
+def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: ChunkLimits) -> pa.Table:
+    """Return the chunks of loose files, the same as `chunks_from_files` makes of their entries.
+
+    Args:
+        names: of the files, in their order, string.
+        sizes: of the files, in bytes.
+        limits: bounds of a chunk.
+
+    Returns:
+        A table in `CHUNK_SCHEMA`.
+    """
+    changes = np.zeros(len(sizes), dtype=bool)
+    changes[:1] = True
+    firsts = _first_runs(changes, np.ones(len(sizes), dtype=np.int64), sizes, limits)
+    stops = np.append(firsts[1:], len(sizes))[: len(firsts)]
+    batches, at = [], 0
+    while at < len(firsts):
+        begin = int(firsts[at])
+        end = max(at + 1, int(np.searchsorted(stops, begin + _FILES_AT_ONCE, side="right")))
+        stop = int(stops[end - 1])
+        part = pa.concat_arrays(names.slice(begin, stop - begin).chunks)
+        lists = np.append(firsts[at:end], stop) - begin
+        batches.append(_files_batch(at, begin, part, sizes[begin:stop], lists))
+        at = end
+    return pa.Table.from_batches(batches, CHUNK_SCHEMA)
+
+
+def _files_batch(
+    ordinal: int, first_sample: int, names: pa.StringArray, sizes: npt.NDArray[np.int64], lists: npt.NDArray[np.int64]
+) -> pa.RecordBatch:
+    """Chunks of consecutive files; `lists` is where each begins, and the end."""
+    offsets, size_column = pa.array(lists.astype(np.int32)), pa.array(sizes)
+    described = pc.binary_join_element_wise(names, size_column.cast(pa.string()), ":")
+    contents = pc.binary_join(pa.ListArray.from_arrays(offsets, described), "\n")
+    chunk_names = [
+        f"{place:08d}-{hashlib.sha256(content.as_buffer()).hexdigest()[:12]}"
+        for place, content in enumerate(contents, ordinal)
+    ]
+    count = len(chunk_names)
+    kind = CHUNK_SCHEMA.field("files").type.value_type
+    values = {
+        "ordinal": pa.array(np.arange(ordinal, ordinal + count)),
+        "name": pa.array(chunk_names, pa.string()),
+        "samples": pa.array(np.diff(lists).astype(np.int32)),
+        "first_sample": pa.array(first_sample + lists[:-1]),
+        "files": pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([names, size_column], fields=list(kind))),
+        "runs": _nothing("runs", count),
+    }
+    columns = [values.get(field.name, pa.nulls(count, field.type)) for field in CHUNK_SCHEMA]
+    return pa.RecordBatch.from_arrays(columns, schema=CHUNK_SCHEMA)
 
 
 def _first_runs(
@@ -150,6 +203,6 @@ def _names(shards: pa.Array, index: pa.Table, firsts: npt.NDArray[np.int64]) -> 
     return pa.concat_arrays(names)
 
 
-def _no_files(rows: int) -> pa.ListArray:
-    empty = pa.array([], CHUNK_SCHEMA.field("files").type.value_type)
+def _nothing(column: str, rows: int) -> pa.ListArray:
+    empty = pa.array([], CHUNK_SCHEMA.field(column).type.value_type)
     return pa.ListArray.from_arrays(pa.array(np.zeros(rows + 1, dtype=np.int32)), empty)
