@@ -1,7 +1,7 @@
 """Files that an archive of ten million photographs holds somewhere: made by mutation from whole ones, from a seed.
 
     bad_images(2400)                      # name, bytes: the same at every call with the same versions
-    write_bad_archive(folder, 500)        # loose files, every tenth of them whole
+    write_bad_archive(folder, 500)        # loose files, every tenth of them whole; the names of those
 
 Nothing of it is stored: whole pictures of each kind are made, then cut, flipped, swapped, made to lie about their
 sizes, counts and offsets (with PNG's checksums mended, so that the lie is believed), put together, and given wrong
@@ -15,9 +15,9 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -36,8 +36,7 @@ EXTENSIONS = {
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-@dataclass(frozen=True)
-class BadImage:
+class BadImage(NamedTuple):
     """A file: its name, the last part of which may lie, and its bytes."""
 
     name: str
@@ -198,24 +197,17 @@ def _flipped(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def _flipped_header(data: bytes, rng: random.Random) -> bytes:
-    return _flipped(data[:64], rng) + data[64:]
-
-
 def _swapped(data: bytes, rng: random.Random) -> bytes:
     size = rng.choice((1, 2, 4, 16, 64))
     first, second = (rng.randrange(max(1, len(data) - size)) for _ in range(2))
     changed = bytearray(data)
-    changed[first : first + size], changed[second : second + size] = (
-        data[second : second + size],
-        data[first : first + size],
-    )
+    changed[first : first + size] = data[second : second + size]
+    changed[second : second + size] = data[first : first + size]
     return bytes(changed)
 
 
 def _lost(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(len(data))
-    return data[:start] + data[start + rng.choice((1, 2, 16, 256)) :]
+    return data[: (start := rng.randrange(len(data)))] + data[start + rng.choice((1, 2, 16, 256)) :]
 
 
 def _inserted(data: bytes, rng: random.Random) -> bytes:
@@ -244,8 +236,9 @@ def _spliced(data: bytes, rng: random.Random) -> bytes:
 
 
 _GENERAL: dict[str, Mutation] = {
-    "cut": _cut, "cut-filled": _cut_and_filled, "flipped": _flipped, "flipped-header": _flipped_header,
-    "swapped": _swapped, "lost": _lost, "inserted": _inserted, "lying": _lying, "joined": _joined, "spliced": _spliced,
+    "cut": _cut, "cut-filled": _cut_and_filled, "flipped": _flipped, "swapped": _swapped, "lost": _lost,
+    "flipped-header": lambda data, rng: _flipped(data[:64], rng) + data[64:],
+    "inserted": _inserted, "lying": _lying, "joined": _joined, "spliced": _spliced,
 }  # fmt: skip
 
 
@@ -277,17 +270,14 @@ def _png_lie(data: bytes, rng: random.Random) -> bytes:
 
 
 def _png_shuffled(data: bytes, rng: random.Random) -> bytes:
+    """A chunk left out, given twice, or put elsewhere."""
     chunks = _png_chunks(data)
     if len(chunks) < 2:
         return data
-    first, second = rng.randrange(len(chunks)), rng.randrange(len(chunks))
     what = rng.randrange(3)
-    if what == 0:
-        chunks[first], chunks[second] = chunks[second], chunks[first]
-    elif what == 1:
-        chunks.insert(first, chunks[second])
-    else:
-        del chunks[first]
+    chunk = chunks[rng.randrange(len(chunks))] if what == 1 else chunks.pop(rng.randrange(len(chunks)))
+    if what:
+        chunks.insert(rng.randrange(len(chunks) + 1), chunk)
     return _png_of(chunks)
 
 
@@ -304,8 +294,7 @@ def _tiff_lie(data: bytes, rng: random.Random) -> bytes:
     entry = offset + 2 + 12 * rng.randrange(max(1, min(count, 40)))
     place, size = rng.choice(((0, 2), (2, 2), (4, 4), (8, 2), (8, 4), (8, 4)))
     if rng.random() < 0.3:
-        wrong = struct.pack(f"{order}I", rng.randrange(len(data) + 16))
-        return data[: entry + 8] + wrong + data[entry + 12 :]
+        return data[: entry + 8] + struct.pack(f"{order}I", rng.randrange(len(data) + 16)) + data[entry + 12 :]
     return _with_extreme(data, entry + place, rng, order, size)
 
 
