@@ -27,6 +27,7 @@ from jobs.curves import Curve, make_curve
 from jobs.runtime import Progress
 from pipelines.chunks import Chunk, image_member, iter_chunks, read_chunk
 from pipelines.images import decode
+from pipelines.parquet_images import open_parquet
 from pipelines.plans import load_plans
 from pipelines.results import draws_name
 from pipelines.storage import Store, open_store
@@ -52,7 +53,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRow:
-    """One image of the archive: its input, draws and original next to each other."""
+    """One image of the archive: its input and draws next to each other, and its original where the input is grey."""
 
     source: str
     key: str
@@ -68,14 +69,16 @@ class ReportData:
     Attributes:
         results: where the results are.
         run: the content of run.json.
+        is_colour: whether colours were drawn, for which a picture's own are hidden from the model.
         rows: the samples shown.
-        errors: of the errors table, the first rows.
+        errors: of the tables of errors of all plans, the first rows, with `plan`.
         curves: of the model's training; none where the model has no metrics beside it.
         findings: measurements that a job left beside the results (evaluation.json): name, value, what it means.
     """
 
     results: str
     run: Mapping[str, Any]
+    is_colour: bool = True
     rows: Sequence[SampleRow] = ()
     errors: Sequence[Mapping[str, str]] = ()
     curves: Sequence[Curve] = ()
@@ -99,7 +102,7 @@ def run(results: str, out: str | None = None, *, max_samples: int = 24) -> Page:
     """Write the page of a batch job's results.
 
     Args:
-        results: a folder or prefix that `condgen colorize` wrote to completion.
+        results: a folder or prefix that `condgen colorize` or `translate` wrote to completion.
         out: the file, a local path or a URI; `report.html` in the results by default.
         max_samples: the most images shown.
 
@@ -122,17 +125,19 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     store.require()
     plans = load_plans(store)
     if not plans or not store.exists("run.json"):
-        raise DatasetError(f"{results} is not complete: run condgen colorize on it to the end, then the report")
+        raise DatasetError(f"{results} is not complete: run condgen colorize or translate to its end, then the report")
     try:
         facts = json.loads(store.read("run.json"))
     except ValueError as error:
-        raise DatasetError(f"{results}/run.json is damaged: run condgen colorize again") from error
+        raise DatasetError(f"{results}/run.json is damaged: delete it and run the job again") from error
+    is_colour = facts["settings"].get("kind", "colorize") == "colorize"
     findings = json.loads(store.read("evaluation.json")) if store.exists("evaluation.json") else []
     chunks = pa.concat_tables([one.chunks for one in plans])
     return ReportData(
         results=results,
         run=facts,
-        rows=_sample_rows(store, archive_store(facts["archive"]), chunks, max_samples),
+        rows=_sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_colour=is_colour),
+        is_colour=is_colour,
         errors=_error_rows(store),
         curves=_curves(facts["model"]["uri"]),
         findings=findings,
@@ -155,22 +160,21 @@ def _spread(count: int, most: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * most) for i in range(most)]
 
 
-def _sample_rows(store: Store, archive: Store, plan: pa.Table, max_samples: int) -> list[SampleRow]:
+def _sample_rows(store: Store, archive: Store, plan: pa.Table, max_samples: int, *, is_colour: bool) -> list[SampleRow]:
     places = _spread(plan.num_rows, min(MAX_CHUNKS, max_samples))
     rows: list[SampleRow] = []
     with Progress("report", total=max_samples, unit="samples") as progress:
         for i, chunk in enumerate(iter_chunks(plan.take(pa.array(places, pa.int64())))):
             share = -(-(max_samples - len(rows)) // (len(places) - i))
-            made = _chunk_rows(store, archive, chunk, share)
+            made = _chunk_rows(store, archive, chunk, share, is_colour=is_colour)
             rows += made
             progress.advance(len(made))
     return rows
 
 
-def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int) -> list[SampleRow]:
+def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int, *, is_colour: bool) -> list[SampleRow]:
     """Some samples of one chunk: their draws from its Parquet file, their originals from the archive."""
-    source = pa.PythonFile(_StoredFile(store, draws_name(chunk.name)), mode="r")
-    with pq.ParquetFile(source) as file:
+    with open_parquet(store, draws_name(chunk.name)) as file:
         identities = file.read(columns=IDENTITY).to_pylist()
         samples = list(dict.fromkeys((row["source"], row["key"]) for row in identities))
         wanted = {samples[place] for place in _spread(len(samples), most)}
@@ -185,7 +189,7 @@ def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int) -> list[S
                     draws.get((row["source"], row["key"]), []).append(row)
             start = stop
     originals = _originals(archive, chunk, wanted)
-    return [_row(sample, draws[sample], originals[sample]) for sample in samples if sample in wanted]
+    return [_row(one, draws[one], originals[one], is_colour=is_colour) for one in samples if one in wanted]
 
 
 def _originals(
@@ -208,15 +212,25 @@ def _originals(
     return found
 
 
-def _row(sample: tuple[str, str], draws: Sequence[Mapping[str, Any]], original: bytes | CondgenError) -> SampleRow:
+def _row(
+    sample: tuple[str, str],
+    draws: Sequence[Mapping[str, Any]],
+    original: bytes | CondgenError,
+    *,
+    is_colour: bool,
+) -> SampleRow:
     key = sample[1]
     whole = _thumbnail(original)
-    grey = whole.convert("L") if isinstance(whole, Image.Image) else whole
-    pictures = [_picture("input", f"{key}, grey input", grey)]
+    if is_colour:
+        grey = whole.convert("L") if isinstance(whole, Image.Image) else whole
+        pictures = [_picture("input", f"{key}, grey input", grey)]
+    else:
+        pictures = [_picture("input", f"{key}, input", whole)]
     for draw in sorted(draws, key=lambda row: int(row["draw"])):
         number = int(draw["draw"]) + 1
         pictures.append(_picture(f"draw {number}", f"{key}, draw {number}", _thumbnail(draw["image"]["bytes"])))
-    pictures.append(_picture("original", f"{key}, original", whole))
+    if is_colour:
+        pictures.append(_picture("original", f"{key}, original", whole))
     first = draws[0]
     return SampleRow(source=sample[0], key=key, width=first["width"], height=first["height"], pictures=pictures)
 
@@ -242,11 +256,19 @@ def _picture(label: str, alt: str, image: Image.Image | str) -> Picture:
 
 
 def _error_rows(store: Store) -> list[dict[str, str]]:
+    """The first errors, of each plan its share."""
     rows: list[dict[str, str]] = []
-    for entry in store.list("errors"):
-        if entry.name.endswith(".parquet") and len(rows) < MAX_ERRORS:
-            rows += pq.read_table(io.BytesIO(store.read(entry.name))).slice(0, MAX_ERRORS - len(rows)).to_pylist()
-    return rows
+    names = [entry.name for entry in store.list("errors") if entry.name.endswith(".parquet")]
+    tables = sorted(((name, pq.read_table(io.BytesIO(store.read(name)))) for name in names), key=_num_rows)
+    for place, (name, table) in enumerate(tables):
+        share = -(-(MAX_ERRORS - len(rows)) // (len(tables) - place))
+        plan = name.removeprefix("errors/").removesuffix(".parquet")
+        rows += [{**row, "plan": plan} for row in table.slice(0, share).to_pylist()]
+    return sorted(rows, key=lambda row: row["plan"])
+
+
+def _num_rows(item: tuple[str, pa.Table]) -> int:
+    return int(item[1].num_rows)
 
 
 def _curves(model: str) -> list[Curve]:
@@ -261,36 +283,3 @@ def _curves(model: str) -> list[Curve]:
         if not place or place.endswith(("/", ":")):
             break
     return []
-
-
-class _StoredFile(io.RawIOBase):
-    """A stored object as a file that is read by ranges, for readers of Parquet."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        super().__init__()
-        self._store, self._name = store, name
-        self._size = store.size(name)
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def size(self) -> int:
-        return self._size
-
-    def read(self, size: int | None = -1) -> bytes:
-        stop = self._size if size is None or size < 0 else min(self._size, self._position + size)
-        data = self._store.read_range(self._name, min(self._position, stop), stop)
-        self._position = stop
-        return data

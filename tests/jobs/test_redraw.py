@@ -25,6 +25,7 @@ from pipelines.plans import BatchSettings
 from pipelines.redrawing import find_draw, redraw
 from pipelines.storage import open_store
 
+TINT = "small_results:NoisyTint"
 # Chunks of six in batches of four: a full batch and one padded with two.
 SETTINGS = BatchSettings(draws=3, seed=5, batch_size=4, chunk_samples=6, precision="fp32")
 
@@ -86,6 +87,14 @@ def test_draws_of_shards_and_of_tables_are_found_and_made_again(made: Path) -> N
         run(str(made / "of-shards"), key="5", draw=0)
     assert run(str(made / "of-shards"), key="5", draw=1, source="b.tar").redrawn.is_identical
     assert run(str(made / "of-table"), key="n5", draw=1).redrawn.is_identical
+
+
+def test_draws_of_a_translation_are_made_again_tile_by_tile(made: Path) -> None:
+    translation = replace(job(made, results="translated", kind="translate", overlap_px=8), model=TINT)
+    run_job(translation)
+    for key in ("album/1", "album/7"):
+        report = run(str(made / "translated"), key=key, draw=1)
+        assert report.redrawn.is_identical, report.lines()
 
 
 def _parent(path: Path) -> Path:

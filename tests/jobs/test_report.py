@@ -6,18 +6,21 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from small_results import run_job, write_picture
 
 from condgen.errors import DatasetError, MissingError
 from jobs.curves import make_curve, round_ticks
-from jobs.report import run
+from jobs.report import collect, run
 from pipelines.archives import plan_archive
-from pipelines.batch_job import job_digest
+from pipelines.batch import About, Functions
+from pipelines.batch_job import BatchJob, job_digest
 from pipelines.chunks import ChunkLimits, iter_chunks
 from pipelines.plans import BatchSettings, write_plan
 from pipelines.results import Draw, Failure, draws_name, encode_draws, write_errors
@@ -224,6 +227,75 @@ def test_the_reader_s_line_of_the_page_works(results: Path) -> None:
     rows = duckdb.sql(query[1]).fetchall()
     assert len(rows) == 5
     assert all(row[-1] > 500 for row in rows)
+
+
+def leave_out_dark(rgb: Any, about: About) -> Any:
+    return None if about.key == "album/2" else rgb
+
+
+@pytest.fixture(scope="module")
+def translated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A translation in three plans: four pictures of which one is filtered, and two later, one at a second try."""
+    root = tmp_path_factory.mktemp("translated")
+    job = BatchJob(
+        archive=str(root / "archive"),
+        results=str(root / "results"),
+        model="small_results:NoisyTint",
+        settings=BatchSettings(kind="translate", draws=2, batch_size=4, chunk_samples=3, precision="fp32"),
+        functions=Functions(before=leave_out_dark),
+    )
+    for number in range(4):
+        write_picture(root / f"archive/album/{number}.png", number, size=(90, 60))
+    (root / "archive/album/broken.png").write_bytes(b"nothing")
+    run_job(job)
+    write_picture(root / "archive/new/0.png", 8)
+    (root / "archive/new/1.png").write_bytes(b"nothing as well")
+    run_job(job)
+    write_picture(root / "archive/new/1.png", 9)
+    run_job(replace(job, retry_errors=True))
+    return root / "results"
+
+
+def test_a_translation_shows_its_input_in_colour_and_once(translated: Path) -> None:
+    import base64
+
+    html, parsed = read(run(str(translated)))
+    labels = re.findall(r"<figcaption>([^<]*)</figcaption>", html)
+    assert labels == ["input", "draw 1", "draw 2"] * 5
+    assert "translated by" in parsed.text
+    data = (parsed.images[0]["src"] or "").split(",")[1]
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert image.mode == "RGB"
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > len(image.convert("L").getcolors() or [])
+
+
+def test_all_plans_are_told_with_their_errors_and_what_was_filtered(translated: Path) -> None:
+    _, parsed = read(run(str(translated)))
+    text = " ".join(parsed.text.split())
+    assert "5 with draws + 1 in errors + 1 filtered by your own functions = 7 in." in text
+    assert "2 images, new in the archive" in text
+    assert "2 images, tried again after they failed" in text
+    assert re.search(r"album/broken\.png.*?002", text), "the error that is left is of the plan that tried it again"
+    assert "1 decode" in text
+
+
+def test_errors_of_every_plan_have_their_share_of_the_page(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.report.MAX_ERRORS", 4)
+    store = open_store(results)
+
+    def failures(source: str, count: int) -> list[Failure]:
+        return [
+            Failure(source=f"{source}{n}", key=f"{source}{n}", stage="read", error="E", message="m", place=n)
+            for n in range(count)
+        ]
+
+    write_errors(store, "000", failures("many", 50))
+    write_errors(store, "001", failures("few", 1))
+    write_errors(store, "002", failures("more", 9))
+    rows = collect(store, str(results), max_samples=0).errors
+    assert [(row["source"], row["plan"]) for row in rows] == [
+        ("many0", "000"), ("few0", "001"), ("more0", "002"), ("more1", "002"),
+    ]  # fmt: skip
 
 
 @pytest.mark.s3
