@@ -362,7 +362,6 @@ def bombs() -> dict[str, bytes]:
     pages = b"".join(directory((254, 4, 1, 1), following=8 + 18 * (i + 1)) for i in range(20_000))
     return {
         "empty.jpg": b"",
-        "byte.png": b"\x89",
         "text.jpg": b"These are notes about my photographs.\n" * 20,
         "zeros.tif": bytes(5000),
         "name-only.png": b"\x89PNG\r\n\x1a\n",
@@ -397,5 +396,4 @@ def bombs() -> dict[str, bytes]:
         "claimed.bmp": b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 2**31 - 1, 2**31 - 1, 1, 24, 0) + bytes(20),
         "claimed.ppm": b"P6 99999999 99999999 255\n",
         "digits.ppm": b"P6 " + b"9" * 100_000,
-        "script.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     }  # fmt: skip
