@@ -227,7 +227,7 @@ def _row(
     else:
         pictures = [_picture("input", f"{key}, input", whole)]
     for draw in sorted(draws, key=lambda row: int(row["draw"])):
-        number = int(draw["draw"]) + 1
+        number = int(draw["draw"])
         pictures.append(_picture(f"draw {number}", f"{key}, draw {number}", _thumbnail(draw["image"]["bytes"])))
     if is_colour:
         pictures.append(_picture("original", f"{key}, original", whole))

@@ -135,7 +135,7 @@ def test_each_sample_has_its_input_its_draws_and_its_original(results: Path) -> 
     assert len(parsed.images) == 6 * (DRAWS + 2)
     assert all(image["alt"] for image in parsed.images)
     labels = re.findall(r"<figcaption>([^<]*)</figcaption>", read(page)[0])
-    assert labels[: DRAWS + 2] == ["input", "draw 1", "draw 2", "draw 3", "original"]
+    assert labels[: DRAWS + 2] == ["input", "draw 0", "draw 1", "draw 2", "original"]
 
 
 def test_the_pictures_are_pictures(results: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_translation_shows_its_input_in_colour_and_once(translated: Path) -> N
 
     html, parsed = read(run(str(translated)))
     labels = re.findall(r"<figcaption>([^<]*)</figcaption>", html)
-    assert labels == ["input", "draw 1", "draw 2"] * 5
+    assert labels == ["input", "draw 0", "draw 1"] * 5
     assert "translated by" in parsed.text
     data = (parsed.images[0]["src"] or "").split(",")[1]
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
