@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from condgen.base import Condition, ConditionalModel, SampleOptions
@@ -25,6 +23,7 @@ from condgen.errors import ImageError, JobError
 from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast
 from pipelines.chunks import Chunk, Sample, image_member, read_chunk, sample_facts
+from pipelines.functions import About, Functions, Rgb
 from pipelines.images import Metadata, decode, encode, read_metadata
 from pipelines.plans import BatchSettings
 from pipelines.results import Draw, Failure, Filtered, Receipt, draws_name, encode_draws
@@ -32,7 +31,6 @@ from pipelines.storage import Store
 
 __all__ = ["SUFFIXES", "About", "ChunkEngine", "Clock", "Functions", "Outcome", "PictureTask", "Rgb"]
 
-Rgb: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 C = TypeVar("C")
 
 SUFFIXES: Mapping[str, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "tiff": "tif"}
@@ -61,28 +59,6 @@ class PictureTask(Protocol[C]):
 
         The outputs are `[K, C', S', S']` float32 on the CPU, and are computed as they are asked for.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a user's function is told of a sample: its identity, and what its table or its JSON says of it."""
-
-    source: str
-    key: str
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Functions:
-    """The user's own functions, before and after the model; what one returns None for is left out, and counted.
-
-    Attributes:
-        before: a picture `[H, W, 3]` uint8 or uint16 to the one that the model is given.
-        after: the K pictures of a sample to the K that are written.
-    """
-
-    before: Callable[[Rgb, About], Rgb | None] | None = None
-    after: Callable[[list[Rgb], About], Sequence[Rgb] | None] | None = None
 
 
 Outcome: TypeAlias = list[Draw] | Failure | Filtered

@@ -35,9 +35,9 @@ from condgen.errors import ConfigError, DatasetError, JobError
 from pipelines.accounts import Account, committed, make_account, pending_chunks, retry_chunks
 from pipelines.archives import Selection, plan_archive
 from pipelines.attempts import forget_run
-from pipelines.batch import Functions
 from pipelines.batch_report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.chunks import ChunkLimits
+from pipelines.functions import Functions
 from pipelines.models import ModelSource, open_model
 from pipelines.plans import AUTO_BATCH, BatchSettings, Generation, load_plans, write_plan
 from pipelines.probe import ModelFacts, inspect_model

@@ -1,21 +1,23 @@
-"""Models by name: a run of `condgen train` in storage, the user's own class, or a program file."""
+"""Models by name: a run of `condgen train` in storage, the user's own class, or a program file.
+
+Naming one imports no torch; loading it does.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from condgen import checkpoint
-from condgen.base import ConditionalModel
 from condgen.errors import CheckpointError, ConfigError, MissingError
 from condgen.families import FAMILIES
-from pipelines.batch import PictureTask
-from pipelines.colour import ColourTask
 from pipelines.storage import Store, open_store
-from pipelines.translation import TranslateTask
-from pipelines.user_models import check_output, digest_of, import_model, is_import_path, load_program
+
+if TYPE_CHECKING:
+    from condgen.base import ConditionalModel
+    from pipelines.batch import PictureTask
 
 __all__ = [
     "ImportedModel",
@@ -24,6 +26,7 @@ __all__ = [
     "ModelSource",
     "ProgramFile",
     "StoredModel",
+    "is_import_path",
     "load_model",
     "open_model",
     "picture_task",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 Kind: TypeAlias = Literal["colorize", "translate"]
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PROGRAMS = {".pt": "a TorchScript program", ".pt2": "a torch.export program"}
 
 
@@ -102,6 +106,8 @@ class ImportedModel:
 
     def load(self, expect_digest: str | None = None) -> LoadedModel:
         """See `ModelSource.load`."""
+        from pipelines.user_models import digest_of, import_model
+
         model = import_model(self.path, self.import_from)
         return _users(self.path, model, digest_of(model, self.path), expect_digest)
 
@@ -120,6 +126,8 @@ class ProgramFile:
 
     def load(self, expect_digest: str | None = None) -> LoadedModel:
         """See `ModelSource.load`."""
+        from pipelines.user_models import load_program
+
         data = self.folder.read(self.name)
         digest = hashlib.sha256(data).hexdigest()
         _expect(self.uri, digest, expect_digest)
@@ -137,8 +145,15 @@ def _users(uri: str, model: ConditionalModel, digest: str, expect_digest: str | 
     told = {name: getattr(model, name, getattr(model.config, name, None)) for name in ("size_px", "task")}
     loaded = LoadedModel(model=model, digest=digest, extra={name: value for name, value in told.items() if value})
     if expect_digest is None:
+        from pipelines.user_models import check_output
+
         check_output(model, _size_px(loaded))
     return loaded
+
+
+def is_import_path(model: str) -> bool:
+    """Whether a model's name is `package.module:Class`, rather than a path or URI."""
+    return _IMPORT_PATH.fullmatch(model) is not None
 
 
 def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
@@ -172,6 +187,8 @@ def read_model(store: Store) -> dict[str, bytes]:
         CheckpointError: there is no model.
         MissingError, AccessError: the place can't be read.
     """
+    from condgen import checkpoint
+
     names = {entry.name for entry in store.list()}
     folders = sorted({name.rpartition("/")[0] for name in names if name.endswith("/complete.json")}, reverse=True)
     for folder in ["", *folders]:
@@ -191,6 +208,8 @@ def load_model(store: Store, *, expect_digest: str | None = None) -> LoadedModel
     Raises:
         CheckpointError: it is damaged, or (with `expect_digest`) another than the plan was made with.
     """
+    from condgen import checkpoint
+
     files = read_model(store)
     digest = checkpoint.digest(files)
     _expect(store.uri, digest, expect_digest)
@@ -215,11 +234,15 @@ def picture_task(
         raise ConfigError.unknown("kind", kind, ("colorize", "translate"))
     size_px, task = _size_px(loaded), _task(loaded)
     if kind == "translate":
+        from pipelines.translation import TranslateTask
+
         if task == "color":
             raise ConfigError("model", loaded.model.family, "a model from image to image; for colour: condgen colorize")
         return TranslateTask(size_px, large=large, overlap_px=overlap_px)
     if task != "color":
         raise ConfigError("model", loaded.model.family, "a model of colour; for image to image: condgen translate")
+    from pipelines.colour import ColourTask
+
     return ColourTask(size_px)
 
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
 from condgen.errors import ConfigError, JobError, deliberate
 from pipelines.attempts import begin_attempt, clear_attempts
-from pipelines.batch import ChunkEngine, Functions
 from pipelines.chunks import Chunk, iter_chunks
+from pipelines.functions import Functions
 from pipelines.models import ModelSource
 from pipelines.plans import BatchSettings
 from pipelines.results import Receipt, draws_name, read_footer
 from pipelines.storage import Store
+
+if TYPE_CHECKING:
+    from pipelines.batch import ChunkEngine
 
 __all__ = ["PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
 
@@ -40,7 +44,12 @@ _MAPS = ("seconds", "kinds")
 # Past so many blocks, the driver's account of them is what a job's memory is spent on.
 _BLOCKS = 8192
 _ATTEMPTS = 3
+# Rounds that fail and commit nothing are begun again for so long: a node's place is filled, a full disk emptied.
 _ROUNDS = 4
+_PATIENCE_S = 300.0
+_LONGEST_WAIT_S = 30.0
+# Actors that are killed while they start, one after the other; what their constructor raises is no death.
+_START_DEATHS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,7 @@ class WorkerSpec:
         sys.path.extend(path for path in self.import_path if path not in sys.path)
         import torch
 
+        from pipelines.batch import ChunkEngine
         from pipelines.models import picture_task
 
         # One thread a model: outputs of a convolution differ in their last bits between thread counts.
@@ -138,18 +148,28 @@ def pool_shape(
 
 
 class ChunkWorker:
-    """The actor: it holds the model and does chunks, two at a time so that one's reading overlaps the other's model."""
+    """The actor: it holds the model and does chunks, two at a time so that one's reading overlaps the other's model.
+
+    What keeps it from starting is raised by its first task: Ray tells only the text of what a constructor raised, and
+    starts the actor again, which would fail again.
+    """
 
     def __init__(self, spec: WorkerSpec) -> None:
         from pipelines.telemetry import WorkerMetrics
 
         self._spec = spec
-        self._engine = spec.make_engine()
         self._metrics = WorkerMetrics(spec.results.uri)
+        self._broken: Exception | None = None
+        try:
+            self._engine = spec.make_engine()
+        except Exception as error:  # noqa: BLE001 - raised again where it is heard
+            self._broken = error
 
     def __call__(self, block: pa.Table) -> pa.Table:
         import torch
 
+        if self._broken is not None:
+            raise self._broken
         torch.set_num_threads(1)  # a setting of the calling thread, of which Ray has several for an actor
         receipts = [self._do(chunk) for chunk in iter_chunks(block)]
         rows = [{**asdict(one), **{name: list(getattr(one, name).items()) for name in _MAPS}} for one in receipts]
@@ -193,32 +213,78 @@ def run_chunks(
         StorageError: an archive or results that can't be reached, after retries.
         JobError: rounds fail, and commit nothing.
     """
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayError
 
-    failed = 0
+    patience = _Patience()
     while (table := pending()).num_rows:
         committed = 0
         try:
             for receipt in _run_round(table, spec, shape(table.num_rows)):
                 committed += 1
                 yield receipt
-        except RayError as error:
-            known = deliberate(error)
-            if known is not None:
-                raise known from error
-            if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
-                raise  # a bug, not the cluster
-            failed = 0 if committed else failed + 1
-            if failed >= _ROUNDS:
-                raise JobError(f"the cluster fails again and again: {_first_line(error)}") from error
-            logger.warning("a round of chunks ended early: %s", _first_line(error))
+        except (RayError, ConfigError) as error:
+            _raise_ours(error, begun=patience.rounds > 0)
+            patience.wait(error, committed)
             continue
         if not committed:
             return
+        patience.rounds += 1
+
+
+class _Patience:
+    """How long rounds may fail, one after the other, without a chunk committed."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self._failed = 0
+        self._since = time.monotonic()
+
+    def wait(self, error: Exception, committed: int) -> None:
+        """Wait after a round that failed, longer each time.
+
+        Raises:
+            JobError: it is over.
+        """
+        self.rounds += 1
+        if committed:
+            self._failed, self._since = 0, time.monotonic()
+        self._failed += 1
+        if self._failed > _ROUNDS and time.monotonic() - self._since > _PATIENCE_S:
+            raise JobError(f"the cluster fails again and again: {_first_line(error)}") from error
+        seconds = min(_LONGEST_WAIT_S, 2.0 ** (self._failed - 1)) if not committed else 0.0
+        logger.warning("a round of chunks ended early, the next begins in %.0f s: %s", seconds, _first_line(error))
+        time.sleep(seconds)
+
+
+def _raise_ours(error: Exception, *, begun: bool) -> None:
+    """Raise what no other round would mend: a mistake, a bug; what the cluster did is left.
+
+    Args:
+        error: that ended a round.
+        begun: an earlier round had a cluster to run on: one that is too small now has lost nodes, and may get others.
+    """
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    if isinstance(error, ConfigError):
+        if begun:
+            return
+        raise error
+    known = deliberate(error)
+    if known is not None:
+        raise known from error
+    if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+        raise error
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        raise JobError(f"workers can't start: {_last_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _last_line(error: Exception) -> str:
+    """Of a traceback: what was raised."""
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__).strip()
 
 
 def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterator[Receipt]:
@@ -242,6 +308,7 @@ def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterato
         num_cpus=shape.num_cpus,
         num_gpus=shape.num_gpus,
     )
+    dataset.context.max_consecutive_actor_init_deaths = _START_DEATHS
     names = {field.name for field in fields(Receipt)}
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         for row in cast("pa.Table", batch).to_pylist():

@@ -11,7 +11,6 @@ import importlib
 import inspect
 import io
 import json
-import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,6 @@ __all__ = [
     "check_output",
     "digest_of",
     "import_model",
-    "is_import_path",
     "load_program",
     "wrap",
 ]
@@ -41,7 +39,6 @@ __all__ = [
 PROGRAM_FACTS = "condgen.json"
 """Name of the extra file in a program that holds its attributes (size_px, task, ...) as JSON."""
 
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _CHANNELS: Mapping[str, tuple[int, tuple[int, ...]]] = {"image": (3, (1, 3)), "color": (1, (2,))}
 
 
@@ -180,11 +177,6 @@ def wrap(module: nn.Module, facts: ModuleFacts | None = None) -> ConditionalMode
         module = (ImageModule if facts.noise_shape is None else NoisyImageModule)(module, facts)
     module.eval()
     return module
-
-
-def is_import_path(model: str) -> bool:
-    """Whether a model's name is `package.module:Class`, rather than a path or URI."""
-    return _IMPORT_PATH.fullmatch(model) is not None
 
 
 def import_model(path: str, import_from: Sequence[str] = ()) -> ConditionalModel:

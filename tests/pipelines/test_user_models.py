@@ -20,10 +20,18 @@ from condgen.errors import CheckpointError, ConfigError, MissingError, Unsupport
 from condgen.families import build
 from condgen.noise import NoiseSource, SampleId
 from pipelines.colour import ColourTask
-from pipelines.models import ImportedModel, LoadedModel, ProgramFile, StoredModel, open_model, picture_task
+from pipelines.models import (
+    ImportedModel,
+    LoadedModel,
+    ProgramFile,
+    StoredModel,
+    is_import_path,
+    open_model,
+    picture_task,
+)
 from pipelines.storage import open_store
 from pipelines.translation import TranslateTask
-from pipelines.user_models import ModuleFacts, check_output, is_import_path, wrap
+from pipelines.user_models import ModuleFacts, check_output, wrap
 
 SOURCE = """
 import torch

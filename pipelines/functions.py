@@ -1,0 +1,36 @@
+"""The user's own functions in a batch job, before and after the model. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["About", "Functions", "Rgb"]
+
+Rgb: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a user's function is told of a sample: its identity, and what its table or its JSON says of it."""
+
+    source: str
+    key: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The user's own functions, before and after the model; what one returns None for is left out, and counted.
+
+    Attributes:
+        before: a picture `[H, W, 3]` uint8 or uint16 to the one that the model is given.
+        after: the K pictures of a sample to the K that are written.
+    """
+
+    before: Callable[[Rgb, About], Rgb | None] | None = None
+    after: Callable[[list[Rgb], About], Sequence[Rgb] | None] | None = None
