@@ -11,20 +11,20 @@ from pipelines.results import Receipt
 
 __all__ = ["JobMetrics", "WorkerMetrics"]
 
-_JOB = ("job",)
+_JOB = ("results",)
 
 
 class WorkerMetrics:
     """Counters of an actor.
 
     Args:
-        job: the results that it works for, as a tag.
+        results: the place that it works for, as a tag (Prometheus has `job` for its own).
     """
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, results: str) -> None:
         from ray.util import metrics
 
-        self._tags = {"job": job}
+        self._tags = {"results": results}
         self._images = metrics.Counter("condgen_images_total", "Images done, by status.", (*_JOB, "status"))
         self._draws = metrics.Counter("condgen_draws_total", "Draws committed.", _JOB)
         self._seconds = metrics.Counter("condgen_stage_seconds_total", "Seconds by stage.", (*_JOB, "stage"))
@@ -46,10 +46,10 @@ class WorkerMetrics:
 class JobMetrics:
     """Gauges of the driver: what is left to do."""
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, results: str) -> None:
         from ray.util import metrics
 
-        self._tags = {"job": job}
+        self._tags = {"results": results}
         self._chunks = metrics.Gauge("condgen_chunks_pending", "Chunks that are not committed yet.", _JOB)
         self._images = metrics.Gauge("condgen_images_pending", "Images in them.", _JOB)
 
