@@ -13,21 +13,12 @@ from jobs.runtime import Progress, ray_cluster, usable_cpus
 from pipelines.accounts import Account, committed, retried_places
 from pipelines.batch_job import job_digest
 from pipelines.chunks import Chunk, iter_chunks
+from pipelines.draws_checks import ChunkFindings, Expected, ResultFault, check_chunks
 from pipelines.plans import BatchSettings, Generation, load_plans
 from pipelines.ray_tasks import ray_tasks, thread_tasks
 from pipelines.results import draws_name
 from pipelines.storage import Store, open_store
-from pipelines.verification import (
-    ChunkFindings,
-    Expected,
-    Findings,
-    ResultFault,
-    check_chunks,
-    check_plans,
-    check_run,
-    check_strays,
-    check_tables,
-)
+from pipelines.verification import Findings, check_plans, check_run, check_strays, check_tables
 from pipelines.webdatasets import archive_store
 
 __all__ = ["RAY_FROM_BYTES", "Verification", "run"]
@@ -136,6 +127,8 @@ def _verified(
     settings = BatchSettings.from_json(plan.settings)
     expected = Expected(
         job=job_digest(plan.model["digest"], dict(plan.settings)),
+        model=plan.model["digest"],
+        settings=plan.settings,
         draws=settings.draws,
         seed=settings.seed,
         columns=settings.columns,

@@ -95,7 +95,7 @@ def read_identities(results: Store, chunk_name: str, is_loose: bool) -> list[Ide
     try:
         with open_parquet(results, name) as file:
             table = file.read(columns=["source", "key", "draw"])
-    except (pa.ArrowException, KeyError) as error:
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise _damaged(results, name) from error
     columns = (table[name].to_pylist() for name in ("source", "key", "draw"))
     return [Identity(source, key, is_loose) for source, key, draw in zip(*columns, strict=True) if draw == 0]
@@ -143,7 +143,7 @@ def extract_chunks(
     for name, size_bytes, is_loose, others in chunks:
         try:
             _extract(results, destination, extraction, found, name, size_bytes, is_loose, others)
-        except (pa.ArrowException, KeyError) as error:
+        except (pa.ArrowException, KeyError, ValueError) as error:
             raise _damaged(results, draws_name(name)) from error
     return found
 

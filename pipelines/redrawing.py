@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.accounts import committed
 from pipelines.batch import Functions
 from pipelines.chunks import Chunk, Sample, image_member, iter_chunks, read_chunk
+from pipelines.draws_checks import identity_ranges
 from pipelines.images import decode
 from pipelines.models import ModelSource, open_model
 from pipelines.parquet_images import open_parquet
@@ -162,28 +162,19 @@ class _Hit:
 
 def _hits(results: Store, name: str, key: str, source: str | None) -> Iterator[_Hit]:
     """The rows of a key; only row groups whose statistics allow it are read, without their pictures."""
-    with open_parquet(results, name) as file:
-        column = next((place for place in range(len(file.schema)) if file.schema.column(place).path == "key"), None)
-        if column is None:
-            raise DatasetError(f"{results.locate(name)} is no draws file of condgen: delete it and run the job again")
-        first = 0
-        for group in range(file.num_row_groups):
-            metadata = file.metadata.row_group(group)
-            if _may_hold(metadata.column(column), key):
-                rows = file.read_row_group(group, columns=["source", "key", "draw"]).to_pylist()
-                for place, row in enumerate(rows):
-                    if row["key"] == key and source in (None, row["source"]):
-                        yield _Hit(row["source"], row["draw"], group, place, first + place)
-            first += metadata.num_rows
-
-
-def _may_hold(column: pq.ColumnChunkMetaData, key: str) -> bool:
-    statistics = column.statistics
-    if statistics is None or not statistics.has_min_max:
-        return True
-    # Parquet orders strings by their UTF-8 bytes.
-    low, high = (value if isinstance(value, bytes) else value.encode() for value in (statistics.min, statistics.max))
-    return bool(low <= key.encode() <= high)
+    try:
+        with open_parquet(results, name) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                low, high = identity_ranges(file, group).get("key", (b"", None))
+                if low <= key.encode() and (high is None or key.encode() <= high):
+                    rows = file.read_row_group(group, columns=["source", "key", "draw"]).to_pylist()
+                    for place, row in enumerate(rows):
+                        if row["key"] == key and source in (None, row["source"]):
+                            yield _Hit(row["source"], row["draw"], group, place, first + place)
+                first += file.metadata.row_group(group).num_rows
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DatasetError(f"{results.locate(name)} is damaged: see condgen verify {results.uri}") from error
 
 
 def _not_one(

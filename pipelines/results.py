@@ -268,7 +268,7 @@ def read_footer(store: Store, name: str, size_bytes: int | None = None) -> dict[
         # A Parquet reader needs the magic at both ends and the footer, not the pages between them.
         metadata = pq.read_metadata(io.BytesIO(b"PAR1" + tail[-footer_bytes:]))
         facts = json.loads((metadata.metadata or {})[FOOTER_KEY])
-    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise DatasetError(f"{store.uri}/{name} is no draws file of condgen: delete it and run again") from error
     return dict(facts)
 
