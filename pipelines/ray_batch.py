@@ -265,7 +265,7 @@ def _raise_ours(error: Exception, *, begun: bool) -> None:
     """
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError) and not isinstance(error, RayError):
         if begun:
             return
         raise error
@@ -292,7 +292,8 @@ def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterato
 
     each = -(-pending.num_rows // _BLOCKS)
     blocks = [pending.slice(row, each).combine_chunks() for row in range(0, pending.num_rows, each)]
-    dataset = ray.data.from_arrow(blocks).map_batches(
+    # `from_arrow` would run a task a block to describe it, in the workers that the actors could have.
+    dataset = ray.data.from_blocks(blocks).map_batches(
         ChunkWorker,
         fn_constructor_args=(spec,),
         batch_size=None,
