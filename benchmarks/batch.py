@@ -1,27 +1,35 @@
-"""The batch job's end-to-end rate against its limit, both measured in this run on the same images and machine.
+"""The batch job against its limit and against what one would write instead: one run, the same model and images.
 
-    python benchmarks/batch.py [--images 2000] [--draws 3] [--out DIR]
+    python benchmarks/batch.py [--images 20000] [--peer-images 4000] [--draws 3] [--only limit,job,peers,start]
 
-The limit is cores ÷ the CPU seconds that one image costs in all stages (decode, condition, model, picture, encode),
-each timed alone in a plain loop in one thread. The job is `condgen colorize` as a user runs it, on shards in a local
-folder; its rate is told with and without what it costs to start.
+The limit is cores ÷ the CPU seconds that one image costs in all stages, each timed alone in a plain loop of one thread:
+16 images go through a stage, then through the next, so that memory is reused as in any such loop. The job is
+`condgen colorize` as a user runs it, on shards in a local folder. Rates are told from the first chunk's commit on, and
+with the actors' start; what the machine did for others meanwhile is told too. The peers are in batch_peers.py.
+Seconds to the first committed chunk are counted from the start of a `python -m jobs colorize` process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from corpus import make_corpus
+from machine import busy_seconds, describe, tree_seconds
 
-import jobs.colorize
+import jobs.batch
 import jobs.shard
 from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
@@ -29,12 +37,22 @@ from condgen.families import FAMILIES
 from condgen.noise import NoiseSource, SampleId
 from condgen.presets import find_preset
 from jobs.runtime import ray_cluster, usable_cpus
-from pipelines.colour import ColourTask
-from pipelines.images import decode, encode
+from pipelines.archives import plan_archive
+from pipelines.batch_job import BatchJob
+from pipelines.batch_report import BatchReport, Pace
+from pipelines.chunks import ChunkLimits, image_member, iter_chunks, read_chunk
+from pipelines.images import decode, encode, read_metadata
+from pipelines.models import open_model, picture_task
 from pipelines.plans import BatchSettings
+from pipelines.results import Draw, encode_draws
 from pipelines.sharding import ShardOptions
+from pipelines.storage import open_store
 
-STAGES = ("decode", "condition", "model", "picture", "encode")
+T = TypeVar("T")
+HERE = Path(__file__).resolve().parent
+STAGES = ("read", "decode", "condition", "model", "picture", "encode", "write")
+GROUP = 16
+PARTS = ("limit", "job", "peers", "start")
 
 
 def save_model(folder: Path, preset_name: str) -> Path:
@@ -48,87 +66,185 @@ def save_model(folder: Path, preset_name: str) -> Path:
     return folder
 
 
-def plain_loop(images: list[bytes], model_folder: Path, settings: BatchSettings) -> dict[str, float]:
+def make_shards(folder: Path, out: Path) -> Path:
+    """The corpus as shards with an index."""
+    if not (out / "manifest.json").exists():
+        jobs.shard.run(str(folder), str(out), options=ShardOptions(split={"all": 1.0}))
+    return out
+
+
+def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images: int) -> dict[str, float]:
     """CPU seconds an image in each stage, alone, in one thread."""
     torch.set_num_threads(1)
-    model, extra = checkpoint.load({name: (model_folder / name).read_bytes() for name in checkpoint.FILES})
-    model.eval()
-    task = ColourTask(extra["size_px"])
+    loaded = open_model(str(model_folder)).load()
+    task = picture_task(loaded, "colorize", large=settings.large, overlap_px=settings.overlap_px)
     options = SampleOptions(mode="draw", temperature=settings.temperature)
-    seconds: dict[str, float] = {}
+    spent = dict.fromkeys(STAGES, 0.0)
 
-    def timed(stage: str, work: Callable[[], list]) -> list:
+    def timed(stage: str, work: Callable[[], T]) -> T:
         start = time.process_time()
         result = work()
-        seconds[stage] = (time.process_time() - start) / len(images)
+        spent[stage] += time.process_time() - start
         return result
 
-    def sample() -> list:
-        outputs = []
+    def sample(tiles: list[torch.Tensor], first: int) -> list[torch.Tensor]:
         with torch.inference_mode():
-            for first in range(0, len(images), settings.batch_size):
-                x = torch.stack([tiles[0] for tiles, _ in conditions[first : first + settings.batch_size]])
-                ids = [SampleId("s", str(first + place)) for place in range(len(x))]
-                noise = NoiseSource(settings.seed, ids, range(settings.draws))
-                outputs += list(model.sample(Condition(image=x), noise, options))
-        return outputs
+            identities = [SampleId("s", str(first + row)) for row in range(len(tiles))]
+            noise = NoiseSource(settings.seed, identities, range(settings.draws))
+            return list(loaded.model.sample(Condition(image=torch.stack(tiles)), noise, options))
 
-    pictures = timed("decode", lambda: [decode(data) for data in images])
-    conditions = timed("condition", lambda: [task.condition(rgb) for rgb in pictures])
-    outputs = timed("model", sample)
-    list(task.pictures(pictures[0], [outputs[0]], conditions[0][1]))  # compiles the loop, which is part of starting
-    draws = timed(
-        "picture",
-        lambda: [
-            list(task.pictures(rgb, [y], context))
-            for rgb, y, (_, context) in zip(pictures, outputs, conditions, strict=True)
-        ],
-    )
-    timed(
-        "encode",
-        lambda: [encode(rgb, settings.output_format, quality=settings.quality) for rgbs in draws for rgb in rgbs],
-    )
-    return seconds
+    def rows(first: int, pictures: list[bytes]) -> list[Draw]:
+        names = {"source": "s", "source_sha256": "0" * 64, "path": "p", "width": 256, "height": 256, "seed": 0}
+        return [Draw(key=f"{first + n}", draw=n % settings.draws, image=one, **names) for n, one in enumerate(pictures)]
+
+    def group(data: list[bytes], first: int) -> list[Draw]:
+        metadata = read_metadata(data[0])
+        rgbs = timed("decode", lambda: [decode(one) for one in data])
+        inputs = timed("condition", lambda: [task.condition(rgb) for rgb in rgbs])
+        outputs = timed("model", lambda: sample([tiles[0] for tiles, _ in inputs], first))
+        draws = timed(
+            "picture",
+            lambda: [
+                list(task.pictures(rgb, [y], context))
+                for rgb, y, (_, context) in zip(rgbs, outputs, inputs, strict=True)
+            ],
+        )
+        found = [rgb for its_draws in draws for rgb in its_draws]
+        encoder = partial(encode, format="jpeg", quality=settings.quality, metadata=metadata)
+        return rows(first, timed("encode", lambda: list(map(encoder, found))))
+
+    store, done = open_store(str(shards)), 0
+    with tempfile.TemporaryDirectory(dir=shards.parent) as folder:
+        results = open_store(folder)
+        for chunk in iter_chunks(plan_archive(str(shards), ChunkLimits(samples=settings.chunk_samples))):
+            if done >= images:
+                break
+            samples = timed("read", lambda chunk=chunk: read_chunk(store, chunk))
+            data = [image_member(sample) for sample in samples]
+            draws = [draw for at in range(0, len(data), GROUP) for draw in group(data[at : at + GROUP], done + at)]
+            timed(
+                "write",
+                lambda chunk=chunk, draws=draws: results.write(
+                    f"{chunk.name}.parquet", encode_draws(draws, [], {}, samples=chunk.samples)
+                ),
+            )
+            done = done + chunk.samples
+            if done == chunk.samples:  # the first sets things up: it is part of starting
+                spent, images = dict.fromkeys(STAGES, 0.0), images + chunk.samples
+                counted_from = done
+    return {stage: spent[stage] / (done - counted_from) for stage in STAGES}
+
+
+def run_job(shards: Path, model: Path, settings: BatchSettings, out: Path) -> dict[str, Any]:
+    """The job's rates, and CPU seconds by whom from its first chunk to its last."""
+    marks: list[tuple[float, float, float]] = []
+
+    def watch(pace: Pace) -> None:
+        first_or_last = pace.images and (not marks or pace.images == pace.total)
+        if first_or_last:
+            marks.append((time.perf_counter(), busy_seconds(), tree_seconds(os.getpid())))
+
+    with tempfile.TemporaryDirectory(dir=out) as results, ray_cluster():
+        job = BatchJob(archive=str(shards), results=results, model=str(model), settings=settings)
+        report: BatchReport = jobs.batch.run_batch(replace(job, import_path=()), watch=watch)
+    pace = report.pace
+    seconds, busy, own = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
+    return {
+        "images": report.images,
+        "errors": report.errors,
+        "rate": pace.images_per_s,
+        "steady": pace.steady_images_per_s,
+        "cpu_ms": 1000 * own / max(1, pace.steady_images),
+        "others": max(0.0, busy - own) / seconds,
+        "stages": {name: spent / pace.images for name, spent in pace.busy.items()},
+    }
+
+
+def run_peer(name: str, shards: Path, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """A peer, as a process of its own."""
+    with tempfile.TemporaryDirectory(dir=options.out) as results:
+        command = [sys.executable, str(HERE / "batch_peers.py"), name, "--shards", str(shards), "--model", str(model)]
+        command += ["--results", results, "--draws", str(options.draws), "--images", str(options.peer_images)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if done.returncode != 0:
+            raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+        return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+@contextmanager
+def _cluster_at(address: bool) -> Iterator[dict[str, str]]:
+    """The environment of a command, with a Ray cluster that runs already or without one."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = str(HERE.parent)
+    if not address:
+        yield environment
+        return
+    import ray
+
+    with ray_cluster():
+        time.sleep(10)  # its own processes have started too
+        yield {**environment, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
+def first_chunk_seconds(shards: Path, model: Path, options: argparse.Namespace, *, running: bool) -> float:
+    """Seconds from the start of the command to the first committed chunk."""
+    with _cluster_at(running) as environment, tempfile.TemporaryDirectory(dir=options.out) as results:
+        command = [sys.executable, "-m", "jobs", "colorize", str(shards), results, "--model", str(model)]
+        command += ["--draws", str(options.draws), "--limit", "1024"]
+        start = time.perf_counter()
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            while not list(Path(results).glob("draws/*.parquet")):
+                if process.poll() is not None:
+                    raise SystemExit("the command ended without a chunk")
+                time.sleep(0.02)
+            seconds = time.perf_counter() - start
+            process.wait()
+        return seconds
 
 
 def main() -> None:
-    """Measure, and print one table."""
+    """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--peer-images", type=int, default=4000)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--preset", default="color-classifier-small")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "condgen-benchmark")
     options = parser.parse_args()
+    only = options.only.split(",")
 
     photographs = make_corpus(options.out / f"jpeg-{options.images}", options.images)
-    shards = options.out / f"shards-{options.images}"
-    jobs.shard.run(str(photographs), str(shards), options=ShardOptions(split={"all": 1.0}))
+    shards = make_shards(photographs, options.out / f"shards-{options.images}")
     model = save_model(options.out / "model", options.preset)
     settings = BatchSettings(draws=options.draws)
-    some = [path.read_bytes() for path in sorted(photographs.glob("*.jpg"))[:256]]
-    costs = plain_loop(some, model, settings)
-    limit = usable_cpus() / sum(costs.values())
-
-    with tempfile.TemporaryDirectory(dir=options.out) as results:
-        start = time.perf_counter()
-        with ray_cluster():
-            started = time.perf_counter() - start
-            report = jobs.colorize.run(
-                jobs.colorize.ColorizeOptions(archive=str(shards), results=results, model=str(model), settings=settings)
-            )
-    names = ("condgen", "torch", "torchvision", "ray", "numpy", "pillow", "pyarrow")
-    print(f"{options.images} JPEGs of 256 px, {options.draws} draws, {options.preset}, {usable_cpus()} cores")
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in names))
-    print(f"{'stage':<12}{'CPU ms / image':>16}")
-    for stage in STAGES:
-        print(f"{stage:<12}{1000 * costs[stage]:>16.2f}")
-    print(f"{'limit':<44}{limit:>9.1f} images/s")
-    rates = {"its actors' start included": report.images_per_s, "from its first chunk on": report.steady_images_per_s}
-    for name, rate in rates.items():
-        print(f"{'job, ' + name:<44}{rate:>9.1f} images/s  {rate / limit:.2f} of the limit")
-    print(f"Ray started in {started:.1f} s")
-    print(json.dumps({"limit": limit, "rate": report.images_per_s, "steady": report.steady_images_per_s, **costs}))
+    print(f"{options.images} JPEGs of 256 px, {options.draws} draws, {options.preset}, {describe()}")
+    print(f"load average at the start {os.getloadavg()[0]:.1f}", flush=True)
+    found: dict[str, Any] = {}
+    if "limit" in only:
+        costs = plain_loop(shards, model, settings, 512)
+        found["costs"], found["limit"] = costs, usable_cpus() / sum(costs.values())
+        print(f"{'stage':<12}{'CPU ms / image':>16}")
+        for stage in STAGES:
+            print(f"{stage:<12}{1000 * costs[stage]:>16.2f}")
+        print(f"{'limit':<48}{found['limit']:>9.1f} images/s", flush=True)
+    limit = found.get("limit", float("nan"))
+    if "job" in only:
+        job = found["job"] = run_job(shards, model, settings, options.out)
+        for name, rate in {"its actors' start included": job["rate"], "from its first chunk on": job["steady"]}.items():
+            print(f"{'job, ' + name:<48}{rate:>9.1f} images/s  {rate / limit:.2f} of the limit")
+        told = f"{job['cpu_ms']:.2f} CPU ms an image in all its processes; others had {job['others']:.2f} cores"
+        print(f"  {job['images']} images, {job['errors']} errors, {told}", flush=True)
+    if "peers" in only:
+        for name in ("ray_data", "dataloader"):
+            peer = found[name] = run_peer(name, shards, model, options)
+            ratio = found["job"]["steady"] / peer["steady"] if "job" in found else float("nan")
+            print(f"{peer['name']:<48}{peer['steady']:>9.1f} images/s  the job is {ratio:.2f} x it", flush=True)
+    if "start" in only:
+        for name, running in (("cold", False), ("on a running cluster", True)):
+            found[name] = seconds = first_chunk_seconds(shards, model, options, running=running)
+            print(f"{'first committed chunk, ' + name:<48}{seconds:>9.1f} s", flush=True)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pipelines.storage import Entry, Store
 from pipelines.webdatasets import locate_files, locate_shards, names_parquet, open_archive, scan_webdataset
 from pipelines.where import Where
 
-__all__ = ["Selection", "list_chunks", "plan_archive"]
+__all__ = ["Selection", "list_chunks", "listing_table", "plan_archive"]
 
 _FILE_COLUMNS = ("name", "extension", "size_bytes")
 _SHARD_COLUMNS = ("shard",)
@@ -163,7 +163,7 @@ def _files(
     store: Store, entries: list[Entry], selection: Selection, before: Sequence[pa.Table]
 ) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64]]:
     """Names and sizes of the loose files that are wanted and in no earlier plan."""
-    listing = _listing(_some(store, entries))
+    listing = listing_table(_some(store, entries))
     wanted: list[Any] = []
     if selection.where is not None:
         selection.where.check(_FILE_COLUMNS)
@@ -182,7 +182,7 @@ def _files(
     return listing["name"], listing["size_bytes"].to_numpy()
 
 
-def _listing(entries: list[Entry]) -> pa.Table:
+def listing_table(entries: list[Entry]) -> pa.Table:
     """A listing as columns, which have a fourth of its objects' memory. The list is emptied on the way."""
     parts = []
     entries.reverse()

@@ -1,0 +1,57 @@
+"""What a benchmark says of its machine, and what processes cost on it (Linux's /proc)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from jobs.runtime import usable_cpus
+
+__all__ = ["busy_seconds", "describe", "peak_mib", "tree_seconds"]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PACKAGES = ("condgen", "torch", "torchvision", "ray", "numpy", "numba", "pillow", "pyarrow")
+
+
+def describe() -> str:
+    """The machine and the versions, in a line."""
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    model = found[1] if found else platform.machine()
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return f"{usable_cpus()} cores of {model}, Python {platform.python_version()}, {versions}"
+
+
+def busy_seconds() -> float:
+    """CPU seconds that the whole machine has spent since it started."""
+    user, nice, system, _idle, _wait, interrupts, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + interrupts + soft) / _TICKS
+
+
+def tree_seconds(root: int) -> float:
+    """CPU seconds of a process and of those that descend from it and are alive."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        process = int(path.parent.name)
+        parents[process], seconds[process] = int(words[1]), (int(words[11]) + int(words[12])) / _TICKS
+    total = 0.0
+    for process, spent in seconds.items():
+        ancestor = process
+        while ancestor != root and ancestor in parents:
+            ancestor = parents[ancestor]
+        total += spent if ancestor == root else 0.0
+    return total
+
+
+def peak_mib(process: int | str = "self") -> float:
+    """The most memory that a process had resident; getrusage's ru_maxrss also counts its parent's at the fork."""
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
