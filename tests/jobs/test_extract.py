@@ -234,10 +234,17 @@ def test_keys_of_a_table_lead_nowhere_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.s3
-def test_in_object_storage(made: Path, s3: Any) -> None:
+@pytest.mark.ray
+def test_in_object_storage_by_threads_and_by_ray(
+    made: Path, s3: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = s3.uri("extract")
     s3.filesystem().put(str(made / "results"), f"{bucket}/results", recursive=True)
     assert run(f"{bucket}/results", f"{bucket}/pictures").found.written == 6
     assert run(f"{bucket}/results", f"{bucket}/pictures").found.left == 6
+    monkeypatch.setattr("jobs.extract.RAY_FROM_BYTES", 0)
+    s3.filesystem().rm(f"{bucket}/pictures/album", recursive=True)
+    report = run(f"{bucket}/results", f"{bucket}/pictures")
+    assert (report.found.written, report.found.left, report.exit_code) == (5, 1, 0)
     listed = [name.removeprefix("extract/pictures/") for name in s3.filesystem().find(f"{bucket}/pictures")]
     assert sorted(listed)[1:] == ["album/0.jpg", "album/0.png.jpg", *(f"album/{n}.jpg" for n in (1, 2, 3)), "root.jpg"]

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -256,3 +257,21 @@ def test_no_bit_that_is_flipped_in_a_draws_file_ends_the_check(results: Path) ->
     assert seen > 300
     path.write_bytes(whole)
     assert run(str(results)).exit_code == 0
+
+
+@pytest.mark.s3
+@pytest.mark.ray
+def test_in_object_storage_by_threads_and_by_ray(
+    results: Path, s3: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = s3.uri("verify")
+    s3.filesystem().put(str(results), f"{bucket}/results", recursive=True)
+    assert run(f"{bucket}/results").exit_code == 0
+    monkeypatch.setattr("jobs.verify.RAY_FROM_BYTES", 0)
+    name = f"{bucket}/results/draws/{draws_files(results)[1].name}"
+    data = bytearray(s3.filesystem().cat_file(name))
+    data[data.index(b"\xff\xd8\xff") + 200] ^= 1
+    s3.filesystem().pipe_file(name, bytes(data))
+    found = run(f"{bucket}/results")
+    assert found.findings.counts == {"ImageDigest": 1}
+    assert found.findings.rows == 18
