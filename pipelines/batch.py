@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -80,7 +80,8 @@ class _Loaded(Generic[C]):
 class ChunkEngine(Generic[C]):
     """Turns chunks into draws files.
 
-    Safe to call from several threads: while one runs the model, another reads, decodes, encodes and writes.
+    Safe to call from several threads: while one runs the model on a GPU, another reads, decodes, encodes and writes; on
+    a CPU, while one computes, another reads or writes.
 
     Args:
         archive, results: where samples are read from and draws files go to.
@@ -116,6 +117,8 @@ class ChunkEngine(Generic[C]):
         )
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._model_lock = threading.Lock()
+        # On a CPU, chunks that are computed side by side only take the core and Python's lock from each other.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self._device.type == "cpu" else nullcontext()
 
     def run(self, chunk: Chunk, outcomes_of: OutcomesOf | None = None) -> Receipt:
         """Do one chunk and commit it.
@@ -132,19 +135,21 @@ class ChunkEngine(Generic[C]):
         with clock("read"):
             samples = read_chunk(self._archive, chunk)
         placed = list(zip(chunk.places, samples, strict=True))
-        found = outcomes_of(placed) if outcomes_of else self.outcomes(placed, clock)
-        draws = [draw for place in sorted(found) if isinstance(found[place], list) for draw in found[place]]  # type: ignore[union-attr]
-        failures = [one for _, one in sorted(found.items()) if isinstance(one, Failure)]
-        filtered = [one for _, one in sorted(found.items()) if isinstance(one, Filtered)]
+        with nullcontext() if outcomes_of else self._turn:
+            found = outcomes_of(placed) if outcomes_of else self.outcomes(placed, clock)
+            draws = [draw for place in sorted(found) if isinstance(found[place], list) for draw in found[place]]  # type: ignore[union-attr]
+            failures = [one for _, one in sorted(found.items()) if isinstance(one, Failure)]
+            filtered = [one for _, one in sorted(found.items()) if isinstance(one, Filtered)]
+            with clock("write"):
+                data = encode_draws(
+                    draws,
+                    failures,
+                    {**self._footer, "chunk": chunk.name, "ordinal": chunk.ordinal},
+                    samples=chunk.samples,
+                    filtered=filtered,
+                    columns=self._settings.columns,
+                )
         with clock("write"):
-            data = encode_draws(
-                draws,
-                failures,
-                {**self._footer, "chunk": chunk.name, "ordinal": chunk.ordinal},
-                samples=chunk.samples,
-                filtered=filtered,
-                columns=self._settings.columns,
-            )
             self._results.write(draws_name(chunk.name), data)
         return Receipt(
             chunk=chunk.name,
