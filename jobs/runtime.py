@@ -145,6 +145,11 @@ def _quieten(verbose: bool) -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part logs to stderr by itself
         for name in ("ray", "ray.data", "ray.train", "ray._private.authentication"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        # What a lost worker or node makes Ray print as "(raylet) ..." on stdout, whatever log_to_driver says.
+        import ray._private.worker as ray_worker
+
+        if hasattr(ray_worker, "_worker_logs_enabled"):
+            ray_worker._worker_logs_enabled = False  # noqa: SLF001 - there is no public switch
 
 
 def configure_data(*, verbose: bool) -> None:
@@ -158,6 +163,7 @@ def configure_data(*, verbose: bool) -> None:
     context.max_errored_blocks = 0  # a block that is dropped is data lost without a word
     context.raise_original_map_exception = True
     context.log_internal_stack_trace = verbose
+    context.memory_usage_poll_interval_s = None  # else a thread for each task looks at it every second
     if not verbose:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
 
