@@ -9,11 +9,13 @@ OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FAULTS ?= 40
+SEED ?= $(shell od -An -N2 -tu2 /dev/urandom | tr -d ' ')
 VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read test test-oldest lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read test soak test-oldest lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +38,9 @@ bench-read: venv-dev ## this reader against its peers, which live in .venv-peers
 
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(RUN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+soak: venv-dev ## the chaos test at length: random faults over one job (FAULTS=40 SEED=a number)
+	@SOAK_FAULTS=$(FAULTS) SOAK_SEED=$(SEED) $(RUN)/python -m pytest tests/integration/test_chaos.py -s $(PYTEST_ARGS)
 
 test-oldest: python ## the suite on the oldest versions that pyproject.toml admits (needs Python 3.12)
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest

@@ -31,10 +31,14 @@ _SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 class FaultProxy:
-    """An HTTP proxy on loopback; `endpoint` is what clients are given."""
+    """An HTTP proxy on loopback; `endpoint` is what clients are given.
 
-    def __init__(self, server: str) -> None:
+    Faults are for reads of objects; with `every_request` for writes, listings and the like too.
+    """
+
+    def __init__(self, server: str, *, every_request: bool = False) -> None:
         self._server = urlsplit(server)
+        self._every_request = every_request
         self._planned: deque[tuple[str, str]] = deque()
         self._lock = threading.Lock()
         self.injected: list[str] = []
@@ -99,7 +103,7 @@ class FaultProxy:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length) if length else None
                 is_get = self.command == "GET" and "list-type" not in self.path
-                fault = proxy._take(self.path) if is_get else None
+                fault = proxy._take(self.path) if is_get or proxy._every_request else None
                 if fault == "slow_down":
                     self._answer(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
                     return
