@@ -3,7 +3,8 @@
     python benchmarks/batch.py [--images 20000] [--peer-images 4000] [--draws 3] [--only limit,job,peers,start]
 
 The limit is cores ÷ the CPU seconds that one image costs in all stages, each timed alone in a plain loop of one thread:
-16 images go through a stage, then through the next, so that memory is reused as in any such loop. The job is
+16 images go through a stage, then through the next, so that memory is reused as in any such loop. Where cores share
+caches or are halves of one, such a loop on each of them at once is slower: that is told beside it. The job is
 `condgen colorize` as a user runs it, on shards in a local folder. Rates are told from the first chunk's commit on, and
 with the actors' start; what the machine did for others meanwhile is told too. The peers are in batch_peers.py.
 Seconds to the first committed chunk are counted from the start of a `python -m jobs colorize` process.
@@ -52,6 +53,7 @@ T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 STAGES = ("read", "decode", "condition", "model", "picture", "encode", "write")
 GROUP = 16
+LOOP_IMAGES = 1024
 PARTS = ("limit", "job", "peers", "start")
 
 
@@ -135,6 +137,14 @@ def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images
     return {stage: spent[stage] / (done - counted_from) for stage in STAGES}
 
 
+def run_loops(shards: Path, model: Path, options: argparse.Namespace, copies: int) -> dict[str, float]:
+    """The plain loop in so many processes at once: the mean of what an image costs them."""
+    command = [sys.executable, __file__, "--loop", str(shards), str(model), "--draws", str(options.draws)]
+    loops = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(copies)]
+    found = [json.loads(loop.communicate()[0].strip().splitlines()[-1]) for loop in loops]
+    return {stage: sum(costs[stage] for costs in found) / copies for stage in STAGES}
+
+
 def run_job(shards: Path, model: Path, settings: BatchSettings, out: Path) -> dict[str, Any]:
     """The job's rates, and CPU seconds by whom from its first chunk to its last."""
     marks: list[tuple[float, float, float]] = []
@@ -211,28 +221,36 @@ def main() -> None:
     parser.add_argument("--preset", default="color-classifier-small")
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "condgen-benchmark")
+    parser.add_argument("--loop", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    settings = BatchSettings(draws=options.draws)
+    if options.loop:
+        print(json.dumps(plain_loop(*options.loop, settings, LOOP_IMAGES)))
+        return
     only = options.only.split(",")
 
     photographs = make_corpus(options.out / f"jpeg-{options.images}", options.images)
     shards = make_shards(photographs, options.out / f"shards-{options.images}")
     model = save_model(options.out / "model", options.preset)
-    settings = BatchSettings(draws=options.draws)
     print(f"{options.images} JPEGs of 256 px, {options.draws} draws, {options.preset}, {describe()}")
     print(f"load average at the start {os.getloadavg()[0]:.1f}", flush=True)
     found: dict[str, Any] = {}
     if "limit" in only:
-        costs = plain_loop(shards, model, settings, 512)
-        found["costs"], found["limit"] = costs, usable_cpus() / sum(costs.values())
-        print(f"{'stage':<12}{'CPU ms / image':>16}")
+        cores = usable_cpus()
+        costs, shared = (run_loops(shards, model, options, copies) for copies in (1, cores))
+        found["costs"], found["limit"] = costs, cores / sum(costs.values())
+        found["shared_costs"], found["shared_limit"] = shared, cores / sum(shared.values())
+        print(f"{'CPU ms an image':<24}{'one loop alone':>16}{f'{cores} at once':>16}")
         for stage in STAGES:
-            print(f"{stage:<12}{1000 * costs[stage]:>16.2f}")
-        print(f"{'limit':<48}{found['limit']:>9.1f} images/s", flush=True)
-    limit = found.get("limit", float("nan"))
+            print(f"{stage:<24}{1000 * costs[stage]:>16.2f}{1000 * shared[stage]:>16.2f}")
+        print(f"{'limit':<48}{found['limit']:>9.1f} images/s")
+        print(f"{'as many loops as cores, at once':<48}{found['shared_limit']:>9.1f} images/s", flush=True)
+    limit, shared_limit = (found.get(name, float("nan")) for name in ("limit", "shared_limit"))
     if "job" in only:
         job = found["job"] = run_job(shards, model, settings, options.out)
         for name, rate in {"its actors' start included": job["rate"], "from its first chunk on": job["steady"]}.items():
-            print(f"{'job, ' + name:<48}{rate:>9.1f} images/s  {rate / limit:.2f} of the limit")
+            ratios = f"{rate / limit:.2f} of the limit, {rate / shared_limit:.2f} of loops at once"
+            print(f"{'job, ' + name:<48}{rate:>9.1f} images/s  {ratios}")
         told = f"{job['cpu_ms']:.2f} CPU ms an image in all its processes; others had {job['others']:.2f} cores"
         print(f"  {job['images']} images, {job['errors']} errors, {told}", flush=True)
     if "peers" in only:
