@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from condgen._checks import check_at_least
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
@@ -86,11 +87,24 @@ class SampleOptions:
         mode: ``draw`` samples p(y | x); ``point`` gives the family's one best prediction, K times if asked.
         temperature: spread of the draws, > 0; 1 is the model's own distribution.
         direction: ``a2b``, or ``b2a`` back again for models that have both (``ConditionalModel.directions``).
+        steps: of an iterative sampler; None is the model's own number. This and what follows concern only the
+            families that have such a thing; the others do without.
+        guidance_scale: of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out; None is the
+            model's own.
+        sampler: a name of ``condgen.samplers.SAMPLERS``; None is the model's own.
+        top_k: draw each token among the k likeliest; None is all of them.
+        top_p: draw each token among the likeliest that hold this much of the probability, > 0 and <= 1; None is
+            all of them.
     """
 
     mode: Literal["draw", "point"] = "draw"
     temperature: float = 1.0
     direction: Literal["a2b", "b2a"] = "a2b"
+    steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+    top_k: int | None = None
+    top_p: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("draw", "point"):
@@ -99,6 +113,14 @@ class SampleOptions:
             raise ConfigError("sample.temperature", self.temperature, "a number > 0")
         if self.direction not in ("a2b", "b2a"):
             raise ConfigError.unknown("sample.direction", self.direction, ("a2b", "b2a"))
+        if self.steps is not None:
+            check_at_least("sample.steps", self.steps, 1)
+        if self.guidance_scale is not None:
+            check_at_least("sample.guidance_scale", self.guidance_scale, 0.0)
+        if self.top_k is not None:
+            check_at_least("sample.top_k", self.top_k, 1)
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
 
 
 class ConditionalModel(nn.Module, ABC):
@@ -120,6 +142,11 @@ class ConditionalModel(nn.Module, ABC):
     def phases(self) -> Mapping[str, Sequence[nn.Parameter]]:
         """The parameters that each training phase trains, by phase, in the order in which phases are run."""
         return {"model": list(self.parameters())}
+
+    @property
+    def phase_periods(self) -> Mapping[str, int]:
+        """Of phases that are run in every n-th step alone (a generator after n steps of its critic), n."""
+        return {}
 
     @abstractmethod
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:

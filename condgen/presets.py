@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
-from condgen._checks import check_above, check_at_least, check_between
+from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
 from condgen.families import find_family
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
@@ -45,14 +45,18 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a model is trained: AdamW, linear warm-up, then a cosine down to a tenth.
+    """How a model is trained: AdamW (an optimizer a phase), linear warm-up, then a schedule.
 
     Attributes:
         steps: optimiser steps in all.
         batch_size: samples a step, over all workers.
         learning_rate: the highest, reached after ``warmup_steps``.
         warmup_steps: steps from 0 to the highest rate.
-        weight_decay: of AdamW.
+        schedule: after the warm-up, ``cosine`` down to a tenth, or ``linear``: the highest rate for half of the
+            steps, then straight down to 0 (the 100 + 100 epochs of Isola et al. 2017 and Zhu et al. 2017).
+        adam_betas: decay of the means of the gradient and of its square; (0.5, 0.999) for many GANs, and a first
+            one of 0 makes it RMSProp.
+        weight_decay: of AdamW; 0 makes it Adam.
         grad_clip_norm: largest norm of the gradient; 0 does not clip.
         ema_decay: of the averaged weights, which are those that are saved; 0 averages none.
         seed: of the initial weights, the data's order and its augmentation.
@@ -65,6 +69,8 @@ class TrainConfig:
     batch_size: int = 64
     learning_rate: float = 3e-4
     warmup_steps: int = 1_000
+    schedule: Literal["cosine", "linear"] = "cosine"
+    adam_betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     grad_clip_norm: float = 1.0
     ema_decay: float = 0.999
@@ -78,6 +84,9 @@ class TrainConfig:
         check_at_least("train.batch_size", self.batch_size, 1)
         check_above("train.learning_rate", self.learning_rate, 0.0)
         check_at_least("train.warmup_steps", self.warmup_steps, 0)
+        check_choice("train.schedule", self.schedule, ("cosine", "linear"))
+        if not all(0.0 <= beta < 1.0 for beta in self.adam_betas):
+            raise ConfigError("train.adam_betas", self.adam_betas, "two numbers >= 0 and < 1")
         check_at_least("train.weight_decay", self.weight_decay, 0.0)
         check_at_least("train.grad_clip_norm", self.grad_clip_norm, 0.0)
         check_between("train.ema_decay", self.ema_decay, 0.0, 1.0)

@@ -107,14 +107,21 @@ def color_batch(item: StreamBatch, device: torch.device) -> Batch:
     )
 
 
+_SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: min(1.0, 2.0 * (1.0 - done)),
+}
+"""The rate's share of its highest, of the share of the training that is done."""
+
+
 def learning_rate(config: TrainConfig, step: int, seconds: float) -> float:
-    """The rate of a step (from 0): linear warm-up, then a cosine down to a tenth at the end of steps or time."""
+    """The rate of a step (from 0): linear warm-up, then the schedule, down to the end of steps or time."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     if config.max_seconds > 0:
         done = max(done, seconds / config.max_seconds)
-    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return config.learning_rate * _SCHEDULES[config.schedule](min(1.0, done))
 
 
 class Loop:
@@ -144,6 +151,7 @@ class Loop:
         self.state = LoopState()
         self.averaged = copy.deepcopy(model) if config.ema_decay > 0 else model
         self.optimizers = {name: self._optimizer(parameters) for name, parameters in model.phases.items()}
+        self._periods = dict(model.phase_periods)
         self._phases = {name: list(parameters) for name, parameters in model.phases.items()}
         self._to_batch = to_batch
         self._wrapped = self._distribute(model)
@@ -197,6 +205,9 @@ class Loop:
         rate = learning_rate(config, state.step, state.seconds)
         seen: dict[str, Tensor] = {}
         for name, optimizer in self.optimizers.items():
+            period = self._periods.get(name, 1)
+            if (state.step + 1) % period:
+                continue
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
@@ -208,7 +219,8 @@ class Loop:
                 nn.utils.clip_grad_norm_(self._phases[name], config.grad_clip_norm)
             if total:
                 optimizer.step()
-            seen |= {key: value.detach() for key, value in terms.items()}
+            # A row's terms are means over all steps: one step stands for the period's.
+            seen |= {key: value.detach() * period for key, value in terms.items()}
         self._terms.append((weight, seen))
         self._average()
         state.step += 1
@@ -232,7 +244,7 @@ class Loop:
     def _reduce_terms(self) -> None:
         """Add what the workers saw since the last time to the state's sums."""
         names = sorted({name for _, terms in self._terms for name in terms})
-        mine = [sum(weight * float(terms[name]) for weight, terms in self._terms) for name in names]
+        mine = [sum(weight * float(terms[name]) for weight, terms in self._terms if name in terms) for name in names]
         sums = self.group.sum([*mine, sum(weight for weight, _ in self._terms)]) if self._terms else [0.0]
         if not all(math.isfinite(value) for value in sums):
             raise JobError(
@@ -274,6 +286,7 @@ class Loop:
         return torch.optim.AdamW(
             list(parameters),
             lr=self.config.learning_rate,
+            betas=self.config.adam_betas,
             weight_decay=self.config.weight_decay,
             fused=self.device.type == "cuda",
         )

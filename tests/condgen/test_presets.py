@@ -45,6 +45,8 @@ def test_a_preset_with_another_familys_model_is_refused() -> None:
         (TrainConfig, {"learning_rate": 0.0}),
         (TrainConfig, {"learning_rate": float("nan")}),
         (TrainConfig, {"ema_decay": 1.0}),
+        (TrainConfig, {"adam_betas": (0.5, 1.0)}),
+        (TrainConfig, {"schedule": "steps"}),
         (TrainConfig, {"max_seconds": -1.0}),
     ],
 )

@@ -216,6 +216,28 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     assert rates[110] == pytest.approx(0.1)
 
 
+def test_the_linear_schedule_holds_for_half_and_falls_to_nothing() -> None:
+    config = TrainConfig(steps=200, warmup_steps=0, learning_rate=1.0, schedule="linear")
+    rates = [learning_rate(config, step, 0.0) for step in (0, 100, 150, 199)]
+    assert rates == pytest.approx([1.0, 1.0, 0.5, 0.01])
+
+
+def test_a_phase_of_period_three_is_stepped_in_every_third_step() -> None:
+    class Patient(FakeGan):
+        phase_periods = {"generator": 3}  # noqa: RUF012 - a fake's
+
+    loop = Loop(Patient(FakeConfig()), replace(CONFIG, steps=6, log_every_steps=6))
+    _, [row], _ = train(loop, items())
+    taken = [int(next(iter(loop.optimizers[name].state.values()))["step"]) for name in ("generator", "critic")]
+    assert taken == [2, 6]
+    assert set(row.losses) == {"generator", "critic"}
+
+
+def test_the_optimizer_has_the_betas_that_were_asked_for() -> None:
+    loop = Loop(FakeModel(FakeConfig()), replace(CONFIG, adam_betas=(0.5, 0.99)))
+    assert loop.optimizers["model"].param_groups[0]["betas"] == (0.5, 0.99)
+
+
 def test_a_batch_holds_lightness_and_colour_of_the_pictures() -> None:
     batch = item(3)
     made = color_batch(batch, torch.device("cpu"))
