@@ -34,13 +34,14 @@ class _Watch:
 
     def __call__(self, pace: Pace) -> None:
         self._bar.set_total(pace.total)
-        stages = sum(pace.busy.values())
         notes: dict[str, Any] = {"images/s": f"{pace.steady_images_per_s or pace.images_per_s:.1f}"}
         notes["errors"] = pace.errors
         if pace.filtered:
             notes["filtered"] = pace.filtered
-        if stages:
-            notes["model"] = f"{pace.busy['model'] / stages:.0%}"
+        if pace.cpu_use:
+            notes["CPU"] = f"{pace.cpu_use:.0%}"
+        if pace.gpu_use:
+            notes["GPU"] = f"{pace.gpu_use:.0%}"
         self._bar.advance(pace.images - self._shown, **notes)
         self._shown = pace.images
 

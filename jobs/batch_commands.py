@@ -44,6 +44,9 @@ Where = Annotated[
 ]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Do again what failed.")]
 MaxErrorRate = Annotated[float, typer.Option(min=0.0, max=1.0, metavar="R", help="Stop when more of the images fail.")]
+MaxPixels = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Refuse larger images; a worker needs about 40 bytes for each pixel.")
+]
 Chunk = Annotated[int, typer.Option(min=1, metavar="N", help="Most images in a chunk, the unit of commit.")]
 Actors = Annotated[
     str, typer.Option("--actors", "--workers", metavar="N|MIN:MAX", help="Model processes; 0 is as many as fit.")
@@ -92,6 +95,7 @@ def colorize(
     limit: Limit = 0,
     retry_errors: RetryErrors = False,
     max_error_rate: MaxErrorRate = 1.0,
+    max_pixels: MaxPixels = 200_000_000,
     chunk_samples: Chunk = 64,
     actors: Actors = "0",
     num_gpus: NumGpus = None,
@@ -131,6 +135,7 @@ def translate(
     limit: Limit = 0,
     retry_errors: RetryErrors = False,
     max_error_rate: MaxErrorRate = 1.0,
+    max_pixels: MaxPixels = 200_000_000,
     chunk_samples: Chunk = 64,
     actors: Actors = "0",
     num_gpus: NumGpus = None,
@@ -154,7 +159,7 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
     from pipelines.plans import BatchSettings
     from pipelines.where import parse
 
-    taken = ("seed", "temperature", "precision", "output_format", "quality", "chunk_samples")
+    taken = ("seed", "temperature", "precision", "output_format", "quality", "max_pixels", "chunk_samples")
     only_translate = ("direction", "large", "overlap_px") if kind == "translate" else ()
     settings = BatchSettings(
         kind=kind,

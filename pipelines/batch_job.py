@@ -307,6 +307,8 @@ def _work(
         job = prepared.job
         return pool_shape(resources, num_chunks=num_chunks, actors=job.actors, num_gpus=job.num_gpus)
 
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    pace.cpus, pace.gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if watch:
         watch(pace)
     receipts: Iterator[Receipt] = run_chunks(pending, spec, shape)

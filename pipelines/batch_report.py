@@ -29,6 +29,8 @@ class Pace:
         steady_images, steady_seconds: of these, after the first chunk was committed: without the actors' start.
         kinds: errors by stage and name.
         busy: seconds by stage, summed over the actors.
+        cpu_seconds: of the actors, after their start.
+        cpus, gpus: of the cluster.
     """
 
     total: int = 0
@@ -41,12 +43,16 @@ class Pace:
     steady_seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
     busy: Counter[str] = field(default_factory=Counter)
+    cpu_seconds: float = 0.0
+    cpus: float = 0.0
+    gpus: float = 0.0
 
     def add(self, receipt: Receipt, now: float) -> None:
         """Count a chunk, committed `now` seconds after the first was handed out."""
         if self.images:
             self.steady_images += receipt.samples
             self.steady_seconds += now - self.seconds
+            self.cpu_seconds += receipt.cpu_seconds
         self.images += receipt.samples
         self.draws += receipt.draws
         self.errors += receipt.errors
@@ -54,6 +60,18 @@ class Pace:
         self.seconds = now
         self.kinds.update(receipt.kinds)
         self.busy.update(receipt.seconds)
+
+    @property
+    def cpu_use(self) -> float:
+        """Share of the cluster's CPUs that the actors used, after the first chunk; 0 where it is not known yet."""
+        capacity = self.steady_seconds * self.cpus
+        return self.cpu_seconds / capacity if capacity > 0 else 0.0
+
+    @property
+    def gpu_use(self) -> float:
+        """Share of the time in which a GPU had a batch of the model in hand; 0 without GPUs."""
+        capacity = self.seconds * self.gpus
+        return self.busy["model"] / capacity if capacity > 0 else 0.0
 
     @property
     def images_per_s(self) -> float:
@@ -114,6 +132,8 @@ def write_run(results: Store, generations: Sequence[Generation], report: BatchRe
             "images": report.pace.images,
             "seconds": round(report.pace.seconds, 3),
             "images_per_s": round(report.pace.images_per_s, 3),
+            "cpu_use": round(report.pace.cpu_use, 3),
+            "gpu_use": round(report.pace.gpu_use, 3),
             "stage_seconds": {stage: round(seconds, 3) for stage, seconds in sorted(report.pace.busy.items())},
         },
         "versions": {name: version(name) for name in (*VERSIONS, "ray")},

@@ -36,6 +36,7 @@ _RECEIPT_SCHEMA = pa.schema(
     [
         *((name, pa.int64()) for name in ("samples", "draws", "errors", "filtered", "bytes_in", "bytes_out")),
         ("chunk", pa.string()),
+        ("cpu_seconds", pa.float64()),
         ("seconds", pa.map_(pa.string(), pa.float64())),
         ("kinds", pa.map_(pa.string(), pa.int64())),
     ]
@@ -160,8 +161,10 @@ class ChunkWorker:
         self._spec = spec
         self._metrics = WorkerMetrics(spec.results.uri)
         self._broken: Exception | None = None
+        self._cpu_told = 0.0
         try:
             self._engine = spec.make_engine()
+            self._cpu_told = time.process_time()
         except Exception as error:  # noqa: BLE001 - raised again where it is heard
             self._broken = error
 
@@ -184,6 +187,8 @@ class ChunkWorker:
         earlier = begin_attempt(results, chunk.name, self._spec.run)
         receipt = self._engine.run(chunk, self._isolated() if earlier >= _ATTEMPTS else None)
         clear_attempts(results, chunk.name)
+        told, self._cpu_told = self._cpu_told, time.process_time()
+        receipt.cpu_seconds = self._cpu_told - told
         self._metrics.count(receipt)
         return receipt
 

@@ -151,7 +151,10 @@ class Filtered:
 
 @dataclass(slots=True, kw_only=True)
 class Receipt:
-    """What is told of a chunk when it is committed: counts, by kind of error too, and seconds by stage."""
+    """What is told of a chunk when it is committed: counts, by kind of error too, and seconds by stage.
+
+    `cpu_seconds` are those of its worker since the receipt before.
+    """
 
     chunk: str
     samples: int
@@ -160,6 +163,7 @@ class Receipt:
     filtered: int
     bytes_in: int
     bytes_out: int
+    cpu_seconds: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
 
