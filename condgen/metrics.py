@@ -1,4 +1,4 @@
-"""How good colours are: how colourful, and how likely the true ones."""
+"""How good draws are: how colourful, how likely the true ones, and how far from one another."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from condgen.base import Condition
+from condgen.errors import ConfigError
 from condgen.families.color_classifier import ColorClassifier
 
-__all__ = ["ab_nll", "colorfulness", "marginal_ab_nll"]
+__all__ = ["ab_nll", "colorfulness", "draw_diversity", "marginal_ab_nll"]
 
 
 def colorfulness(rgb: Tensor) -> Tensor:
@@ -56,3 +57,21 @@ def marginal_ab_nll(model: ColorClassifier, y: Tensor) -> Tensor:
     bins = model.bins.to(y.device).nearest(model.pooled_ab(y))
     log_prior = model.prior.clamp_min(1e-6).log()
     return -log_prior[bins].mean(dim=(-2, -1))
+
+
+def draw_diversity(draws: Tensor) -> Tensor:
+    """Return how far apart the draws of an input are: the mean absolute difference of its pairs, ``[B]`` float32.
+
+    0 is a model that ignores its noise.
+
+    Args:
+        draws: ``[B, K, C, H, W]``, K >= 2.
+
+    Raises:
+        ConfigError: a single draw.
+    """
+    num_draws = draws.shape[1]
+    if num_draws < 2:
+        raise ConfigError("draws", num_draws, "2 or more: diversity is that of pairs")
+    first, second = torch.triu_indices(num_draws, num_draws, 1)
+    return (draws[:, first] - draws[:, second]).abs().float().mean(dim=(1, 2, 3, 4))

@@ -1,0 +1,103 @@
+"""Layers that the adversarial networks share, and what is done to a whole network: padding, initialisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+__all__ = ["NORMS", "conv", "initialise", "needs_bias", "norm_layer", "pad_to", "upsample"]
+
+NORMS: Mapping[str, Callable[[int, int], nn.Module]] = MappingProxyType(
+    {
+        "batch": lambda channels, groups: nn.BatchNorm2d(channels),  # noqa: ARG005 - one signature for all
+        "instance": lambda channels, groups: nn.InstanceNorm2d(channels),  # noqa: ARG005
+        "group": lambda channels, groups: nn.GroupNorm(math.gcd(groups, channels), channels),
+        "none": lambda channels, groups: nn.Identity(),  # noqa: ARG005
+    }
+)
+"""Normalisations by name: of channels and of the groups wanted."""
+_PADDING_MODES: Mapping[str, Literal["zeros", "reflect"]] = MappingProxyType({"zero": "zeros", "reflect": "reflect"})
+
+
+def norm_layer(norm: str, channels: int, groups: int) -> nn.Module:
+    """Return the normalisation ``norm`` of ``channels``; instance normalisation has no weights of its own."""
+    return NORMS[norm](channels, groups)
+
+
+def needs_bias(norm: str) -> bool:
+    """Return whether a convolution before ``norm`` has a bias, as in the papers' networks: where norm adds none."""
+    return norm in ("instance", "none")
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    padding: str = "zero",
+    bias: bool = True,
+    spectral: bool = False,
+) -> nn.Module:
+    """Return a convolution; ``padding`` is ``zero`` or ``reflect``, ``spectral`` normalises its weights."""
+    mode = _PADDING_MODES[padding]
+    layer = nn.Conv2d(in_channels, out_channels, kernel, stride, pad, bias=bias, padding_mode=mode)
+    return parametrizations.spectral_norm(layer) if spectral else layer
+
+
+def upsample(
+    in_channels: int, out_channels: int, kernel: int, *, upsampling: str, padding: str, bias: bool
+) -> nn.Module:
+    """Return a layer that doubles the size: a transposed convolution, or nearest and a 3 x 3 convolution.
+
+    Args:
+        in_channels, out_channels: of it.
+        kernel: of the transposed convolution, 3 or 4.
+        upsampling: ``transposed`` or ``resize``, which makes no checkerboards (Odena et al. 2016).
+        padding: ``zero`` or ``reflect``, of the convolution after resizing.
+        bias: whether it has one.
+    """
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, 1, output_padding=4 - kernel, bias=bias)
+    after = conv(in_channels, out_channels, 3, pad=1, padding=padding, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2.0, mode="nearest"), after)
+
+
+def pad_to(image: Tensor, multiple: int, smallest: int = 1) -> Tensor:
+    """Return ``[B, C, H, W]`` with its last row and column repeated: sides are multiples of ``multiple``, >= smallest.
+
+    What a network makes of it is cropped back to H x W.
+    """
+    height, width = (max(smallest, side) for side in image.shape[-2:])
+    down, right = (side + -side % multiple - old for side, old in zip((height, width), image.shape[-2:], strict=True))
+    return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+
+
+def initialise(network: nn.Module, std: float) -> None:
+    """Draw convolutions' weights from N(0, std), norms' from N(1, std), and set biases to 0 (Isola et al. 2017, 6.2).
+
+    Args:
+        network: in place.
+        std: 0 leaves the network as PyTorch made it.
+    """
+    if std == 0.0:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            # A spectral norm's parametrization keeps the weight that is trained under another name.
+            normalised: Any = getattr(module, "parametrizations", None)
+            trained = module.weight if normalised is None else normalised.weight.original
+            nn.init.normal_(trained, 0.0, std)
+        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+            nn.init.normal_(module.weight, 1.0, std)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
