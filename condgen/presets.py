@@ -3,123 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
-from condgen.families import find_family
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
+from condgen.gan_presets import GAN_PRESETS
+from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "TrainConfig", "find_preset"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """How a dataset becomes batches.
-
-    Attributes:
-        size_px: the square that images are fitted to, in pixels.
-        lanes: of the epoch's order, a power of two up to 64; 0 chooses it from the dataset's size.
-        window_chunks: chunks among which a lane shuffles.
-        crop_scale_min: smallest side of the random crop, as a share of the largest square that fits; 1 crops
-            only where.
-        flip: mirror half of the samples left to right.
-    """
-
-    size_px: int = 256
-    lanes: int = 0
-    window_chunks: int = 2
-    crop_scale_min: float = 0.6
-    flip: bool = True
-
-    def __post_init__(self) -> None:
-        check_at_least("data.size_px", self.size_px, 8)
-        check_at_least("data.window_chunks", self.window_chunks, 1)
-        if self.lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
-            raise ConfigError("data.lanes", self.lanes, "0 (chosen from the dataset) or a power of two up to 64")
-        if not 0.0 < self.crop_scale_min <= 1.0:
-            raise ConfigError("data.crop_scale_min", self.crop_scale_min, "a number > 0 and <= 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a model is trained: AdamW (an optimizer a phase), linear warm-up, then a schedule.
-
-    Attributes:
-        steps: optimiser steps in all.
-        batch_size: samples a step, over all workers.
-        learning_rate: the highest, reached after ``warmup_steps``.
-        warmup_steps: steps from 0 to the highest rate.
-        schedule: after the warm-up, ``cosine`` down to a tenth, or ``linear``: the highest rate for half of the
-            steps, then straight down to 0 (the 100 + 100 epochs of Isola et al. 2017 and Zhu et al. 2017).
-        adam_betas: decay of the means of the gradient and of its square; (0.5, 0.999) for many GANs, and a first
-            one of 0 makes it RMSProp.
-        weight_decay: of AdamW; 0 makes it Adam.
-        grad_clip_norm: largest norm of the gradient; 0 does not clip.
-        ema_decay: of the averaged weights, which are those that are saved; 0 averages none.
-        seed: of the initial weights, the data's order and its augmentation.
-        log_every_steps: steps between rows of metrics.
-        checkpoint_every_steps: steps between checkpoints; the last step always makes one.
-        max_seconds: end, with a checkpoint, after this time; 0 sets no limit.
-    """
-
-    steps: int = 100_000
-    batch_size: int = 64
-    learning_rate: float = 3e-4
-    warmup_steps: int = 1_000
-    schedule: Literal["cosine", "linear"] = "cosine"
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    grad_clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    log_every_steps: int = 50
-    checkpoint_every_steps: int = 1_000
-    max_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_at_least("train.steps", self.steps, 1)
-        check_at_least("train.batch_size", self.batch_size, 1)
-        check_above("train.learning_rate", self.learning_rate, 0.0)
-        check_at_least("train.warmup_steps", self.warmup_steps, 0)
-        check_choice("train.schedule", self.schedule, ("cosine", "linear"))
-        if not all(0.0 <= beta < 1.0 for beta in self.adam_betas):
-            raise ConfigError("train.adam_betas", self.adam_betas, "two numbers >= 0 and < 1")
-        check_at_least("train.weight_decay", self.weight_decay, 0.0)
-        check_at_least("train.grad_clip_norm", self.grad_clip_norm, 0.0)
-        check_between("train.ema_decay", self.ema_decay, 0.0, 1.0)
-        check_at_least("train.seed", self.seed, 0)
-        check_at_least("train.log_every_steps", self.log_every_steps, 1)
-        check_at_least("train.checkpoint_every_steps", self.checkpoint_every_steps, 1)
-        check_at_least("train.max_seconds", self.max_seconds, 0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """A complete configuration.
-
-    Attributes:
-        name: for ``condgen train --preset``.
-        summary: one line for ``condgen models``.
-        family: a name of the family table.
-        model: the family's configuration, of its ``config_class``.
-        data: how the dataset is read.
-        train: how the model is trained.
-    """
-
-    name: str
-    summary: str
-    family: str
-    model: Any
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        expected = find_family(self.family).config_class
-        if type(self.model) is not expected:
-            raise ConfigError("model", type(self.model).__name__, f"a {expected.__name__}, as {self.family} has")
 
 
 def _table(*presets: Preset) -> Mapping[str, Preset]:
@@ -169,6 +61,7 @@ PRESETS: Mapping[str, Preset] = _table(
         family="color_classifier",
         model=ColorClassifierConfig(),
     ),
+    *GAN_PRESETS,
 )
 
 

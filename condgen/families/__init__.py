@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
+from condgen.families.gan_configs import CganConfig, CycleGanConfig, Pix2PixConfig
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
@@ -28,7 +29,7 @@ class Family:
         summary: one line for ``condgen models``.
         config_class: a frozen dataclass; its defaults are the full-size settings.
         load_model_class: imports and returns the model's class.
-        task: what it does with an archive; ``colorize`` predicts ab from L.
+        task: what it does with an archive; ``colorize`` predicts ab from L, ``translate`` other pictures.
     """
 
     name: str
@@ -55,6 +56,24 @@ def _color_classifier() -> type[ConditionalModel]:
     return ColorClassifier
 
 
+def _cgan() -> type[ConditionalModel]:
+    from condgen.families.cgan import Cgan
+
+    return Cgan
+
+
+def _pix2pix() -> type[ConditionalModel]:
+    from condgen.families.pix2pix import Pix2Pix
+
+    return Pix2Pix
+
+
+def _cyclegan() -> type[ConditionalModel]:
+    from condgen.families.cyclegan import CycleGan
+
+    return CycleGan
+
+
 def _table(*families: Family) -> Mapping[str, Family]:
     return MappingProxyType({family.name: family for family in families})
 
@@ -73,6 +92,27 @@ FAMILIES: Mapping[str, Family] = _table(
         config_class=ColorClassifierConfig,
         load_model_class=_color_classifier,
         task="colorize",
+    ),
+    Family(
+        name="cgan",
+        summary="a conditional GAN whose noise is used: draws that are sharp and agree with themselves",
+        config_class=CganConfig,
+        load_model_class=_cgan,
+        task="colorize",
+    ),
+    Family(
+        name="pix2pix",
+        summary="a conditional GAN with an L1 term: one sharp answer, nearly",
+        config_class=Pix2PixConfig,
+        load_model_class=_pix2pix,
+        task="colorize",
+    ),
+    Family(
+        name="cyclegan",
+        summary="translation between two unpaired domains, both ways",
+        config_class=CycleGanConfig,
+        load_model_class=_cyclegan,
+        task="translate",
     ),
 )
 

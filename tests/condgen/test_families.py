@@ -39,7 +39,7 @@ def test_the_table_agrees_with_the_classes(family: str) -> None:
 
 
 def test_an_unknown_family_is_answered_with_the_known_and_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"color_classifier, regression \(did you mean 'regression'\?\)"):
+    with pytest.raises(ConfigError, match=r"color_classifier, .*regression.* \(did you mean 'regression'\?\)"):
         find_family("regresion")
 
 
@@ -215,5 +215,5 @@ def test_pooling_and_upsampling_agree_on_where_pixels_lie(stride: int) -> None:
 
 
 def test_tiny_is_a_real_configuration_of_every_family() -> None:
-    for family in FAMILIES.values():
-        assert set(TINY) <= set(family.config_class.__dataclass_fields__)
+    for family in FAMILY_NAMES:
+        assert set(TINY) <= set(FAMILIES[family].config_class.__dataclass_fields__)
