@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,15 @@ def write_image(path: Path, shade: int, size: tuple[int, int] = (40, 24)) -> Non
 
 
 class PoisonedColour(UniformColour):
-    """Ends its process at a picture that is white all over; with a `fuse`, a file, also once at any other."""
+    """Ends its process at a picture that is white all over; with a `fuse`, a file, also once at any other.
 
-    def __init__(self, fuse: Path | None = None) -> None:
+    Where it `hangs`, it does nothing for a minute in place of ending.
+    """
+
+    def __init__(self, fuse: Path | None = None, *, hangs: bool = False) -> None:
         super().__init__(None)
         self.fuse = fuse
+        self.hangs = hangs
 
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> torch.Tensor:
         assert condition.image is not None
@@ -59,14 +64,18 @@ class PoisonedColour(UniformColour):
         burnt = self.fuse is not None and self.fuse.exists()
         if burnt and self.fuse is not None:
             self.fuse.unlink()
-        if poisoned or burnt:
+        if poisoned and self.hangs:
+            time.sleep(60)
+        elif poisoned or burnt:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().sample(condition, noise, options)
 
 
-def poisoned_engine(archive: Store, results: Store, fuse: Path | None = None) -> ChunkEngine[Any]:
+def poisoned_engine(
+    archive: Store, results: Store, fuse: Path | None = None, *, hangs: bool = False
+) -> ChunkEngine[Any]:
     """An engine with a model that one picture kills."""
-    model = PoisonedColour(fuse)
+    model = PoisonedColour(fuse, hangs=hangs)
     footer = {"job": "job"}
     return ChunkEngine(
         archive=archive, results=results, model=model, task=ColourTask(16), settings=SETTINGS, footer=footer

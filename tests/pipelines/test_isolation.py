@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,16 @@ def test_one_death_that_is_not_the_images_own_leaves_no_trace(archive: Store, tm
     found = isolated(partial(poisoned_engine, archive, archive, fuse)).outcomes(placed)
     assert not fuse.exists()
     assert not any(isinstance(outcome, Failure) for outcome in found.values())
+
+
+def test_an_image_that_hangs_is_given_up_and_the_others_are_done(archive: Store, tmp_path: Path) -> None:
+    Image.fromarray(np.full((24, 40, 3), 255, np.uint8)).save(tmp_path / "archive" / "2-poison.png")
+    placed = list(enumerate(read_chunk(archive, chunk_of(archive))))
+    began = time.monotonic()
+    found = isolated(partial(poisoned_engine, archive, archive, hangs=True), seconds=2).outcomes(placed)
+    failures = [outcome for outcome in found.values() if isinstance(outcome, Failure)]
+    assert [(failure.key, failure.stage) for failure in failures] == [("2-poison", "process")]
+    assert time.monotonic() - began < 50  # three times 2 s, and the processes' start; the hang is of 60 s
 
 
 def never_ready() -> ChunkEngine:
