@@ -12,6 +12,7 @@ worker has threads, and perhaps a GPU, and such a process can't be forked.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import select
@@ -37,6 +38,7 @@ _START_DEATHS = 3
 _SAMPLE_SECONDS = 900.0
 _START_SECONDS = 900.0
 _GRACE_SECONDS = 60.0
+_LATE_IMPORTS = ("pipelines.models", "pipelines.colour", "pipelines.translation", "condgen.families", "condgen._paint")
 _NOTHING = pickle.dumps(None)
 _LENGTH = struct.Struct("<Q")
 _COMMAND = "import sys; sys.path[:0] = {path!r}; from pipelines.isolation import serve; serve()"
@@ -217,10 +219,8 @@ def serve() -> None:
 
 def _import_for(make_engine: bytes) -> None:
     """Import what a pickled function refers to, and what engines import late: torch, and numba for colour."""
-    import pipelines.colour
-    import pipelines.models
-    import pipelines.translation  # noqa: F401
-
+    for module in _LATE_IMPORTS:
+        importlib.import_module(module)
     with suppress(Exception):  # the child meets it again, and tells
         pickle.loads(make_engine)  # noqa: S301 - from our own parent
 
