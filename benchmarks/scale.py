@@ -72,7 +72,7 @@ def make_shards(folder: Path, images: int) -> Path:
         for number in range(first, min(images, first + SHARD_SAMPLES)):
             tar.add(f"{number:09d}.jpg", pictures[number % len(pictures)])
         store.write(f"all-{shard:06d}.tar", tar.finish())
-    jobs.index.run(str(folder))
+    jobs.index.run(str(folder), statistics=False)
     return folder
 
 
@@ -118,7 +118,13 @@ def run_process(shards: Path, images: int, out: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     if done.returncode != 0:
         raise SystemExit(f"{images} images failed:\n{done.stderr[-3000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    found = dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    for window in found["windows"]:
+        print(
+            f"   up to {window['images']:>8}: {window['cpu_ms']:.3f} CPU ms an image, {window['peak_mib']:.0f} MiB",
+            flush=True,
+        )
+    return found
 
 
 @contextmanager
@@ -204,17 +210,15 @@ def main() -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     shards = make_shards(options.out / f"tiny-{options.images}", options.images)
+    print(f"{'images':>9}{'images/s':>10}{'CPU ms':>9}{'driver ms':>11}{'driver peak MiB':>17}", flush=True)
+    large = run_process(shards, options.images, options.out)
     small = [run_process(shards, 1000, options.out) for _ in range(3)]
-    runs = [{name: statistics.median(run[name] for run in small) for name in small[0] if name != "windows"}]
-    runs.append(run_process(shards, options.images, options.out))
-    print(f"{'images':>9}{'images/s':>10}{'CPU ms':>9}{'driver ms':>11}{'driver peak MiB':>17}")
+    runs = [{name: statistics.median(run[name] for run in small) for name in small[0] if name != "windows"}, large]
     for run in runs:
         print(
             f"{run['images']:>9}{run['images_per_s']:>10.0f}{run['cpu_ms']:>9.3f}{run['driver_ms']:>11.3f}"
             f"{run['peak_mib']:>17.0f}"
         )
-    for window in runs[-1]["windows"]:
-        print(f"   up to {window['images']:>8}: {window['cpu_ms']:.3f} CPU ms an image, {window['peak_mib']:.0f} MiB")
     print(json.dumps(runs))
 
 
