@@ -9,6 +9,7 @@ from typing import Any
 from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
 from condgen.gan_presets import GAN_PRESETS
+from condgen.latent_presets import LATENT_PRESETS
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "TrainConfig", "find_preset"]
@@ -62,6 +63,7 @@ PRESETS: Mapping[str, Preset] = _table(
         model=ColorClassifierConfig(),
     ),
     *GAN_PRESETS,
+    *LATENT_PRESETS,
 )
 
 

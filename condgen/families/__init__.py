@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
 from condgen.families.gan_configs import CganConfig, CycleGanConfig, Pix2PixConfig
+from condgen.families.latent_configs import AutoregressiveConfig, CVAEConfig, DiffusionConfig
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
@@ -74,6 +75,24 @@ def _cyclegan() -> type[ConditionalModel]:
     return CycleGan
 
 
+def _diffusion() -> type[ConditionalModel]:
+    from condgen.families.diffusion import Diffusion
+
+    return Diffusion
+
+
+def _cvae() -> type[ConditionalModel]:
+    from condgen.families.cvae import CVAE
+
+    return CVAE
+
+
+def _autoregressive() -> type[ConditionalModel]:
+    from condgen.families.autoregressive import Autoregressive
+
+    return Autoregressive
+
+
 def _table(*families: Family) -> Mapping[str, Family]:
     return MappingProxyType({family.name: family for family in families})
 
@@ -113,6 +132,27 @@ FAMILIES: Mapping[str, Family] = _table(
         config_class=CycleGanConfig,
         load_model_class=_cyclegan,
         task="translate",
+    ),
+    Family(
+        name="diffusion",
+        summary="a denoiser and its samplers: joint draws, by image, label and text, with guidance",
+        config_class=DiffusionConfig,
+        load_model_class=_diffusion,
+        task="colorize",
+    ),
+    Family(
+        name="cvae",
+        summary="a latent z beside x, and a bound of the likelihood",
+        config_class=CVAEConfig,
+        load_model_class=_cvae,
+        task="colorize",
+    ),
+    Family(
+        name="autoregressive",
+        summary="a transformer over [x, then y] in tokens, with the exact likelihood",
+        config_class=AutoregressiveConfig,
+        load_model_class=_autoregressive,
+        task="colorize",
     ),
 )
 

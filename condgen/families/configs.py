@@ -6,7 +6,7 @@ They live apart from the models so that a command can list, fill and check them 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
@@ -29,6 +29,8 @@ class UNetConfig:
         dropout: probability, in each residual block; 0 is none.
     """
 
+    least_condition_channels: ClassVar[int] = 1
+
     condition_channels: int = 1
     width: int = 64
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
@@ -38,7 +40,7 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least("model.condition_channels", self.condition_channels, 1)
+        check_at_least("model.condition_channels", self.condition_channels, self.least_condition_channels)
         check_at_least("model.width", self.width, 1)
         check_at_least("model.blocks_per_level", self.blocks_per_level, 1)
         check_at_least("model.norm_groups", self.norm_groups, 1)

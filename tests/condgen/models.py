@@ -9,10 +9,15 @@ import torch
 from condgen.base import Batch, Condition, ConditionalModel
 from condgen.families import FAMILIES, build
 from condgen.families.configs import UNetConfig
+from condgen.families.latent_configs import ModulatedConfig
 from condgen.noise import NoiseSource, SampleId
 
 TINY: dict[str, Any] = {"width": 8, "norm_groups": 4, "multipliers": [1, 2], "blocks_per_level": 1, "out_stride": 2}
-FAMILY_NAMES = sorted(name for name, family in FAMILIES.items() if issubclass(family.config_class, UNetConfig))
+FAMILY_NAMES = sorted(
+    name
+    for name, family in FAMILIES.items()
+    if issubclass(family.config_class, UNetConfig) and not issubclass(family.config_class, ModulatedConfig)
+)
 """The families that stand on the conditional U-Net alone; the others have tests of their own."""
 
 

@@ -1,0 +1,152 @@
+"""A diffusion model: a denoiser given (y_t, t, x), and a sampler that goes from noise to y by it.
+
+    y_t = alpha(t) y_0 + sigma(t) eps                     the path
+    loss = E |F(c_in y_t; c_noise(t), x) - F*|^2          F*: what the parametrisation predicts
+    D_w = D(no x) + w (D(x) - D(no x))                    guidance, Ho and Salimans 2022 (arXiv:2207.12598), eq. (6)
+
+Paths and parametrisations are in ``condgen.paths``, samplers in ``condgen.samplers``. In eq. (6) of the paper, w is
+1 + its own w. x's encoder runs once for all draws and steps.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.conditioners import ConditionerSet
+from condgen.denoiser import ConditionEncoder, Encoded, ModulatedUNet
+from condgen.errors import UnsupportedError
+from condgen.families._common import weighted_mean
+from condgen.families.latent_configs import DiffusionConfig
+from condgen.noise import NoiseSource
+from condgen.paths import PARAMETRIZATIONS
+from condgen.samplers import find_sampler
+from condgen.transformer import sinusoids
+from condgen.unet import pool_to_stride, upsample_from_stride
+
+__all__ = ["Diffusion", "DiffusionConfig"]
+
+_TIME_FEATURES = 64
+
+
+class Diffusion(ConditionalModel):
+    """p(y | x) by denoising, at 1 / ``out_stride`` of the image; draws are upsampled bilinearly from there.
+
+    Args:
+        config: of the family.
+        conditioners: of labels and texts, in place of those that the configuration asks for, such as pretrained
+            ones; a checkpoint is then loaded into a model that was built the same way.
+    """
+
+    family: ClassVar[str] = "diffusion"
+    is_stochastic: ClassVar[bool] = True
+    config: DiffusionConfig
+
+    def __init__(self, config: DiffusionConfig, conditioners: ConditionerSet | None = None) -> None:
+        super().__init__(config)
+        self.parametrization = PARAMETRIZATIONS[config.parametrization](config)
+        self.encoder = ConditionEncoder(
+            config, size_px=config.size_px, null_parts=config.null_parts, conditioners=conditioners
+        )
+        self.net = ModulatedUNet(config, config.target_channels, config.target_channels)
+        width = config.embedding_width
+        self.time = nn.Sequential(nn.Linear(_TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def encode(self, condition: Condition, dropped: Tensor | None = None) -> Encoded:
+        """Return the encoded condition; ``dropped`` ``[B]`` bool says where its null parts are left out."""
+        if dropped is None:
+            dropped = torch.zeros(condition.num_samples, dtype=torch.bool, device=self._device())
+        encoded: Encoded = self.encoder(condition, dropped)
+        return encoded
+
+    def raw(self, y: Tensor, t: Tensor, encoded: Encoded) -> Tensor:
+        """Return F(c_in y; c_noise), ``[B * K, C, h, w]`` float32.
+
+        Args:
+            y: y_t / data_scale at the stride, ``[B * K, C, h, w]``.
+            t: times, ``[B * K]``, or ``[1]`` for all.
+            encoded: the condition of B samples.
+        """
+        coefficients = self.parametrization.coefficients(t)
+        embedding = self.time(sinusoids(coefficients.noise, _TIME_FEATURES, low=0.5, high=100.0))
+        vector = encoded.other.vector
+        times = y.shape[0] // vector.shape[0]
+        embedding = embedding.expand(y.shape[0], -1) + vector.repeat_interleave(times, dim=0)
+        out: Tensor = self.net(coefficients.input[:, None, None, None] * y, embedding, encoded)
+        return out
+
+    def denoise(self, y: Tensor, t: Tensor, encoded: Encoded) -> Tensor:
+        """Return D(y; t), the estimate of E[y_0 | y_t, x]; shapes as in ``raw``."""
+        coefficients = self.parametrization.coefficients(t)
+        skip, out = coefficients.skip[:, None, None, None], coefficients.out[:, None, None, None]
+        denoised = skip * y + out * self.raw(y, t, encoded)
+        limit = self.config.clip / self.config.data_scale
+        return denoised.clamp(-limit, limit) if limit > 0 else denoised
+
+    def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:  # noqa: ARG002 - one phase
+        """Return ``denoising``, the mean squared error of F, at times and noise from torch's generator."""
+        config = self.config
+        y0 = pool_to_stride(batch.target, config.out_stride) / config.data_scale
+        t = self.parametrization.training_times(batch.num_samples, y0.device)
+        alpha, sigma = (v[:, None, None, None] for v in self.parametrization.path.alpha_sigma(t))
+        y = alpha * y0 + sigma * torch.randn_like(y0)
+        coefficients = self.parametrization.coefficients(t)
+        skip, out = coefficients.skip[:, None, None, None], coefficients.out[:, None, None, None]
+        dropped = torch.zeros(batch.num_samples, dtype=torch.bool, device=y0.device)
+        if self.training and config.null_parts:
+            dropped = torch.rand(batch.num_samples, device=y0.device) < config.condition_dropout
+        error = self.raw(y, t, self.encode(batch.condition, dropped)) - (y0 - skip * y) / out
+        return {"denoising": weighted_mean(error.square().mean(dim=(1, 2, 3)), batch.weight)}
+
+    @torch.no_grad()
+    def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
+        """Return y, ``[B, K, C, H, W]`` float32.
+
+        ``temperature`` scales all noise, the first and what DDPM adds: a usual way to trade diversity for
+        likeliness, not p(y | x)^(1 / T). ``point`` starts from no noise at all, the limit of temperature 0.
+
+        Raises:
+            ConfigError: an unknown sampler.
+            UnsupportedError: guidance by a model that was trained without dropout, a direction back, or a condition
+                that doesn't fit.
+        """
+        self.require_direction(options.direction)
+        config = self.config
+        sampler = find_sampler(options.sampler or config.sampler)
+        scale = config.guidance_scale if options.guidance_scale is None else options.guidance_scale
+        encoded = self.encode(condition)
+        null = self._null(condition) if scale != 1.0 else None
+        shape = (config.target_channels, *(-(-side // config.out_stride) for side in encoded.size))
+        spread = options.temperature if options.mode == "draw" else 0.0
+
+        def normal(step: int) -> Tensor:
+            return noise.normal(shape, step=step).flatten(0, 1).to(self._device()) * spread
+
+        denoise = partial(self._guided, encoded=encoded, null=null, scale=scale)
+        path, steps = self.parametrization.path, options.steps or config.steps
+        first = path.at(path.times(steps)[0])[1] * normal(0)
+        y = sampler(denoise, path, steps, first, normal) * config.data_scale
+        draws = torch.unflatten(y, 0, (noise.num_samples, noise.num_draws))
+        return upsample_from_stride(draws, config.out_stride, encoded.size)
+
+    def _guided(self, y: Tensor, t: float, *, encoded: Encoded, null: Encoded | None, scale: float) -> Tensor:
+        times = torch.tensor([t], dtype=torch.float32, device=y.device)
+        if null is None:
+            return self.denoise(y, times, encoded)
+        without = self.denoise(y, times, null)
+        return without if scale == 0.0 else without + scale * (self.denoise(y, times, encoded) - without)
+
+    def _null(self, condition: Condition) -> Encoded:
+        if not self.config.null_parts:
+            raise UnsupportedError(
+                "guidance needs a model that also knows its condition to be absent: train with "
+                "model.condition_dropout > 0, or leave guidance_scale at 1"
+            )
+        return self.encode(condition, torch.ones(condition.num_samples, dtype=torch.bool, device=self._device()))
+
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
