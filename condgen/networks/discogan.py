@@ -1,6 +1,6 @@
 """The networks of Kim et al. 2017, "Learning to discover cross-domain relations with generative adversarial networks".
 
-arXiv:1703.05192, section 3.1: an encoder of 4 x 4 convolutions of stride 2 with leaky ReLUs and its mirror of
+arXiv:1703.05192: an encoder of 4 x 4 convolutions of stride 2 with leaky ReLUs and its mirror of
 transposed convolutions with ReLUs, without skips; the discriminator is such an encoder and one more convolution to a
 score. The paper's last sigmoids are here a tanh (pictures are in [-1, 1]) and part of the loss.
 """
