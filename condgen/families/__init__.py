@@ -14,6 +14,7 @@ from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
 from condgen.families.gan_configs import CganConfig, CycleGanConfig, Pix2PixConfig
 from condgen.families.latent_configs import AutoregressiveConfig, CVAEConfig, DiffusionConfig
+from condgen.families.pixel_configs import GaussianConfig, MixtureConfig
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
@@ -49,6 +50,18 @@ def _regression() -> type[ConditionalModel]:
     from condgen.families.regression import Regression
 
     return Regression
+
+
+def _gaussian() -> type[ConditionalModel]:
+    from condgen.families.gaussian import Gaussian
+
+    return Gaussian
+
+
+def _mixture() -> type[ConditionalModel]:
+    from condgen.families.mixture import Mixture
+
+    return Mixture
 
 
 def _color_classifier() -> type[ConditionalModel]:
@@ -100,9 +113,23 @@ def _table(*families: Family) -> Mapping[str, Family]:
 FAMILIES: Mapping[str, Family] = _table(
     Family(
         name="regression",
-        summary="point prediction: the mean of p(y | x), by L2",
+        summary="point prediction: the mean of p(y | x) by L2, or its median by L1",
         config_class=RegressionConfig,
         load_model_class=_regression,
+        task="colorize",
+    ),
+    Family(
+        name="gaussian",
+        summary="one Gaussian a pixel: a mean and how far the truth may lie from it",
+        config_class=GaussianConfig,
+        load_model_class=_gaussian,
+        task="colorize",
+    ),
+    Family(
+        name="mixture",
+        summary="N Gaussians a pixel: all its modes, and nothing of what pixels have in common",
+        config_class=MixtureConfig,
+        load_model_class=_mixture,
         task="colorize",
     ),
     Family(

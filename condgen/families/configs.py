@@ -58,16 +58,20 @@ class RegressionConfig(UNetConfig):
 
     Attributes:
         target_channels: of y; 2 for colour (ab).
-        loss: ``l2``, the mean squared error, whose optimum is the mean of p(y | x).
+        loss: ``l2``, the squared error, whose optimum is the mean of p(y | x); ``l1``, the absolute error, whose
+            optimum is the median; ``smooth_l1``, squared within ``smooth_beta`` and absolute beyond (Huber 1964).
+        smooth_beta: of ``smooth_l1``, in the target's units.
     """
 
     target_channels: int = 2
-    loss: Literal["l2"] = "l2"
+    loss: Literal["l2", "l1", "smooth_l1"] = "l2"
+    smooth_beta: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("model.target_channels", self.target_channels, 1)
-        check_choice("model.loss", self.loss, ("l2",))
+        check_choice("model.loss", self.loss, ("l2", "l1", "smooth_l1"))
+        check_above("model.smooth_beta", self.smooth_beta, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""A point prediction of y from x: the mean of p(y | x), which L2 makes it, and nothing of its spread.
+"""A point prediction of y from x: the mean of p(y | x), which L2 makes it, or its median, by L1; nothing of its spread.
 
-Where y is ambiguous, the mean is no colour that occurs: a red or blue shirt comes out grey. The family is here to
-show that, and as a baseline.
+Where y is ambiguous, the mean is no colour that occurs: a red or blue shirt comes out grey. The median is the
+majority's colour, and never the other. The family is here to show that, and as a baseline.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import UnsupportedError
@@ -22,7 +23,7 @@ __all__ = ["Regression", "RegressionConfig"]
 
 
 class Regression(ConditionalModel):
-    """E[y | x] by a U-Net and the mean squared error."""
+    """The mean or the median of p(y | x), by a U-Net and the loss whose optimum it is."""
 
     family: ClassVar[str] = "regression"
     is_stochastic: ClassVar[bool] = False
@@ -39,9 +40,16 @@ class Regression(ConditionalModel):
         return upsample_from_stride(self.net(image).float(), self.config.out_stride, size)
 
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:  # noqa: ARG002 - one phase
-        """Return ``l2``, the mean squared error over channels and pixels."""
-        error = (self.predict(batch.condition) - batch.target).square()
-        return {"l2": weighted_mean(error.mean(dim=(1, 2, 3)), batch.weight)}
+        """Return the loss under its name, a mean over channels and pixels."""
+        loss, prediction = self.config.loss, self.predict(batch.condition)
+        if loss == "l2":
+            error = (prediction - batch.target).square()
+        elif loss == "l1":
+            error = (prediction - batch.target).abs()
+        else:
+            beta = self.config.smooth_beta
+            error = F.smooth_l1_loss(prediction, batch.target, beta=beta, reduction="none")
+        return {loss: weighted_mean(error.mean(dim=(1, 2, 3)), batch.weight)}
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
