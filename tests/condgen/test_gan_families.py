@@ -312,9 +312,11 @@ def test_r1_is_the_mean_of_the_patches_squared_gradients() -> None:
 def test_r1_comes_each_nth_step_and_n_times_as_large() -> None:
     config = AdversarialConfig(patch_px=1, discriminator_norm="none", discriminator_width=4, r1_gamma=2.0, r1_every=3)
     net = PatchDiscriminator(config, 1, 1)
-    critic, real = Critic(net, config), torch.zeros(2, 1, 1, 1)  # padded to 2 x 2
+    critic, real = Critic(net, config), torch.randn(2, 1, 2, 2)  # patches that share no pixel: signs don't matter
+    once = float(r1_penalty(net, real).mean().detach())
     seen = [float(critic.loss(real, real, torch.ones(2))["r1"].detach()) for _ in range(6)]
-    assert [value > 0 for value in seen] == [True, False, False, True, False, False]
+    assert once > 0
+    assert seen == pytest.approx([3 * once, 0, 0, 3 * once, 0, 0])
     assert int(critic.steps) == 6
     critic.eval()
     assert float(critic.loss(real, real, torch.ones(2))["r1"]) == 0.0
