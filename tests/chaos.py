@@ -38,7 +38,7 @@ KINDS = ("worker", "actor", "node", "driver", "s3", "disk")
 _WEIGHTS = (5, 3, 2, 3, 5, 2)
 _S3_FAULTS = ("slow_down", "reset", "cut", "stall")
 _DISK_S = 6.0
-_PROGRESS_S = 6.0
+_PROGRESS_S = 4.0
 _START_S = 150.0
 _SYSTEM = {"health_check_period_ms": 500, "health_check_failure_threshold": 6, "health_check_initial_delay_ms": 2000}
 
@@ -182,7 +182,10 @@ class ChaosCluster:
     def workers(self) -> list[int]:
         """The processes of the job's actors."""
         return sorted(
-            pid for _, raylet in self.raylets() for pid in _children(raylet) if "ray::MapWorker" in _title(pid)
+            pid
+            for _, raylet in self.raylets()
+            for pid in _children(raylet)
+            if (title := _title(pid)).startswith("ray::") and "ChunkWorker" in title
         )
 
     def kill_node(self, place: int) -> bool:
@@ -417,7 +420,7 @@ class _Hand:
 
         found = state.actors()
         alive = sorted(
-            name for name, one in found.items() if "MapWorker" in one["ActorClassName"] and one["State"] == "ALIVE"
+            name for name, one in found.items() if "ChunkWorker" in one["ActorClassName"] and one["State"] == "ALIVE"
         )
         if not alive:
             return False
