@@ -150,6 +150,20 @@ def test_a_phases_step_moves_its_own_parameters_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_phase_runs_in_bfloat16_with_its_terms_in_float32(kind: str) -> None:
+    model = small(kind)
+    batch = batch_for(model)
+    for phase, parameters in model.phases.items():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            terms = model(batch, phase)
+        assert {term.dtype for term in terms.values()} == {torch.float32}
+        total(terms).backward()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.eval().sample(batch.condition, source(2), DRAW).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_phase_is_refused(kind: str) -> None:
     model = small(kind)
     with pytest.raises(ConfigError, match="phase"):
