@@ -1,22 +1,23 @@
-"""The batch engine's outer part: the plan's chunks as a Ray Dataset, an actor pool that does them, and their receipts.
+"""The batch engine's outer part: a pool of Ray actors that do the plan's chunks, and their receipts.
 
 Only rows of the plan and receipts travel through Ray: an actor reads a chunk from the archive and writes its draws
-file itself. A block is a few chunks (one, up to some thousands of chunks), and what of it is committed is not done
-again when Ray tries it again.
+file itself.
 """
 
 from __future__ import annotations
 
 import logging
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from condgen.errors import ConfigError, JobError, deliberate
+from pipelines.actor_pool import run_on_actors
 from pipelines.attempts import begin_attempt, clear_attempts
 from pipelines.chunks import Chunk, iter_chunks
 from pipelines.functions import Functions
@@ -32,25 +33,15 @@ __all__ = ["PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
 
 logger = logging.getLogger(__name__)
 
-_RECEIPT_SCHEMA = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("samples", "draws", "errors", "filtered", "bytes_in", "bytes_out")),
-        ("chunk", pa.string()),
-        ("cpu_seconds", pa.float64()),
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-        ("kinds", pa.map_(pa.string(), pa.int64())),
-    ]
-)
-_MAPS = ("seconds", "kinds")
-# Past so many blocks, the driver's account of them is what a job's memory is spent on.
-_BLOCKS = 8192
 _ATTEMPTS = 3
 # Rounds that fail and commit nothing are begun again for so long: a node's place is filled, a full disk emptied.
 _ROUNDS = 4
 _PATIENCE_S = 300.0
 _LONGEST_WAIT_S = 30.0
-# Actors that are killed while they start, one after the other; what their constructor raises is no death.
-_START_DEATHS = 20
+# Actors that die, one after the other, without a chunk committed; what keeps one from starting is no death.
+_DEATHS = 20
+# Chunks in an actor's hands: one is read and written while the other computes.
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,13 +142,15 @@ def pool_shape(
 class ChunkWorker:
     """The actor: it holds the model and does chunks, two at a time so that one's reading overlaps the other's model.
 
-    What keeps it from starting is raised by its first task: Ray tells only the text of what a constructor raised, and
-    starts the actor again, which would fail again.
+    What keeps it from starting is raised by `ready`: Ray tells only the text of what a constructor raised.
     """
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, import_path: tuple[str, ...], pickled_spec: bytes) -> None:
+        # What the spec names, such as a user's function, may be found on that path alone.
+        sys.path.extend(path for path in import_path if path not in sys.path)
         from pipelines.telemetry import WorkerMetrics
 
+        spec: WorkerSpec = pickle.loads(pickled_spec)  # noqa: S301 - from our own driver
         self._spec = spec
         self._metrics = WorkerMetrics(spec.results.uri)
         self._broken: Exception | None = None
@@ -168,19 +161,18 @@ class ChunkWorker:
         except Exception as error:  # noqa: BLE001 - raised again where it is heard
             self._broken = error
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        import torch
-
+    def ready(self) -> None:
+        """Return when it has started, or raise what kept it from starting."""
         if self._broken is not None:
             raise self._broken
-        torch.set_num_threads(1)  # a setting of the calling thread, of which Ray has several for an actor
-        receipts = [self._do(chunk) for chunk in iter_chunks(block)]
-        rows = [{**asdict(one), **{name: list(getattr(one, name).items()) for name in _MAPS}} for one in receipts]
-        return pa.Table.from_pylist(rows, schema=_RECEIPT_SCHEMA)
 
-    def _do(self, chunk: Chunk) -> Receipt:
+    def run(self, chunk: Chunk) -> Receipt:
+        """Do one chunk, unless it is committed by now."""
+        import torch
+
+        torch.set_num_threads(1)  # a setting of the calling thread, of which Ray has several for an actor
         results = self._spec.results
-        if results.exists(draws_name(chunk.name)):  # a block that Ray tries again, or another driver's work
+        if results.exists(draws_name(chunk.name)):  # by an actor that was lost after it, or by another driver
             counts = read_footer(results, draws_name(chunk.name))["counts"]
             clear_attempts(results, chunk.name)
             return Receipt(chunk=chunk.name, bytes_in=0, bytes_out=0, **counts)
@@ -293,30 +285,17 @@ def _last_line(error: Exception) -> str:
 
 
 def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterator[Receipt]:
-    import ray.data
+    import ray
 
-    each = -(-pending.num_rows // _BLOCKS)
-    blocks = [pending.slice(row, each).combine_chunks() for row in range(0, pending.num_rows, each)]
-    # `from_arrow` would run a task a block to describe it, in the workers that the actors could have.
-    dataset = ray.data.from_blocks(blocks).map_batches(
-        ChunkWorker,
-        fn_constructor_args=(spec,),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=shape.actors,
-            max_size=shape.most,
-            max_concurrent_calls_per_actor=2,
-            max_tasks_in_flight_per_actor=4,
-            enable_true_multi_threading=True,
-        ),
+    worker = ray.remote(ChunkWorker).options(
         num_cpus=shape.num_cpus,
         num_gpus=shape.num_gpus,
+        max_concurrency=_AT_ONCE,
+        max_restarts=0,
+        scheduling_strategy="SPREAD",
     )
-    dataset.context.max_consecutive_actor_init_deaths = _START_DEATHS
-    names = {field.name for field in fields(Receipt)}
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-        for row in cast("pa.Table", batch).to_pylist():
-            values: dict[str, Any] = {name: dict(row[name]) if name in _MAPS else row[name] for name in names}
-            yield Receipt(**values)
+    place = ray.put(ray.cloudpickle.dumps(spec))  # type: ignore[no-untyped-call]
+    chunks = iter_chunks(pending)
+    yield from run_on_actors(
+        lambda: worker.remote(spec.import_path, place), chunks, size=shape.most, in_flight=_AT_ONCE, most_deaths=_DEATHS
+    )
