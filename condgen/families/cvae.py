@@ -68,6 +68,11 @@ class Gaussian:
         return 0.5 * (ratio.exp() + shift - 1 - ratio)
 
 
+def _other_part(config: CVAEConfig, width: int) -> nn.Linear | None:
+    """What a label or a text adds to a mean over all places, where the model has either."""
+    return nn.Linear(config.embedding_width, width) if config.num_labels or config.text_vocabulary else None
+
+
 class _Recognition(nn.Module):
     """q(z | x, y): convolutions over y, joined at each level by x's features, and the mean over all places."""
 
@@ -80,7 +85,7 @@ class _Recognition(nn.Module):
         self.blocks = nn.ModuleList(Block(w, w, config) for w in widths)
         self.shrink = nn.ModuleList(convolution(a, b, config, stride=2) for a, b in pairwise(widths))
         self.norm = nn.LayerNorm(widths[-1])
-        self.other = nn.Linear(config.embedding_width, widths[-1])
+        self.other = _other_part(config, widths[-1])
         self.head = nn.Linear(widths[-1], 2 * config.latent_dims)
         self.to(memory_format=torch.channels_last)
 
@@ -93,8 +98,10 @@ class _Recognition(nn.Module):
             if level:
                 x = self.shrink[level - 1](x)
             x = block(x + join(encoded.image[level]))
-        pooled = self.norm(x.mean(dim=(2, 3)) + self.other(encoded.other.vector))
-        return _gaussian(self.head(F.silu(pooled)).float())
+        pooled = x.mean(dim=(2, 3))
+        if self.other is not None:
+            pooled = pooled + self.other(encoded.other.vector)
+        return _gaussian(self.head(F.silu(self.norm(pooled))).float())
 
 
 class _Prior(nn.Module):
@@ -104,14 +111,16 @@ class _Prior(nn.Module):
         super().__init__()
         width = config.width * config.multipliers[-1]
         self.norm = nn.LayerNorm(width)
-        self.other = nn.Linear(config.embedding_width, width)
+        self.other = _other_part(config, width)
         self.hidden = nn.Linear(width, width)
         self.head = nn.Linear(width, 2 * config.latent_dims)
 
     def forward(self, encoded: Encoded) -> Gaussian:
         """Gaussians over z, ``[B, Z]``."""
-        pooled = self.norm(encoded.image[-1].mean(dim=(2, 3)) + self.other(encoded.other.vector))
-        return _gaussian(self.head(F.silu(self.hidden(pooled))).float())
+        pooled = encoded.image[-1].mean(dim=(2, 3))
+        if self.other is not None:
+            pooled = pooled + self.other(encoded.other.vector)
+        return _gaussian(self.head(F.silu(self.hidden(self.norm(pooled)))).float())
 
 
 def _gaussian(parameters: Tensor) -> Gaussian:

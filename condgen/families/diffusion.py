@@ -23,7 +23,7 @@ from condgen.errors import UnsupportedError
 from condgen.families._common import weighted_mean
 from condgen.families.latent_configs import DiffusionConfig
 from condgen.noise import NoiseSource
-from condgen.paths import PARAMETRIZATIONS
+from condgen.paths import PARAMETRIZATIONS, Path
 from condgen.samplers import find_sampler
 from condgen.transformer import sinusoids
 from condgen.unet import pool_to_stride, upsample_from_stride
@@ -126,15 +126,19 @@ class Diffusion(ConditionalModel):
         def normal(step: int) -> Tensor:
             return noise.normal(shape, step=step).flatten(0, 1).to(self._device()) * spread
 
-        denoise = partial(self._guided, encoded=encoded, null=null, scale=scale)
-        path, steps = self.parametrization.path, options.steps or config.steps
+        steps = options.steps or config.steps
+        path = self.parametrization.sampling_path(steps)
+        denoise = partial(self._guided, path=path, encoded=encoded, null=null, scale=scale)
         first = path.at(path.times(steps)[0])[1] * normal(0)
         y = sampler(denoise, path, steps, first, normal) * config.data_scale
         draws = torch.unflatten(y, 0, (noise.num_samples, noise.num_draws))
         return upsample_from_stride(draws, config.out_stride, encoded.size)
 
-    def _guided(self, y: Tensor, t: float, *, encoded: Encoded, null: Encoded | None, scale: float) -> Tensor:
-        times = torch.tensor([t], dtype=torch.float32, device=y.device)
+    def _guided(
+        self, y: Tensor, t: float, *, path: Path, encoded: Encoded, null: Encoded | None, scale: float
+    ) -> Tensor:
+        y, own = self.parametrization.onto_own(y, t, path)
+        times = torch.tensor([own], dtype=torch.float32, device=y.device)
         if null is None:
             return self.denoise(y, times, encoded)
         without = self.denoise(y, times, null)

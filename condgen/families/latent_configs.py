@@ -83,13 +83,15 @@ class DiffusionConfig(ModulatedConfig):
         size_px: side of y where no condition image gives its size.
         parametrization: ``edm``; ``epsilon`` or ``v`` on the cosine schedule; ``flow`` (rectified).
         data_scale: what y is divided by before noise is added; y / data_scale should have a standard deviation
-            of about ``sigma_data``.
+            of about ``sigma_data`` for EDM, and of about 1 for the others.
         sigma_data: of EDM, the standard deviation of y / data_scale.
         sigma_min, sigma_max, rho: of EDM's steps.
         p_mean, p_std: of ln sigma in EDM's training.
         logit_mean, logit_std: of the flow's logit-normal times in training.
         condition_dropout: probability that a training sample's condition is left out; 0 has no guidance.
         dropped_parts: what is left out, together, in training and in guidance.
+        few_steps: EDM's samplers walk its own path from this many steps on, and a better one with fewer; see
+            ``condgen.paths``.
         sampler: a name of ``condgen.samplers.SAMPLERS``, where the options name none.
         steps: of the sampler, where the options have none.
         guidance_scale: where the options have none; 1 is no guidance.
@@ -105,6 +107,7 @@ class DiffusionConfig(ModulatedConfig):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    few_steps: int = 16
     p_mean: float = -1.2
     p_std: float = 1.2
     logit_mean: float = 0.0
@@ -122,6 +125,7 @@ class DiffusionConfig(ModulatedConfig):
         check_choice("model.parametrization", self.parametrization, ("edm", "epsilon", "v", "flow"))
         for name in ("data_scale", "sigma_data", "sigma_min", "rho", "p_std", "logit_std"):
             check_above(f"model.{name}", getattr(self, name), 0.0)
+        check_at_least("model.few_steps", self.few_steps, 0)
         check_above("model.sigma_max", self.sigma_max, self.sigma_min)
         check_between("model.condition_dropout", self.condition_dropout, 0.0, 1.0)
         _check_dropped(self.dropped_parts)
