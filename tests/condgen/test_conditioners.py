@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from torch import nn
 from condgen.base import Condition, SampleOptions
 from condgen.conditioners import ConditionerSet, FrozenText, LabelEmbedding, TextEncoder, make_conditioners
 from condgen.errors import UnsupportedError
+from condgen.families import build
 from condgen.families.diffusion import Diffusion
 from condgen.families.latent_configs import DiffusionConfig
 from condgen.transformer import Cache, TransformerBlock, grid_positions
-from tests.condgen.models import source
+from tests.condgen.models import TINY, color_batch, source
 
 KEPT = torch.zeros(3, dtype=torch.bool)
 TEXT = Condition(text=torch.tensor([[1, 2, 0, 0], [2, 1, 0, 0], [3, 4, 4, 0]]))
@@ -133,3 +135,25 @@ def test_positions_of_two_grids_agree_where_their_cells_do() -> None:
     torch.testing.assert_close(fine.view(6, 6, 16)[1, 4], coarse.view(2, 2, 16)[0, 1])
     distance = torch.cdist(fine, fine) + torch.eye(36) * 9
     assert float(distance.min()) > 0.1
+
+
+LATENT: dict[str, dict[str, Any]] = {
+    "diffusion": {**TINY, "steps": 2, "condition_dropout": 0.5, "guidance_scale": 2.0},
+    "cvae": {**TINY, "prior": "learned", "variance": "pixel"},
+    "autoregressive": {"width": 16, "heads": 2, "layers": 2, "out_stride": 4},
+}
+
+
+@pytest.mark.parametrize("family", LATENT)
+def test_families_train_and_draw_in_bf16(family: str) -> None:
+    torch.manual_seed(0)
+    model, batch = build(family, {**LATENT[family], "num_labels": 3, "text_vocabulary": 5}), color_batch(3, size=8)
+    batch = replace(batch, condition=replace(batch.condition, label=torch.arange(3), text=TEXT.text))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = torch.stack([term.float() for term in model(batch).values()]).sum()
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model.eval().sample(batch.condition, source(3, 2), SampleOptions())
+    assert y.dtype == torch.float32
+    assert float((y - model.sample(batch.condition, source(3, 2), SampleOptions())).abs().mean()) < 0.05
