@@ -1,7 +1,8 @@
-"""The stream of a training run through a real Ray: every sample once, each chunk read once, faults counted."""
+"""The stream of a training run through a real Ray: every sample and chunk once, read and decoded; faults counted."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sys
 import tarfile
@@ -11,16 +12,20 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from samples import flat, paired_dataset
 
 from condgen.errors import ConfigError, StorageError
+from pipelines import training
 from pipelines.augment import Augmentation, draw_crop
 from pipelines.chunks import ChunkLimits, chunks_to_table
 from pipelines.datasets import load_dataset
+from pipelines.images import decode
 from pipelines.order import OrderConfig, StreamPosition
 from pipelines.planning import chunk_table, chunks_from_runs
 from pipelines.tars import TarWriter
@@ -69,6 +74,19 @@ class CountingStore:
         return bytes(self.inner.read_range(name, start, stop))
 
 
+def counting_load(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
+    """`load_block` that writes down each picture that is decoded, whatever process decodes."""
+    from pipelines import training
+
+    def counting(data: bytes, **options: Any) -> Any:
+        with open(f"{plan.store.log}-decoded", "a") as log:  # type: ignore[attr-defined]  # noqa: PTH123
+            log.write(f"{hashlib.sha256(data).hexdigest()}\n")
+        return decode(data, **options)
+
+    with patch.object(training, "decode", counting):
+        return load_block(block, plan=plan)
+
+
 class BrokenStore(CountingStore):
     """A store that can't read one shard."""
 
@@ -108,9 +126,10 @@ def stream(plan: TrainingPlan, count: int, **options: Any) -> list[StreamBatch]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_once(
-    ray_cluster: None, plan: TrainingPlan, tmp_path: Path, workers: int
+def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_and_decoded_once(
+    ray_cluster: None, plan: TrainingPlan, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "load_block", counting_load)
     batches = plan.epoch(0).num_batches
     shares = [stream(plan, batches, rank=rank, num_workers=workers) for rank in range(workers)]
     seen = [number for share in shares for number in numbers(share)]
@@ -119,6 +138,10 @@ def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_once(
     reads = Counter((tmp_path / "reads").read_text().splitlines())
     assert len(reads) == plan.chunks.num_rows
     assert set(reads.values()) == {1}
+    decoded = Counter((tmp_path / "reads-decoded").read_text().splitlines())
+    assert decoded.pop(hashlib.sha256(b"no picture").hexdigest()) == len(BAD)  # the same bytes
+    assert len(decoded) == SAMPLES - len(BAD)
+    assert set(decoded.values()) == {1}
 
 
 def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_resume(
