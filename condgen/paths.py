@@ -225,9 +225,10 @@ class _Flow(Parametrization):
         return Coefficients(torch.ones_like(t), -t, torch.ones_like(t), 2 * t - 1)
 
     def training_times(self, num: int, device: torch.device) -> Tensor:
-        """Logit-normal: Esser et al. 2024 (arXiv:2403.03206), eq. (19)."""
-        normal = torch.randn(num, device=device)
-        return (normal * self.config.logit_std + self.config.logit_mean).sigmoid().clamp_min(_LEAST_TIME)
+        """Logit-normal, Esser et al. 2024 (arXiv:2403.03206), eq. (19), and a share of uniform ones."""
+        logit = torch.randn(num, device=device) * self.config.logit_std + self.config.logit_mean
+        uniform, which = torch.rand(2, num, device=device)
+        return torch.where(which < self.config.uniform_times, uniform, logit.sigmoid()).clamp_min(_LEAST_TIME)
 
 
 PARAMETRIZATIONS: dict[str, type[Parametrization]] = {"edm": _Edm, "epsilon": _Epsilon, "v": _V, "flow": _Flow}

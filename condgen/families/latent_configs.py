@@ -88,6 +88,8 @@ class DiffusionConfig(ModulatedConfig):
         sigma_min, sigma_max, rho: of EDM's steps.
         p_mean, p_std: of ln sigma in EDM's training.
         logit_mean, logit_std: of the flow's logit-normal times in training.
+        uniform_times: share of the flow's times in training that are uniform instead: a logit-normal has no weight at
+            pure noise, where a sampler's first step chooses among modes; 0 is the published setting.
         condition_dropout: probability that a training sample's condition is left out; 0 has no guidance.
         dropped_parts: what is left out, together, in training and in guidance.
         few_steps: EDM's samplers walk its own path from this many steps on, and a better one with fewer; see
@@ -112,6 +114,7 @@ class DiffusionConfig(ModulatedConfig):
     p_std: float = 1.2
     logit_mean: float = 0.0
     logit_std: float = 1.0
+    uniform_times: float = 0.1
     condition_dropout: float = 0.1
     dropped_parts: tuple[Literal["image", "label", "text"], ...] = _PARTS  # type: ignore[assignment]
     sampler: Literal["ddim", "ddpm", "dpm-solver++", "euler", "heun"] = "heun"
@@ -127,6 +130,8 @@ class DiffusionConfig(ModulatedConfig):
             check_above(f"model.{name}", getattr(self, name), 0.0)
         check_at_least("model.few_steps", self.few_steps, 0)
         check_above("model.sigma_max", self.sigma_max, self.sigma_min)
+        if not 0.0 <= self.uniform_times <= 1.0:
+            raise ConfigError("model.uniform_times", self.uniform_times, "a number >= 0 and <= 1")
         check_between("model.condition_dropout", self.condition_dropout, 0.0, 1.0)
         _check_dropped(self.dropped_parts)
         check_choice("model.sampler", self.sampler, SAMPLER_NAMES)

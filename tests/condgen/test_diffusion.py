@@ -116,6 +116,18 @@ def test_edms_denoiser_is_the_same_on_another_path() -> None:
         torch.testing.assert_close(gaussian(parametrization.path)(moved, sigma), gaussian(path)(y, t))
 
 
+@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpm-solver++", 2)])
+def test_twice_the_steps_leave_a_half_or_a_quarter_of_the_error(sampler: str, order: int) -> None:
+    path, std = ExplodingPath(sigma_min=1e-4, sigma_max=10.0), 0.5
+    errors = []
+    for steps in (40, 80):
+        first = torch.tensor([12.0, -7.0, 3.0], dtype=torch.float64)
+        y = SAMPLERS[sampler](gaussian(path, 0.3, std), path, steps, first, torch.zeros_like)  # type: ignore[arg-type]
+        exact = 0.3 + (first - 0.3) * std / math.hypot(std, 10.0)  # the flow keeps a Gaussian's quantiles
+        errors.append(float((y - exact).abs().mean()))
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.15)
+
+
 def test_one_euler_step_of_a_flow_gives_the_mean() -> None:
     path = LinearPath()
     y = draw("euler", path, two_modes(path), 1)
@@ -163,6 +175,17 @@ def test_edms_training_noise_is_log_normal() -> None:
     log_sigma = PARAMETRIZATIONS["edm"](DiffusionConfig()).training_times(10_000, torch.device("cpu")).log()
     assert abs(float(log_sigma.mean()) + 1.2) < 0.06  # five standard errors
     assert abs(float(log_sigma.std()) - 1.2) < 0.045
+
+
+def test_a_flows_training_times_are_logit_normal_but_for_a_uniform_share() -> None:
+    for share in (0.0, 0.3):
+        torch.manual_seed(0)
+        config = DiffusionConfig(parametrization="flow", uniform_times=share)
+        t = PARAMETRIZATIONS["flow"](config).training_times(20_000, torch.device("cpu"))
+        assert abs(float(t.mean()) - 0.5) < 0.01
+        # Above 0.95: a normal's tail beyond 2.944, and of the uniform ones a twentieth; five standard errors.
+        late = (1 - share) * 0.00162 + share * 0.05
+        assert abs(float((t > 0.95).float().mean()) - late) < 5 * math.sqrt(late / 20_000)
 
 
 @pytest.mark.parametrize("name", NAMES)
