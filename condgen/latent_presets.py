@@ -42,7 +42,7 @@ LATENT_PRESETS: tuple[Preset, ...] = (
         name="diffusion-small",
         summary="64 px, some minutes on two CPU cores: EDM, 8 Heun steps",
         family="diffusion",
-        model=DiffusionConfig(**_SMALL_UNET, data_scale=_AB_SCALE, steps=8),
+        model=DiffusionConfig(**_SMALL_UNET, data_scale=_AB_SCALE, steps=8, uniform_times=0.1),
         data=_SMALL_DATA,
         train=replace(_SMALL_TRAIN, batch_size=32),
     ),

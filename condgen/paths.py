@@ -181,8 +181,11 @@ class _Edm(Parametrization):
         return Coefficients(data**2 / total, t * data / total.sqrt(), total.rsqrt(), t.log() / 4)
 
     def training_times(self, num: int, device: torch.device) -> Tensor:
-        """ln sigma ~ N(P_mean, P_std^2)."""
-        return (torch.randn(num, device=device) * self.config.p_std + self.config.p_mean).exp()
+        """ln sigma ~ N(P_mean, P_std^2), and a share of even ones."""
+        low, high = math.log(self.config.sigma_min), math.log(self.config.sigma_max)
+        log_sigma = torch.randn(num, device=device) * self.config.p_std + self.config.p_mean
+        uniform, which = torch.rand(2, num, device=device)
+        return torch.where(which < self.config.uniform_times, low + uniform * (high - low), log_sigma).exp()
 
 
 _LEAST_TIME = 1e-3

@@ -88,8 +88,9 @@ class DiffusionConfig(ModulatedConfig):
         sigma_min, sigma_max, rho: of EDM's steps.
         p_mean, p_std: of ln sigma in EDM's training.
         logit_mean, logit_std: of the flow's logit-normal times in training.
-        uniform_times: share of the flow's times in training that are uniform instead: a logit-normal has no weight at
-            pure noise, where a sampler's first step chooses among modes; 0 is the published setting.
+        uniform_times: share of training times that are spread evenly instead (EDM: of ln sigma from sigma_min to
+            sigma_max; flow: of t). The published distributions, 0, all but leave out pure noise, where a sampler's
+            first step sets the modes' weights: short trainings do better with 0.1.
         condition_dropout: probability that a training sample's condition is left out; 0 has no guidance.
         dropped_parts: what is left out, together, in training and in guidance.
         few_steps: EDM's samplers walk its own path from this many steps on, and a better one with fewer; see
@@ -114,7 +115,7 @@ class DiffusionConfig(ModulatedConfig):
     p_std: float = 1.2
     logit_mean: float = 0.0
     logit_std: float = 1.0
-    uniform_times: float = 0.1
+    uniform_times: float = 0.0
     condition_dropout: float = 0.1
     dropped_parts: tuple[Literal["image", "label", "text"], ...] = _PARTS  # type: ignore[assignment]
     sampler: Literal["ddim", "ddpm", "dpm-solver++", "euler", "heun"] = "heun"

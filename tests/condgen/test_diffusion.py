@@ -175,6 +175,9 @@ def test_edms_training_noise_is_log_normal() -> None:
     log_sigma = PARAMETRIZATIONS["edm"](DiffusionConfig()).training_times(10_000, torch.device("cpu")).log()
     assert abs(float(log_sigma.mean()) + 1.2) < 0.06  # five standard errors
     assert abs(float(log_sigma.std()) - 1.2) < 0.045
+    even = PARAMETRIZATIONS["edm"](DiffusionConfig(uniform_times=0.5)).training_times(10_000, torch.device("cpu"))
+    late = 0.5 * math.log(8) / math.log(40_000)  # above 10, where a log-normal has 2 in 1,000
+    assert abs(float((even > 10).float().mean()) - late - 0.5 * 0.0018) < 0.016  # five standard errors
 
 
 def test_a_flows_training_times_are_logit_normal_but_for_a_uniform_share() -> None:
