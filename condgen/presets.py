@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
+from condgen.families.pixel_configs import GaussianConfig, MixtureConfig
 from condgen.gan_presets import GAN_PRESETS
 from condgen.latent_presets import LATENT_PRESETS
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
@@ -33,35 +34,25 @@ _SMALL_TRAIN = TrainConfig(
     checkpoint_every_steps=100,
 )
 
+
+def _pixel_presets() -> Iterator[Preset]:
+    """The families that predict each pixel by itself: a small preset and a full-size one each."""
+    configs = (RegressionConfig, GaussianConfig, MixtureConfig, ColorClassifierConfig)
+    for family, config in zip(("regression", "gaussian", "mixture", "color_classifier"), configs, strict=True):
+        name = family.replace("_", "-")
+        yield Preset(
+            name=f"{name}-small",
+            summary="64 px, a minute on two CPU cores",
+            family=family,
+            model=config(**_SMALL_UNET),
+            data=_SMALL_DATA,
+            train=_SMALL_TRAIN,
+        )
+        yield Preset(name=name, summary="256 px, full size, for GPUs", family=family, model=config())
+
+
 PRESETS: Mapping[str, Preset] = _table(
-    Preset(
-        name="regression-small",
-        summary="64 px, a minute on two CPU cores",
-        family="regression",
-        model=RegressionConfig(**_SMALL_UNET),
-        data=_SMALL_DATA,
-        train=_SMALL_TRAIN,
-    ),
-    Preset(
-        name="color-classifier-small",
-        summary="64 px, a minute on two CPU cores",
-        family="color_classifier",
-        model=ColorClassifierConfig(**_SMALL_UNET),
-        data=_SMALL_DATA,
-        train=_SMALL_TRAIN,
-    ),
-    Preset(
-        name="regression",
-        summary="256 px, full size, for GPUs",
-        family="regression",
-        model=RegressionConfig(),
-    ),
-    Preset(
-        name="color-classifier",
-        summary="256 px, full size, for GPUs",
-        family="color_classifier",
-        model=ColorClassifierConfig(),
-    ),
+    *_pixel_presets(),
     *GAN_PRESETS,
     *LATENT_PRESETS,
 )
