@@ -21,9 +21,10 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from condgen.errors import ConfigError, nearest
+from condgen.families import find_family
 from condgen.presets import Preset, find_preset
 
-__all__ = ["describe_type", "fill", "parse_assignment", "parse_yaml", "render", "resolve", "to_tree"]
+__all__ = ["check_trainable", "describe_type", "fill", "parse_assignment", "parse_yaml", "render", "resolve", "to_tree"]
 
 T = TypeVar("T")
 SECTIONS = ("model", "data", "train")
@@ -210,3 +211,15 @@ def resolve(preset: str | None, *, file: str | None = None, assignments: Sequenc
         _overlay(tree, *parse_assignment(assignment))
     parts = {section: fill(type(getattr(base, section)), tree[section], section=section) for section in SECTIONS}
     return Preset(name=base.name, summary=base.summary, family=base.family, **parts)
+
+
+def check_trainable(preset: Preset) -> None:
+    """Refuse what the stream of (L, ab) of `condgen train` can't train.
+
+    Raises:
+        ConfigError: the preset is not one of colour.
+    """
+    channels = getattr(preset.model, "condition_channels", 1), getattr(preset.model, "target_channels", 2)
+    if find_family(preset.family).task != "colorize" or channels != (1, 2):
+        allowed = "a preset of colour (L to ab); pairs and unpaired domains train from Python: docs/pipelines.md"
+        raise ConfigError("preset", preset.name, allowed)

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from condgen.errors import CondgenError, ConfigError, DatasetError, JobError
 from condgen.presets import Preset
+from jobs.config import check_trainable
 from jobs.run_folder import MetricRow, RunFolder
 from jobs.runtime import Progress, ray_cluster
 from jobs.train_job import Monitor, TrainJob
@@ -179,6 +180,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         As `run`.
     """
     preset = options.preset
+    check_trainable(preset)
     dataset = load_dataset(options.data)
     split = _training_split(dataset)
     table = chunk_table(dataset.table(split), ChunkLimits(samples=_CHUNK_SAMPLES))

@@ -8,7 +8,7 @@ import pytest
 
 from condgen.errors import ConfigError, MissingError
 from condgen.presets import PRESETS, find_preset
-from jobs.config import describe_type, fill, parse_yaml, render, resolve, to_tree
+from jobs.config import check_trainable, describe_type, fill, parse_yaml, render, resolve, to_tree
 
 
 def test_without_changes_it_is_the_preset() -> None:
@@ -140,3 +140,18 @@ def test_fields_left_out_keep_their_defaults() -> None:
 def test_types_are_described_in_words() -> None:
     assert describe_type(int | None) == "a whole number or null"
     assert describe_type(tuple[float, ...]) == "a list of numbers"
+
+
+def test_what_the_command_can_not_train_is_refused_before_anything_is_read() -> None:
+    refused = []
+    for preset in PRESETS.values():
+        try:
+            check_trainable(preset)
+        except ConfigError:
+            refused.append(preset.family)
+    assert "cyclegan" in refused
+    assert not {"regression", "mixture", "diffusion", "cvae", "autoregressive", "cgan"} & set(refused)
+    with pytest.raises(ConfigError, match="from Python"):
+        check_trainable(find_preset("cyclegan-small"))
+    with pytest.raises(ConfigError, match="from Python"):
+        check_trainable(resolve("regression-small", assignments=["model.target_channels=3"]))
