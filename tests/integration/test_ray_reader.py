@@ -122,7 +122,7 @@ def task_of(sample: Any) -> Any:
 
 def test_a_tar_is_one_task_there_and_several_here(ray_cluster: None, tmp_path: Path) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    uri = single_dataset(tmp_path / "d", 400, per_shard=400)
+    uri = single_dataset(tmp_path / "d", 1200, per_shard=1200)
     theirs = ray.data.read_webdataset(f"{uri}/train-000000.tar", decoder=[task_of], override_num_blocks=4)
     assert len({row["task"] for row in theirs.iter_rows()}) == 1
     ours = read_single(uri, decode=Decode(encoded=True)).map(task_of)

@@ -41,7 +41,9 @@ def add(folder: Path, numbers: range) -> None:
 
 
 def bytes_of(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    """Of all that a dataset has; a write that was killed may have left a hidden file, which is none of it."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def sources_of(dataset: Path) -> dict[str, str]:
