@@ -1,0 +1,84 @@
+"""Every family through the batch engine: draws that differ, each the same alone as among others; both directions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes import write_image
+
+from condgen import checkpoint
+from condgen.families import FAMILIES
+from condgen.presets import PRESETS
+from pipelines.archives import plan_archive
+from pipelines.batch import ChunkEngine
+from pipelines.chunks import ChunkLimits, Sample, iter_chunks, read_chunk
+from pipelines.models import open_model, picture_task
+from pipelines.plans import BatchSettings
+from pipelines.results import Draw
+from pipelines.storage import Store, open_store
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Store:
+    """Two pictures that are neither square nor of a model's size."""
+    for number in range(2):
+        write_image(tmp_path / "archive" / f"{number}.png", 120 + 80 * number, (90, 50))
+    return open_store(str(tmp_path / "archive"))
+
+
+def engine(family: str, archive: Store, folder: Path, **settings: Any) -> ChunkEngine[Any]:
+    """The engine for a family's small preset with its first weights, saved and loaded; two draws where it draws."""
+    preset = PRESETS[f"{family.replace('_', '-')}-small"]
+    store = open_store(str(folder / "model"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = FAMILIES[family].model_class(preset.model)
+    for name, data in checkpoint.dump(model, {"size_px": preset.data.size_px}).items():
+        store.write(name, data)
+    loaded = open_model(store.uri).load()
+    kind = "translate" if FAMILIES[family].task == "translate" else "colorize"
+    return ChunkEngine(
+        archive=archive,
+        results=open_store(str(folder / "results")),
+        model=loaded.model.eval(),
+        task=picture_task(loaded, kind),
+        settings=BatchSettings(
+            kind=kind, batch_size=4, output_format="png", draws=1 + loaded.model.is_stochastic, **settings
+        ),
+        footer={},
+    )
+
+
+def samples(archive: Store) -> list[tuple[int, Sample]]:
+    (chunk,) = iter_chunks(plan_archive(archive, ChunkLimits()))
+    return list(enumerate(read_chunk(archive, chunk)))
+
+
+def pictures(outcome: object) -> list[bytes]:
+    assert isinstance(outcome, list)
+    assert all(isinstance(draw, Draw) and (draw.width, draw.height) == (90, 50) for draw in outcome)
+    return [draw.image for draw in outcome]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_draws_differ_and_are_the_same_alone(family: str, archive: Store, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    made = engine(family, archive, tmp_path)
+    placed = samples(archive)
+    together = {place: pictures(outcome) for place, outcome in made.outcomes(placed).items()}
+    draws = 1 if family in ("regression", "cyclegan") else 2
+    assert [len(set(found)) for found in together.values()] == [draws, draws]
+    assert pictures(made.outcomes(placed[1:])[1]) == together[1]
+
+
+def test_a_cyclic_model_goes_both_ways(archive: Store, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    made = {
+        direction: engine("cyclegan", archive, tmp_path / direction, direction=direction)
+        for direction in ("a2b", "b2a")
+    }
+    found = [pictures(one.outcomes(samples(archive))[0]) for one in made.values()]
+    assert found[0] != found[1]
