@@ -7,7 +7,7 @@ each from a local folder and from a real S3 server on loopback (infra/local/s3.p
 of its own (benchmarks/peers), with a worker a core; what arrives in its consumer's process, in batches of 64, counts.
 A pass is the whole dataset, from the call that opens it to its last batch; workers run before it starts (but MosaicML's
 and LitData's from S3), the page cache is warm, the median of the timed passes is shown. Ray's object store takes its
-memory at its start, for both readers that use it: new pages can cost more than decoding. Readers must deliver the same
+memory (3 GB) at its start, for both readers that use it: new pages can cost more than decoding. Readers must deliver the same
 samples, and the same bytes or pixels where nothing is resized.
 
 The limit is a process a core decoding the same files from memory in a plain loop, with this project's decoder.
@@ -43,6 +43,8 @@ ROOT = HERE.parent
 MODES = ("raw", "decoded", "large")
 PLACES = ("local", "s3")
 SIZE_PX = 256
+RAY_MEMORY = {"RAY_preallocate_plasma_memory": "1", "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(3 * 10**9)}
+"""Ray's object store takes its memory at its start; more than this can take longer than a node may take to start."""
 SAMPLES_PER_SHARD = {"raw": 500, "decoded": 500, "large": 10}
 
 
@@ -252,8 +254,7 @@ def main() -> None:
                     folder for corpus in corpora.values() for folder in (corpus.shards, *corpus.converted.values())
                 }
                 sign = upload(sorted(folders), bucket, environment) if bucket else str
-                preallocated = {"RAY_preallocate_plasma_memory": "1"}
-                environment = {**os.environ, **environment, **preallocated, "PYTHONPATH": str(ROOT)}
+                environment = {**os.environ, **environment, **RAY_MEMORY, "PYTHONPATH": str(ROOT)}
                 for mode, corpus in corpora.items():
                     results = {}
                     for reader in readers:

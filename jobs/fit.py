@@ -1,4 +1,4 @@
-"""The training loop: phases, loss, optimizers, averaged weights, the clock. It knows nothing of Ray or of families.
+"""The training loop: the stream, the workers, rows of metrics, the clock. It knows nothing of Ray or of families.
 
     for each global batch:   agree on its weight, on stopping and on the time; then each phase: forward, backward, step
 
@@ -8,11 +8,9 @@ of workers: a worker's terms are means over its own share, and are scaled by its
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -23,11 +21,12 @@ from condgen.base import Batch, Condition, ConditionalModel
 from condgen.color import normalize_ab, normalize_l, rgb_to_lab
 from condgen.errors import DatasetError, JobError
 from condgen.presets import TrainConfig
+from condgen.training import Training, learning_rate
 from jobs.run_folder import MetricRow
 from pipelines.order import StreamPosition
 from pipelines.training import StreamBatch
 
-__all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup", "color_batch", "learning_rate"]
+__all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup", "color_batch"]
 
 # A stream whose pictures are mostly undecodable is the wrong dataset: tell it, don't train on the rest.
 _FAULTS_JUDGED_AFTER = 256
@@ -107,23 +106,6 @@ def color_batch(item: StreamBatch, device: torch.device) -> Batch:
     )
 
 
-_SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "cosine": lambda done: 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)),
-    "linear": lambda done: min(1.0, 2.0 * (1.0 - done)),
-}
-"""The rate's share of its highest, of the share of the training that is done."""
-
-
-def learning_rate(config: TrainConfig, step: int, seconds: float) -> float:
-    """The rate of a step (from 0): linear warm-up, then the schedule, down to the end of steps or time."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    if config.max_seconds > 0:
-        done = max(done, seconds / config.max_seconds)
-    return config.learning_rate * _SCHEDULES[config.schedule](min(1.0, done))
-
-
 class Loop:
     """A model in training: its weights, their average, and an optimizer a phase.
 
@@ -149,12 +131,10 @@ class Loop:
         self.group: Group = group or Alone()
         self.device = device or torch.device("cpu")
         self.state = LoopState()
-        self.averaged = copy.deepcopy(model) if config.ema_decay > 0 else model
-        self.optimizers = {name: self._optimizer(parameters) for name, parameters in model.phases.items()}
-        self._periods = dict(model.phase_periods)
-        self._phases = {name: list(parameters) for name, parameters in model.phases.items()}
+        self._training = Training(model, config, wrap=self._distribute)
+        self.averaged = self._training.averaged
+        self.optimizers = self._training.optimizers
         self._to_batch = to_batch
-        self._wrapped = self._distribute(model)
         self._terms: list[tuple[float, dict[str, Tensor]]] = []
 
     def run(
@@ -203,26 +183,8 @@ class Loop:
         total, faults = self.group.sum([weight, item.faults])
         share = weight * self.group.size / total if total else 0.0
         rate = learning_rate(config, state.step, state.seconds)
-        seen: dict[str, Tensor] = {}
-        for name, optimizer in self.optimizers.items():
-            period = self._periods.get(name, 1)
-            if (state.step + 1) % period:
-                continue
-            for settings in optimizer.param_groups:
-                settings["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            with self._autocast():
-                terms = self._wrapped(batch, name)
-                loss = torch.stack([value.float() for value in terms.values()]).sum() * share
-            torch.autograd.backward(loss)
-            if config.grad_clip_norm > 0:
-                nn.utils.clip_grad_norm_(self._phases[name], config.grad_clip_norm)
-            if total:
-                optimizer.step()
-            # A row's terms are means over all steps: one step stands for the period's.
-            seen |= {key: value.detach() * period for key, value in terms.items()}
+        seen = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
         self._terms.append((weight, seen))
-        self._average()
         state.step += 1
         state.position = item.after
         state.images += round(total)
@@ -230,16 +192,6 @@ class Loop:
         tried = state.images + state.undecodable
         if tried >= _FAULTS_JUDGED_AFTER and state.undecodable > _FAULTS_MOST * tried:
             raise DatasetError(f"{state.undecodable} of {tried} pictures can't be decoded: condgen validate lists them")
-
-    def _average(self) -> None:
-        if self.averaged is self.model:
-            return
-        # Short runs would average in their random beginnings: the decay grows up to its value.
-        decay = min(self.config.ema_decay, (1 + self.state.step) / (10 + self.state.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1.0 - decay)
-            for kept, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(current)
 
     def _reduce_terms(self) -> None:
         """Add what the workers saw since the last time to the state's sums."""
@@ -282,28 +234,14 @@ class Loop:
             on_row(self._row(self.state.seconds))
         return reason
 
-    def _optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            list(parameters),
-            lr=self.config.learning_rate,
-            betas=self.config.adam_betas,
-            weight_decay=self.config.weight_decay,
-            fused=self.device.type == "cuda",
-        )
-
     def _distribute(self, model: ConditionalModel) -> nn.Module:
         if self.group.size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        several = len(self._phases) > 1
+        several = len(model.phases) > 1
         return nn.parallel.DistributedDataParallel(
             model, device_ids=devices, find_unused_parameters=several, broadcast_buffers=False
         )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.device.type != "cuda":
-            return nullcontext()
-        return torch.autocast("cuda", dtype=torch.bfloat16)
 
 
 def state_from_json(values: Mapping[str, Any], position: StreamPosition) -> LoopState:

@@ -20,7 +20,8 @@ from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb
 from condgen.errors import DatasetError, JobError
 from condgen.noise import NoiseSource
 from condgen.presets import TrainConfig
-from jobs.fit import Loop, color_batch, learning_rate, state_from_json
+from condgen.training import learning_rate
+from jobs.fit import Loop, color_batch, state_from_json
 from jobs.run_folder import MetricRow
 from pipelines.order import StreamPosition
 from pipelines.training import StreamBatch

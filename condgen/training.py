@@ -1,0 +1,126 @@
+"""One training step of any family: its phases in their order, an optimizer each, averaged weights. No data, no Ray."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condgen.base import Batch, ConditionalModel
+from condgen.preset_parts import TrainConfig
+
+__all__ = ["Training", "learning_rate"]
+
+_SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: min(1.0, 2.0 * (1.0 - done)),
+}
+"""The rate's share of its highest, of the share of the training that is done."""
+
+
+def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float:
+    """The rate of a step (from 0): linear warm-up, then the schedule, down to the end of steps or time."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    if config.max_seconds > 0:
+        done = max(done, seconds / config.max_seconds)
+    return config.learning_rate * _SCHEDULES[config.schedule](min(1.0, done))
+
+
+class Training:
+    """A model in training: its weights, their average, and an optimizer a phase.
+
+    Args:
+        model: on its device.
+        config: of the training.
+        wrap: what the model is called through, DistributedDataParallel say; by default itself.
+
+    Attributes:
+        averaged: the exponential average of the weights, which is what is kept; the model itself where
+            ``ema_decay`` is 0.
+        optimizers: by phase.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalModel,
+        config: TrainConfig,
+        *,
+        wrap: Callable[[ConditionalModel], nn.Module] | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.device = next(iter(model.parameters())).device
+        self.averaged = copy.deepcopy(model) if config.ema_decay > 0 else model
+        self._phases = {name: list(parameters) for name, parameters in model.phases.items()}
+        self._periods = dict(model.phase_periods)
+        self.optimizers = {name: self._optimizer(parameters) for name, parameters in self._phases.items()}
+        self._called: nn.Module = wrap(model) if wrap else model
+
+    def step(
+        self, batch: Batch, number: int, *, rate: float | None = None, share: float = 1.0, update: bool = True
+    ) -> dict[str, Tensor]:
+        """Do one step: each phase's forward, backward and update, then the average.
+
+        Args:
+            batch: on the model's device.
+            number: of the step, from 0: it decides which phases are due, and the rate.
+            rate: the learning rate, where not that of ``learning_rate`` for the step.
+            share: what the loss is multiplied by: a worker's share of the global batch's weight times the number of
+                workers.
+            update: whether the weights are changed; not where the whole batch is padding.
+
+        Returns:
+            The terms by name, detached. A phase that is due in every n-th step alone has its terms times n, so that
+            means over many steps are means of the term.
+        """
+        rate = learning_rate(self.config, number) if rate is None else rate
+        seen: dict[str, Tensor] = {}
+        for name, optimizer in self.optimizers.items():
+            period = self._periods.get(name, 1)
+            if (number + 1) % period:
+                continue
+            for settings in optimizer.param_groups:
+                settings["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            with self._autocast():
+                terms = self._called(batch, name)
+                loss = torch.stack([value.float() for value in terms.values()]).sum() * share
+            torch.autograd.backward(loss)
+            if self.config.grad_clip_norm > 0:
+                nn.utils.clip_grad_norm_(self._phases[name], self.config.grad_clip_norm)
+            if update:
+                optimizer.step()
+            seen |= {key: value.detach() * period for key, value in terms.items()}
+        self._average(number)
+        return seen
+
+    def _average(self, number: int) -> None:
+        if self.averaged is self.model:
+            return
+        # Short runs would average in their random beginnings: the decay grows up to its value.
+        decay = min(self.config.ema_decay, (1 + number) / (10 + number))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1.0 - decay)
+            for kept, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(current)
+
+    def _optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            list(parameters),
+            lr=self.config.learning_rate,
+            betas=self.config.adam_betas,
+            weight_decay=self.config.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.device.type != "cuda":
+            return nullcontext()
+        return torch.autocast("cuda", dtype=torch.bfloat16)
