@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from condgen.errors import deliberate, nearest
 from jobs.batch_commands import add_batch_commands
+from jobs.chapter_command import add_chapter_command
 from jobs.dataset_commands import add_commands, examples, parse_names, parse_size, print_report
 from jobs.results_commands import add_results_commands
 
@@ -189,6 +190,7 @@ def train(
 
 add_batch_commands(app)
 add_results_commands(app)
+add_chapter_command(app)
 
 
 @app.command(short_help="The model families and presets.", epilog=examples("condgen models"))

@@ -1,0 +1,1 @@
+"""Small generated worlds whose true p(y | x) is known: what a model's claims are checked against."""
