@@ -15,7 +15,7 @@ VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read test soak test-oldest lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read bench-models chapter gpu test soak test-oldest lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,19 @@ demo: venv ## photographs -> shards -> training -> colorizing -> Parquet -> repo
 bench-read: venv-dev ## this reader against its peers, which live in .venv-peers (BENCH_ARGS="--images 20000")
 	@$(PYTHON) $(VENV_SCRIPT) --requirements benchmarks/peers.txt --venv .venv-peers
 	@$(RUN)/python benchmarks/read.py $(BENCH_ARGS)
+
+bench-models: venv-dev ## time and memory of every family's training step and draws (BENCH_ARGS="--device cuda")
+	@$(RUN)/python benchmarks/models.py $(BENCH_ARGS)
+
+chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--quick; OUT=chapter-out)
+	@$(RUN)/condgen chapter "$(if $(filter demo-out,$(OUT)),chapter-out,$(OUT))" $(BENCH_ARGS)
+
+# With the environment if it is made, or with any Python that has torch 2.11 and pytest (GPU_PYTHON=...).
+GPU_PYTHON ?= $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
+gpu: python ## on a machine with a GPU: its tests, and what training steps and draws cost there
+	@$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch sees no GPU here")'
+	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
+	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(RUN)/python -m pytest $(TESTS) $(PYTEST_ARGS)

@@ -10,14 +10,18 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_at_least
+from condgen._checks import check_at_least, check_choice
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
+from condgen.samplers import SAMPLERS
 from condgen.statistics import DatasetStatistics
 
 __all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions"]
 
 _T = TypeVar("_T", "Condition", "Batch")
+
+SPECIAL_OPTIONS = ("steps", "guidance_scale", "sampler", "top_k", "top_p")
+"""Fields of ``SampleOptions`` that only some families have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ class SampleOptions:
             families that have such a thing; the others do without.
         guidance_scale: of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out; None is the
             model's own.
-        sampler: a name of ``condgen.samplers.SAMPLERS``; None is the model's own.
+        sampler: one of ``condgen.samplers.SAMPLERS``; None is the model's own.
         top_k: draw each token among the k likeliest; None is all of them.
         top_p: draw each token among the likeliest that hold this much of the probability, > 0 and <= 1; None is
             all of them.
@@ -121,6 +125,15 @@ class SampleOptions:
             check_at_least("sample.top_k", self.top_k, 1)
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
+        if self.sampler is not None:
+            check_choice("sample.sampler", self.sampler, tuple(SAMPLERS))
+
+    def check_for(self, model: ConditionalModel) -> None:
+        """Raise ConfigError where something is asked for that the model has not."""
+        for name in SPECIAL_OPTIONS:
+            if getattr(self, name) is not None and name not in model.sample_options:
+                has = f"it has {', '.join(model.sample_options)}" if model.sample_options else "it has no such options"
+                raise ConfigError(f"sample.{name}", getattr(self, name), f"nothing for family {model.family!r}: {has}")
 
 
 class ConditionalModel(nn.Module, ABC):
@@ -128,11 +141,13 @@ class ConditionalModel(nn.Module, ABC):
 
     ``config`` is the frozen dataclass that the model was built from: ``type(model)(model.config)`` builds its
     like. Sampling is done in ``eval()`` mode and its result is the same whatever else is in the batch.
+    ``sample_options`` are those of ``SPECIAL_OPTIONS`` that the family has.
     """
 
     family: ClassVar[str]
     is_stochastic: ClassVar[bool]
     directions: ClassVar[tuple[str, ...]] = ("a2b",)
+    sample_options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ _SMALL_TRAIN = replace(
 )
 _PAPER_CROPS = DataConfig(size_px=256, crop_scale_min=0.875)  # of 286 pixels, 256
 _SMALL_DATA = DataConfig(size_px=64)
+_UNPAIRED, _SMALL_UNPAIRED = (replace(data, task="domains") for data in (_PAPER_CROPS, _SMALL_DATA))
 _SMALL: Mapping[str, Any] = MappingProxyType({"width": 24, "discriminator_width": 24})
 _PAPER_NETWORKS: Mapping[str, Any] = MappingProxyType(
     {"norm": "batch", "discriminator_norm": "batch", "upsampling": "transposed", "padding": "zero"}
@@ -80,7 +81,7 @@ GAN_PRESETS: tuple[Preset, ...] = (
         summary="256 px, full size, for GPUs: no checkerboards",
         family="cyclegan",
         model=CycleGanConfig(),
-        data=_PAPER_CROPS,
+        data=_UNPAIRED,
         train=replace(_TRAIN, steps=250_000, batch_size=4),
     ),
     Preset(
@@ -88,7 +89,7 @@ GAN_PRESETS: tuple[Preset, ...] = (
         summary="64 px, some minutes on two CPU cores",
         family="cyclegan",
         model=CycleGanConfig(**_SMALL, blocks=3, patch_px=34, pool_px=64),
-        data=_SMALL_DATA,
+        data=_SMALL_UNPAIRED,
         train=replace(_SMALL_TRAIN, batch_size=4),
     ),
     Preset(
@@ -96,7 +97,7 @@ GAN_PRESETS: tuple[Preset, ...] = (
         summary="Zhu et al. 2017: resnet of 9 blocks, PatchGAN 70, LSGAN, cycle 10, identity 0.5, pool 50",
         family="cyclegan",
         model=CycleGanConfig(upsampling="transposed"),
-        data=_PAPER_CROPS,
+        data=_UNPAIRED,
         train=replace(_PAPER_TRAIN, steps=250_000),
     ),
     Preset(
@@ -116,7 +117,7 @@ GAN_PRESETS: tuple[Preset, ...] = (
             identity_weight=0.0,
             pool_size=0,
         ),
-        data=_PAPER_CROPS,
+        data=_UNPAIRED,
         # RMSProp, as with Wasserstein critics: Adam without a mean of the gradient.
         train=replace(_PAPER_TRAIN, batch_size=4, learning_rate=5e-5, adam_betas=(0.0, 0.9)),
     ),
@@ -137,7 +138,7 @@ GAN_PRESETS: tuple[Preset, ...] = (
             pool_size=0,
             pool_px=64,
         ),
-        data=replace(_SMALL_DATA, crop_scale_min=1.0, flip=False),
+        data=replace(_SMALL_UNPAIRED, crop_scale_min=1.0, flip=False),
         train=replace(_PAPER_TRAIN, batch_size=200, schedule="cosine", weight_decay=1e-4),
     ),
 )

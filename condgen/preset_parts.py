@@ -17,6 +17,11 @@ class DataConfig:
     """How a dataset becomes batches.
 
     Attributes:
+        task: what x and y are of a sample: ``color``, L and ab of a picture; ``pairs``, its pictures ``input`` and
+            ``target``; ``domains``, a picture of one dataset and any picture of another; ``pictures``, y a picture and
+            x what ``label`` and ``caption`` say.
+        label: the field of a sample's JSON or table row with its label, a whole number >= 0; empty for none.
+        caption: the field with its text, whose words become tokens (``condgen.tokens``); empty for none.
         size_px: the square that images are fitted to, in pixels.
         lanes: of the epoch's order, a power of two up to 64; 0 chooses it from the dataset's size.
         window_chunks: chunks among which a lane shuffles.
@@ -25,6 +30,9 @@ class DataConfig:
         flip: mirror half of the samples left to right.
     """
 
+    task: Literal["color", "pairs", "domains", "pictures"] = "color"
+    label: str = ""
+    caption: str = ""
     size_px: int = 256
     lanes: int = 0
     window_chunks: int = 2
@@ -32,6 +40,7 @@ class DataConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("data.task", self.task, ("color", "pairs", "domains", "pictures"))
         check_at_least("data.size_px", self.size_px, 8)
         check_at_least("data.window_chunks", self.window_chunks, 1)
         if self.lanes not in (0, 1, 2, 4, 8, 16, 32, 64):

@@ -24,6 +24,17 @@ Draws = Annotated[int, typer.Option(min=1, metavar="K", help="Outputs for each i
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="The draws' seed: another one, other draws.")]
 Point = Annotated[bool, typer.Option("--point", help="The model's point prediction in place of draws; one an image.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="Below 1 the draws are tamer, above 1 wilder.")]
+Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help="Of diffusion's sampler (default: the model's).")]
+Guidance = Annotated[
+    float | None, typer.Option(min=0.0, metavar="S", help="Of diffusion: above 1 draws keep closer to the condition.")
+]
+Sampler = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of diffusion: heun, euler, ddim, ddpm or dpm-solver++.")
+]
+TopK = Annotated[int | None, typer.Option(min=1, metavar="N", help="Of autoregressive: draw among the N likeliest.")]
+TopP = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, metavar="P", help="Of autoregressive: among those that hold P.")
+]
 BatchSize = Annotated[str, typer.Option(metavar="N|auto", help="Images in a batch of the model; auto measures.")]
 Precision = Annotated[str, typer.Option(metavar="P", help="auto (bf16 where a GPU has it), fp32, bf16 or fp16.")]
 Format = Annotated[
@@ -85,6 +96,11 @@ def colorize(
     seed: Seed = 0,
     point: Point = False,
     temperature: Temperature = 1.0,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    sampler: Sampler = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     batch_size: BatchSize = "16",
     precision: Precision = "auto",
     output_format: Format = "jpeg",
@@ -125,6 +141,11 @@ def translate(
     seed: Seed = 0,
     point: Point = False,
     temperature: Temperature = 1.0,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    sampler: Sampler = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     batch_size: BatchSize = "16",
     precision: Precision = "auto",
     output_format: Format = "jpeg",
@@ -159,7 +180,8 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
     from pipelines.plans import BatchSettings
     from pipelines.where import parse
 
-    taken = ("seed", "temperature", "precision", "output_format", "quality", "max_pixels", "chunk_samples")
+    taken = ("seed", "precision", "output_format", "quality", "max_pixels", "chunk_samples")
+    sampling = ("temperature", "steps", "guidance_scale", "sampler", "top_k", "top_p")
     only_translate = ("direction", "large", "overlap_px") if kind == "translate" else ()
     settings = BatchSettings(
         kind=kind,
@@ -167,7 +189,7 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
         mode="point" if given["point"] else "draw",
         batch_size=_batch_size(given["batch_size"]),
         columns=_columns(given["columns"]),
-        **{name: given[name] for name in (*taken, *only_translate)},
+        **{name: given[name] for name in (*taken, *sampling, *only_translate)},
     )
     roles = {}
     for word in _words(given["archive_columns"]):

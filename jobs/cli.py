@@ -134,6 +134,9 @@ def train(
     out: Annotated[
         str, typer.Option(metavar="RUN", help="The run's folder or prefix: checkpoints, metrics, configuration.")
     ],
+    data_b: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="The second domain's dataset, of an unpaired model.")
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="A complete configuration: condgen models lists them."),
@@ -177,6 +180,7 @@ def train(
     options = TrainOptions(
         preset=settings,
         data=data,
+        data_b=data_b,
         out=out,
         workers=workers,
         member_names=names,

@@ -213,13 +213,29 @@ def resolve(preset: str | None, *, file: str | None = None, assignments: Sequenc
     return Preset(name=base.name, summary=base.summary, family=base.family, **parts)
 
 
+_CHANNELS = {
+    "color": "model.condition_channels 1 (L) and 2 of y (ab)",
+    "pairs": "model.condition_channels and target_channels of 1 (luma) or 3 (RGB)",
+    "domains": "a cyclic family, and channels of 1 (luma) or 3 (RGB)",
+    "pictures": "model.condition_channels 0 and target_channels of 1 or 3, and a data.label or data.caption",
+}
+
+
 def check_trainable(preset: Preset) -> None:
-    """Refuse what the stream of (L, ab) of `condgen train` can't train.
+    """Refuse a model that does not fit what the stream of its `data.task` gives.
 
     Raises:
-        ConfigError: the preset is not one of colour.
+        ConfigError: what the task asks of the model.
     """
-    channels = getattr(preset.model, "condition_channels", 1), getattr(preset.model, "target_channels", 2)
-    if find_family(preset.family).task != "colorize" or channels != (1, 2):
-        allowed = "a preset of colour (L to ab); pairs and unpaired domains train from Python: docs/pipelines.md"
-        raise ConfigError("preset", preset.name, allowed)
+    task = preset.data.task
+    x, y = getattr(preset.model, "condition_channels", 1), getattr(preset.model, "target_channels", 2)
+    cyclic = find_family(preset.family).task == "translate"
+    fits = {
+        "color": (x, y) == (1, 2) and not cyclic,
+        "pairs": x in (1, 3) and y in (1, 3) and not cyclic,
+        "domains": x in (1, 3) and y in (1, 3) and cyclic and not (preset.data.label or preset.data.caption),
+        "pictures": x == 0 and y in (1, 3) and bool(preset.data.label or preset.data.caption),
+    }
+    if not fits[task]:
+        got = f"{task} with {preset.family}, {x} and {y} channels"
+        raise ConfigError("data.task", got, f"for {task}: {_CHANNELS[task]}")

@@ -17,16 +17,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, distributed, nn
 
-from condgen.base import Batch, Condition, ConditionalModel
-from condgen.color import normalize_ab, normalize_l, rgb_to_lab
+from condgen.base import Batch, ConditionalModel
 from condgen.errors import DatasetError, JobError
 from condgen.presets import TrainConfig
 from condgen.training import Training, learning_rate
+from jobs.feeds import Item, Position
 from jobs.run_folder import MetricRow
 from pipelines.order import StreamPosition
-from pipelines.training import StreamBatch
 
-__all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup", "color_batch"]
+__all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup"]
 
 # A stream whose pictures are mostly undecodable is the wrong dataset: tell it, don't train on the rest.
 _FAULTS_JUDGED_AFTER = 256
@@ -80,7 +79,7 @@ class LoopState:
     """
 
     step: int = 0
-    position: StreamPosition = field(default_factory=StreamPosition)
+    position: Position = field(default_factory=StreamPosition)
     images: int = 0
     undecodable: int = 0
     seconds: float = 0.0
@@ -95,17 +94,6 @@ class LoopState:
         return values
 
 
-def color_batch(item: StreamBatch, device: torch.device) -> Batch:
-    """A stream's pictures as a colour model's batch: L_n ``[B, 1, S, S]`` and ab_n ``[B, 2, S, S]`` float32."""
-    rgb = torch.from_numpy(item.rgb).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    lab = rgb_to_lab(rgb.float() / 255)
-    return Batch(
-        condition=Condition(image=normalize_l(lab[:, :1])),
-        target=normalize_ab(lab[:, 1:]),
-        weight=torch.from_numpy(item.weight).to(device),
-    )
-
-
 class Loop:
     """A model in training: its weights, their average, and an optimizer a phase.
 
@@ -114,7 +102,7 @@ class Loop:
         config: of the training.
         group: the workers.
         device: the model's.
-        to_batch: makes the model's batch of a stream's.
+        to_batch: makes the model's batch of a stream's, on the device.
     """
 
     def __init__(
@@ -124,7 +112,7 @@ class Loop:
         *,
         group: Group | None = None,
         device: torch.device | None = None,
-        to_batch: Callable[[StreamBatch, torch.device], Batch] = color_batch,
+        to_batch: Callable[[Any, torch.device], Batch],
     ) -> None:
         self.model = model
         self.config = config
@@ -139,7 +127,7 @@ class Loop:
 
     def run(
         self,
-        stream: Iterator[StreamBatch],
+        stream: Iterator[Item],
         *,
         on_row: Callable[[MetricRow], None],
         on_checkpoint: Callable[[Loop], None],
@@ -174,7 +162,7 @@ class Loop:
                 on_checkpoint(self)
         return self._end("steps", on_row)
 
-    def _step(self, item: StreamBatch) -> None:
+    def _step(self, item: Item) -> None:
         state, config = self.state, self.config
         # What a model draws in training (dropout, noise levels) is the same after a resume.
         torch.manual_seed((config.seed * 1_000_003 + state.step) * 65_537 + self.group.rank)
@@ -244,6 +232,6 @@ class Loop:
         )
 
 
-def state_from_json(values: Mapping[str, Any], position: StreamPosition) -> LoopState:
+def state_from_json(values: Mapping[str, Any], position: Position) -> LoopState:
     """The state that `LoopState.to_json` saved, with its position."""
     return LoopState(position=position, **values)

@@ -7,8 +7,6 @@ Running the same command again goes on from the newest checkpoint, at the next s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
 import threading
@@ -18,26 +16,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from condgen.errors import CondgenError, ConfigError, DatasetError, JobError
+from condgen.errors import CondgenError, ConfigError, JobError
 from condgen.presets import Preset
 from jobs.config import check_trainable
 from jobs.run_folder import MetricRow, RunFolder
 from jobs.runtime import Progress, ray_cluster
 from jobs.train_job import Monitor, TrainJob
-from pipelines.augment import Augmentation
-from pipelines.cache import ChunkCache, cached
-from pipelines.chunks import ChunkLimits
-from pipelines.datasets import Dataset, load_dataset
-from pipelines.order import OrderConfig, check_workers, choose_lanes
-from pipelines.planning import chunk_table
+from jobs.train_plans import PlannedDataset, Sources, plan_dataset
 from pipelines.storage import open_store
 from pipelines.training import TrainingPlan
+from pipelines.unpaired import unpaired_plans
 
 __all__ = ["Shares", "TrainOptions", "TrainReport", "prepare", "run", "share_cluster"]
 
 _VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow", "pyarrow", "ray")
-_CHUNK_SAMPLES = 16
-_IMAGE = "image"
 _RESTARTS = 3
 _POLL_S = 0.3
 _END_WAIT_S = 60.0
@@ -50,6 +42,7 @@ class TrainOptions:
     Attributes:
         preset: the complete configuration.
         data, out: the dataset and the run's folder, local paths or URIs.
+        data_b: the second domain's dataset, for `data.task: domains`; None otherwise.
         workers: training processes, a GPU each where there are any.
         member_names: what members are to be called, and how they are called in the dataset: ``{"image": "photo"}``. The
             picture that is trained on is ``image`` where there is such a name, else the only one that a sample has.
@@ -61,6 +54,7 @@ class TrainOptions:
     preset: Preset
     data: str
     out: str
+    data_b: str | None = None
     workers: int = 1
     member_names: Mapping[str, str] = field(default_factory=dict)
     cache: str | None = None
@@ -174,99 +168,63 @@ def run(options: TrainOptions) -> TrainReport:
 
 
 def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
-    """The job and its complete configuration, checked; reads the dataset's index, starts nothing.
+    """The job and its complete configuration, checked; reads the datasets' indexes, starts nothing.
 
     Raises:
         As `run`.
     """
     preset = options.preset
     check_trainable(preset)
-    dataset = load_dataset(options.data)
-    split = _training_split(dataset)
-    table = chunk_table(dataset.table(split), ChunkLimits(samples=_CHUNK_SAMPLES))
-    if table.num_rows == 0:
-        raise DatasetError(f"{dataset.uri} has no samples to train on")
-    lanes = preset.data.lanes or choose_lanes(table.num_rows, preset.data.window_chunks, preset.train.batch_size)
-    order = OrderConfig(
-        seed=preset.train.seed,
-        lanes=lanes,
-        window_chunks=preset.data.window_chunks,
-        batch_size=preset.train.batch_size,
+    if (options.data_b is not None) != (preset.data.task == "domains"):
+        allowed = "the second domain's dataset" if preset.data.task == "domains" else "none: data.task is not domains"
+        raise ConfigError("data-b", options.data_b, allowed)
+    sources = Sources(
+        workers=options.workers,
+        member_names=options.member_names,
+        # Resolved here: workers run in folders of their own.
+        cache=str(Path(options.cache).expanduser().absolute()) if options.cache else "",
+        cache_bytes=options.cache_bytes,
     )
-    check_workers(options.workers, lanes, preset.train.batch_size)
-    names = _member_names(options, dataset)
-    decisive = [
-        dataset.manifest.digest,
-        split,
-        _CHUNK_SAMPLES,
-        *([dict(options.member_names)] * bool(options.member_names)),
-    ]
-    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    # Resolved here: workers run in folders of their own.
-    folder = str(Path(options.cache).expanduser().absolute()) if options.cache else ""
-    cache = ChunkCache(folder, options.cache_bytes) if folder else None
-    plan = TrainingPlan(
-        store=cached(dataset.store, cache, dataset.manifest.digest),
-        chunks=table,
-        digest=digest,
-        order=order,
-        augmentation=Augmentation(
-            size_px=preset.data.size_px, crop_scale_min=preset.data.crop_scale_min, flip=preset.data.flip
-        ),
-        members=(_IMAGE if _IMAGE in names else None,),
-        member_names=names,
-    )
-    config = _config(options, plan, split)
+    first = plan_dataset(options.data, preset, sources)
+    planned = {"a": first}
+    plans = {"a": first.plan}
+    if options.data_b is not None:
+        planned["b"] = plan_dataset(options.data_b, preset, sources)
+        plans = unpaired_plans(first.plan, planned["b"].plan)
+    config = _config(options, planned)
     shared = ("preset", "family", "dataset", "versions")
+    task = {} if preset.data.task == "color" else {"task": "image"}
     job = TrainJob(
         preset=preset,
-        plan=plan,
-        statistics=dataset.manifest.train_statistics(),
+        plans=plans,
+        statistics=first.statistics,
         out=open_store(options.out),
-        extra={"size_px": preset.data.size_px, **{name: config[name] for name in shared}},
+        extra={"size_px": preset.data.size_px, **task, **{name: config[name] for name in shared}},
         threads=1,
         task_cpus=1.0,
     )
     return job, config
 
 
-def _member_names(options: TrainOptions, dataset: Dataset) -> dict[str, str]:
-    """What members are called, and how in the shards: the options' names of the dataset's names of them.
-
-    Raises:
-        DatasetError: samples have two pictures, and none is named.
-    """
-    theirs = dataset.manifest.member_names
-    asked = {name: theirs.get(member, member) for name, member in options.member_names.items()}
-    names = asked | {name: member for name, member in theirs.items() if member not in asked.values()}
-    if dataset.manifest.kind == "paired" and _IMAGE not in names:
-        raise DatasetError(f"{dataset.uri} holds pairs: name the picture to train on, such as --member image=target")
-    return names
-
-
-def _training_split(dataset: Dataset) -> str | None:
-    """`train` where there are splits; a dataset without splits is trained on as a whole."""
-    splits = dataset.manifest.splits
-    if "train" in splits or len(splits) > 1:
-        return "train"
-    return None
-
-
-def _config(options: TrainOptions, plan: TrainingPlan, split: str | None) -> dict[str, Any]:
+def _config(options: TrainOptions, planned: Mapping[str, PlannedDataset]) -> dict[str, Any]:
     preset = options.preset
+    first = planned["a"]
+    second = planned.get("b")
     return {
         "format": 1,
         "preset": preset.name,
         "family": preset.family,
         "model": asdict(preset.model),
-        "data": {**asdict(preset.data), "lanes": plan.order.lanes},
+        "data": {**asdict(preset.data), "lanes": first.plan.order.lanes},
         "train": asdict(preset.train),
         "dataset": {
-            "digest": plan.digest,
-            "split": split or "all",
+            "digest": first.plan.digest,
+            "split": first.split or "all",
             **({"members": dict(options.member_names)} if options.member_names else {}),
+            **({"digest_b": second.plan.digest, "split_b": second.split or "all"} if second else {}),
         },
-        "data_uri": plan.store.uri,
+        "data_uri": first.plan.store.uri,
+        **({"data_b_uri": second.plan.store.uri} if second else {}),
         "workers": options.workers,
         "versions": {name: _version(name) for name in _VERSIONS},
     }
@@ -279,11 +237,16 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def _contents(plan: TrainingPlan) -> str:
+    return f"{plan.store.uri}: {plan.epoch(0).num_samples} samples in {plan.chunks.num_rows} chunks"
+
+
 def _facts(options: TrainOptions, job: TrainJob) -> dict[str, str]:
     order = job.plan.epoch(0)
     lanes, window = job.plan.order.lanes, job.plan.order.window_chunks
+    names = {"a": "dataset", "b": "second"}
     facts = {
-        "dataset": f"{job.plan.store.uri}: {order.num_samples} images in {job.plan.chunks.num_rows} chunks",
+        **{names[name]: _contents(plan) for name, plan in job.plans.items()},
         "epoch": f"{order.num_batches} steps of {job.plan.order.batch_size}, {lanes} lanes, windows of {window} chunks",
     }
     if options.dry_run:

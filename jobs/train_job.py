@@ -22,7 +22,7 @@ class TrainJob:
 
     Attributes:
         preset: the complete configuration.
-        plan: of the data.
+        plans: of the data: `a`, and `b` where it is two domains.
         statistics: of the training set, where its manifest has them.
         out: the run's folder.
         extra: kept in model.json beside the weights.
@@ -31,12 +31,17 @@ class TrainJob:
     """
 
     preset: Preset
-    plan: TrainingPlan
+    plans: Mapping[str, TrainingPlan]
     statistics: DatasetStatistics | None
     out: Store
     extra: Mapping[str, Any]
     threads: int
     task_cpus: float
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """Of the first dataset."""
+        return self.plans["a"]
 
 
 class Monitor:

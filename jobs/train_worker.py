@@ -22,13 +22,13 @@ from condgen.color import rgb_to_lab
 from condgen.errors import CheckpointError, CondgenError, ImageError, JobError
 from condgen.families import find_family
 from condgen.statistics import DatasetStatistics
+from jobs.feeds import make_feed
 from jobs.fit import Alone, Group, Loop, TorchGroup, state_from_json
 from jobs.run_folder import MetricRow, RunFolder, json_bytes
 from jobs.train_job import TrainJob
 from pipelines.chunks import image_member, iter_chunks, read_chunk
 from pipelines.images import decode
-from pipelines.order import StreamPosition
-from pipelines.training import TrainingPlan, TrainingStream, prefetched
+from pipelines.training import TrainingPlan, prefetched
 
 __all__ = ["build_model", "train_worker"]
 
@@ -94,15 +94,16 @@ class _Worker:
         saved = self._folder.newest_checkpoint()
         files = saved[1] if saved else None
         model = build_model(job) if files is None else _load(files[_RAW], files)
-        self._loop = Loop(model.to(device), job.preset.train, group=group, device=device)
+        self._feed = make_feed(job.preset, job.plans)
+        self._loop = Loop(model.to(device), job.preset.train, group=group, device=device, to_batch=self._feed.batch)
+        self._loop.state.position = self._feed.start()
         if files is not None:
             self._restore(files)
         self._rows = self._folder.read_metrics(self._loop.state.step)
 
     def run(self) -> None:
         config, state = self._job.preset.train, self._loop.state
-        stream = TrainingStream(
-            self._job.plan,
+        stream = self._feed.stream(
             state.position,
             config.steps - state.step,
             rank=self._group.rank,
@@ -111,7 +112,7 @@ class _Worker:
         )
         if self._group.rank == 0:
             threading.Thread(target=self._watch, name="stop", daemon=True).start()
-        batches = prefetched(iter(stream), _BATCHES_AHEAD)
+        batches = prefetched(stream, _BATCHES_AHEAD)
         try:
             reason = self._loop.run(
                 batches, on_row=self._add_row, on_checkpoint=self._save, wants_stop=self._stop.is_set
@@ -141,7 +142,7 @@ class _Worker:
     def _save(self, loop: Loop) -> None:
         if self._group.rank != 0:
             return
-        position = loop.state.position.state_dict(self._job.plan.order, self._job.plan.digest)
+        position = self._feed.state_dict(loop.state.position)
         files = self._model_files()
         files[_RAW] = checkpoint.dump(loop.model, {})[checkpoint.WEIGHTS_NAME]
         files[_OPTIMIZER] = _dump_optimizers(loop)
@@ -172,8 +173,7 @@ class _Worker:
     def _restore(self, files: Mapping[str, bytes]) -> None:
         try:
             saved = json.loads(files[_STATE])
-            position = StreamPosition.from_state(saved["stream"], self._job.plan.order, self._job.plan.digest)
-            self._loop.state = state_from_json(saved["loop"], position)
+            self._loop.state = state_from_json(saved["loop"], self._feed.position(saved["stream"]))
             if self._loop.averaged is not self._loop.model:
                 averaged = _load(files[checkpoint.WEIGHTS_NAME], files)
                 self._loop.averaged.load_state_dict(averaged.state_dict())
@@ -191,7 +191,7 @@ def build_model(job: TrainJob) -> ConditionalModel:
     model_class = find_family(job.preset.family).model_class
     model = model_class(job.preset.model)
     if model_class.fit_statistics is not ConditionalModel.fit_statistics:
-        model.fit_statistics(job.statistics if job.statistics is not None else _count(job.plan))
+        model.fit_statistics(job.statistics if job.statistics is not None else _count(job.plans["a"]))
     return model
 
 

@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import torch
 
-from condgen.base import Condition, ConditionalModel, SampleOptions
+from condgen.base import Condition, ConditionalModel
 from condgen.errors import ImageError, JobError
 from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast
@@ -110,11 +110,7 @@ class ChunkEngine(Generic[C]):
         self._settings = settings
         self._footer = dict(footer)
         self._functions = functions or Functions()
-        self._options = SampleOptions(
-            mode=settings.mode,  # type: ignore[arg-type]
-            temperature=settings.temperature,
-            direction=settings.direction,  # type: ignore[arg-type]
-        )
+        self._options = settings.sample_options()
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._model_lock = threading.Lock()
         # On a CPU, chunks that are computed side by side only take the core and Python's lock from each other.

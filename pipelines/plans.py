@@ -12,8 +12,8 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,9 @@ import pyarrow.parquet as pq
 from condgen.errors import ConfigError, DatasetError
 from pipelines.chunks import CHUNK_SCHEMA
 from pipelines.storage import Store
+
+if TYPE_CHECKING:
+    from condgen.base import SampleOptions
 
 __all__ = ["AUTO_BATCH", "BatchSettings", "Generation", "Plan", "load_plans", "write_plan"]
 
@@ -41,7 +44,8 @@ class BatchSettings:
         seed: of the run.
         batch_size: images in a batch of the model, always padded to it; `AUTO_BATCH` until it is found.
         precision: fp32, bf16 or fp16; `auto` until it is decided.
-        mode, temperature, direction: of `condgen.base.SampleOptions`.
+        mode, temperature, direction, steps, guidance_scale, sampler, top_k, top_p: of
+            `condgen.base.SampleOptions`; None is the model's own.
         large, overlap_px: what translation does with pictures larger than the model takes; see
             `pipelines.translation`.
         output_format, quality: of the pictures; see `pipelines.images.encode`.
@@ -59,6 +63,11 @@ class BatchSettings:
     mode: str = "draw"
     temperature: float = 1.0
     direction: str = "a2b"
+    steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     large: str = "tile"
     overlap_px: int = 32
     output_format: str = "jpeg"
@@ -76,6 +85,16 @@ class BatchSettings:
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return {**asdict(self), "columns": [list(column) for column in self.columns]}
+
+    def sample_options(self) -> SampleOptions:
+        """How the model draws.
+
+        Raises:
+            ConfigError: a value that no model takes.
+        """
+        from condgen.base import SampleOptions
+
+        return SampleOptions(**{field.name: getattr(self, field.name) for field in fields(SampleOptions)})
 
     def settle(self, begun: BatchSettings) -> BatchSettings:
         """What was left open, as it was decided when the results were begun."""

@@ -51,6 +51,7 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
         raise ConfigError("draws", settings.draws, f"1: family {model.family!r} makes a point prediction")
     if settings.direction not in model.directions:
         raise ConfigError("direction", settings.direction, f"{' or '.join(model.directions)} for {model.family!r}")
+    settings.sample_options().check_for(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = resolve(settings.precision, device)
     batch_size = settings.batch_size
@@ -90,7 +91,7 @@ def _rate(
     import numpy as np
     import torch
 
-    from condgen.base import Condition, SampleOptions
+    from condgen.base import Condition
     from condgen.noise import NoiseSource, SampleId
     from condgen.precision import autocast
 
@@ -99,11 +100,7 @@ def _rate(
     tile = task.condition(picture)[0][0]
     image = torch.stack([tile] * size).to(device)
     noise = NoiseSource(0, [SampleId("probe", str(row)) for row in range(size)], range(settings.draws))
-    options = SampleOptions(
-        mode=settings.mode,  # type: ignore[arg-type]
-        temperature=settings.temperature,
-        direction=settings.direction,  # type: ignore[arg-type]
-    )
+    options = settings.sample_options()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     calls = 0

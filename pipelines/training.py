@@ -36,6 +36,7 @@ from pipelines.chunks import Chunk, Sample, image_member, read_chunk
 from pipelines.images import decode
 from pipelines.order import EpochOrder, OrderConfig, StreamPosition, check_workers
 from pipelines.storage import Store
+from pipelines.words import Words
 
 __all__ = ["StreamBatch", "TrainingPlan", "TrainingStream", "load_block", "prefetched"]
 
@@ -54,6 +55,7 @@ _DECODED_SCHEMA = pa.schema(
         ("epoch", pa.int64()),
         ("chunk", pa.int64()),
         ("rgb", pa.large_binary()),  # [n, S, S, 3] uint8
+        ("labels", pa.binary()),  # [n, words.width] int64
         ("weight", pa.binary()),  # [n] uint8, 0 where a sample could not be decoded
         ("faults", pa.list_(_FAULT)),
     ]
@@ -73,6 +75,7 @@ class TrainingPlan:
         members: P members of a sample that are its pictures, such as ``("input", "target")``, which are cropped and
             mirrored alike; None is the only picture that it has.
         member_names: of the dataset's manifest.
+        words: what is read of a sample besides its pictures.
     """
 
     store: Store
@@ -82,6 +85,7 @@ class TrainingPlan:
     augmentation: Augmentation
     members: tuple[str | None, ...] = (None,)
     member_names: Mapping[str, str] = field(default_factory=dict)
+    words: Words = field(default_factory=Words)
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
@@ -100,12 +104,14 @@ class StreamBatch:
 
     Attributes:
         rgb: ``[B, S, S, 3]`` uint8, sRGB, or ``[B, P, S, S, 3]`` of P members; zeros where the weight is 0.
+        labels: ``[B, words.width]`` int64: the label, where the plan has one, then the text's tokens.
         weight: ``[B]`` float32, 1, or 0 for padding and samples that could not be decoded.
         faults: how many of them could not be decoded.
         after: the position to save when this batch has been trained on.
     """
 
     rgb: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float32]
     faults: int
     after: StreamPosition
@@ -116,6 +122,7 @@ class _Held:
     """A decoded chunk in the worker; `left` counts its samples that are still to be given."""
 
     rgb: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
     weight: npt.NDArray[np.uint8]
     left: int
 
@@ -138,16 +145,19 @@ def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
         chunk, epoch = Chunk.from_row(row), row["epoch"]
         samples = read_chunk(plan.store, chunk, plan.member_names)
         rgb = np.zeros((len(samples), *plan.picture_shape), dtype=np.uint8)
+        labels = np.zeros((len(samples), plan.words.width), dtype=np.int64)
         weight = np.zeros(len(samples), dtype=np.uint8)
         faults = []
         for place, sample in enumerate(samples):
             try:
+                labels[place] = plan.words.of(sample)
                 rgb[place] = _squares(sample, plan, epoch)
                 weight[place] = 1
             except ImageError as error:
                 where = {"source": sample.source, "key": sample.key}
                 faults.append(where | {"stage": error.stage, "error": error.error, "message": error.detail})
-        decoded = {"rgb": rgb.tobytes(), "weight": weight.tobytes(), "faults": faults}
+        arrays: dict[str, npt.NDArray[Any]] = {"rgb": rgb, "labels": labels, "weight": weight}
+        decoded = {name: array.tobytes() for name, array in arrays.items()} | {"faults": faults}
         rows.append({"epoch": epoch, "chunk": chunk.ordinal} | decoded)
     return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
 
@@ -273,6 +283,7 @@ class TrainingStream:
         shares = order.batches(first, self._rank, self._num_workers)
         for number, (chunks, indexes) in zip(range(first, stop), shares, strict=False):
             rgb = np.zeros((len(chunks), *self._plan.picture_shape), dtype=np.uint8)
+            labels = np.zeros((len(chunks), self._plan.words.width), dtype=np.int64)
             weight = np.zeros(len(chunks), dtype=np.float32)
             for place, (chunk, index) in enumerate(zip(chunks.tolist(), indexes.tolist(), strict=True)):
                 if chunk < 0:
@@ -283,14 +294,15 @@ class TrainingStream:
                         raise DatasetError(f"the stream ended before chunk {chunk} of epoch {order.epoch}")
                     held[row["chunk"]] = self._receive(row, given.get(row["chunk"], 0))
                 source = held[chunk]
-                rgb[place], weight[place] = source.rgb[index], source.weight[index]
+                rgb[place], labels[place] = source.rgb[index], source.labels[index]
+                weight[place] = source.weight[index]
                 source.left -= 1
                 if source.left == 0:
                     del held[chunk]
             ends = number + 1 == order.num_batches
             after = StreamPosition(epoch=order.epoch + ends, batch=0 if ends else number + 1)
             faults = int(np.count_nonzero(chunks >= 0) - weight.sum())
-            yield StreamBatch(rgb=rgb, weight=weight, faults=faults, after=after)
+            yield StreamBatch(rgb=rgb, labels=labels, weight=weight, faults=faults, after=after)
 
     def _receive(self, row: dict[str, Any], given: int) -> _Held:
         for fault in row["faults"]:
@@ -299,7 +311,8 @@ class TrainingStream:
                 logger.warning("%(source)s %(key)s is left out: %(stage)s: %(error)s: %(message)s", fault)
         weight = np.frombuffer(row["weight"], dtype=np.uint8)
         rgb = np.frombuffer(row["rgb"], dtype=np.uint8).reshape(-1, *self._plan.picture_shape)
-        return _Held(rgb=rgb, weight=weight, left=len(weight) - given)
+        labels = np.frombuffer(row["labels"], dtype=np.int64).reshape(len(weight), -1)
+        return _Held(rgb=rgb, labels=labels, weight=weight, left=len(weight) - given)
 
 
 def _in_turn(

@@ -68,6 +68,16 @@ class UnpairedPosition:
     a: StreamPosition = field(default_factory=StreamPosition)
     b: StreamPosition = field(default_factory=StreamPosition)
 
+    @property
+    def epoch(self) -> int:
+        """Of the first domain."""
+        return self.a.epoch
+
+    @property
+    def batch(self) -> int:
+        """Of the first domain's epoch."""
+        return self.a.batch
+
     def state_dict(self, plans: Mapping[str, TrainingPlan]) -> dict[str, Any]:
         """What a checkpoint keeps of the position, as plain JSON values; see `StreamPosition.state_dict`."""
         states = {name: getattr(self, name).state_dict(plans[name].order, plans[name].digest) for name in DOMAINS}
@@ -99,6 +109,16 @@ class UnpairedBatch:
     a: StreamBatch
     b: StreamBatch
     after: UnpairedPosition
+
+    @property
+    def weight(self) -> npt.NDArray[np.float32]:
+        """``[B]`` float32: 1 where both are pictures."""
+        return self.a.weight * self.b.weight
+
+    @property
+    def faults(self) -> int:
+        """How many of both could not be decoded."""
+        return self.a.faults + self.b.faults
 
 
 def unpaired_plans(a: TrainingPlan, b: TrainingPlan) -> dict[str, TrainingPlan]:

@@ -74,6 +74,7 @@ class Autoregressive(ConditionalModel):
 
     family: ClassVar[str] = "autoregressive"
     is_stochastic: ClassVar[bool] = True
+    sample_options: ClassVar[tuple[str, ...]] = ("top_k", "top_p")
     config: AutoregressiveConfig
 
     def __init__(self, config: AutoregressiveConfig) -> None:

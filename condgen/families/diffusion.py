@@ -44,6 +44,7 @@ class Diffusion(ConditionalModel):
 
     family: ClassVar[str] = "diffusion"
     is_stochastic: ClassVar[bool] = True
+    sample_options: ClassVar[tuple[str, ...]] = ("steps", "guidance_scale", "sampler")
     config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig, conditioners: ConditionerSet | None = None) -> None:

@@ -21,10 +21,14 @@ from condgen.errors import DatasetError, JobError
 from condgen.noise import NoiseSource
 from condgen.presets import TrainConfig
 from condgen.training import learning_rate
-from jobs.fit import Loop, color_batch, state_from_json
+from jobs.feeds import OneDataset
+from jobs.fit import Loop, state_from_json
 from jobs.run_folder import MetricRow
-from pipelines.order import StreamPosition
-from pipelines.training import StreamBatch
+from pipelines.augment import Augmentation
+from pipelines.chunks import CHUNK_SCHEMA
+from pipelines.order import OrderConfig, StreamPosition
+from pipelines.storage import open_store
+from pipelines.training import StreamBatch, TrainingPlan
 
 CONFIG = TrainConfig(
     steps=30,
@@ -35,6 +39,20 @@ CONFIG = TrainConfig(
     log_every_steps=10,
     checkpoint_every_steps=15,
 )
+
+
+PLAN = TrainingPlan(
+    store=open_store("nowhere"),
+    chunks=CHUNK_SCHEMA.empty_table(),
+    digest="",
+    order=OrderConfig(seed=0, lanes=1, window_chunks=1, batch_size=4),
+    augmentation=Augmentation(size_px=4),
+)
+FEED = OneDataset(PLAN, "color", (1, 2))
+
+
+def loop_of(model: ConditionalModel, config: TrainConfig) -> Loop:
+    return Loop(model, config, to_batch=FEED.batch)
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,13 @@ def item(number: int, *, faults: int = 0, epoch_batches: int = 5) -> StreamBatch
     weight[4 - faults :] = 0
     rgb = rng.integers(150, 250, (4, 4, 4, 3), dtype=np.uint8)
     rgb[..., 2] = 20  # yellow: b is positive
-    return StreamBatch(rgb=rgb, weight=weight, faults=faults, after=StreamPosition(epoch=epoch, batch=batch))
+    return StreamBatch(
+        rgb=rgb,
+        labels=np.zeros((len(rgb), 0), np.int64),
+        weight=weight,
+        faults=faults,
+        after=StreamPosition(epoch=epoch, batch=batch),
+    )
 
 
 def items(start: int = 0, **options: Any) -> Iterator[StreamBatch]:
@@ -102,7 +126,7 @@ def train(loop: Loop, stream: Iterator[StreamBatch], **options: Any) -> tuple[st
 
 
 def test_a_run_learns_and_says_how() -> None:
-    loop = Loop(FakeModel(FakeConfig()), CONFIG)
+    loop = loop_of(FakeModel(FakeConfig()), CONFIG)
     reason, rows, checkpoints = train(loop, items())
     assert reason == "steps"
     assert [row.step for row in rows] == [10, 20, 30]
@@ -115,7 +139,7 @@ def test_a_run_learns_and_says_how() -> None:
 
 
 def test_what_is_resumed_ends_like_what_was_never_cut() -> None:
-    whole = Loop(FakeModel(FakeConfig()), CONFIG)
+    whole = loop_of(FakeModel(FakeConfig()), CONFIG)
     _, rows, _ = train(whole, items())
     saved: dict[str, Any] = {}
 
@@ -126,8 +150,8 @@ def test_what_is_resumed_ends_like_what_was_never_cut() -> None:
         saved["state"] = copy.deepcopy(loop.state.to_json())
         saved["position"] = loop.state.position
 
-    train(Loop(FakeModel(FakeConfig()), CONFIG), items(), on_checkpoint=save)
-    resumed = Loop(saved["model"], CONFIG)
+    train(loop_of(FakeModel(FakeConfig()), CONFIG), items(), on_checkpoint=save)
+    resumed = loop_of(saved["model"], CONFIG)
     resumed.averaged.load_state_dict(saved["averaged"])
     resumed.optimizers["model"].load_state_dict(saved["optimizer"])
     resumed.state = state_from_json(saved["state"], saved["position"])
@@ -146,7 +170,7 @@ def test_padding_and_undecodable_samples_change_nothing() -> None:
 
     means = []
     for value in (0, 255):
-        loop = Loop(FakeModel(FakeConfig()), CONFIG)
+        loop = loop_of(FakeModel(FakeConfig()), CONFIG)
         _, rows, _ = train(loop, (blank(batch, value) for batch in items(faults=1)))
         means.append(loop.model.mean)
         assert rows[-1].images == 90
@@ -155,18 +179,18 @@ def test_padding_and_undecodable_samples_change_nothing() -> None:
 
 
 def test_each_phase_moves_its_own_parameters() -> None:
-    loop = Loop(FakeGan(FakeConfig()), replace(CONFIG, steps=1, warmup_steps=0, weight_decay=0.0))
+    loop = loop_of(FakeGan(FakeConfig()), replace(CONFIG, steps=1, warmup_steps=0, weight_decay=0.0))
     train(loop, items())
     assert torch.all(loop.model.mean < 0)  # the generator lowers mean * critic where critic > 0
     assert torch.all(loop.model.critic < 1)  # the critic nears 1 / mean, which is negative
 
 
 def test_the_average_trails_the_weights_and_takes_the_buffers() -> None:
-    loop = Loop(FakeModel(FakeConfig()), replace(CONFIG, steps=5))
+    loop = loop_of(FakeModel(FakeConfig()), replace(CONFIG, steps=5))
     train(loop, items())
     assert 0 < float(loop.averaged.mean[1].detach()) < float(loop.model.mean[1].detach())
     assert loop.averaged.steps_seen == loop.model.steps_seen == 5
-    plain = Loop(FakeModel(FakeConfig()), replace(CONFIG, ema_decay=0.0))
+    plain = loop_of(FakeModel(FakeConfig()), replace(CONFIG, ema_decay=0.0))
     assert plain.averaged is plain.model
 
 
@@ -179,12 +203,12 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
             return {"l2": terms["l2"] * (math.nan if self.steps_seen > 3 else 1.0)}
 
     with pytest.raises(JobError, match=r"not finite at step 10: lower train\.learning_rate"):
-        train(Loop(Broken(FakeConfig()), CONFIG), items())
+        train(loop_of(Broken(FakeConfig()), CONFIG), items())
 
 
 def test_a_dataset_that_mostly_cannot_be_decoded_ends_the_run() -> None:
     with pytest.raises(DatasetError, match="can't be decoded: condgen validate"):
-        train(Loop(FakeModel(FakeConfig()), replace(CONFIG, steps=1000)), items(faults=3))
+        train(loop_of(FakeModel(FakeConfig()), replace(CONFIG, steps=1000)), items(faults=3))
 
 
 def test_time_ends_a_run_well() -> None:
@@ -193,7 +217,7 @@ def test_time_ends_a_run_well() -> None:
             time.sleep(0.02)
             yield batch
 
-    loop = Loop(FakeModel(FakeConfig()), replace(CONFIG, steps=10_000, max_seconds=0.5))
+    loop = loop_of(FakeModel(FakeConfig()), replace(CONFIG, steps=10_000, max_seconds=0.5))
     reason, rows, _ = train(loop, slow())
     assert reason == "max_seconds"
     assert rows[-1].step == loop.state.step < 100
@@ -201,7 +225,7 @@ def test_time_ends_a_run_well() -> None:
 
 
 def test_a_wish_to_stop_ends_a_run_between_two_steps() -> None:
-    loop = Loop(FakeModel(FakeConfig()), CONFIG)
+    loop = loop_of(FakeModel(FakeConfig()), CONFIG)
     reason, _, _ = train(loop, items(), wants_stop=lambda: loop.state.step == 7)
     assert reason == "stopped"
     assert loop.state.step == 7
@@ -227,7 +251,7 @@ def test_a_phase_of_period_three_is_stepped_in_every_third_step() -> None:
     class Patient(FakeGan):
         phase_periods = {"generator": 3}  # noqa: RUF012 - a fake's
 
-    loop = Loop(Patient(FakeConfig()), replace(CONFIG, steps=6, log_every_steps=6))
+    loop = loop_of(Patient(FakeConfig()), replace(CONFIG, steps=6, log_every_steps=6))
     _, [row], _ = train(loop, items())
     taken = [int(next(iter(loop.optimizers[name].state.values()))["step"]) for name in ("generator", "critic")]
     assert taken == [2, 6]
@@ -235,13 +259,13 @@ def test_a_phase_of_period_three_is_stepped_in_every_third_step() -> None:
 
 
 def test_the_optimizer_has_the_betas_that_were_asked_for() -> None:
-    loop = Loop(FakeModel(FakeConfig()), replace(CONFIG, adam_betas=(0.5, 0.99)))
+    loop = loop_of(FakeModel(FakeConfig()), replace(CONFIG, adam_betas=(0.5, 0.99)))
     assert loop.optimizers["model"].param_groups[0]["betas"] == (0.5, 0.99)
 
 
 def test_a_batch_holds_lightness_and_colour_of_the_pictures() -> None:
     batch = item(3)
-    made = color_batch(batch, torch.device("cpu"))
+    made = FEED.batch(batch, torch.device("cpu"))
     assert made.condition.image is not None
     assert made.condition.image.shape == (4, 1, 4, 4)
     assert made.target.shape == (4, 2, 4, 4)

@@ -91,7 +91,7 @@ def test_the_command_has_the_option_that_index_has(
     command = ["train", "--preset", "regression-small", "--data", str(photos_and_masks), "--out", str(tmp_path / "run")]
     command += [*(word for name in SETTINGS for word in ("--set", name)), "--dry-run", "--member"]
     assert cli._run([*command, "image=photo"]) == 0
-    assert "20 images" in capsys.readouterr().out
+    assert "20 samples" in capsys.readouterr().out
     assert cli._run([*command, "photo"]) == ConfigError.exit_code
     assert "--member" in capsys.readouterr().err
 

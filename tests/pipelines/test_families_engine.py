@@ -10,6 +10,7 @@ import torch
 from fakes import write_image
 
 from condgen import checkpoint
+from condgen.errors import ConfigError
 from condgen.families import FAMILIES
 from condgen.presets import PRESETS
 from pipelines.archives import plan_archive
@@ -82,3 +83,36 @@ def test_a_cyclic_model_goes_both_ways(archive: Store, tmp_path: Path) -> None:
     }
     found = [pictures(one.outcomes(samples(archive))[0]) for one in made.values()]
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "option"),
+    [
+        ("diffusion", {"steps": 2}),
+        ("diffusion", {"sampler": "euler"}),
+        ("diffusion", {"guidance_scale": 3.0}),
+        ("autoregressive", {"top_k": 1}),
+        ("autoregressive", {"top_p": 0.01}),
+        ("color_classifier", {"temperature": 0.1}),
+    ],
+)
+def test_options_of_sampling_reach_the_model(
+    family: str, option: dict[str, Any], archive: Store, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    placed = samples(archive)[:1]
+    plain, changed = (
+        pictures(engine(family, archive, tmp_path / name, **given).outcomes(placed)[0])
+        for name, given in (("plain", {}), ("changed", option))
+    )
+    assert plain != changed
+
+
+@pytest.mark.parametrize("option", [{"steps": 2}, {"top_k": 3}, {"guidance_scale": 2.0}])
+def test_an_option_that_the_family_has_not_is_refused(option: dict[str, Any]) -> None:
+    preset = PRESETS["color-classifier-small"]
+    model = FAMILIES[preset.family].model_class(preset.model)
+    with pytest.raises(ConfigError, match=f"{next(iter(option))}.*color_classifier.*no such options"):
+        BatchSettings(**option).sample_options().check_for(model)
+    with pytest.raises(ConfigError, match=r"sample.sampler.*heun"):
+        BatchSettings(sampler="hoin").sample_options()
