@@ -144,6 +144,8 @@ def _size(count: float) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "a second"
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

@@ -46,16 +46,7 @@ from pipelines.results import Receipt, draws_schema, write_errors
 from pipelines.storage import Store, open_store
 from pipelines.webdatasets import archive_store
 
-__all__ = [
-    "BatchJob",
-    "Listed",
-    "Prepared",
-    "job_digest",
-    "list_job",
-    "run_batch",
-    "settle_job",
-    "worker_spec",
-]
+__all__ = ["BatchJob", "Listed", "Prepared", "job_digest", "list_job", "run_batch", "settle_job", "worker_spec"]
 
 _RATE_IMAGES = 200
 

@@ -96,9 +96,8 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class PoolShape:
-    """How many actors at least and at most, and what each takes of the cluster."""
+    """How many actors there may be, and what each takes of the cluster."""
 
-    actors: int
     most: int
     num_cpus: float
     num_gpus: float
@@ -134,9 +133,9 @@ def pool_shape(
     least, most = actors if actors is not None else (fit, fit)
     if each and least > fit:
         raise ConfigError("actors", least, f"at most {fit}: {each:g} of the cluster's {gpus:g} GPUs for each")
-    least, most = (max(1, min(count, num_chunks)) for count in (least, max(least, most)))
+    most = max(1, min(max(least, most), num_chunks))
     share = cpus / most
-    return PoolShape(least, most, share if each else min(1.0, share), each)
+    return PoolShape(most, share if each else min(1.0, share), each)
 
 
 class ChunkWorker:

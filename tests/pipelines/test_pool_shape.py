@@ -1,0 +1,46 @@
+"""The pool's size, from one core up: what fits the cluster, and what is refused with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from condgen.errors import ConfigError
+from pipelines.ray_batch import pool_shape
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "most", "num_cpus", "num_gpus"),
+    [
+        ({"CPU": 1.0}, {}, 1, 1.0, 0.0),
+        ({"CPU": 2.0}, {}, 2, 1.0, 0.0),
+        ({"CPU": 2.0}, {"num_chunks": 1}, 1, 1.0, 0.0),
+        ({"CPU": 2.0}, {"actors": (4, 4)}, 4, 0.5, 0.0),
+        ({"CPU": 16.0}, {"actors": (2, 6)}, 6, 1.0, 0.0),
+        ({"CPU": 16.0, "GPU": 2.0}, {}, 2, 8.0, 1.0),
+        ({"CPU": 16.0, "GPU": 2.0}, {"num_gpus": 0.5}, 4, 4.0, 0.5),
+        ({"CPU": 16.0, "GPU": 2.0}, {"num_gpus": 0.0}, 16, 1.0, 0.0),
+        ({"CPU": 16.0, "GPU": 2.0}, {"actors": (1, 8)}, 8, 2.0, 1.0),
+    ],
+)
+def test_the_pool_fits_the_cluster(
+    resources: dict[str, float], options: dict[str, Any], most: int, num_cpus: float, num_gpus: float
+) -> None:
+    shape = pool_shape(resources, **{"num_chunks": 100, **options})
+    assert (shape.most, shape.num_cpus, shape.num_gpus) == (most, num_cpus, num_gpus)
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "match"),
+    [
+        ({"CPU": 0.0}, {}, "at least one CPU"),
+        ({"CPU": 4.0}, {"num_gpus": 1.0}, "at most the cluster's 0 GPUs"),
+        ({"CPU": 4.0, "GPU": 2.0}, {"actors": (3, 8)}, r"at most 2: 1 of the cluster's 2 GPUs"),
+    ],
+)
+def test_a_plan_that_can_not_run_is_refused_with_the_reason(
+    resources: dict[str, float], options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ConfigError, match=match):
+        pool_shape(resources, num_chunks=100, **options)
