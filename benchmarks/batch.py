@@ -79,7 +79,7 @@ def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images
     """CPU seconds an image in each stage, alone, in one thread."""
     torch.set_num_threads(1)
     loaded = open_model(str(model_folder)).load()
-    task = picture_task(loaded, "colorize", large=settings.large, overlap_px=settings.overlap_px)
+    task = picture_task(loaded, "colorize", **settings.picture_options())
     options = SampleOptions(mode="draw", temperature=settings.temperature)
     spent = dict.fromkeys(STAGES, 0.0)
 

@@ -23,6 +23,9 @@ Model = Annotated[
 Draws = Annotated[int, typer.Option(min=1, metavar="K", help="Outputs for each image.")]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="The draws' seed: another one, other draws.")]
 Point = Annotated[bool, typer.Option("--point", help="The model's point prediction in place of draws; one an image.")]
+Chroma = Annotated[
+    float, typer.Option(min=0.0, metavar="C", help="Predicted colours times C: below 1 paler, above 1 stronger.")
+]
 Temperature = Annotated[float, typer.Option(min=0.0, help="Below 1 the draws are tamer, above 1 wilder.")]
 Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help="Of diffusion's sampler (default: the model's).")]
 Guidance = Annotated[
@@ -96,6 +99,7 @@ def colorize(
     seed: Seed = 0,
     point: Point = False,
     temperature: Temperature = 1.0,
+    chroma: Chroma = 1.0,
     steps: Steps = None,
     guidance_scale: Guidance = None,
     sampler: Sampler = None,
@@ -182,14 +186,14 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
 
     taken = ("seed", "precision", "output_format", "quality", "max_pixels", "chunk_samples")
     sampling = ("temperature", "steps", "guidance_scale", "sampler", "top_k", "top_p")
-    only_translate = ("direction", "large", "overlap_px") if kind == "translate" else ()
+    of_kind = ("direction", "large", "overlap_px") if kind == "translate" else ("chroma",)
     settings = BatchSettings(
         kind=kind,
         draws=1 if given["point"] else given["draws"],
         mode="point" if given["point"] else "draw",
         batch_size=_batch_size(given["batch_size"]),
         columns=_columns(given["columns"]),
-        **{name: given[name] for name in (*taken, *sampling, *only_translate)},
+        **{name: given[name] for name in (*taken, *sampling, *of_kind)},
     )
     roles = {}
     for word in _words(given["archive_columns"]):

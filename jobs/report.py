@@ -24,6 +24,7 @@ from PIL import Image
 
 from condgen.errors import CondgenError, DatasetError, ImageError
 from jobs.curves import Curve, make_curve
+from jobs.report_checks import check_draws
 from jobs.runtime import Progress
 from pipelines.chunks import Chunk, image_member, iter_chunks, read_chunk
 from pipelines.images import decode
@@ -60,6 +61,8 @@ class SampleRow:
     width: int
     height: int
     pictures: Sequence[Picture]
+    thumbnails: tuple[Image.Image | str, Sequence[Image.Image | str]] = ("", ())
+    """The input and the draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ class ReportData:
         rows: the samples shown.
         errors: of the tables of errors of all plans, the first rows, with `plan`.
         curves: of the model's training; none where the model has no metrics beside it.
-        findings: measurements that a job left beside the results (evaluation.json): name, value, what it means.
+        findings: measurements: those that a job left beside the results (evaluation.json), and what the pictures shown
+            say of copied inputs and ignored noise.
     """
 
     results: str
@@ -133,14 +137,15 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     is_colour = facts["settings"].get("kind", "colorize") == "colorize"
     findings = json.loads(store.read("evaluation.json")) if store.exists("evaluation.json") else []
     chunks = pa.concat_tables([one.chunks for one in plans])
+    rows = _sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_colour=is_colour)
     return ReportData(
         results=results,
         run=facts,
-        rows=_sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_colour=is_colour),
+        rows=rows,
         is_colour=is_colour,
         errors=_error_rows(store),
         curves=_curves(facts["model"]["uri"]),
-        findings=findings,
+        findings=[*findings, *check_draws([row.thumbnails for row in rows])],
     )
 
 
@@ -221,18 +226,24 @@ def _row(
 ) -> SampleRow:
     key = sample[1]
     whole = _thumbnail(original)
-    if is_colour:
-        grey = whole.convert("L") if isinstance(whole, Image.Image) else whole
-        pictures = [_picture("input", f"{key}, grey input", grey)]
-    else:
-        pictures = [_picture("input", f"{key}, input", whole)]
+    given = whole.convert("L") if is_colour and isinstance(whole, Image.Image) else whole
+    pictures = [_picture("input", f"{key}, {'grey ' * is_colour}input", given)]
+    made = []
     for draw in sorted(draws, key=lambda row: int(row["draw"])):
         number = int(draw["draw"])
-        pictures.append(_picture(f"draw {number}", f"{key}, draw {number}", _thumbnail(draw["image"]["bytes"])))
+        made.append(_thumbnail(draw["image"]["bytes"]))
+        pictures.append(_picture(f"draw {number}", f"{key}, draw {number}", made[-1]))
     if is_colour:
         pictures.append(_picture("original", f"{key}, original", whole))
     first = draws[0]
-    return SampleRow(source=sample[0], key=key, width=first["width"], height=first["height"], pictures=pictures)
+    return SampleRow(
+        source=sample[0],
+        key=key,
+        width=first["width"],
+        height=first["height"],
+        pictures=pictures,
+        thumbnails=(given, made),
+    )
 
 
 def _thumbnail(data: bytes | CondgenError) -> Image.Image | str:

@@ -218,14 +218,15 @@ def load_model(store: Store, *, expect_digest: str | None = None) -> LoadedModel
 
 
 def picture_task(
-    loaded: LoadedModel, kind: str = "colorize", *, large: str = "tile", overlap_px: int = 32
+    loaded: LoadedModel, kind: str = "colorize", *, large: str = "tile", overlap_px: int = 32, chroma: float = 1.0
 ) -> PictureTask[Any]:
     """How pictures go into a model and come out.
 
     Args:
         loaded: the model.
         kind: `colorize` puts predicted colours onto a picture's own lightness; `translate` is image to image.
-        large, overlap_px: see `pipelines.translation.TranslateTask`; they mean nothing for `colorize`.
+        large, overlap_px: of `translate`; see `pipelines.translation.TranslateTask`.
+        chroma: of `colorize`; see `pipelines.colour.ColourTask`.
 
     Raises:
         ConfigError: the model is of the other kind, its size is not known, or an option is not allowed.
@@ -243,7 +244,9 @@ def picture_task(
         raise ConfigError("model", loaded.model.family, "a model of colour; for image to image: condgen translate")
     from pipelines.colour import ColourTask
 
-    return ColourTask(size_px)
+    if not 0.0 <= chroma < float("inf"):
+        raise ConfigError("chroma", chroma, "a number >= 0")
+    return ColourTask(size_px, chroma)
 
 
 def _size_px(loaded: LoadedModel) -> int:

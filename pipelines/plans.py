@@ -46,6 +46,7 @@ class BatchSettings:
         precision: fp32, bf16 or fp16; `auto` until it is decided.
         mode, temperature, direction, steps, guidance_scale, sampler, top_k, top_p: of
             `condgen.base.SampleOptions`; None is the model's own.
+        chroma: what predicted colours are multiplied by; see `pipelines.colour`.
         large, overlap_px: what translation does with pictures larger than the model takes; see
             `pipelines.translation`.
         output_format, quality: of the pictures; see `pipelines.images.encode`.
@@ -68,6 +69,7 @@ class BatchSettings:
     sampler: str | None = None
     top_k: int | None = None
     top_p: float | None = None
+    chroma: float = 1.0
     large: str = "tile"
     overlap_px: int = 32
     output_format: str = "jpeg"
@@ -95,6 +97,10 @@ class BatchSettings:
         from condgen.base import SampleOptions
 
         return SampleOptions(**{field.name: getattr(self, field.name) for field in fields(SampleOptions)})
+
+    def picture_options(self) -> dict[str, Any]:
+        """How pictures go into the model and come out, as `pipelines.models.picture_task` takes it."""
+        return {name: getattr(self, name) for name in ("large", "overlap_px", "chroma")}
 
     def settle(self, begun: BatchSettings) -> BatchSettings:
         """What was left open, as it was decided when the results were begun."""
@@ -145,7 +151,9 @@ class Plan:
         Raises:
             ConfigError: the field that differs, and what to do.
         """
-        begun: dict[str, Any] = {"archive": self.archive, "model": self.model["digest"], **self.settings}
+        # Results of before an option was there were made with what is its default now.
+        settings_begun = {**BatchSettings().to_json(), **self.settings}
+        begun: dict[str, Any] = {"archive": self.archive, "model": self.model["digest"], **settings_begun}
         wanted: dict[str, Any] = {"archive": archive, "model": model_digest, **settings}
         for name in sorted(begun.keys() | wanted.keys()):
             if begun.get(name) != wanted.get(name):

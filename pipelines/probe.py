@@ -46,7 +46,7 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
 
     loaded = source.load()
     model = loaded.model
-    picture_task(loaded, settings.kind, large=settings.large, overlap_px=settings.overlap_px)
+    picture_task(loaded, settings.kind, **settings.picture_options())
     if settings.draws > 1 and settings.mode == "draw" and not model.is_stochastic:
         raise ConfigError("draws", settings.draws, f"1: family {model.family!r} makes a point prediction")
     if settings.direction not in model.directions:
@@ -95,7 +95,7 @@ def _rate(
     from condgen.noise import NoiseSource, SampleId
     from condgen.precision import autocast
 
-    task = picture_task(loaded, settings.kind, large=settings.large, overlap_px=settings.overlap_px)
+    task = picture_task(loaded, settings.kind, **settings.picture_options())
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     tile = task.condition(picture)[0][0]
     image = torch.stack([tile] * size).to(device)

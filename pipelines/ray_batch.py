@@ -85,9 +85,7 @@ class WorkerSpec:
             archive=self.archive,
             results=self.results,
             model=model,
-            task=picture_task(
-                loaded, self.settings.kind, large=self.settings.large, overlap_px=self.settings.overlap_px
-            ),
+            task=picture_task(loaded, self.settings.kind, **self.settings.picture_options()),
             settings=self.settings,
             footer=self.footer,
             functions=self.functions,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fakes import write_image
+from PIL import Image
 
 from condgen import checkpoint
 from condgen.errors import ConfigError
@@ -41,14 +44,15 @@ def engine(family: str, archive: Store, folder: Path, **settings: Any) -> ChunkE
         store.write(name, data)
     loaded = open_model(store.uri).load()
     kind = "translate" if FAMILIES[family].task == "translate" else "colorize"
+    given = BatchSettings(
+        kind=kind, batch_size=4, output_format="png", draws=1 + loaded.model.is_stochastic, **settings
+    )
     return ChunkEngine(
         archive=archive,
         results=open_store(str(folder / "results")),
         model=loaded.model.eval(),
-        task=picture_task(loaded, kind),
-        settings=BatchSettings(
-            kind=kind, batch_size=4, output_format="png", draws=1 + loaded.model.is_stochastic, **settings
-        ),
+        task=picture_task(loaded, kind, **given.picture_options()),
+        settings=given,
         footer={},
     )
 
@@ -116,3 +120,19 @@ def test_an_option_that_the_family_has_not_is_refused(option: dict[str, Any]) ->
         BatchSettings(**option).sample_options().check_for(model)
     with pytest.raises(ConfigError, match=r"sample.sampler.*heun"):
         BatchSettings(sampler="hoin").sample_options()
+
+
+def test_colours_can_be_paler_and_stronger(archive: Store, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    placed = samples(archive)[:1]
+
+    def colourfulness(chroma: float) -> float:
+        drawn = pictures(engine("gaussian", archive, tmp_path / str(chroma), chroma=chroma).outcomes(placed)[0])
+        rgb = np.asarray(Image.open(io.BytesIO(drawn[0])).convert("RGB"), dtype=np.float32)
+        return float((rgb.max(axis=2) - rgb.min(axis=2)).mean())
+
+    grey, pale, plain, strong = (colourfulness(chroma) for chroma in (0.0, 0.5, 1.0, 1.5))
+    assert grey == 0.0
+    assert grey < pale < plain < strong
+    with pytest.raises(ConfigError, match="chroma"):
+        engine("gaussian", archive, tmp_path / "below", chroma=-1.0)
