@@ -7,9 +7,9 @@ Prints one row a step. The goal: all within 60 s and 2 GiB.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -95,4 +95,6 @@ def main(chunks: int = CHUNKS) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else CHUNKS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chunks", nargs="?", type=int, default=CHUNKS)
+    main(parser.parse_args().chunks)

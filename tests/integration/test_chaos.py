@@ -18,7 +18,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from chaos import KINDS, Chaos, ChaosCluster, Job
+from chaos import KINDS, Chaos, Job
+from chaos_cluster import ChaosCluster
 from faults import FaultProxy
 from PIL import Image
 
