@@ -143,13 +143,12 @@ def _shown(values: Sequence[float]) -> str:
 def judge(experiment: Experiment, seeds: Sequence[Numbers], *, quick: bool = False) -> list[Row]:
     """Hold an experiment's claims against its numbers, a mapping a seed.
 
-    A bound on single seeds passes where as many seeds as the claim needs keep all its bounds; the quick form, with
-    one seed, needs that one.
+    A bound passes where as many seeds as the claim needs keep it. Where a claim needs fewer than all, they must be the
+    same seeds for all its bounds, which is a row of its own. The quick form, with one seed, needs that one.
     """
     rows: list[Row] = []
     for claim in experiment.claims:
         needed = min(claim.needed or len(seeds), len(seeds))
-        keeping = sum(all(bound.holds(numbers[bound.metric]) for bound in claim.bounds) for numbers in seeds)
         held = claim.in_quick or not quick
 
         def row(bound: Bound, values: Sequence[float], passed: bool, claim: Claim = claim, held: bool = held) -> Row:
@@ -165,7 +164,10 @@ def judge(experiment: Experiment, seeds: Sequence[Numbers], *, quick: bool = Fal
 
         for bound in claim.bounds:
             values = [numbers[bound.metric] for numbers in seeds]
-            rows.append(row(bound, values, keeping >= needed))
+            rows.append(row(bound, values, sum(map(bound.holds, values)) >= needed))
+        if 0 < needed < len(seeds):
+            keeping = sum(all(bound.holds(numbers[bound.metric]) for bound in claim.bounds) for numbers in seeds)
+            rows.append(row(at_least("seeds that keep all", needed), [keeping], keeping >= needed))
         if claim.bounds_over_seeds and not quick:
             together = claim.over_seeds(seeds)
             rows += [row(b, [together[b.metric]], b.holds(together[b.metric])) for b in claim.bounds_over_seeds]

@@ -44,14 +44,14 @@ def test_all_seeds_must_keep_a_bound_unless_the_claim_says_how_many() -> None:
     good, bad = {"m": 1.0}, {"m": 0.0}
     bounds = (at_least("m", 0.5),)
     assert verdicts(Claim(text="all", bounds=bounds), good, good, bad) == [False]
-    assert verdicts(Claim(text="two", bounds=bounds, needed=2), good, good, bad) == [True]
-    assert verdicts(Claim(text="two", bounds=bounds, needed=2), good, bad, bad) == [False]
+    assert verdicts(Claim(text="two", bounds=bounds, needed=2), good, good, bad) == [True, True]
+    assert verdicts(Claim(text="two", bounds=bounds, needed=2), good, bad, bad) == [False, False]
 
 
-def test_a_seed_passes_only_with_all_bounds_of_the_claim() -> None:
+def test_the_same_seeds_must_keep_all_bounds_of_the_claim() -> None:
     claim = Claim(text="both", bounds=(at_least("m", 0.5), at_most("n", 0.5)), needed=1)
-    assert verdicts(claim, {"m": 1.0, "n": 1.0}, {"m": 0.0, "n": 0.0}) == [False, False]
-    assert verdicts(claim, {"m": 1.0, "n": 1.0}, {"m": 1.0, "n": 0.0}) == [True, True]
+    assert verdicts(claim, {"m": 1.0, "n": 1.0}, {"m": 0.0, "n": 0.0}) == [True, True, False]
+    assert verdicts(claim, {"m": 1.0, "n": 1.0}, {"m": 1.0, "n": 0.0}) == [True, True, True]
 
 
 def test_numbers_over_seeds_are_judged_in_the_full_form_alone() -> None:
@@ -76,12 +76,12 @@ def test_the_table_and_the_page_tell_claim_threshold_and_verdict(tmp_path: Path)
     )
     lines = table(rows)
     assert lines[2] == "| nowhere | a <b> claim | m | ≥ 0.5 | 0.25 | **NO** |"
-    assert lines[3] == "| nowhere |  | n | ≤ 2 | 1 | **NO** |"  # the one seed doesn't keep all of the claim's bounds
+    assert lines[3] == "| nowhere |  | n | ≤ 2 | 1 | yes |"
     (tmp_path / "one.png").write_bytes(b"a picture")
     write_page(tmp_path / "page.html", rows=rows, pictures=[("nowhere", "x, y", "one.png")], facts=["2 cores"])
     page = (tmp_path / "page.html").read_text()
     assert "a &lt;b&gt; claim" in page
-    assert page.count('class="no"') == 2
+    assert page.count('class="no"') == 1
     assert "YSBwaWN0dXJl" in page
     assert "2 cores" in page
 
