@@ -8,7 +8,7 @@ from typing import Any
 
 from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
-from condgen.families.pixel_configs import GaussianConfig, MixtureConfig
+from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
 from condgen.gan_presets import GAN_PRESETS
 from condgen.latent_presets import LATENT_PRESETS
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
@@ -36,9 +36,10 @@ _SMALL_TRAIN = TrainConfig(
 
 
 def _pixel_presets() -> Iterator[Preset]:
-    """The families that predict each pixel by itself: a small preset and a full-size one each."""
-    configs = (RegressionConfig, GaussianConfig, MixtureConfig, ColorClassifierConfig)
-    for family, config in zip(("regression", "gaussian", "mixture", "color_classifier"), configs, strict=True):
+    """The families that predict pixels: a small preset and a full-size one each."""
+    configs = (RegressionConfig, GaussianConfig, MixtureConfig, ColorClassifierConfig, CrfConfig)
+    names = ("regression", "gaussian", "mixture", "color_classifier", "crf")
+    for family, config in zip(names, configs, strict=True):
         name = family.replace("_", "-")
         yield Preset(
             name=f"{name}-small",

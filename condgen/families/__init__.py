@@ -14,7 +14,7 @@ from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
 from condgen.families.gan_configs import CganConfig, CycleGanConfig, Pix2PixConfig
 from condgen.families.latent_configs import AutoregressiveConfig, CVAEConfig, DiffusionConfig
-from condgen.families.pixel_configs import GaussianConfig, MixtureConfig
+from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
@@ -68,6 +68,12 @@ def _color_classifier() -> type[ConditionalModel]:
     from condgen.families.color_classifier import ColorClassifier
 
     return ColorClassifier
+
+
+def _crf() -> type[ConditionalModel]:
+    from condgen.families.crf import Crf
+
+    return Crf
 
 
 def _cgan() -> type[ConditionalModel]:
@@ -137,6 +143,13 @@ FAMILIES: Mapping[str, Family] = _table(
         summary="a softmax over quantised ab at every pixel, with draws and a likelihood",
         config_class=ColorClassifierConfig,
         load_model_class=_color_classifier,
+        task="colorize",
+    ),
+    Family(
+        name="crf",
+        summary="the classifier with pairwise potentials: pixels that agree, by mean field",
+        config_class=CrfConfig,
+        load_model_class=_crf,
         task="colorize",
     ),
     Family(

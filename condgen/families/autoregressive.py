@@ -28,6 +28,7 @@ from condgen.families.latent_configs import AutoregressiveConfig
 from condgen.noise import NoiseSource
 from condgen.transformer import Cache, TransformerBlock, grid_positions
 from condgen.unet import pool_to_stride, upsample_from_stride
+from condgen.uniform_bins import from_levels, to_levels
 
 __all__ = ["Autoregressive", "AutoregressiveConfig", "Prefix", "filter_logits"]
 
@@ -143,8 +144,7 @@ class Autoregressive(ConditionalModel):
         small = pool_to_stride(y, self.config.out_stride)
         if self.bins is not None:
             return self.bins.to(y.device).nearest(denormalize_ab(small)).flatten(-2)
-        limit, levels = self.config.value_limit, self.config.num_bins - 1
-        index = ((small + limit) * (levels / (2 * limit))).round().clamp(0, levels).long()
+        index = to_levels(small, self.config.num_bins, self.config.value_limit)
         return index.movedim(-3, -1).flatten(-3)
 
     def dequantize(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -153,8 +153,7 @@ class Autoregressive(ConditionalModel):
         if self.bins is not None:
             small = normalize_ab(self.bins.to(tokens.device).decode(torch.unflatten(tokens, -1, (height, width))))
         else:
-            limit, levels = self.config.value_limit, self.config.num_bins - 1
-            values = tokens.float() * (2 * limit / levels) - limit
+            values = from_levels(tokens, self.config.num_bins, self.config.value_limit)
             small = torch.unflatten(values, -1, (height, width, self.config.target_channels)).movedim(-1, -3)
         return upsample_from_stride(small, self.config.out_stride, size)
 

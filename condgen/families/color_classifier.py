@@ -5,6 +5,8 @@
     w ~ ((1 - lambda) p + lambda / Q)^-1,  sum_q p_q w_q = 1                    eq. (4)
     annealed mean: the mean of softmax(log Z / T), T = 0.38                     eq. (5)
 
+Other y than colour has uniform bins, ``num_bins`` levels a channel (van den Oord et al. 2016, arXiv:1601.06759).
+
 Rebalancing weighs rare colours up, so that the network learns w_q p(q | x) up to a constant. The point prediction
 uses it as it is, as the paper does. Draws and ``log_prob`` divide w out again: they are p(q | x).
 """
@@ -26,6 +28,7 @@ from condgen.families.configs import ColorClassifierConfig
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
 from condgen.unet import UNet, pool_to_stride, upsample_from_stride
+from condgen.uniform_bins import UniformBins
 
 __all__ = ["ColorClassifier", "ColorClassifierConfig"]
 
@@ -43,16 +46,22 @@ class ColorClassifier(ConditionalModel):
 
     def __init__(self, config: ColorClassifierConfig) -> None:
         super().__init__(config)
-        self.bins = AbBins(config.grid_step, num_neighbors=config.soft_neighbors, sigma=config.soft_sigma)
+        self.bins: AbBins | UniformBins
+        if config.bins == "ab":
+            self.bins = AbBins(config.grid_step, num_neighbors=config.soft_neighbors, sigma=config.soft_sigma)
+        else:
+            self.bins = UniformBins(config.num_bins, config.target_channels, limit=config.value_limit)
         self.net = UNet(config, len(self.bins))
         self.register_buffer("prior", torch.full((len(self.bins),), 1.0 / len(self.bins)))
 
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
-        """Set the prior from the training set's colours, smoothed by a Gaussian of ``soft_sigma``.
+        """Set the prior from the training set's colours, smoothed by a Gaussian of ``soft_sigma``; uniform bins stay.
 
         Raises:
             DatasetError: the statistics hold no colours.
         """
+        if isinstance(self.bins, UniformBins):
+            return
         counts = self.bins.count(statistics)
         if float(counts.sum()) == 0.0:
             raise DatasetError("the training set's statistics hold no colours: count at least one image")
@@ -79,8 +88,20 @@ class ColorClassifier(ConditionalModel):
         return F.log_softmax(self.logits(condition) - self.class_weights().log(), dim=-1)
 
     def pooled_ab(self, y: Tensor) -> Tensor:
-        """Return ab_n ``[..., 2, H, W]`` as ab in units at the model's grid, ``[..., 2, h, w]``."""
-        return denormalize_ab(pool_to_stride(y, self.config.out_stride))
+        """Return y ``[..., C, H, W]`` at the model's grid in the bins' units, ``[..., C, h, w]``: ab's, or its own."""
+        pooled = pool_to_stride(y, self.config.out_stride)
+        return denormalize_ab(pooled) if self.config.bins == "ab" else pooled
+
+    def restored(self, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return values at the model's grid in the bins' units as y ``[..., C, H, W]`` of ``size``."""
+        y = normalize_ab(values) if self.config.bins == "ab" else values
+        return upsample_from_stride(y, self.config.out_stride, size)
+
+    def decode_point(self, logits: Tensor) -> Tensor:
+        """Return the point prediction of logits ``[..., h, w, Q]`` in the bins' units, ``[..., C, h, w]``."""
+        if self.config.point == "argmax":
+            return self.bins.decode(logits.argmax(dim=-1))
+        return self.bins.decode_mean(F.softmax(logits / self.config.annealing_temperature, dim=-1))
 
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:  # noqa: ARG002 - one phase
         """Return ``cross_entropy``, eq. (2) as a mean over pixels, in nats."""
@@ -94,10 +115,10 @@ class ColorClassifier(ConditionalModel):
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
-        """Return ab_n, ``[B, K, 2, H, W]`` float32, from one pass of the network for all K.
+        """Return y, ``[B, K, C, H, W]`` float32, from one pass of the network for all K.
 
         ``draw`` inverts the CDF of softmax(log p / temperature) at one uniform a grid pixel; ``point`` repeats
-        the annealed mean, which the temperature does not change.
+        the annealed mean (or the likeliest bin), which the temperature does not change.
 
         Raises:
             UnsupportedError: a direction back.
@@ -105,12 +126,11 @@ class ColorClassifier(ConditionalModel):
         self.require_direction(options.direction)
         image = condition_image(condition, self.config.condition_channels)
         if options.mode == "point":
-            probabilities = F.softmax(self.logits(condition) / self.config.annealing_temperature, dim=-1)
-            ab = self.bins.decode_mean(probabilities)[:, None].expand(-1, noise.num_draws, -1, -1, -1)
+            point = self.decode_point(self.logits(condition))
+            values = point[:, None].expand(-1, noise.num_draws, -1, -1, -1)
         else:
-            ab = self.bins.decode(self.draw_bins(condition, noise, options.temperature))
-        size = (image.shape[-2], image.shape[-1])
-        return upsample_from_stride(normalize_ab(ab), self.config.out_stride, size)
+            values = self.bins.decode(self.draw_bins(condition, noise, options.temperature))
+        return self.restored(values, (image.shape[-2], image.shape[-1]))
 
     def draw_bins(self, condition: Condition, noise: NoiseSource, temperature: float = 1.0) -> Tensor:
         """Return drawn bins, ``[B, K, h, w]`` int64."""
@@ -126,7 +146,7 @@ class ColorClassifier(ConditionalModel):
 
         Args:
             condition: of B samples.
-            y: ab_n, ``[B, 2, H, W]`` float32.
+            y: ``[B, C, H, W]`` float32; ab_n for colour.
         """
         log_p = self.log_probabilities(condition)
         bins = self.bins.nearest(self.pooled_ab(y))

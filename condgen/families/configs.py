@@ -14,6 +14,10 @@ from condgen.errors import ConfigError
 __all__ = ["ColorClassifierConfig", "RegressionConfig", "UNetConfig"]
 
 
+_MOST_BINS = 4096
+"""Of a pixel, in a softmax."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """The conditional U-Net that both families stand on.
@@ -79,6 +83,12 @@ class ColorClassifierConfig(UNetConfig):
     """See ``condgen.families.color_classifier``. The defaults are those of Zhang et al. 2016.
 
     Attributes:
+        target_channels: of y; 2 for colour (ab).
+        bins: ``ab``, the ab grid in gamut (colour alone); ``uniform``, ``num_bins`` levels a channel, all combinations
+            of them being a pixel's bins. Uniform bins are encoded hard and weigh all alike.
+        num_bins: levels from -value_limit to value_limit, both included.
+        value_limit: largest absolute value of y.
+        point: the point prediction: ``annealed_mean``, or ``argmax``, the likeliest bin.
         grid_step: of the ab grid, in ab units; 10 gives 313 bins.
         soft_neighbors: bins that share a pixel's soft target, the nearest ones.
         soft_sigma: of the Gaussian weights among them, in ab units.
@@ -87,6 +97,11 @@ class ColorClassifierConfig(UNetConfig):
         annealing_temperature: T of the annealed mean, which is the point prediction.
     """
 
+    target_channels: int = 2
+    bins: Literal["ab", "uniform"] = "ab"
+    num_bins: int = 32
+    value_limit: float = 1.0
+    point: Literal["annealed_mean", "argmax"] = "annealed_mean"
     grid_step: int = 10
     soft_neighbors: int = 10
     soft_sigma: float = 5.0
@@ -96,6 +111,15 @@ class ColorClassifierConfig(UNetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("model.grid_step", self.grid_step, (10, 20))
+        check_at_least("model.target_channels", self.target_channels, 1)
+        check_choice("model.bins", self.bins, ("ab", "uniform"))
+        check_at_least("model.num_bins", self.num_bins, 2)
+        check_above("model.value_limit", self.value_limit, 0.0)
+        check_choice("model.point", self.point, ("annealed_mean", "argmax"))
+        if self.bins == "ab" and self.target_channels != 2:
+            raise ConfigError("model.bins", "ab", "'uniform' where y is no colour (model.target_channels is not 2)")
+        if self.bins == "uniform" and self.num_bins**self.target_channels > _MOST_BINS:
+            raise ConfigError("model.num_bins", self.num_bins, f"at most {_MOST_BINS} bins a pixel, over its channels")
         if not 1 <= self.soft_neighbors <= 25:
             raise ConfigError("model.soft_neighbors", self.soft_neighbors, "a whole number from 1 to 25")
         check_above("model.soft_sigma", self.soft_sigma, 0.0)

@@ -1,15 +1,15 @@
-"""Configurations of the families that model each pixel alone: one Gaussian, or a mixture of some. Free of torch."""
+"""Configurations of the families of pixels: one Gaussian, a mixture of some, a random field. Free of torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from condgen._checks import check_at_least, check_choice
+from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
-from condgen.families.configs import UNetConfig
+from condgen.families.configs import ColorClassifierConfig, UNetConfig
 
-__all__ = ["GaussianConfig", "MixtureConfig"]
+__all__ = ["CrfConfig", "GaussianConfig", "MixtureConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +49,44 @@ class MixtureConfig(GaussianConfig):
         super().__post_init__()
         check_at_least("model.components", self.components, 1)
         check_choice("model.covariance", self.covariance, ("diagonal", "full"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrfConfig(ColorClassifierConfig):
+    """See ``condgen.families.crf``. Distances between pixels are in pixels of the model's grid.
+
+    Attributes:
+        pairwise_weight: of all of a pixel's neighbours together, in nats; 0 is the classifier.
+        window_radius: neighbours are those within a square of 2 r + 1 pixels.
+        position_width: a, the Gaussian of the distance.
+        image_width: b, the Gaussian of the difference in x, which is in [-1, 1].
+        smooth_share: s, what of the weight does not look at x, 0 to 1.
+        compatibility_width: c, the Gaussian of the distance between bins, in their units (ab units for colour):
+            bins further apart than some of it disagree wholly. 0 is Potts: any two different bins do.
+        steps: mean-field updates.
+        shared_noise: s, the share of a draw's noise that a cell's pixels have in common, >= 0 and < 1.
+        cell_px: side of the cells; 0 is one for the whole picture.
+    """
+
+    pairwise_weight: float = 10.0
+    window_radius: int = 4
+    position_width: float = 3.0
+    image_width: float = 0.15
+    smooth_share: float = 0.1
+    compatibility_width: float = 30.0
+    steps: int = 10
+    shared_noise: float = 0.9
+    cell_px: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("model.pairwise_weight", self.pairwise_weight, 0.0)
+        check_at_least("model.window_radius", self.window_radius, 1)
+        check_above("model.position_width", self.position_width, 0.0)
+        check_above("model.image_width", self.image_width, 0.0)
+        if not 0.0 <= self.smooth_share <= 1.0:
+            raise ConfigError("model.smooth_share", self.smooth_share, "a number >= 0 and <= 1")
+        check_at_least("model.compatibility_width", self.compatibility_width, 0.0)
+        check_at_least("model.steps", self.steps, 1)
+        check_between("model.shared_noise", self.shared_noise, 0.0, 1.0)
+        check_at_least("model.cell_px", self.cell_px, 0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from condgen.base import Condition, SampleOptions
-from condgen.errors import DatasetError
+from condgen.base import Batch, Condition, SampleOptions
+from condgen.errors import ConfigError, DatasetError
 from condgen.families import config_from_dict, find_family
 from condgen.families.color_classifier import ColorClassifier
 from condgen.statistics import DatasetStatistics
@@ -129,3 +129,63 @@ def test_the_point_prediction_lies_between_the_mean_and_the_mode() -> None:
 def test_statistics_without_colours_are_refused() -> None:
     with pytest.raises(DatasetError):
         classifier().fit_statistics(DatasetStatistics())
+
+
+def test_one_channel_has_k_uniform_bins() -> None:
+    model = classifier(bins="uniform", num_bins=5, target_channels=1, out_stride=1)
+    centers = model.bins.centers[:, 0]
+    assert centers.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    y = torch.tensor([-2.0, -0.8, -0.7, 0.2, 0.3, 0.9]).reshape(1, 1, 1, 6)
+    assert model.bins.nearest(y).flatten().tolist() == [0, 0, 1, 2, 3, 4]
+    batch = color_batch(2)
+    one = Batch(condition=batch.condition, target=batch.target[:, :1], weight=batch.weight)
+    logits = model.logits(one.condition).flatten(0, 2)
+    wanted = torch.nn.functional.cross_entropy(logits, model.bins.nearest(one.target).flatten())
+    torch.testing.assert_close(model(one)["cross_entropy"], wanted)
+    draws = model.sample(batch.condition, source(2, num_draws=3), SampleOptions())
+    assert draws.shape == (2, 3, 1, 16, 16)
+    assert set(draws.flatten().tolist()) <= set(centers.tolist())
+    total = sum(model.log_prob(Condition(image=torch.zeros(1, 1, 1, 1)), c.reshape(1, 1, 1, 1)).exp() for c in centers)
+    torch.testing.assert_close(total, torch.ones(1))
+
+
+def test_uniform_bins_of_two_channels_are_all_combinations() -> None:
+    model = classifier(bins="uniform", num_bins=7, value_limit=0.5)
+    values = 0.4 * color_batch(2).target
+    assert len(model.bins) == 49
+    found = model.bins.decode(model.bins.nearest(values))
+    assert float((found - values).abs().max()) <= 0.5 / 6 + 1e-6
+    p = model.log_probabilities(color_batch(1).condition).exp()
+    axis = torch.linspace(-0.5, 0.5, 7)
+    marginal = p.unflatten(-1, (7, 7)).sum(dim=-1) @ axis
+    torch.testing.assert_close(model.bins.decode_mean(p)[:, 0], marginal, atol=1e-5, rtol=1e-4)
+    model.fit_statistics(DatasetStatistics())  # of colours alone
+    assert torch.equal(model.class_weights(), torch.ones(49))
+
+
+def test_256_levels_lose_nothing_of_eight_bits() -> None:
+    values = (torch.arange(256) / 127.5 - 1).reshape(1, 1, 16, 16)
+    bins = classifier(bins="uniform", num_bins=256, target_channels=1).bins
+    torch.testing.assert_close(bins.decode(bins.nearest(values)), values, atol=1e-6, rtol=0)
+
+
+def test_the_point_prediction_may_be_the_likeliest_bin() -> None:
+    model, batch = classifier(point="argmax", out_stride=1), color_batch(1)
+    point = model.sample(batch.condition, source(1), SampleOptions(mode="point"))[:, 0]
+    wanted = model.bins.decode(model.logits(batch.condition).argmax(dim=-1)) / 110
+    torch.testing.assert_close(point, wanted)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"bins": "ab", "target_channels": 1}, "model.bins"),
+        ({"bins": "uniform", "num_bins": 65}, "model.num_bins"),
+        ({"bins": "uniform", "num_bins": 1}, "model.num_bins"),
+        ({"bins": "uniform", "value_limit": 0.0}, "model.value_limit"),
+        ({"point": "mode"}, "model.point"),
+    ],
+)
+def test_bins_that_do_not_fit_are_refused(config: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        classifier(**config)
