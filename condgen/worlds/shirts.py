@@ -15,7 +15,10 @@ from torch import Tensor
 
 from condgen.base import Batch, Condition
 
-__all__ = ["MODES", "NOISE", "SIZE_PX", "WEIGHTS", "ModeShares", "Shirts", "draw_shirts", "mode_shares"]
+__all__ = [
+    "MODES", "NOISE", "SIZE_PX", "WEIGHTS", "ModeShares", "Shirts", "draw_shirts", "entropy", "entropy_of_levels",
+    "flips", "log_prob_of_levels", "mode_shares",
+]  # fmt: skip
 
 SIZE_PX = 16
 MODES = ((0.7, 0.5), (-0.3, -0.7))
@@ -48,13 +51,16 @@ class Shirts:
         return Batch(condition=Condition(image=self.luminance), target=self.ab, weight=weight)
 
 
-def draw_shirts(count: int, generator: torch.Generator, *, odds: float | None = WEIGHTS[0]) -> Shirts:
+def draw_shirts(
+    count: int, generator: torch.Generator, *, odds: float | None = WEIGHTS[0], shading: float = 0.0
+) -> Shirts:
     """Draw samples: a rectangle of 6 to 11 pixels a side, of a random luminance in [0.3, 0.7].
 
     Args:
         count: B.
         generator: of all that is random.
         odds: p(MODES[0] | x); None makes it the luminance's share of its range, 0 to 1, so that it crosses 0.5.
+        shading: how much brighter a shirt's right edge is than its left one; the mean stays.
     """
     size = torch.randint(6, 12, (count, 2), generator=generator)
     corner = (torch.rand(count, 2, generator=generator) * (SIZE_PX - size + 1)).long()
@@ -66,7 +72,9 @@ def draw_shirts(count: int, generator: torch.Generator, *, odds: float | None = 
     first = torch.rand(count, generator=generator) < chances
     color = torch.where(first[:, None], torch.tensor(MODES[0]), torch.tensor(MODES[1]))
     inside = mask[:, None].float()
-    plain = inside * (0.3 + 0.4 * level)[:, None, None, None] + (1 - inside) * _BACKGROUND
+    across = (line - corner[:, [1]]) / (size[:, [1]] - 1) - 0.5
+    shaded = (0.3 + 0.4 * level)[:, None, None, None] + shading * across[:, None, None, :]
+    plain = inside * shaded + (1 - inside) * _BACKGROUND
     noise = NOISE * torch.randn(count, 3, SIZE_PX, SIZE_PX, generator=generator)
     return Shirts(
         luminance=plain + noise[:, :1], ab=inside * color[:, :, None, None] + noise[:, 1:], mask=mask, odds=chances
@@ -120,3 +128,62 @@ def entropy(mask: Tensor) -> Tensor:
     gaussian = 0.5 * math.log(2 * math.pi * math.e * NOISE**2)
     color = -sum(w * math.log(w) for w in WEIGHTS)
     return torch.full((mask.shape[0],), numbers * gaussian + color)
+
+
+def flips(draws: Tensor, mask: Tensor) -> float:
+    """Return the share of neighbouring pixels of the shirts that are nearest to different modes.
+
+    Args:
+        draws: ``[B, K, 2, 16, 16]``.
+        mask: ``[B, 16, 16]``.
+    """
+    distance = torch.stack([(draws - torch.tensor(m)[:, None, None]).square().sum(2) for m in MODES])
+    first, inside = distance[0] < distance[1], mask[:, None].expand(-1, draws.shape[1], -1, -1)
+    changes = pairs = 0.0
+    for dim in (2, 3):
+        length = SIZE_PX - 1
+        both = inside.narrow(dim, 0, length) & inside.narrow(dim, 1, length)
+        differ = first.narrow(dim, 0, length) != first.narrow(dim, 1, length)
+        changes, pairs = changes + float((differ & both).sum()), pairs + float(both.sum())
+    return changes / pairs
+
+
+def _log_masses(centers: Tensor, num: int, limit: float) -> Tensor:
+    """Log probability of each level's bin for numbers of the given centres and the world's noise, ``[..., num]``."""
+    edges = torch.linspace(-limit, limit, num, dtype=torch.float64)[:-1] + limit / (num - 1)
+    z = (edges - centers.double()[..., None]) / NOISE
+    low = torch.nn.functional.pad(z, (1, 0), value=-torch.inf)
+    high = torch.nn.functional.pad(z, (0, 1), value=torch.inf)
+    # The upper tail's difference loses all its digits: there, the mirrored one.
+    flipped = low > 0
+    low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
+    return (torch.special.ndtr(high) - torch.special.ndtr(low)).clamp_min(1e-300).log()
+
+
+def _log_masses_of_colors(num: int, limit: float) -> Tensor:
+    """Of the two modes and the background: ``[3, 2, num]``."""
+    return _log_masses(torch.tensor([*MODES, (0.0, 0.0)]), num, limit)
+
+
+def entropy_of_levels(mask: Tensor, num: int, limit: float = 1.0) -> Tensor:
+    """Return the entropy of y rounded to ``num`` levels from -limit to limit, given x: nats, ``[B]`` float64.
+
+    The colour is still told for certain where the modes' levels are far apart.
+    """
+    log_p = _log_masses_of_colors(num, limit)
+    first, second, background = (-(log_p.exp() * log_p).sum(dim=(1, 2))).unbind()
+    inside = mask.sum(dim=(1, 2)).double()
+    shirt = WEIGHTS[0] * first + WEIGHTS[1] * second
+    color = -sum(w * math.log(w) for w in WEIGHTS)
+    return inside * shirt + (SIZE_PX**2 - inside) * background + color
+
+
+def log_prob_of_levels(shirts: Shirts, num: int, limit: float = 1.0) -> Tensor:
+    """Return the true log probability of y rounded to levels, given x and the shirt's place: ``[B]`` float64."""
+    levels = ((shirts.ab + limit) * ((num - 1) / (2 * limit))).round().clamp(0, num - 1).long()
+    log_p = _log_masses_of_colors(num, limit)
+    channel = torch.arange(2)[:, None, None]
+    each = torch.stack([one[channel, levels].sum(dim=1) for one in log_p])  # [3, B, 16, 16]
+    inside = shirts.mask
+    modes = torch.stack([(each[i] * inside).sum(dim=(1, 2)) + math.log(WEIGHTS[i]) for i in (0, 1)])
+    return modes.logsumexp(dim=0) + (each[2] * ~inside).sum(dim=(1, 2))
