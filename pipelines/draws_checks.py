@@ -260,6 +260,10 @@ def _check_rows(
     if table.schema.names != schema.names:
         file.fault("Schema", f"its columns are {', '.join(table.schema.names)}")
         return 0
+    types = {field.name: (field.type, table.schema.field(field.name).type) for field in schema if field.name != "image"}
+    if wrong := [f"{name} is {found}" for name, (wanted, found) in types.items() if found != wanted]:
+        file.fault("Schema", f"its column {', '.join(wrong)}")
+        return 0
     if rows_digest(table) != facts["rows_sha256"]:
         file.fault("RowsDigest", "its rows are not those that its footer was made of")
     stated = table["image_sha256"].to_pylist()

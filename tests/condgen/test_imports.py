@@ -26,5 +26,5 @@ def test_no_module_of_condgen_imports_ray() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_all_names_what_is_there(module: str) -> None:
     loaded = importlib.import_module(module)
-    assert loaded.__all__
+    assert isinstance(loaded.__all__, list)
     assert [name for name in loaded.__all__ if not hasattr(loaded, name)] == []

@@ -269,7 +269,7 @@ def test_an_error_of_one_workers_own_is_told_at_once_and_a_crash_of_a_group_is_t
 def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -> None:
     options = TrainOptions(preset=settings(), data=str(dataset), out=str(tmp_path / "run"), dry_run=True)
     text = "\n".join(train.run(options).lines())
-    assert "48 images in 16 chunks" in text
+    assert "48 samples in 16 chunks" in text
     assert "6 steps of 8, 4 lanes, windows of 2 chunks" in text
     assert "parameters" in text
     assert "12 steps, 2.0 epochs, 1 worker" in text

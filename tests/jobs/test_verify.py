@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_results import run_job, write_model, write_picture
@@ -238,6 +239,18 @@ def test_faults_are_bounded_and_counted(results: Path) -> None:
     assert len(lines) < 60
     assert "faults        70" in "\n".join(lines)
     assert "20 more" in lines[-1]
+
+
+def test_a_column_of_another_type_is_told(results: Path) -> None:
+    """As a flipped bit of a footer makes a text's column one of bytes."""
+    path = draws_files(results)[0]
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("source")
+    kind = table.schema.field(place).with_type(pa.binary())
+    pq.write_table(table.set_column(place, kind, table["source"].cast(pa.binary())), path)
+    found = run(str(results))
+    assert found.exit_code == 1
+    assert any("column source is binary" in line for line in found.lines())
 
 
 def test_no_bit_that_is_flipped_in_a_draws_file_ends_the_check(results: Path) -> None:
