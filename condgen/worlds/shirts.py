@@ -157,7 +157,8 @@ def _log_masses(centers: Tensor, num: int, limit: float) -> Tensor:
     # The upper tail's difference loses all its digits: there, the mirrored one.
     flipped = low > 0
     low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
-    return (torch.special.ndtr(high) - torch.special.ndtr(low)).clamp_min(1e-300).log()
+    masses: Tensor = torch.special.ndtr(high) - torch.special.ndtr(low)
+    return masses.clamp_min(1e-300).log()
 
 
 def _log_masses_of_colors(num: int, limit: float) -> Tensor:

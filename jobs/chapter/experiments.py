@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from jobs.chapter.claims import Experiment
 from jobs.chapter.shirts import EXPERIMENTS as _SHIRTS
+from jobs.chapter.shirts_gan import EXPERIMENTS as _SHIRTS_GAN
+from jobs.chapter.shirts_joint import EXPERIMENTS as _SHIRTS_JOINT
+from jobs.chapter.shirts_pixels import EXPERIMENTS as _SHIRTS_PIXELS
 
 __all__ = ["EXPERIMENTS"]
 
-EXPERIMENTS: tuple[Experiment, ...] = (*_SHIRTS,)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *_SHIRTS,
+    *_SHIRTS_PIXELS,
+    *_SHIRTS_GAN,
+    *_SHIRTS_JOINT,
+)

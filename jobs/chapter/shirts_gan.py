@@ -1,0 +1,79 @@
+"""World "shirts" and adversarial training: a conditional GAN with noise, and the same with an L1 term."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from condgen.worlds.shirts import mode_shares
+from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.shirts import batch, draw, held_out, pictures
+from jobs.chapter.training import train
+
+__all__ = ["EXPERIMENTS"]
+
+_GAN: Mapping[str, Any] = {
+    "width": 16,
+    "discriminator_width": 16,
+    "patch_px": 34,
+    "multipliers": (1, 2),
+    "noise_dim": 8,
+    "noise_width": 32,
+    "r1_gamma": 1.0,
+    "r1_every": 2,
+}
+_TRAINING: Mapping[str, Any] = {
+    "learning_rate": 1e-3,
+    "adam_betas": (0.0, 0.99),
+    "weight_decay": 0.0,
+    "grad_clip_norm": 0.0,
+}
+
+
+def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> Measured:
+    model = train("cgan", {**_GAN, **config}, batch, seed=seed, steps=steps, **_TRAINING)
+    shirts = held_out()
+    made = draw(model, shirts, 16)
+    found = mode_shares(made, shirts.mask)
+    numbers = {
+        "agreement": found.agreement,
+        "off-mode": found.off_mode,
+        "minority weight": 1 - found.weight,
+        "both modes": found.both,
+    }
+    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+
+
+def _gan(seed: int, effort: float) -> Measured:
+    return _measured(seed, round(800 * effort), {})
+
+
+def _gan_l1(seed: int, effort: float) -> Measured:
+    return _measured(seed, round(300 * effort), {"l1_weight": 10.0})
+
+
+_BOTH: tuple[Bound, ...] = (
+    at_least("agreement", 0.97),
+    at_most("off-mode", 0.05),
+    at_least("minority weight", 0.2),
+    at_most("minority weight", 0.5),
+    at_least("both modes", 0.9),
+)
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    Experiment(
+        name="cgan",
+        world="shirts",
+        run=_gan,
+        seeds=(0, 1, 2),
+        quick_effort=0.0,
+        claims=(Claim(text="a conditional GAN with noise has joint structure and both modes", bounds=_BOTH, needed=2),),
+    ),
+    Experiment(
+        name="cgan-l1",
+        world="shirts",
+        run=_gan_l1,
+        seeds=(0, 1, 2),
+        claims=(Claim(text="an L1 term takes its diversity away", bounds=(at_most("both modes", 0.05),)),),
+    ),
+)

@@ -1,0 +1,139 @@
+"""World "shirts" and the families whose draws have joint structure: cVAE, autoregressive, diffusion.
+
+The autoregressive model's y is rounded to levels, and so is the world's: its entropy is that of the exact masses of
+the levels' bins. What log_prob costs above that entropy is measured against the truth's log_prob of the same y, whose
+mean is minus the entropy: their difference has the same mean as that of either to the entropy, and little of the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.base import Batch, Condition, SampleOptions
+from condgen.worlds.shirts import WEIGHTS, draw_shirts, entropy_of_levels, log_prob_of_levels, mode_shares
+from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most, within
+from jobs.chapter.shirts import batch, draw, held_out, pictures
+from jobs.chapter.training import TINY_UNET, train
+
+__all__ = ["EXPERIMENTS"]
+
+_FLOW: Mapping[str, Any] = {
+    **TINY_UNET, "parametrization": "flow", "data_scale": 0.5, "condition_dropout": 0.0, "uniform_times": 0.2
+}  # fmt: skip
+_CVAE: Mapping[str, Any] = {**TINY_UNET, "latent_dims": 2, "free_bits": 0.0}
+_LEVELS = 21
+_TRANSFORMER: Mapping[str, Any] = {
+    "out_stride": 1, "patch_px": 2, "tokens": "bins", "num_bins": _LEVELS, "width": 32, "layers": 2, "heads": 4
+}  # fmt: skip
+
+
+def _diffusion(seed: int, effort: float) -> Measured:
+    model = train("diffusion", _FLOW, batch, seed=seed, steps=round(600 * effort))
+    shirts = held_out()
+    numbers: dict[str, float] = {}
+    shown: dict[str, Tensor] = {}
+    for name, options in (
+        ("4 steps", SampleOptions(steps=4, sampler="heun")),
+        ("8 steps", SampleOptions(steps=8, sampler="heun")),
+        ("one Euler step", SampleOptions(steps=1, sampler="euler")),
+    ):
+        made = draw(model, shirts, 8, options)
+        found = mode_shares(made, shirts.mask)
+        numbers |= {f"{name}: weight": found.weight, f"{name}: agreement": found.agreement}
+        numbers[f"{name}: off-mode"] = found.off_mode
+        shown[f"x, y, draws of {name}"] = pictures(shirts, made)
+    return Measured(numbers=numbers, pictures=shown)
+
+
+def _cvae(seed: int, effort: float) -> Measured:
+    model = train("cvae", _CVAE, batch, seed=seed, steps=round(800 * effort))
+    shirts = held_out()
+    made = draw(model, shirts, 16)
+    found = mode_shares(made, shirts.mask)
+    numbers = {"weight": found.weight, "agreement": found.agreement, "off-mode": found.off_mode}
+    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+
+
+def _sixteen(generator: torch.Generator) -> Batch:
+    return draw_shirts(16, generator).batch()
+
+
+def _autoregressive(seed: int, effort: float) -> Measured:
+    model = train(
+        "autoregressive", _TRANSFORMER, _sixteen, seed=seed, steps=round(700 * effort), learning_rate=3e-3
+    )  # fmt: skip
+    shirts = held_out()
+    made = draw(model, shirts, 6)
+    found = mode_shares(made, shirts.mask)
+    judged = held_out(256)
+    own = torch.cat(
+        [
+            model.log_prob(Condition(image=x), y).double()
+            for x, y in zip(torch.split(judged.luminance, 32), torch.split(judged.ab, 32), strict=True)
+        ]
+    )
+    true = log_prob_of_levels(judged, _LEVELS)
+    above = true - own
+    error = float(above.std()) / math.sqrt(len(above))
+    numbers = {
+        "weight": found.weight,
+        "agreement": found.agreement,
+        "off-mode": found.off_mode,
+        "entropy, nats": float(entropy_of_levels(judged.mask, _LEVELS).mean()),
+        "nats above the entropy": float(above.mean()),
+        "sampling error, nats": error,
+        "nats above the entropy, in sampling errors": float(above.mean()) / error,
+    }
+    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+
+
+def _joint(prefix: str, agreement: float, off_mode: float) -> tuple[Bound, ...]:
+    return (
+        within(f"{prefix}weight", WEIGHTS[0], 0.07),
+        at_least(f"{prefix}agreement", agreement),
+        at_most(f"{prefix}off-mode", off_mode),
+    )
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    Experiment(
+        name="cvae",
+        world="shirts",
+        run=_cvae,
+        claims=(Claim(text="a cVAE has the weight and the joint structure", bounds=_joint("", 0.97, 0.10)),),
+    ),
+    Experiment(
+        name="autoregressive",
+        world="shirts",
+        run=_autoregressive,
+        claims=(
+            Claim(text="so has an autoregressive model", bounds=_joint("", 0.97, 0.05)),
+            Claim(
+                text="autoregressive likelihood is a true likelihood",
+                bounds=(
+                    at_most("nats above the entropy", 0.3),
+                    at_least("nats above the entropy, in sampling errors", -3.0),
+                ),
+            ),
+        ),
+    ),
+    Experiment(
+        name="diffusion",
+        world="shirts",
+        run=_diffusion,
+        claims=(
+            Claim(
+                text="so has diffusion, in 4 to 8 Heun steps",
+                bounds=(*_joint("4 steps: ", 0.98, 0.03), *_joint("8 steps: ", 0.98, 0.03)),
+            ),
+            Claim(
+                text="one Euler step of a flow is the mean again", bounds=(at_least("one Euler step: off-mode", 0.7),)
+            ),
+        ),
+    ),
+)
