@@ -39,8 +39,9 @@ bench-read: venv-dev ## this reader against its peers, which live in .venv-peers
 bench-models: venv-dev ## time and memory of every family's training step and draws (BENCH_ARGS="--device cuda")
 	@$(RUN)/python benchmarks/models.py $(BENCH_ARGS)
 
-chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--quick; OUT=chapter-out)
-	@$(RUN)/condgen chapter "$(if $(filter demo-out,$(OUT)),chapter-out,$(OUT))" $(BENCH_ARGS)
+chapter: OUT = chapter-out
+chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--quick)
+	@$(RUN)/condgen chapter "$(OUT)" $(BENCH_ARGS)
 
 # With the environment if it is made, or with any Python that has torch 2.11 and pytest (GPU_PYTHON=...).
 GPU_PYTHON ?= $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
@@ -73,5 +74,5 @@ constraints: python ## resolve constraints.txt anew (newest versions of everythi
 	@$(PYTHON) $(VENV_SCRIPT) --compile
 
 clean: ## remove the environment and what the demo and the tools left
-	@rm -rf .venv .venv-oldest .uv demo-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
+	@rm -rf .venv .venv-oldest .uv demo-out chapter-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
