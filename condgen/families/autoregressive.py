@@ -6,8 +6,9 @@ y is made small (means over ``out_stride`` squares) and quantised: ``bins``, a t
 et al. 2016, arXiv:1601.06759; pixels by row, then column, channels innermost), or ``ab``, a token a pixel of the ab
 grid in gamut (the colorization transformer, Kumar et al. 2021, arXiv:2102.04432, has coarse colours first as well).
 The prefix is patches of x (Dosovitskiy et al. 2021, arXiv:2010.11929), the label, the text's tokens; tokens of the
-prefix see the whole prefix, those of y the prefix and the y before them. Without conditions the prefix is empty and
-the model unconditional. Sampling keeps keys and values; the K draws of a sample share its prefix's.
+prefix see the whole prefix, those of y the prefix and the y before them. Where x and y are aligned, each token of y can
+also be told the x at its place, which attention takes long to find. Without conditions the prefix is empty and the
+model unconditional. Sampling keeps keys and values; the K draws of a sample share its prefix's.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class Prefix:
         tokens: ``[B, P, D]``; P may be 0.
         mask: ``[B, P]`` bool, which of them are there.
         size: (H, W) of y.
+        beside: what x is where each token of y lies, ``[B, N, D]``, where the model is told (``aligned``).
     """
 
     tokens: Tensor
     mask: Tensor
     size: tuple[int, int]
+    beside: Tensor | None = None
 
 
 def filter_logits(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
@@ -86,6 +89,8 @@ class Autoregressive(ConditionalModel):
         self.tokens_per_pixel = 1 if self.bins is not None else config.target_channels
         pixels = config.condition_channels * config.patch_px**2
         self.patches = nn.Linear(pixels, width) if pixels else None
+        beside = config.condition_channels * config.out_stride**2
+        self.beside = nn.Linear(beside, width) if config.aligned else None
         self.conditioners = make_conditioners(
             width,
             num_labels=config.num_labels,
@@ -111,7 +116,7 @@ class Autoregressive(ConditionalModel):
         config, num = self.config, condition.num_samples
         none = torch.zeros(num, dtype=torch.bool, device=self.channels.device)
         other = self.conditioners(condition, none)
-        tokens, mask, size = other.tokens, other.mask, (config.size_px, config.size_px)
+        tokens, mask, size, beside = other.tokens, other.mask, (config.size_px, config.size_px), None
         if self.conditioners.parts:
             tokens = torch.cat([other.vector[:, None], tokens], dim=1)
             mask = F.pad(mask, (1, 0), value=True)
@@ -121,14 +126,15 @@ class Autoregressive(ConditionalModel):
             tokens = torch.cat([patches, tokens], dim=1)
             mask = F.pad(mask, (patches.shape[1], 0), value=True)
             size = (image.shape[-2], image.shape[-1])
-        return Prefix(tokens, mask, size)
+            if self.beside is not None:
+                folded = _unshuffle(image, config.out_stride).flatten(2).transpose(1, 2)
+                beside = self.beside(folded).repeat_interleave(self.tokens_per_pixel, dim=1)
+        return Prefix(tokens, mask, size, beside)
 
     def _patch(self, image: Tensor, project: nn.Linear) -> Tensor:
         """``[B, C, H, W]`` to ``[B, P, D]``, by row, then column."""
         side = self.config.patch_px
-        height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % side, 0, -height % side), mode="replicate")
-        patches = F.pixel_unshuffle(padded, side)
+        patches = _unshuffle(image, side)
         rows, columns = patches.shape[-2:]
         places = self.places(grid_positions(rows, columns, side, self.config.width, image.device))
         out: Tensor = project(patches.flatten(2).transpose(1, 2)) + places
@@ -187,6 +193,8 @@ class Autoregressive(ConditionalModel):
         prefix = self.prefix(condition)
         begin = self.values.weight[-1].expand(tokens.shape[0], 1, -1)
         x = torch.cat([begin, self._inputs(tokens[:, :-1])], dim=1) + self._targets(prefix.size, tokens.device)
+        if prefix.beside is not None:
+            x = x + prefix.beside
         count, length = prefix.mask.shape[1], tokens.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         within = F.pad(prefix.mask[:, None].expand(-1, count, -1), (0, length))
@@ -240,6 +248,8 @@ class Autoregressive(ConditionalModel):
         x = self.values.weight[-1].expand(*tokens.shape[:2], -1)
         for i in range(length):
             x = x + targets[i]
+            if prefix.beside is not None:
+                x = x + prefix.beside[:, None, i]
             for block, cache in zip(self._layers(), caches, strict=True):
                 x = block.step(x, cache, prefix.mask, i)
             logits = self._logits(x[..., None, :], first=i)[..., 0, :]
@@ -266,3 +276,9 @@ def _pick(logits: Tensor, uniform: Tensor, options: SampleOptions) -> Tensor:
     cdf = kept.double().softmax(dim=-1).cumsum(dim=-1)
     at = torch.searchsorted(cdf, uniform.double()[..., None] * cdf[..., -1:], right=True)[..., 0]
     return at.clamp_max(logits.shape[-1] - 1)
+
+
+def _unshuffle(image: Tensor, side: int) -> Tensor:
+    """Return ``[B, C, H, W]`` as ``[B, C * side * side, h, w]``, its edge repeated up to a multiple of ``side``."""
+    height, width = image.shape[-2:]
+    return F.pixel_unshuffle(F.pad(image, (0, -width % side, 0, -height % side), mode="replicate"), side)

@@ -201,6 +201,7 @@ class AutoregressiveConfig:
         size_px: side of y where no condition image gives its size.
         out_stride: y's tokens are those of its means over squares of this side; draws are upsampled bilinearly.
         patch_px: side of the squares of x that are a token of the prefix each.
+        aligned: y lies on the condition's image, as colour does: each token of y is also told the pixels at its place.
         tokens: ``bins``, a token a channel of a pixel, in ``num_bins`` uniform levels; ``ab``, one token a pixel of
             the ab grid in gamut (colour alone).
         num_bins: levels from -value_limit to value_limit, both included.
@@ -217,6 +218,7 @@ class AutoregressiveConfig:
     size_px: int = 32
     out_stride: int = 8
     patch_px: int = 8
+    aligned: bool = False
     tokens: Literal["bins", "ab"] = "ab"
     num_bins: int = 32
     value_limit: float = 1.0
@@ -242,6 +244,8 @@ class AutoregressiveConfig:
         check_between("model.dropout", self.dropout, 0.0, 1.0)
         if self.width % 4 or self.width % self.heads:
             raise ConfigError("model.width", self.width, f"a multiple of 4 and of model.heads ({self.heads})")
+        if self.aligned and not self.condition_channels:
+            raise ConfigError("model.aligned", True, "false without a condition image (model.condition_channels is 0)")
         if self.tokens == "ab" and self.target_channels != 2:
             raise ConfigError("model.tokens", "ab", "'bins' where y is no colour (model.target_channels is not 2)")
         _check_text(self.num_labels, self.text_vocabulary, self.text_length, self.text_encoder)

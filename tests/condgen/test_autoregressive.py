@@ -76,7 +76,7 @@ def test_draws_have_the_frequencies_that_log_prob_gives(temperature: float, top_
 
 def test_the_cache_gives_the_logits_of_the_whole_pass() -> None:
     """Greedy tokens of the cached steps are those of one pass over them, and so are draws by the same uniforms."""
-    for config in (BINS, {"num_labels": 3, "text_vocabulary": 5}):
+    for config in (BINS, {**BINS, "aligned": True}, {"num_labels": 3, "text_vocabulary": 5}):
         model, batch = transformer(**config), color_batch(3, size=8)
         condition = replace(batch.condition, label=torch.tensor([0, 1, 2]), text=torch.tensor([[1, 2], [3, 0], [0, 0]]))
         for options in (SampleOptions(mode="point"), DRAW):
@@ -108,7 +108,7 @@ def test_a_token_depends_on_those_before_it_and_on_the_prefix_alone() -> None:
     assert float((model.logits(other, tokens) - logits).abs().amax(dim=-1).min()) > 1e-4
 
 
-@pytest.mark.parametrize("config", [BINS, {}, {**BINS, "num_labels": 3, "text_vocabulary": 5}])
+@pytest.mark.parametrize("config", [BINS, {**BINS, "aligned": True}, {**BINS, "num_labels": 3, "text_vocabulary": 5}])
 def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
     model, batch = transformer(**config).train(), color_batch(3, size=8)
     text = torch.tensor([[1, 2], [3, 4], [0, 0]])
@@ -175,7 +175,7 @@ def test_one_of_top_k_is_the_point() -> None:
     assert not torch.equal(model.sample(batch.condition, source(2), DRAW), point)
 
 
-@pytest.mark.parametrize("config", [BINS, {}])
+@pytest.mark.parametrize("config", [BINS, {}, {**BINS, "aligned": True}])
 def test_draws_differ_and_each_is_the_same_alone_and_in_other_batches(config: dict[str, Any]) -> None:
     model, batch = transformer(**config), color_batch(3, size=8)
     draws = model.sample(batch.condition, source(3, num_draws=3), DRAW)
@@ -187,6 +187,21 @@ def test_draws_differ_and_each_is_the_same_alone_and_in_other_batches(config: di
     again = model.sample(Condition(image=batch.condition.image[1:2]), alone, DRAW)
     torch.testing.assert_close(again[0, 0], draws[1, 2])
     assert torch.equal(model.sample(batch.condition, source(3, num_draws=3), DRAW), draws)
+
+
+@torch.no_grad()
+def test_an_aligned_model_is_told_the_pixels_beside_a_token() -> None:
+    model, batch = transformer(**{**BINS, "aligned": True}), color_batch(1)
+    plain = model.prefix(batch.condition).beside
+    assert plain is not None
+    assert plain.shape == (1, 8 * 8 * 2, 16)
+    assert batch.condition.image is not None
+    changed = batch.condition.image.clone()
+    changed[..., 5, 9] += 1.0  # of the token's cell (2, 4)
+    other = model.prefix(Condition(image=changed)).beside
+    assert other is not None
+    touched = (plain != other).any(dim=-1)[0].nonzero()[:, 0].tolist()
+    assert touched == [2 * (2 * 8 + 4), 2 * (2 * 8 + 4) + 1]
 
 
 @pytest.mark.parametrize("size", [(17, 30), (1, 1), (5, 3)])
@@ -225,6 +240,7 @@ def test_wrong_values_are_refused_by_name() -> None:
         ({"target_channels": 3}, "model.tokens"),
         ({"width": 18}, "model.width"),
         ({"num_bins": 1}, "model.num_bins"),
+        ({"aligned": True, "condition_channels": 0}, "model.aligned"),
         ({"text_encoder": "bags"}, "did you mean 'bag'"),
     ):
         with pytest.raises(ConfigError, match=message):
