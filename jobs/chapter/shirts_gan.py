@@ -17,13 +17,14 @@ _GAN: Mapping[str, Any] = {
     "discriminator_width": 16,
     "patch_px": 34,
     "multipliers": (1, 2),
-    "noise_dim": 8,
-    "noise_width": 32,
+    "noise_dim": 4,
+    "noise_width": 64,
     "r1_gamma": 1.0,
     "r1_every": 2,
+    "diversity_weight": 2e-6,
 }
 _TRAINING: Mapping[str, Any] = {
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
     "adam_betas": (0.0, 0.99),
     "weight_decay": 0.0,
     "grad_clip_norm": 0.0,
@@ -45,7 +46,7 @@ def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> Measured:
 
 
 def _gan(seed: int, effort: float) -> Measured:
-    return _measured(seed, round(800 * effort), {})
+    return _measured(seed, round(1100 * effort), {})
 
 
 def _gan_l1(seed: int, effort: float) -> Measured:

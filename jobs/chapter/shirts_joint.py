@@ -25,10 +25,10 @@ __all__ = ["EXPERIMENTS"]
 _FLOW: Mapping[str, Any] = {
     **TINY_UNET, "parametrization": "flow", "data_scale": 0.5, "condition_dropout": 0.0, "uniform_times": 0.2
 }  # fmt: skip
-_CVAE: Mapping[str, Any] = {**TINY_UNET, "latent_dims": 2, "free_bits": 0.0}
-_LEVELS = 21
+_CVAE: Mapping[str, Any] = {**TINY_UNET, "latent_dims": 2, "free_bits": 0.0, "variance": "fixed", "std": 0.25}
+_LEVELS = 13
 _TRANSFORMER: Mapping[str, Any] = {
-    "out_stride": 1, "patch_px": 2, "tokens": "bins", "num_bins": _LEVELS, "width": 32, "layers": 2, "heads": 4
+    "out_stride": 1, "patch_px": 4, "tokens": "bins", "num_bins": _LEVELS, "width": 32, "layers": 2, "heads": 4, "aligned": True,
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def _diffusion(seed: int, effort: float) -> Measured:
 
 
 def _cvae(seed: int, effort: float) -> Measured:
-    model = train("cvae", _CVAE, batch, seed=seed, steps=round(800 * effort))
+    model = train("cvae", _CVAE, batch, seed=seed, steps=round(700 * effort))
     shirts = held_out()
     made = draw(model, shirts, 16)
     found = mode_shares(made, shirts.mask)

@@ -47,7 +47,7 @@ def _gaussian(seed: int, effort: float) -> Measured:
 
 
 def _mixture(seed: int, effort: float) -> Measured:
-    model = train("mixture", {**TINY_UNET, "components": 3}, batch, seed=seed, steps=round(500 * effort))
+    model = train("mixture", {**TINY_UNET, "components": 3}, batch, seed=seed, steps=round(700 * effort))
     shirts = held_out()
     made = draw(model, shirts, 8)
     return Measured(numbers=_shares(mode_shares(made, shirts.mask)), pictures={"x, y, draws": pictures(shirts, made)})
