@@ -68,6 +68,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         run=_gan,
         seeds=(0, 1, 2),
         quick_effort=0.0,
+        minutes=1.6,
         claims=(Claim(text="a conditional GAN with noise has joint structure and both modes", bounds=_BOTH, needed=2),),
     ),
     Experiment(
@@ -75,6 +76,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         world="shirts",
         run=_gan_l1,
         seeds=(0, 1, 2),
+        minutes=0.5,
         claims=(Claim(text="an L1 term takes its diversity away", bounds=(at_most("both modes", 0.05),)),),
     ),
 )

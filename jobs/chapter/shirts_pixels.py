@@ -154,6 +154,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="gaussian",
         world="shirts",
         run=_gaussian,
+        minutes=0.4,
         claims=(
             Claim(
                 text="a Gaussian knows the spread but has one mode",
@@ -169,12 +170,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="mixture",
         world="shirts",
         run=_mixture,
+        minutes=0.7,
         claims=(Claim(text="a mixture has both modes, pixel by pixel", bounds=_PIXELWISE),),
     ),
     Experiment(
         name="softmax-and-crf",
         world="shirts",
         run=_softmax,
+        minutes=1.5,
         claims=(
             Claim(text="a softmax over bins has both modes, pixel by pixel", bounds=_PIXELWISE),
             Claim(
@@ -196,6 +199,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="near-even-odds",
         world="shirts",
         run=_near_even,
+        minutes=1.0,
         claims=(
             Claim(
                 text="where the odds cross 1/2 along luminance an argmax changes colour within a shirt, a CRF not",
