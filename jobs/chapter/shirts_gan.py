@@ -1,4 +1,13 @@
-"""World "shirts" and adversarial training: a conditional GAN with noise, and the same with an L1 term."""
+"""World "shirts" and adversarial training: a conditional GAN with noise, and the same with an L1 term.
+
+G makes no noise of its own a pixel, and a discriminator that is free to look for the world's tells all that it makes
+by it: training then goes round the modes. R1 in every second step keeps it smooth, and a trace of the mode-seeking
+term keeps G from one mode in the first steps; ten times as much of it makes colours between the modes.
+
+Broken, it fails: without the mode-seeking term, R1 at every fourth step and half the rate, one mode is left (both modes
+in 0 of inputs, off-mode 0.45 to 0.9, two seeds); with the term at 2e-3 off-mode is 0.39, at 2e-4 0.13. The L1 claim
+fails without the L1 term (both modes in all inputs).
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,11 @@
 
 The autoregressive model's y is rounded to levels, and so is the world's: its entropy is that of the exact masses of
 the levels' bins. What log_prob costs above that entropy is measured against the truth's log_prob of the same y, whose
-mean is minus the entropy: their difference has the same mean as that of either to the entropy, and little of the noise.
+mean is minus the entropy: the difference's mean is what is above the entropy, with little of the sampling error.
+
+Broken, it fails: a cVAE whose variance is learned leaves a wide gap between z's modes (off-mode 0.19); a transformer
+that isn't told the x beside a token is 12 nats above the entropy (21 levels; agreement 0.82, off-mode 0.14); draws of
+one Euler step are off-mode in 0.73 to 0.95, which is the last claim.
 """
 
 from __future__ import annotations
@@ -60,13 +64,13 @@ def _cvae(seed: int, effort: float) -> Measured:
     return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
 
 
-def _sixteen(generator: torch.Generator) -> Batch:
-    return draw_shirts(16, generator).batch()
+def _eight(generator: torch.Generator) -> Batch:
+    return draw_shirts(8, generator).batch()
 
 
 def _autoregressive(seed: int, effort: float) -> Measured:
     model = train(
-        "autoregressive", _TRANSFORMER, _sixteen, seed=seed, steps=round(650 * effort), learning_rate=3e-3,
+        "autoregressive", _TRANSFORMER, _eight, seed=seed, steps=round(1300 * effort), learning_rate=3e-3,
         ema_decay=0.997, weight_decay=0.0,
     )  # fmt: skip
     shirts = held_out()

@@ -1,6 +1,12 @@
 """World "shirts" and the families that model each pixel by itself: Gaussian, mixture, softmax; and the CRF on top.
 
-One training of the classifier serves its draws, its annealed mean, its argmax and the CRF.
+One training of the classifier serves its draws, its annealed mean, its argmax and the CRF. Perturb-and-MAP gives the
+likelier mode somewhat more than its weight (0.71 for 0.65): a tenth of the noise is
+each pixel's own, and the majority's pixels outvote it.
+
+Broken, it fails: the CRF without pairwise potentials has an agreement of 0.545, and without shared noise a weight of
+0.997 with both modes in 0.03 of inputs; the argmax in place of the annealed mean is off-mode in 0; bins that round
+down have twice the error.
 """
 
 from __future__ import annotations
