@@ -1,0 +1,121 @@
+"""World "two sets": two sets of pictures, unpaired. Both hold discs on black: A's are red, green or blue, B's yellow,
+cyan or magenta.
+
+    p(colour = i) = 1 / 3 in either set;  the disc's place and size are free, and alike in both
+
+Each of A's colours is as far from all of B's but its opposite, and every permutation of the colours takes A's
+distribution exactly to B's: nothing in the two sets tells which is right. The true map, known to those who see pairs,
+is ``TRUE_MAP``; a disc stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "COLORS_A",
+    "COLORS_B",
+    "MODES",
+    "SIZE_PX",
+    "TRUE_MAP",
+    "Discs",
+    "ModeMap",
+    "draw_discs",
+    "kinds",
+    "mode_map",
+    "render",
+]
+
+SIZE_PX = 16
+MODES = 3
+BRIGHT, DARK = 0.9, -0.9
+COLORS_A = ((BRIGHT, DARK, DARK), (DARK, BRIGHT, DARK), (DARK, DARK, BRIGHT))
+COLORS_B = ((BRIGHT, BRIGHT, DARK), (DARK, BRIGHT, BRIGHT), (BRIGHT, DARK, BRIGHT))
+TRUE_MAP = (1, 2, 0)
+"""Colour i of A is colour TRUE_MAP[i] of B: its opposite."""
+OFF_MODE = 0.35
+"""A disc whose mean colour is further than this from all of a set's, in mean absolute difference, is of no kind."""
+ONE_TO_ONE = 0.9
+_LEAST_PIXELS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discs:
+    """What some pictures show.
+
+    Attributes:
+        kind: number of the colour in its set, ``[B]`` int64.
+        centre: (row, column) in pixels, ``[B, 2]`` float32.
+        radius: in pixels, ``[B]`` float32.
+    """
+
+    kind: Tensor
+    centre: Tensor
+    radius: Tensor
+
+
+def draw_discs(count: int, generator: torch.Generator) -> Discs:
+    """Draw discs of a radius of 4 to 6 pixels that are wholly, but for a pixel, in the picture."""
+    radius = 4 + 2 * torch.rand(count, generator=generator)
+    room = (SIZE_PX + 1 - 2 * radius)[:, None]
+    centre = radius[:, None] - 1 + room * torch.rand(count, 2, generator=generator)
+    kind = torch.randint(MODES, (count,), generator=generator)
+    return Discs(kind=kind, centre=centre, radius=radius)
+
+
+def render(discs: Discs, colors: Sequence[Sequence[float]]) -> Tensor:
+    """Return the pictures of discs of a set's colours, ``[B, 3, 16, 16]`` in [-1, 1]."""
+    line = torch.arange(SIZE_PX, dtype=torch.float32)
+    away = (line - discs.centre[..., None]).square()  # [B, 2, 16]
+    distance = (away[:, 0, :, None] + away[:, 1, None, :]).sqrt()
+    inside = torch.sigmoid((discs.radius[:, None, None] - distance) / 0.35)[:, None]
+    color = torch.tensor(colors)[discs.kind][:, :, None, None]
+    return inside * color + (1 - inside) * DARK
+
+
+def kinds(pictures: Tensor, colors: Sequence[Sequence[float]]) -> Tensor:
+    """Return the number of the set's colour that each picture's disc is nearest to, ``[B]`` int64; -1 is none.
+
+    The disc are the pixels with a channel above 0; its colour is their mean, and has to be within ``OFF_MODE``.
+
+    Args:
+        pictures: ``[B, 3, 16, 16]`` in [-1, 1].
+        colors: of the set.
+    """
+    inside = (pictures.amax(dim=1, keepdim=True) > 0).float()
+    count = inside.sum(dim=(1, 2, 3))
+    mean = (pictures * inside).sum(dim=(2, 3)) / count.clamp_min(1)[:, None]
+    distance, nearest = (mean[:, None] - torch.tensor(colors)).abs().mean(dim=2).min(dim=1)
+    return torch.where((distance <= OFF_MODE) & (count >= _LEAST_PIXELS), nearest, -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeMap:
+    """Where a translation takes each kind.
+
+    Attributes:
+        to: the kind that most pictures of kind i become, by i.
+        share: of kind i's pictures that do, the smallest over i.
+    """
+
+    to: tuple[int, ...]
+    share: float
+
+    @property
+    def one_to_one(self) -> bool:
+        """Each kind becomes one kind in >= 0.9 of its pictures, and all kinds are reached."""
+        return self.share >= ONE_TO_ONE and sorted(self.to) == list(range(MODES))
+
+
+def mode_map(before: Tensor, after: Tensor) -> ModeMap:
+    """Return the map of kinds ``[B]`` to kinds ``[B]``, -1 being no kind, which never is what a kind becomes."""
+    counts = torch.zeros(MODES, MODES)
+    some = after >= 0
+    counts.index_put_((before[some], after[some]), torch.ones(int(some.sum())), accumulate=True)
+    totals = torch.bincount(before, minlength=MODES).clamp_min(1)
+    most, to = counts.max(dim=1)
+    return ModeMap(to=tuple(to.tolist()), share=float((most / totals).min()))

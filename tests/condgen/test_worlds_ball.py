@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import torch
+
+from condgen.worlds.ball import (
+    SPEED_PX,
+    ball_errors,
+    centres,
+    circular,
+    draw_balls,
+    linear_r2,
+    render,
+    shortest,
+)
+
+
+def test_the_next_frame_is_the_ball_moved_by_its_velocity_on_a_torus() -> None:
+    balls = draw_balls(512, torch.Generator().manual_seed(0))
+    moved = shortest(centres(balls.following) - centres(balls.frame))
+    assert float(shortest(moved - balls.velocity).abs().max()) < 0.02
+    assert abs(float(balls.velocity.std()) - SPEED_PX) < 0.1
+    assert linear_r2(balls.velocity, circular(balls.position)) < 0.02
+    assert linear_r2(balls.velocity, moved) > 0.999
+
+
+def test_a_mean_over_velocities_is_no_ball() -> None:
+    generator = torch.Generator().manual_seed(0)
+    position = draw_balls(32, generator).position
+    mean = torch.stack([render(position + SPEED_PX * torch.randn(32, 2, generator=generator)) for _ in range(99)])
+    assert float(ball_errors(mean.mean(dim=0)).min()) > 0.4
+    assert float(ball_errors(render(position)).max()) < 0.01
