@@ -52,7 +52,7 @@ def chapter(
         for experiment in find_experiments(only or ()):
             seeds = ", ".join(map(str, experiment.seeds))
             minutes = experiment.minutes * len(experiment.seeds)
-            typer.echo(f"{experiment.world:10} {experiment.name:24} seeds {seeds:12} about {minutes:.0f} min of a core")
+            typer.echo(f"{experiment.world:10} {experiment.name:24} seeds {seeds:12} about {minutes:.1f} min of a core")
         return
     result = run(out, quick=quick, only=only or (), processes=processes, on_done=_say)
     for line in (*table(result.rows), "", *result.facts, f"page: {result.page}"):
