@@ -10,6 +10,7 @@ is ``TRUE_MAP``; a disc stays where it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ COLORS_B = ((BRIGHT, BRIGHT, DARK), (DARK, BRIGHT, BRIGHT), (BRIGHT, DARK, BRIGH
 TRUE_MAP = (1, 2, 0)
 """Colour i of A is colour TRUE_MAP[i] of B: its opposite."""
 OFF_MODE = 0.35
-"""A disc whose mean colour is further than this from all of a set's, in mean absolute difference, is of no kind."""
+"""A picture whose absolute difference, summed over its pixels and divided by its disc's, is more is of no kind."""
 ONE_TO_ONE = 0.9
 _LEAST_PIXELS = 10
 
@@ -80,17 +81,24 @@ def render(discs: Discs, colors: Sequence[Sequence[float]]) -> Tensor:
 def kinds(pictures: Tensor, colors: Sequence[Sequence[float]]) -> Tensor:
     """Return the number of the set's colour that each picture's disc is nearest to, ``[B]`` int64; -1 is none.
 
-    The disc are the pixels with a channel above 0; its colour is their mean, and has to be within ``OFF_MODE``.
+    The pixels with a channel above 0 tell a disc's place and size; the picture has to be within ``OFF_MODE`` of that
+    disc on black in the colour.
 
     Args:
         pictures: ``[B, 3, 16, 16]`` in [-1, 1].
         colors: of the set.
     """
-    inside = (pictures.amax(dim=1, keepdim=True) > 0).float()
-    count = inside.sum(dim=(1, 2, 3))
-    mean = (pictures * inside).sum(dim=(2, 3)) / count.clamp_min(1)[:, None]
-    distance, nearest = (mean[:, None] - torch.tensor(colors)).abs().mean(dim=2).min(dim=1)
-    return torch.where((distance <= OFF_MODE) & (count >= _LEAST_PIXELS), nearest, -1)
+    inside = (pictures.amax(dim=1) > 0).float()
+    area = inside.sum(dim=(1, 2))
+    line = torch.arange(SIZE_PX, dtype=torch.float32)
+    along = torch.stack([inside.sum(dim=2) @ line, inside.sum(dim=1) @ line], dim=1)
+    centre, radius = along / area.clamp_min(1)[:, None], (area / math.pi).sqrt()
+    errors = []
+    for number in range(len(colors)):
+        disc = Discs(kind=torch.full((len(pictures),), number), centre=centre, radius=radius)
+        errors.append((pictures - render(disc, colors)).abs().mean(dim=1).sum(dim=(1, 2)) / area.clamp_min(1))
+    error, nearest = torch.stack(errors).min(dim=0)
+    return torch.where((error <= OFF_MODE) & (area >= _LEAST_PIXELS), nearest, -1)
 
 
 @dataclass(frozen=True, kw_only=True)

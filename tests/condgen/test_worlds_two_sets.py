@@ -14,6 +14,14 @@ def test_a_picture_tells_its_kind_in_its_own_set_and_none_in_the_other() -> None
         assert bool((kinds(render(discs, colors), other) == -1).all())
 
 
+def test_a_picture_of_no_disc_on_black_has_no_kind() -> None:
+    pictures = render(draw_discs(300, torch.Generator().manual_seed(0)), COLORS_B)
+    grey = torch.full((300, 1, 1, 1), 0.5)
+    inverted = pictures.flip(dims=(1,)).neg()
+    for wrong in (torch.where(pictures > 0, pictures, grey), inverted, 0 * pictures):
+        assert bool((kinds(wrong, COLORS_B) == -1).all())
+
+
 def test_a_wrong_permutation_is_seen_in_the_map_and_in_the_error() -> None:
     discs = draw_discs(300, torch.Generator().manual_seed(0))
     found = mode_map(discs.kind, (discs.kind + 1) % 3)
