@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgen.base import Condition, SampleOptions
 from condgen.checkpoint import dump, load
-from condgen.denoiser import Encoded
+from condgen.denoiser import Encoded, convolution
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
-from condgen.families.cvae import CVAE, Gaussian
+from condgen.families.cvae import CVAE, CVAEConfig, Gaussian
 from condgen.noise import NoiseSource, SampleId
 from tests.condgen.models import TINY, color_batch, source
 
@@ -167,6 +167,16 @@ def test_z_changes_every_pixel_and_q_does_not_see_where_things_are() -> None:
         torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-4)
         apart = model.posterior(encoded, batch.target.roll((2, 4), dims=(2, 3))).mean  # x stays: what moved is seen
         assert float((here - apart).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_circular_convolution_is_that_of_pytorch_and_keeps_the_layout(stride: int) -> None:
+    ours = convolution(3, 5, CVAEConfig(padding_mode="circular"), stride).to(memory_format=torch.channels_last)
+    theirs = nn.Conv2d(3, 5, 3, stride=stride, padding=1, padding_mode="circular")
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 8, 6).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert ours(x).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("config", [{}, {"prior": "learned", "observation_noise": True}])
