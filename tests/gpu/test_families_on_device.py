@@ -75,6 +75,7 @@ def loss_of(made: ConditionalModel, given: Batch) -> float:
 def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("torch sees no GPU here")
+    torch.set_num_threads(1)  # tiny models
     if request.param == "cuda":  # what is compared with the CPU is compared in full float32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device(request.param)
