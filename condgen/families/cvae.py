@@ -84,7 +84,8 @@ class _Recognition(nn.Module):
         self.join = nn.ModuleList(convolution(w, w, config) for w in widths)
         self.blocks = nn.ModuleList(Block(w, w, config) for w in widths)
         self.shrink = nn.ModuleList(convolution(a, b, config, stride=2) for a, b in pairwise(widths))
-        self.norm = nn.LayerNorm(widths[-1])
+        normalisation = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[config.posterior_norm]
+        self.norm = normalisation(widths[-1])
         self.other = _other_part(config, widths[-1])
         self.head = nn.Linear(widths[-1], 2 * config.latent_dims)
         self.to(memory_format=torch.channels_last)

@@ -162,6 +162,9 @@ class CVAEConfig(ModulatedConfig):
         least_std: below which a learned one does not fall.
         observation_noise: draws add the likelihood's noise, which makes them exact draws of p(y | x); without,
             they are its means, as pictures are shown.
+        posterior_norm: of the mean over all places that q sees: ``layer``; or ``batch``, which takes away what is the
+            same in all samples. That can be all but everything (of a small ball, 98%), and z then stays unused: batch
+            normalisation keeps the KL from vanishing (Zhu et al. 2020, arXiv:2004.12585).
         bound_samples: draws of z in ``log_prob``.
     """
 
@@ -174,6 +177,7 @@ class CVAEConfig(ModulatedConfig):
     std: float = 0.1
     least_std: float = 0.005
     observation_noise: bool = False
+    posterior_norm: Literal["layer", "batch"] = "layer"
     bound_samples: int = 64
 
     def __post_init__(self) -> None:
@@ -184,6 +188,7 @@ class CVAEConfig(ModulatedConfig):
         check_at_least("model.kl_weight", self.kl_weight, 0.0)
         check_at_least("model.kl_warmup_steps", self.kl_warmup_steps, 0)
         check_choice("model.variance", self.variance, ("fixed", "learned", "pixel"))
+        check_choice("model.posterior_norm", self.posterior_norm, ("layer", "batch"))
         check_above("model.least_std", self.least_std, 0.0)
         check_above("model.std", self.std, 0.0)
         if self.std <= self.least_std:

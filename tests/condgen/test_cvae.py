@@ -143,9 +143,10 @@ def test_the_first_standard_deviation_is_the_configured_one(variance: str) -> No
 
 
 MANY = {"num_labels": 3, "text_vocabulary": 5, "prior": "learned", "variance": "pixel"}
+TORUS = {"attention": False, "variance": "fixed", "padding_mode": "circular", "posterior_norm": "batch"}
 
 
-@pytest.mark.parametrize("config", [{}, MANY, {"attention": False, "variance": "fixed", "padding_mode": "circular"}])
+@pytest.mark.parametrize("config", [{}, MANY, TORUS])
 def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
     model, batch = cvae(free_bits=0.0, **config), color_batch(3, size=8)
     text = torch.tensor([[1, 2], [3, 4], [0, 0]])
@@ -167,6 +168,19 @@ def test_z_changes_every_pixel_and_q_does_not_see_where_things_are() -> None:
         torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-4)
         apart = model.posterior(encoded, batch.target.roll((2, 4), dims=(2, 3))).mean  # x stays: what moved is seen
         assert float((here - apart).abs().max()) > 1e-4
+
+
+def test_batch_normalisation_shows_q_what_little_differs_between_samples() -> None:
+    spread = {}
+    for norm in ("layer", "batch"):
+        model, batch = cvae(posterior_norm=norm).train(), color_batch(1, size=16)
+        with torch.no_grad():
+            alike = Condition(image=batch.condition.image.repeat(8, 1, 1, 1))
+            y = model.pooled(batch.target).repeat(8, 1, 1, 1)
+            y[:, :, 0, 0] += 0.3 * torch.linspace(-1, 1, 8)[:, None]
+            spread[norm] = float(model.posterior(model.encode(alike), y).mean.std(dim=0).mean())
+    assert spread["layer"] < 0.02
+    assert spread["batch"] > 0.1
 
 
 @pytest.mark.parametrize("stride", [1, 2])
