@@ -12,6 +12,7 @@ from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureCon
 from condgen.gan_presets import GAN_PRESETS
 from condgen.latent_presets import LATENT_PRESETS
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
+from condgen.real_presets import REAL_PRESETS
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "TrainConfig", "find_preset"]
 
@@ -56,6 +57,7 @@ PRESETS: Mapping[str, Preset] = _table(
     *_pixel_presets(),
     *GAN_PRESETS,
     *LATENT_PRESETS,
+    *REAL_PRESETS,
 )
 
 
