@@ -1,10 +1,12 @@
 """World "ball": x is one frame of a moving ball, y the next one; the velocity is hidden.
 
-    y = a ball at position + velocity,  velocity ~ N(0, 1.5^2) pixels a frame in either direction
+    y = a ball at position + velocity,  velocity ~ N(0, s^2) pixels a frame in either direction
 
 On a torus what leaves on one side comes in on the other, so that p(velocity | x) is the same for every x, and nothing
 about y is told by where the ball is alone. Between walls the ball bounces: near them different velocities lead to the
-same next frame. A ball is a soft disc at any place, not only at whole pixels.
+same next frame, and the velocity is no more what both frames tell. With the torus's s = 1.5 its mean given both has an
+R^2 of 0.80 alone; between walls s is therefore 1, where that mean's R^2 is 0.87 and the displacement's 0.82. A ball is
+a soft disc at any place, not only at whole pixels.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ __all__ = [
     "RADIUS_PX",
     "SIZE_PX",
     "SPEED_PX",
+    "WALLED_SPEED_PX",
     "Balls",
     "ball_errors",
     "centres",
@@ -34,7 +37,9 @@ __all__ = [
 SIZE_PX = 16
 RADIUS_PX = 2.5
 SPEED_PX = 1.5
-"""Standard deviation of either coordinate of the velocity."""
+"""Standard deviation of either coordinate of the velocity, on the torus."""
+WALLED_SPEED_PX = 1.0
+"""And between walls."""
 _SOFTNESS_PX = 0.35
 _FASTEST_PX = 6.0
 """Longer steps are drawn again: on a torus of 16 pixels they would look like short ones the other way."""
@@ -70,9 +75,10 @@ def draw_balls(count: int, generator: torch.Generator, *, walls: bool = False) -
         generator: of all that is random.
         walls: whether the ball bounces within the picture; otherwise it is on a torus.
     """
-    velocity = SPEED_PX * torch.randn(count, 2, generator=generator)
+    speed = WALLED_SPEED_PX if walls else SPEED_PX
+    velocity = speed * torch.randn(count, 2, generator=generator)
     while (long := velocity.abs() > _FASTEST_PX).any():
-        velocity = torch.where(long, SPEED_PX * torch.randn(count, 2, generator=generator), velocity)
+        velocity = torch.where(long, speed * torch.randn(count, 2, generator=generator), velocity)
     start = torch.rand(count, 2, generator=generator)
     if walls:
         low, high = RADIUS_PX - 0.5, SIZE_PX - 0.5 - RADIUS_PX
