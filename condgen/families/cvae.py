@@ -88,6 +88,8 @@ class _Recognition(nn.Module):
         self.norm = normalisation(widths[-1])
         self.other = _other_part(config, widths[-1])
         self.head = nn.Linear(widths[-1], 2 * config.latent_dims)
+        with torch.no_grad():
+            self.head.bias[config.latent_dims :] += math.log(config.first_posterior_std)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, y: Tensor, encoded: Encoded) -> Gaussian:

@@ -165,6 +165,8 @@ class CVAEConfig(ModulatedConfig):
         posterior_norm: of the mean over all places that q sees: ``layer``; or ``batch``, which takes away what is the
             same in all samples. That can be all but everything (of a small ball, 98%), and z then stays unused: batch
             normalisation keeps the KL from vanishing (Zhu et al. 2020, arXiv:2004.12585).
+        first_posterior_std: of q, about, before training. Less than 1 lets the decoder see at once what z says, where
+            z would else grow out of its noise, and beyond the prior.
         bound_samples: draws of z in ``log_prob``.
     """
 
@@ -178,6 +180,7 @@ class CVAEConfig(ModulatedConfig):
     least_std: float = 0.005
     observation_noise: bool = False
     posterior_norm: Literal["layer", "batch"] = "layer"
+    first_posterior_std: float = 1.0
     bound_samples: int = 64
 
     def __post_init__(self) -> None:
@@ -191,6 +194,7 @@ class CVAEConfig(ModulatedConfig):
         check_choice("model.posterior_norm", self.posterior_norm, ("layer", "batch"))
         check_above("model.least_std", self.least_std, 0.0)
         check_above("model.std", self.std, 0.0)
+        check_above("model.first_posterior_std", self.first_posterior_std, 0.0)
         if self.std <= self.least_std:
             raise ConfigError("model.std", self.std, f"a number > model.least_std ({self.least_std})")
         check_at_least("model.bound_samples", self.bound_samples, 1)

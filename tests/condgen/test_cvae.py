@@ -170,6 +170,18 @@ def test_z_changes_every_pixel_and_q_does_not_see_where_things_are() -> None:
         assert float((here - apart).abs().max()) > 1e-4
 
 
+def test_q_begins_as_narrow_as_it_is_told_and_with_the_same_means() -> None:
+    batch, found = color_batch(4, size=16), {}
+    for std in (1.0, 0.05):
+        model = cvae(first_posterior_std=std).eval()
+        with torch.no_grad():
+            found[std] = model.posterior(model.encode(batch.condition), model.pooled(batch.target))
+    torch.testing.assert_close(found[0.05].log_std, found[1.0].log_std + math.log(0.05))
+    torch.testing.assert_close(found[0.05].mean, found[1.0].mean)
+    with pytest.raises(ConfigError):
+        CVAEConfig(first_posterior_std=0.0)
+
+
 def test_batch_normalisation_shows_q_what_little_differs_between_samples() -> None:
     spread = {}
     for norm in ("layer", "batch"):
