@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.chapter.ball import EXPERIMENTS as _BALL
 from jobs.chapter.claims import Experiment
+from jobs.chapter.shapes import EXPERIMENTS as _SHAPES
 from jobs.chapter.shirts import EXPERIMENTS as _SHIRTS
 from jobs.chapter.shirts_gan import EXPERIMENTS as _SHIRTS_GAN
 from jobs.chapter.shirts_joint import EXPERIMENTS as _SHIRTS_JOINT
@@ -19,4 +20,5 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *_SHIRTS_JOINT,
     *_BALL,
     *_TWO_SETS,
+    *_SHAPES,
 )

@@ -1,0 +1,221 @@
+"""The experiments of world "shapes": diffusion that is told what to draw by a label, a text, or an image and a text.
+
+Measured so far: told a label, agreement is 0.83 after 1200 steps (seed 0): the bound of 0.95 is not reached yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.worlds.shapes import (
+    COLORS,
+    NUM_KINDS,
+    SIZE_PX,
+    TEXT_LENGTH,
+    VOCABULARY,
+    Judge,
+    captions,
+    color_captions,
+    draw_shapes,
+    foreground,
+    train_judge,
+)
+from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.training import TINY_UNET, grid, noise, train
+
+__all__ = ["EXPERIMENTS"]
+
+CONFIG: Mapping[str, Any] = {
+    **TINY_UNET,
+    "condition_channels": 0,
+    "target_channels": 3,
+    "size_px": SIZE_PX,
+    "parametrization": "flow",
+    "data_scale": 0.55,
+    "uniform_times": 0.1,
+    "steps": 8,
+    "text_length": TEXT_LENGTH,
+}
+PARTS: Mapping[str, Mapping[str, Any]] = {
+    "label": {"num_labels": NUM_KINDS},
+    "text": {"text_vocabulary": VOCABULARY},
+    "image-text": {"condition_channels": 1, "text_vocabulary": VOCABULARY},
+}
+STEPS = 1200
+BATCH = 32
+SCALES = (1.0, 2.0, 4.0, 8.0)
+WRONG = 0.4
+"""Share of labels that are drawn anew, of the guidance's training: there is something to agree better with."""
+
+
+def condition(told: str, kind: Tensor, outline: Tensor, generator: torch.Generator) -> Condition:
+    """What the model is told of pictures: ``label``, ``text``, or ``image-text``."""
+    if told == "label":
+        return Condition(label=kind)
+    if told == "text":
+        return Condition(text=captions(kind, generator))
+    return Condition(image=outline, text=color_captions(kind, generator))
+
+
+def batch(generator: torch.Generator, *, told: str, wrong: float = 0.0) -> Batch:
+    """32 pictures."""
+    shapes = draw_shapes(BATCH, generator)
+    redrawn = torch.rand(BATCH, generator=generator) < wrong
+    kind = torch.where(redrawn, torch.randint(NUM_KINDS, (BATCH,), generator=generator), shapes.kind)
+    said = condition(told, kind, shapes.outline, generator)
+    return Batch(condition=said, target=shapes.picture, weight=torch.ones(BATCH))
+
+
+def _model(told: str, seed: int, effort: float, wrong: float = 0.0, **config: Any) -> ConditionalModel:
+    settings = {**CONFIG, **PARTS[told], **config}
+    batches = partial(batch, told=told, wrong=wrong)
+    return train("diffusion", settings, batches, seed=seed, steps=round(STEPS * effort))
+
+
+def judge_of(seed: int) -> tuple[Judge, float]:
+    """A judge and its share of right answers on true pictures that it never saw."""
+    judge = train_judge(seed + 100)
+    true = draw_shapes(2000, torch.Generator().manual_seed(10_000_019))
+    return judge, float((judge.kinds(true.picture) == true.kind).float().mean())
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of ``[..., H, W]`` bool."""
+    both, either = (first & second).sum(dim=(-1, -2)), (first | second).sum(dim=(-1, -2))
+    return both / either.clamp_min(1)
+
+
+def measure(model: ConditionalModel, told: str, seed: int) -> Measured:
+    """Held-out conditions, 12 of each kind, and the same with the same noise and another colour or kind asked for."""
+    judge, accuracy = judge_of(seed)
+    generator = torch.Generator().manual_seed(20_000_003)
+    kind = torch.arange(NUM_KINDS).repeat(12)
+    shapes = draw_shapes(len(kind), generator, kind=kind)
+    moved = torch.randint(1, len(COLORS), kind.shape, generator=generator)
+    other = kind - kind % len(COLORS) + (kind + moved) % len(COLORS)
+    if told != "image-text":  # another shape too
+        other = (other + len(COLORS) * torch.randint(0, 4, kind.shape, generator=generator)) % NUM_KINDS
+    one = noise(len(kind), 2, seed)
+    draws, swapped = (
+        model.sample(condition(told, k, shapes.outline, generator), one, SampleOptions()) for k in (kind, other)
+    )
+    right = judge.kinds(draws) == kind[:, None]
+    follows = judge.kinds(swapped) == other[:, None]
+    numbers = {
+        "judge": accuracy,
+        "agreement": float(right.float().mean()),
+        "swapped": float(follows.float().mean()),
+        "both": float((right & follows).float().mean()),
+        "place": float(overlap(foreground(draws), shapes.cover[:, None] > 0.5).mean()),
+        "spread": float(_centres(draws)[:, 0].std(dim=0).mean() / _centres(shapes.picture).std(dim=0).mean()),
+    }
+    return Measured(numbers=numbers, pictures={_CAPTIONS[told]: _pictures(told, shapes.outline, draws, swapped)})
+
+
+_CAPTIONS = {
+    "label": "two draws of a label; the same noise with another label",
+    "text": "two draws of a text; the same noise with another text",
+    "image-text": "an outline, two draws with a text; the same noise with another text",
+}
+
+
+def _centres(pictures: Tensor) -> Tensor:
+    """The mean row and column of the foreground, ``[..., 3, H, W]`` to ``[..., 2]``."""
+    inside = foreground(pictures).float()
+    line = torch.arange(SIZE_PX) + 0.5
+    size = inside.sum(dim=(-1, -2)).clamp_min(1)
+    return torch.stack([(inside.sum(-1) * line).sum(-1) / size, (inside.sum(-2) * line).sum(-1) / size], dim=-1)
+
+
+def _pictures(told: str, outline: Tensor, draws: Tensor, swapped: Tensor) -> Tensor:
+    rows = []
+    for x, made, other in list(zip(outline, draws, swapped, strict=True))[:NUM_KINDS]:
+        first = [x.expand(3, -1, -1)] if told == "image-text" else []
+        rows.append([(p + 1) / 2 for p in (*first, *made, *other)])
+    half = NUM_KINDS // 2
+    return grid([left + right for left, right in zip(rows[:half], rows[half:], strict=True)])
+
+
+def _run(seed: int, effort: float, *, told: str) -> Measured:
+    return measure(_model(told, seed, effort), told, seed)
+
+
+def _guidance(seed: int, effort: float) -> Measured:
+    return measure_guidance(_model("label", seed, effort, WRONG), seed)
+
+
+def measure_guidance(model: ConditionalModel, seed: int) -> Measured:
+    """Agreement with the label and the distance between draws of one label, at four scales of guidance."""
+    judge, accuracy = judge_of(seed)
+    kind = torch.arange(NUM_KINDS)
+    one = noise(NUM_KINDS, 24, seed)
+    numbers, rows = {"judge": accuracy}, []
+    for scale in SCALES:
+        draws = model.sample(Condition(label=kind), one, SampleOptions(guidance_scale=scale))
+        apart = torch.stack([torch.pdist(made.flatten(1)).mean() for made in draws])
+        numbers[f"agreement {scale:g}"] = float((judge.kinds(draws) == kind[:, None]).float().mean())
+        numbers[f"diversity {scale:g}"] = float(apart.mean()) / (3 * SIZE_PX**2) ** 0.5
+        numbers[f"place {scale:g}"] = float(_centres(draws).std(dim=1).mean())
+        rows += [[(p + 1) / 2 for p in draws[k, :12]] for k in (0, 5, 10)]
+    for scale in SCALES[1:]:
+        for name in ("agreement", "diversity"):
+            ratio = numbers[f"{name} {scale:g}"] / max(numbers[f"{name} 1"], 1e-9)
+            numbers[f"{name} {scale:g} / 1"] = ratio
+    caption = "draws of a red circle, a green square and a blue triangle at scales 1, 2, 4 and 8"
+    return Measured(numbers=numbers, pictures={caption: grid(rows)})
+
+
+def _told(told: str, text: str, *bounds: Bound) -> Experiment:
+    always = (at_least("judge", 0.99), at_least("agreement", 0.95), at_least("swapped", 0.95))
+    return Experiment(
+        name=f"shapes-{told}",
+        world="shapes",
+        run=partial(_run, told=told),
+        claims=(Claim(text=text, bounds=(*always, *bounds), in_quick=False),),
+        minutes=2.5,
+        quick_effort=0.0,
+    )
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    _told(
+        "label",
+        "told a label, diffusion draws it; another label, with the same noise, gives another picture",
+        at_least("spread", 0.8),
+    ),
+    _told(
+        "text",
+        "told a text, it draws it; another text gives another picture",
+        at_least("spread", 0.8),
+    ),
+    _told(
+        "image-text",
+        "given an image and a text together, it ignores neither: the image's shape and place, the text's colour",
+        at_least("place", 0.7),
+    ),
+    Experiment(
+        name="shapes-guidance",
+        world="shapes",
+        run=_guidance,
+        claims=(
+            Claim(
+                text="classifier-free guidance trades diversity for agreement (two labels in five were drawn anew)",
+                bounds=(
+                    at_least("judge", 0.99),
+                    at_least("agreement 2 / 1", 1.0),
+                    at_least("agreement 4 / 1", 1.0),
+                    at_most("diversity 8 / 1", 0.9),
+                ),
+                in_quick=False,
+            ),
+        ),
+        minutes=2.5,
+        quick_effort=0.0,
+    ),
+)
