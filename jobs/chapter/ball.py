@@ -40,6 +40,7 @@ CONFIG: Mapping[str, Any] = {
     "variance": "fixed",
     "std": 0.1,
     "posterior_norm": "batch",
+    "first_posterior_std": 0.05,
 }
 BATCH, STEPS = 16, 700
 A_BALL = 0.2
