@@ -6,6 +6,9 @@ is. Two fully connected networks in the place of q and the decoder (three layers
 loss) have no such bias: z then comes to hold where the ball will be (R^2 0.62), nothing of the velocity (0.00) and some
 of x's position (0.22), and its draws are no balls (error 0.7).
 
+How narrow q begins is a compromise: at 0.05 draws spread more (0.71 of the truth) and z is less linear (velocity
+0.95), at 1 the other way round (0.34 and 0.99; no draw is a ball), both on the torus after 700 steps.
+
 Broken, it fails: with layer instead of batch normalisation in q, z stays unused (velocity 0.04 to 0.28 after 300 and
 750 steps, with and without a weight of the KL that grows): the ball is a fiftieth of what q's mean sees.
 """
@@ -21,7 +24,7 @@ from torch import Tensor
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.families.cvae import CVAE
 from condgen.worlds.ball import Balls, ball_errors, centres, circular, draw_balls, linear_r2, shortest
-from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most, within
+from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
 from jobs.chapter.training import grid, noise, train
 
 __all__ = ["EXPERIMENTS"]
@@ -36,12 +39,13 @@ CONFIG: Mapping[str, Any] = {
     "attention": False,
     "latent_dims": 4,
     "free_bits": 0.0,
-    "kl_warmup_steps": 200,
     "variance": "fixed",
     "std": 0.1,
     "posterior_norm": "batch",
-    "first_posterior_std": 0.05,
 }
+_TORUS: Mapping[str, Any] = {"padding_mode": "circular", "kl_warmup_steps": 300, "first_posterior_std": 0.3}
+_WALLS: Mapping[str, Any] = {"padding_mode": "zeros", "kl_warmup_steps": 200, "first_posterior_std": 0.05}
+"""Zeros tell q where the ball is: z would come to hold that too (R^2 0.42) with the torus's slower start of the KL."""
 BATCH, STEPS = 16, 700
 A_BALL = 0.2
 """A draw's largest ``ball_errors``, to be called a ball."""
@@ -94,7 +98,7 @@ def _run(seed: int, effort: float, *, walls: bool, **config: Any) -> Measured:
     def batch(generator: torch.Generator) -> Batch:
         return draw_balls(BATCH, generator, walls=walls).batch()
 
-    settings = {**CONFIG, "padding_mode": "zeros" if walls else "circular", **config}
+    settings = {**CONFIG, **(_WALLS if walls else _TORUS), **config}
     steps = round(STEPS * effort)
     model = train("cvae", settings, batch, seed=seed, steps=steps, batch_size=BATCH)
     return measure(cast("CVAE", model), walls=walls)
@@ -108,7 +112,7 @@ def _walls(seed: int, effort: float) -> Measured:
     return _run(seed, effort, walls=True)
 
 
-_DRAWS: tuple[Bound, ...] = (at_least("balls", 0.8), within("spread", 1.0, 0.25))
+_DRAWS: tuple[Bound, ...] = (at_least("balls", 0.5), at_least("spread", 0.4))
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
@@ -122,7 +126,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
                 text="a cVAE's z holds the velocity, which x does not tell, and not the position, which it does",
                 bounds=(at_least("velocity", 0.95), at_most("position", 0.1)),
             ),
-            Claim(text="its draws are balls that moved as those of the world", bounds=_DRAWS),
+            Claim(text="most of its draws are balls, and at different places", bounds=_DRAWS),
         ),
     ),
     Experiment(
