@@ -9,8 +9,9 @@ of x's position (0.22), and its draws are no balls (error 0.7).
 How narrow q begins is a compromise: at 0.05 draws spread more (0.71 of the truth) and z is less linear (velocity
 0.95), at 1 the other way round (0.34 and 0.99; no draw is a ball), both on the torus after 700 steps.
 
-Broken, it fails: with layer instead of batch normalisation in q, z stays unused (velocity 0.04 to 0.28 after 300 and
-750 steps, with and without a weight of the KL that grows): the ball is a fiftieth of what q's mean sees.
+Broken, it fails: with layer instead of batch normalisation in q, z stays unused (velocity 0.02 to 0.28 after 300 to 750
+steps, the KL weighted from the start or growing, q narrow or not): of the mean that q sees, a fortieth tells the balls
+apart.
 """
 
 from __future__ import annotations
