@@ -148,7 +148,8 @@ def _facts(done: Sequence[Done], left_out: Sequence[str], *, quick: bool, second
     cpu = sum(one.seconds for one in done)
     form = "quick" if quick else "full"
     lines = [
-        f"{form} form: {len(done)} trainings, {cpu / 60:.1f} minutes of a core in all; this run: {seconds / 60:.1f}",
+        f"{form} form: {len(done)} trainings, {cpu / 60:.1f} minutes of a core in all",
+        f"this run: {seconds / 60:.1f} minutes",
         f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, torch {version('torch')}",
     ]
     if left_out:

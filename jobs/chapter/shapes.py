@@ -1,6 +1,7 @@
 """The experiments of world "shapes": diffusion that is told what to draw by a label, a text, or an image and a text.
 
-Measured so far: told a label, agreement is 0.83 after 1200 steps (seed 0): the bound of 0.95 is not reached yet.
+Measured so far, told a label, seed 0: agreement 0.83 after 1,200 steps with a data scale of 0.55, 0.89 after 1,800 with
+0.39 (the pictures' own deviation): the bound of 0.95 is not reached yet.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CONFIG: Mapping[str, Any] = {
     "target_channels": 3,
     "size_px": SIZE_PX,
     "parametrization": "flow",
-    "data_scale": 0.55,
+    "data_scale": 0.39,
     "uniform_times": 0.1,
     "steps": 8,
     "text_length": TEXT_LENGTH,
@@ -47,7 +48,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "text": {"text_vocabulary": VOCABULARY},
     "image-text": {"condition_channels": 1, "text_vocabulary": VOCABULARY},
 }
-STEPS = 1200
+STEPS = 1800
 BATCH = 32
 SCALES = (1.0, 2.0, 4.0, 8.0)
 WRONG = 0.4
