@@ -3,6 +3,7 @@
     python benchmarks/real_data.py make OUT [--openmoji FOLDER]       # OUT/pairs, OUT/domains, 64 px
     condgen train --preset pix2pix-emoji --data OUT/pairs --out OUT/runs/pix2pix-emoji
     condgen train --preset cyclegan-emoji --data OUT/domains/a --data-b OUT/domains/b --out OUT/runs/cyclegan-emoji
+    condgen train --preset diffusion-names --data OUT/pairs --member image=target --out OUT/runs/diffusion-names
     python benchmarks/real_data.py measure OUT/pairs OUT/runs/* [--sheet sheet.png]
 
 OpenMoji 17.0.0 (npm: `npm pack openmoji@17.0.0`, CC-BY-SA-4.0: say "OpenMoji" and the licence where you show it) has
