@@ -1,7 +1,7 @@
 """Presets for real sets that package registries hold, small enough for some minutes on two CPU cores. Free of torch.
 
-The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours, 64 px. The full-size settings are those
-of the families' own presets. None of these was trained to its end yet.
+The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours, 64 px. The full-size settings are
+those of the families' own presets. None of these was trained to its end yet.
 """
 
 from __future__ import annotations
