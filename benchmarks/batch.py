@@ -184,16 +184,16 @@ def run_peer(name: str, shards: Path, model: Path, options: argparse.Namespace) 
 @contextmanager
 def _cluster_at(address: bool) -> Iterator[dict[str, str]]:
     """The environment of a command, with a Ray cluster that runs already or without one."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment["PYTHONPATH"] = str(HERE.parent)
+    environment = {"PYTHONPATH": str(HERE.parent)}
     if not address:
-        yield environment
+        yield {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | environment
         return
     import ray
 
     with ray_cluster():
         time.sleep(10)  # its own processes have started too
-        yield {**environment, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        # Ray has put into the environment how to authenticate.
+        yield os.environ | environment | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 
 def first_chunk_seconds(shards: Path, model: Path, options: argparse.Namespace, *, running: bool) -> float:

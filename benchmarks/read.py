@@ -238,6 +238,36 @@ def main() -> None:
 
     readers = [r for r in READERS if options.readers is None or r.script in options.readers]
     pythons = {reader.script: sys.executable if reader.ours else options.peers for reader in readers}
+    corpora = make_corpora(options, readers, pythons)
+    versions: dict[str, str] = {}
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as work:
+        for place in options.places:
+            with s3_server(Path(work) / "s3") if place == "s3" else _nothing() as (bucket, environment):
+                folders = {folder for one in corpora.values() for folder in (one.shards, *one.converted.values())}
+                sign = upload(sorted(folders), bucket, environment) if bucket else str
+                environment = {**os.environ, **environment, **RAY_MEMORY, "PYTHONPATH": str(ROOT)}
+                for mode, corpus in corpora.items():
+                    results = {}
+                    for reader in readers:
+                        data = where(reader, corpus, mode, bucket, sign, Path(work))
+                        results[reader.name] = read(reader, pythons[reader.script], data, mode, options, environment)
+                    if mode != "raw":
+                        for name, result in measure_limits(corpus, mode, options.repeats).items():
+                            results[name] = result | {"load": os.getloadavg()[0]}
+                    check_same(mode, results)
+                    print_table(mode, place, results)
+                    for name, result in results.items():
+                        versions |= result["versions"]
+                        found.append({"mode": mode, "place": place, "reader": name, **result})
+    machine = f"{_processor()}, {usable_cpus()} cores, {platform.system()} {platform.release()}"
+    print(f"\n{machine}, Python {platform.python_version()}; ", end="")
+    print(", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
+    (options.out / "read.json").write_text(json.dumps(found, indent=1))
+
+
+def make_corpora(options: argparse.Namespace, readers: Sequence[Reader], pythons: dict[str, str]) -> dict[str, Corpus]:
+    """The pictures of each mode, in the format of each reader."""
     corpora: dict[str, Corpus] = {}
     small = [mode for mode in MODES[:2] if mode in options.modes]
     for modes, make, count in ((small, make_corpus, options.images), ([MODES[2]], make_photographs, options.large)):
@@ -251,40 +281,17 @@ def main() -> None:
             if reader.converts:
                 convert(reader, corpus, wanted, pythons[reader.script])
         corpora |= dict.fromkeys(wanted, corpus)
+    return corpora
 
-    versions: dict[str, str] = {}
-    found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as work:
-        for place in options.places:
-            with s3_server(Path(work) / "s3") if place == "s3" else _nothing() as (bucket, environment):
-                folders = {
-                    folder for corpus in corpora.values() for folder in (corpus.shards, *corpus.converted.values())
-                }
-                sign = upload(sorted(folders), bucket, environment) if bucket else str
-                environment = {**os.environ, **environment, **RAY_MEMORY, "PYTHONPATH": str(ROOT)}
-                for mode, corpus in corpora.items():
-                    results = {}
-                    for reader in readers:
-                        data = where(reader, corpus, mode, bucket, sign, Path(work))
-                        given = (data, "--mode", mode, "--workers", str(usable_cpus()))
-                        touch_memory()
-                        result = run_script(
-                            pythons[reader.script], reader.script, *given, "--size-px", str(SIZE_PX),
-                            "--repeats", str(options.repeats), environment=environment,
-                        )  # fmt: skip
-                        results[reader.name] = result | {"load": os.getloadavg()[0]}
-                    if mode != "raw":
-                        for name, result in measure_limits(corpus, mode, options.repeats).items():
-                            results[name] = result | {"load": os.getloadavg()[0]}
-                    check_same(mode, results)
-                    print_table(mode, place, results)
-                    for name, result in results.items():
-                        versions |= result["versions"]
-                        found.append({"mode": mode, "place": place, "reader": name, **result})
-    machine = f"{_processor()}, {usable_cpus()} cores, {platform.system()} {platform.release()}"
-    print(f"\n{machine}, Python {platform.python_version()}; ", end="")
-    print(", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
-    (options.out / "read.json").write_text(json.dumps(found, indent=1))
+
+def read(
+    reader: Reader, python: str, data: str, mode: str, options: argparse.Namespace, environment: dict[str, str]
+) -> dict[str, Any]:
+    """Run one reader over the data, and note the machine's load."""
+    given = (data, "--mode", mode, "--workers", str(usable_cpus()), "--size-px", str(SIZE_PX))
+    touch_memory()
+    result = run_script(python, reader.script, *given, "--repeats", str(options.repeats), environment=environment)
+    return result | {"load": os.getloadavg()[0]}
 
 
 def check_same(mode: str, results: dict[str, dict[str, Any]]) -> None:

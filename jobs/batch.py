@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.runtime import Progress, ray_cluster
 from pipelines.accounts import pending_chunks
+from pipelines.arrow_start import spare_pandas
 from pipelines.batch_job import BatchJob, list_job, run_batch, settle_job
 from pipelines.batch_report import BatchReport, Pace
 
@@ -20,6 +21,7 @@ def run(job: BatchJob, *, verbose: bool = False) -> BatchReport:
     Raises:
         As `pipelines.batch_job.run_batch`.
     """
+    spare_pandas()
     job = replace(job, import_path=(*job.import_path, str(Path.cwd())))
     with Progress("colorizing" if job.settings.kind == "colorize" else "translating", total=None, unit="images") as bar:
         return run_batch(job, cluster=lambda: ray_cluster(verbose=verbose), watch=_Watch(bar))

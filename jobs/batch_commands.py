@@ -63,7 +63,13 @@ MaxPixels = Annotated[
 ]
 Chunk = Annotated[int, typer.Option(min=1, metavar="N", help="Most images in a chunk, the unit of commit.")]
 Actors = Annotated[
-    str, typer.Option("--actors", "--workers", metavar="N|MIN:MAX", help="Model processes; 0 is as many as fit.")
+    str,
+    typer.Option(
+        "--actors",
+        "--workers",
+        metavar="N|MIN:MAX",
+        help="Model processes: MIN must fit now, more start as there is room; 0 is as many as fit.",
+    ),
 ]
 NumGpus = Annotated[float | None, typer.Option(min=0.0, metavar="G", help="GPUs for each actor, 0.5 say (default: 1).")]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="MODEL may be a file that is a program (.pt, .pt2).")]

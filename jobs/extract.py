@@ -110,13 +110,8 @@ def run(
         StorageError: see `pipelines.storage`.
     """
     store, target = open_store(results).require(), open_store(destination)
-    generations = load_plans(store)
-    if not generations:
-        raise DatasetError(f"{results} has no plan: name the RESULTS of condgen colorize or translate")
+    generations, settings = _begun(store, results, draw)
     plan = generations[0].plan
-    settings = BatchSettings.from_json(plan.settings)
-    if draw is not None and not 0 <= draw < settings.draws:
-        raise ConfigError("--draw", draw, f"0 to {settings.draws - 1}, or all")
     _check_apart(target, store, plan.archive)
     sizes = committed(store)
     counts = _counts(store, generations, sizes, results)
@@ -156,6 +151,17 @@ def run(
     if report.exit_code == 0:
         _write_mark(target, {**mark, "is_complete": True, "counts": dict(counts)})
     return report
+
+
+def _begun(store: Store, results: str, draw: int | None) -> tuple[Sequence[Generation], BatchSettings]:
+    """The plans of results, and their settings, which must have that draw."""
+    generations = load_plans(store)
+    if not generations:
+        raise DatasetError(f"{results} has no plan: name the RESULTS of condgen colorize or translate")
+    settings = BatchSettings.from_json(generations[0].plan.settings)
+    if draw is not None and not 0 <= draw < settings.draws:
+        raise ConfigError("--draw", draw, f"0 to {settings.draws - 1}, or all")
+    return generations, settings
 
 
 def _check_apart(target: Store, store: Store, archive: str) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -15,12 +16,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from condgen.errors import ConfigError
+from condgen.errors import ConfigError, JobError
 
-__all__ = ["Progress", "check_packages", "configure_logging", "ray_cluster", "usable_cpus"]
+__all__ = ["Progress", "check_packages", "configure_data", "configure_logging", "ray_cluster", "usable_cpus"]
 
 PACKAGES = ("condgen", "pipelines", "jobs")
 ROOT = Path(__file__).resolve().parent.parent
+_REACH_S = 20.0
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +63,10 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
 
     Ray puts the working directory of the driver at the head of its workers' import path. It is made ours while Ray
     starts, so that the workers import our `pipelines` and `jobs`, and not a user's folder of that name.
+
+    Raises:
+        ConfigError: see `check_packages`.
+        JobError: no cluster answers at RAY_ADDRESS.
     """
     import ray
 
@@ -76,6 +82,7 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
         local: dict[str, Any] = (
             {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
         )
+        _reach(address)
         with nullcontext() if verbose else _streams_aside():
             ray.init(
                 address=address,
@@ -84,17 +91,29 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
                 configure_logging=True,
                 **local,
             )
+    except OSError as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "disabled")
+        raise JobError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} with RAY_AUTH_MODE={mode}: is it running, is that its "
+            "GCS address (`ray status` shows it), and does it want a token (RAY_AUTH_MODE=token)?"
+        ) from error
     finally:
         os.chdir(working_directory)
     with ExitStack() as aside:  # left when Ray has ended
         try:
-            configure_data(verbose=verbose)
             with _stops_by_signal(None if verbose else aside):
                 yield
         finally:
             if not verbose:
                 aside.enter_context(_streams_aside())
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens at `host:port`: Ray itself would wait for it for many minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
 @contextmanager
@@ -153,7 +172,7 @@ def _quieten(verbose: bool) -> None:
 
 
 def configure_data(*, verbose: bool) -> None:
-    """Ray Data's context as all our pipelines want it."""
+    """Ray Data's context as our pipelines want it. Its import takes seconds: only for commands that use it."""
     import ray.data
 
     context = ray.data.DataContext.get_current()

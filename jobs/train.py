@@ -20,7 +20,7 @@ from condgen.errors import CondgenError, ConfigError, JobError
 from condgen.presets import Preset
 from jobs.config import check_trainable
 from jobs.run_folder import MetricRow, RunFolder
-from jobs.runtime import Progress, ray_cluster
+from jobs.runtime import Progress, configure_data, ray_cluster
 from jobs.train_job import Monitor, TrainJob
 from jobs.train_plans import PlannedDataset, Sources, plan_dataset
 from pipelines.storage import open_store
@@ -276,6 +276,7 @@ def _train(options: TrainOptions, job: TrainJob) -> float:
 
         from jobs.train_worker import train_worker
 
+        configure_data(verbose=options.verbose)
         cluster: dict[str, float] = cast("Any", ray.cluster_resources)()
         shares = share_cluster(cluster, options.workers)
         placed = TrainJob(**{**vars(job), "threads": shares.threads, "task_cpus": shares.task_cpus})

@@ -12,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 __all__ = ["run_on_actors"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Start: TypeAlias = Callable[[], tuple[Any, Any]]
 
 _POLL_S = 5.0
 _PATIENT_S = 60.0
@@ -33,7 +34,7 @@ class _Member(Generic[T]):
 
 
 class _Pool(Generic[T]):
-    def __init__(self, start: Callable[[], Any], items: Iterable[T], size: int, in_flight: int) -> None:
+    def __init__(self, start: Start, items: Iterable[T], size: int, in_flight: int) -> None:
         self._start = start
         self._items = iter(items)
         self._again: deque[T] = deque()
@@ -42,8 +43,7 @@ class _Pool(Generic[T]):
         self._began = time.monotonic()
 
     def _begin(self) -> _Member[T]:
-        actor = self._start()
-        return _Member(actor, actor.ready.remote())
+        return _Member(*self._start())
 
     def refs(self) -> dict[Any, _Member[T]]:
         """What is waited for: starts, and tasks."""
@@ -89,12 +89,12 @@ class _Pool(Generic[T]):
 
 
 def run_on_actors(
-    start: Callable[[], Any], items: Iterable[T], *, size: int, in_flight: int = 2, most_deaths: int = 20
+    start: Start, items: Iterable[T], *, size: int, in_flight: int = 2, most_deaths: int = 20
 ) -> Iterator[Any]:
     """Do a task for each item on a pool of actors, and yield what each gives, in the order in which they end.
 
     Args:
-        start: makes an actor, with methods `ready()` and `run(item)`.
+        start: makes an actor with a method `run(item)`, and a reference that is done when it has started.
         items: taken as actors have room; none is None.
         size: actors. Those that the cluster has no room for yet wait, and begin when it has.
         in_flight: tasks in an actor's hands.

@@ -22,9 +22,9 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -39,9 +39,9 @@ from pipelines.batch_report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.chunks import ChunkLimits
 from pipelines.functions import Functions
 from pipelines.models import ModelSource, open_model
-from pipelines.plans import AUTO_BATCH, BatchSettings, Generation, load_plans, write_plan
+from pipelines.plans import BatchSettings, Generation, load_plans, write_plan
 from pipelines.probe import ModelFacts, inspect_model
-from pipelines.ray_batch import WorkerSpec, pool_shape, run_chunks
+from pipelines.ray_batch import Actors, PoolShape, WorkerSpec, pool_shape, run_chunks
 from pipelines.results import Receipt, draws_schema, write_errors
 from pipelines.storage import Store, open_store
 from pipelines.webdatasets import archive_store
@@ -98,8 +98,16 @@ class Listed:
     @property
     def images_left(self) -> int:
         """Images to be done."""
-        tables = [self.fresh, *([pending_chunks(self.begun, self.done)] if self.begun else [])]
-        return sum(int(pc.sum(table["samples"]).as_py() or 0) for table in tables)
+        return sum(int(pc.sum(table["samples"]).as_py() or 0) for table in self._left)
+
+    @property
+    def chunks_left(self) -> int:
+        """Chunks to be done; one where failures alone are to be tried again."""
+        return max(1, sum(table.num_rows for table in self._left))
+
+    @property
+    def _left(self) -> list[pa.Table]:
+        return [self.fresh, *([pending_chunks(self.begun, self.done)] if self.begun else [])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,39 +201,41 @@ def run_batch(
     # All places are resolved here: Ray's start leaves the working directory for a while.
     listed = list_job(job)
     nothing = not listed.images_left and not job.retry_errors
-    with ThreadPoolExecutor(1, thread_name_prefix="model") as pool:
-        # Importing torch and loading the model takes seconds, and so does starting Ray: side by side.
-        looked = pool.submit(inspect_model, listed.source, listed.settings)
-        with nullcontext() if nothing else cluster():
-            model = looked.result()
-            prepared = settle_job(listed, model if nothing else _on_cluster(listed, model))
-            generations = _write_plans(prepared)
-            digest = job_digest(prepared.model.digest, prepared.settings.to_json())
-            pace = Pace()
-            if prepared.images_left:
-                pace = _work(prepared, generations, digest, watch, pace)
+    with nullcontext() if nothing else cluster():
+        actors = Actors()
+        model = inspect_model(listed.source, listed.settings) if nothing else _inspect_on_cluster(listed, actors)
+        prepared = settle_job(listed, model)
+        generations = _write_plans(prepared)
+        digest = job_digest(prepared.model.digest, prepared.settings.to_json())
+        pace = Pace()
+        if prepared.images_left:
+            pace = _work(prepared, generations, digest, watch, pace, actors)
+        account = _account(prepared, generations, digest)
+        if job.retry_errors and account.errors and not account.missing:
+            generations.append(_plan(prepared, retry_chunks(generations, account), len(generations), "retry"))
+            pace = _work(prepared, generations, digest, watch, pace, actors)
             account = _account(prepared, generations, digest)
-            if job.retry_errors and account.errors and not account.missing:
-                generations.append(_plan(prepared, retry_chunks(generations, account), len(generations), "retry"))
-                pace = _work(prepared, generations, digest, watch, pace)
-                account = _account(prepared, generations, digest)
     return _finish(prepared, generations, account, pace)
 
 
-def _on_cluster(listed: Listed, model: ModelFacts) -> ModelFacts:
-    """What is open is decided by the workers' device, where that is not this process's: a GPU, and none here."""
+def _inspect_on_cluster(listed: Listed, actors: Actors) -> ModelFacts:
+    """Begin the actors, and look at the model in one of them, on the device that it will run on.
+
+    The driver imports no torch: the actors do while the plan is made.
+    """
     import ray
-    import torch
 
     if not ray.is_initialized():
         ray.init()
-    settings = listed.settings
-    is_open = settings.precision == "auto" or settings.batch_size == AUTO_BATCH
-    gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
-    if not is_open or not gpus or listed.job.num_gpus == 0 or torch.cuda.is_available():
-        return model
-    there: ModelFacts = ray.get(ray.remote(num_gpus=1)(inspect_model).remote(listed.source, settings))
-    return there
+    actors.begin(_shape(listed.job, listed.chunks_left))
+    return actors.ask(inspect_model, listed.source, listed.settings)
+
+
+def _shape(job: BatchJob, num_chunks: int) -> PoolShape:
+    import ray
+
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return pool_shape(resources, num_chunks=num_chunks, actors=job.actors, num_gpus=job.num_gpus)
 
 
 def _check_apart(archive: str, results: str) -> None:
@@ -281,6 +291,7 @@ def _work(
     digest: str,
     watch: Callable[[Pace], None] | None,
     pace: Pace,
+    actors: Actors,
 ) -> Pace:
     """Do the chunks that are left, on the cluster that is connected."""
     import ray
@@ -293,16 +304,11 @@ def _work(
     gauges = JobMetrics(prepared.results.uri)
     start, before = time.perf_counter(), pace.seconds
 
-    def shape(num_chunks: int) -> Any:
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        job = prepared.job
-        return pool_shape(resources, num_chunks=num_chunks, actors=job.actors, num_gpus=job.num_gpus)
-
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     pace.cpus, pace.gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if watch:
         watch(pace)
-    receipts: Iterator[Receipt] = run_chunks(pending, spec, shape)
+    receipts: Iterator[Receipt] = run_chunks(pending, spec, partial(_shape, prepared.job), actors)
     try:
         for receipt in receipts:
             pace.add(receipt, before + time.perf_counter() - start)

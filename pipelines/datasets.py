@@ -339,7 +339,7 @@ def open_complete(store: Store) -> Dataset | None:
     data = store.read(name)
     if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
         raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
-    index = pq.read_table(io.BytesIO(data)).cast(RUN_SCHEMA)
+    index = pq.ParquetFile(io.BytesIO(data)).read().cast(RUN_SCHEMA)
     if manifest.base:
         return Dataset(open_store(manifest.base), manifest, index, home=store)
     return Dataset(store, manifest, index)

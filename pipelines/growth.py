@@ -97,7 +97,7 @@ def load_catalog(dataset: Dataset) -> Catalog:
     tables = []
     for generation in range(dataset.manifest.generation + 1):
         data = dataset.store.read(table_name("samples", generation))
-        tables.append(pq.read_table(io.BytesIO(data)).cast(SAMPLE_SCHEMA))
+        tables.append(pq.ParquetFile(io.BytesIO(data)).read().cast(SAMPLE_SCHEMA))
     return Catalog(dataset, pa.concat_tables(tables))
 
 
@@ -150,4 +150,4 @@ def read_rejected(store: Store, manifest: Manifest) -> list[Rejected]:
     if not manifest.rejected:
         return []
     data = store.read(table_name("rejected", manifest.generation))
-    return [Rejected(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    return [Rejected(**row) for row in pq.ParquetFile(io.BytesIO(data)).read().to_pylist()]

@@ -235,7 +235,7 @@ def _load_plan(results: Store, name: str) -> Generation:
         data = results.read(f"{name}.parquet")
         if hashlib.sha256(data).hexdigest() != plan.chunks_sha256:
             raise ValueError("checksum")
-        return Generation(plan, pq.read_table(io.BytesIO(data)).cast(CHUNK_SCHEMA))
+        return Generation(plan, pq.ParquetFile(io.BytesIO(data)).read().cast(CHUNK_SCHEMA))
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DatasetError(
             f"{results.uri}/{name}.json is damaged or of another version: name another RESULTS folder"

@@ -12,16 +12,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
 from condgen.errors import ConfigError, JobError, deliberate
 from pipelines.actor_pool import run_on_actors
+from pipelines.arrow_start import spare_pandas
 from pipelines.attempts import begin_attempt, clear_attempts
 from pipelines.chunks import Chunk, iter_chunks
 from pipelines.functions import Functions
-from pipelines.models import ModelSource
+from pipelines.models import ModelSource, StoredModel
 from pipelines.plans import BatchSettings
 from pipelines.results import Receipt, draws_name, read_footer
 from pipelines.storage import Store
@@ -29,9 +30,10 @@ from pipelines.storage import Store
 if TYPE_CHECKING:
     from pipelines.batch import ChunkEngine
 
-__all__ = ["PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
+__all__ = ["Actors", "PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _ATTEMPTS = 3
 # Rounds that fail and commit nothing are begun again for so long: a node's place is filled, a full disk emptied.
@@ -40,8 +42,10 @@ _PATIENCE_S = 300.0
 _LONGEST_WAIT_S = 30.0
 # Actors that die, one after the other, without a chunk committed; what keeps one from starting is no death.
 _DEATHS = 20
-# Chunks in an actor's hands: one is read and written while the other computes.
+# Chunks in an actor's hands: one is read and written while the other computes. A GPU is fed by more: its actor decodes
+# and encodes a chunk on each of its cores, up to what memory is sure to hold.
 _AT_ONCE = 2
+_AT_ONCE_GPU = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,11 @@ class WorkerSpec:
     functions: Functions
     run: str
     import_path: tuple[str, ...] = ()
+
+    @property
+    def runs_our_code_alone(self) -> bool:
+        """Whether neither the model nor a function is the user's own."""
+        return isinstance(self.model, StoredModel) and self.functions == Functions()
 
     def make_engine(self) -> ChunkEngine[Any]:
         """The engine, with the model on this process's device."""
@@ -94,11 +103,25 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class PoolShape:
-    """How many actors there may be, and what each takes of the cluster."""
+    """How many actors there may be, and what each takes of the cluster.
+
+    Attributes:
+        most: actors.
+        side_by_side: for how many of them there is room now.
+        num_cpus, num_gpus: of each.
+        at_once: chunks in each one's hands.
+    """
 
     most: int
+    side_by_side: int
     num_cpus: float
     num_gpus: float
+    at_once: int = _AT_ONCE
+
+    @property
+    def of_each(self) -> tuple[float, float, int]:
+        """What each is begun with."""
+        return self.num_cpus, self.num_gpus, self.at_once
 
 
 def pool_shape(
@@ -110,12 +133,14 @@ def pool_shape(
 ) -> PoolShape:
     """Size the pool from the cluster's resources: an actor a GPU, or an actor a core where there is no GPU.
 
-    An actor does all stages of a chunk, so that nothing else needs a CPU: the pool may take them all.
+    An actor does all stages of a chunk, so that nothing else needs a CPU: the pool may take them all. With a GPU it
+    asks for a CPU alone, which every node with a GPU has, and uses its share of them all.
 
     Args:
         resources: as `ray.cluster_resources()` gives them.
         num_chunks: left to do; more actors than chunks would only start.
-        actors: at least and at most; None leaves it to the cluster.
+        actors: at least, which must fit the cluster as it is (cores are shared, GPUs are not), and at most: those for
+            which there is no room yet wait for it. None leaves it to the cluster.
         num_gpus: for each actor; None is one, or none where the cluster has none.
 
     Raises:
@@ -132,36 +157,37 @@ def pool_shape(
     if each and least > fit:
         raise ConfigError("actors", least, f"at most {fit}: {each:g} of the cluster's {gpus:g} GPUs for each")
     most = max(1, min(max(least, most), num_chunks))
-    share = cpus / most
-    return PoolShape(most, share if each else min(1.0, share), each)
+    side_by_side = min(most, fit if each else max(least, fit))
+    share = cpus / side_by_side
+    at_once = max(_AT_ONCE, min(_AT_ONCE_GPU, int(share))) if each else _AT_ONCE
+    return PoolShape(most, side_by_side, min(1.0, share), each, at_once)
 
 
 class ChunkWorker:
-    """The actor: it holds the model and does chunks, two at a time so that one's reading overlaps the other's model.
+    """The actor: it holds the model and does some chunks at a time, so that one's reading overlaps the other's model.
 
-    What keeps it from starting is raised by `ready`: Ray tells only the text of what a constructor raised.
+    Making it imports what it needs, which takes seconds, and is done before it is known what for.
     """
 
-    def __init__(self, import_path: tuple[str, ...], pickled_spec: bytes) -> None:
+    def __init__(self) -> None:
+        import pipelines.batch  # noqa: F401
+
+    def call(self, function: Callable[..., T], *given: Any) -> T:
+        """Do something on this process's device."""
+        return function(*given)
+
+    def begin(self, import_path: tuple[str, ...], pickled_spec: bytes) -> None:
+        """Load the model; raises what keeps it from starting."""
         # What the spec names, such as a user's function, may be found on that path alone.
         sys.path.extend(path for path in import_path if path not in sys.path)
         from pipelines.telemetry import WorkerMetrics
 
-        spec: WorkerSpec = pickle.loads(pickled_spec)  # noqa: S301 - from our own driver
-        self._spec = spec
-        self._metrics = WorkerMetrics(spec.results.uri)
-        self._broken: Exception | None = None
-        self._cpu_told = 0.0
-        try:
-            self._engine = spec.make_engine()
-            self._cpu_told = time.process_time()
-        except Exception as error:  # noqa: BLE001 - raised again where it is heard
-            self._broken = error
-
-    def ready(self) -> None:
-        """Return when it has started, or raise what kept it from starting."""
-        if self._broken is not None:
-            raise self._broken
+        self._spec: WorkerSpec = pickle.loads(pickled_spec)  # noqa: S301 - from our own driver
+        if self._spec.runs_our_code_alone:
+            spare_pandas()
+        self._metrics = WorkerMetrics(self._spec.results.uri)
+        self._engine = self._spec.make_engine()
+        self._cpu_told = time.process_time()
 
     def run(self, chunk: Chunk) -> Receipt:
         """Do one chunk, unless it is committed by now."""
@@ -190,8 +216,66 @@ class ChunkWorker:
         return IsolatedEngine(payload).outcomes
 
 
+class Actors:
+    """The actors of a job. They can be begun before it is known what they are to do, and end with their handles."""
+
+    def __init__(self) -> None:
+        self._idle: list[Any] = []
+        self._shape: PoolShape | None = None
+
+    def begin(self, shape: PoolShape) -> None:
+        """Begin as many as there is room for."""
+        self._shape = shape
+        self._idle = [_new_actor(shape) for _ in range(shape.side_by_side)]
+
+    def ask(self, function: Callable[..., T], *given: Any) -> T:
+        """Call a function in one of those begun, again in another where that one is lost.
+
+        Raises:
+            JobError: none can do it.
+            CondgenError: what the function raised.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        while True:
+            try:
+                return cast("T", ray.get(self._idle[-1].call.remote(function, *given)))
+            except RayError as error:
+                _raise_ours(error, begun=False)
+                self._idle.pop()
+                if not self._idle:
+                    raise JobError(f"workers can't start: {_first_line(error)}") from error
+
+    def take(self, shape: PoolShape) -> Any:
+        """One for a pool of that shape: of those begun, or a new one. Those that the pool can't use are ended."""
+        import ray
+
+        fits = self._shape is not None and self._shape.of_each == shape.of_each
+        while len(self._idle) > (shape.most if fits else 0):
+            ray.kill(self._idle.pop())
+        return self._idle.pop() if self._idle else _new_actor(shape)
+
+
+def _new_actor(shape: PoolShape) -> Any:
+    import ray
+
+    num_cpus, num_gpus, at_once = shape.of_each
+    worker = ray.remote(ChunkWorker).options(
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        max_concurrency=at_once,
+        max_restarts=0,
+        scheduling_strategy="SPREAD",
+    )
+    return worker.remote()
+
+
 def run_chunks(
-    pending: Callable[[], pa.Table], spec: WorkerSpec, shape: Callable[[int], PoolShape]
+    pending: Callable[[], pa.Table],
+    spec: WorkerSpec,
+    shape: Callable[[int], PoolShape],
+    actors: Actors | None = None,
 ) -> Iterator[Receipt]:
     """Do all chunks that are pending, and yield a receipt for each as it is committed.
 
@@ -202,6 +286,7 @@ def run_chunks(
         pending: lists what is not committed, in `pipelines.chunks.CHUNK_SCHEMA`; called before each round.
         spec: of the actors.
         shape: of the pool, for so many chunks.
+        actors: those begun already, which are taken first.
 
     Raises:
         StorageError: an archive or results that can't be reached, after retries.
@@ -209,11 +294,11 @@ def run_chunks(
     """
     from ray.exceptions import RayError
 
-    patience = _Patience()
+    patience, actors = _Patience(), actors or Actors()
     while (table := pending()).num_rows:
         committed = 0
         try:
-            for receipt in _run_round(table, spec, shape(table.num_rows)):
+            for receipt in _run_round(table, spec, shape(table.num_rows), actors):
                 committed += 1
                 yield receipt
         except (RayError, ConfigError) as error:
@@ -281,18 +366,14 @@ def _last_line(error: Exception) -> str:
     return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__).strip()
 
 
-def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape) -> Iterator[Receipt]:
+def _run_round(pending: pa.Table, spec: WorkerSpec, shape: PoolShape, actors: Actors) -> Iterator[Receipt]:
     import ray
 
-    worker = ray.remote(ChunkWorker).options(
-        num_cpus=shape.num_cpus,
-        num_gpus=shape.num_gpus,
-        max_concurrency=_AT_ONCE,
-        max_restarts=0,
-        scheduling_strategy="SPREAD",
-    )
     place = ray.put(ray.cloudpickle.dumps(spec))  # type: ignore[no-untyped-call]
+
+    def start() -> tuple[Any, Any]:
+        actor = actors.take(shape)
+        return actor, actor.begin.remote(spec.import_path, place)
+
     chunks = iter_chunks(pending)
-    yield from run_on_actors(
-        lambda: worker.remote(spec.import_path, place), chunks, size=shape.most, in_flight=_AT_ONCE, most_deaths=_DEATHS
-    )
+    yield from run_on_actors(start, chunks, size=shape.most, in_flight=shape.at_once, most_deaths=_DEATHS)

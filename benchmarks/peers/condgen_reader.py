@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from measure import BATCH, Batch, arguments, measure
 
-from jobs.runtime import ray_cluster
+from jobs.runtime import configure_data, ray_cluster
 from pipelines.read import Decode, read_single
 
 
@@ -25,6 +25,7 @@ def main() -> None:
                 yield batch["image"]
 
     with ray_cluster(num_cpus=given.workers):
+        configure_data(verbose=False)
         measure(given, one_pass, ("condgen", "ray", "simplejpeg", "pillow", "pyarrow"))
 
 

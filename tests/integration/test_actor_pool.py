@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -38,8 +39,11 @@ class Squarer:
 
 
 def squares(folder: Path, items: list[int], *, broken: bool = False, size: int = 2) -> list[tuple[int, int]]:
-    actor = ray.remote(Squarer).options(num_cpus=1, max_concurrency=2)
-    return list(run_on_actors(lambda: actor.remote(str(folder), broken), items, size=size))
+    def start() -> tuple[Any, Any]:
+        actor = ray.remote(Squarer).options(num_cpus=1, max_concurrency=2).remote(str(folder), broken)
+        return actor, actor.ready.remote()
+
+    return list(run_on_actors(start, items, size=size))
 
 
 def test_all_items_are_done_by_all_actors_and_what_a_dead_one_had_by_others(ray_cluster: None, tmp_path: Path) -> None:
@@ -71,6 +75,9 @@ def test_deaths_without_end_are_the_clusters_error(ray_cluster: None, tmp_path: 
         def run(self, number: int) -> int:
             return number
 
-    actor = ray.remote(Dying).options(num_cpus=1)
+    def start() -> tuple[Any, Any]:
+        actor = ray.remote(Dying).options(num_cpus=1).remote()
+        return actor, actor.ready.remote()
+
     with pytest.raises(ray.exceptions.RayActorError):
-        list(run_on_actors(actor.remote, [1], size=1, most_deaths=1))
+        list(run_on_actors(start, [1], size=1, most_deaths=1))

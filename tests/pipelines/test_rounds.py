@@ -20,7 +20,7 @@ from pipelines.chunks import ChunkLimits
 from pipelines.ray_batch import PoolShape, WorkerSpec, run_chunks
 from pipelines.storage import open_store
 
-SHAPE = PoolShape(1, 1.0, 0.0)
+SHAPE = PoolShape(1, 1, 1.0, 0.0)
 FULL = OutOfDiskError("the disk is full\nin many lines")
 
 
