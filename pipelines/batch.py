@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 
 from condgen.base import Condition, ConditionalModel
@@ -305,7 +306,7 @@ OutcomesOf: TypeAlias = Callable[[Sequence[tuple[int, Sample]]], dict[int, Outco
 
 def _finite(outputs: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     for y in outputs:
-        if not bool(torch.isfinite(y).all()):
+        if not np.isfinite(y.numpy()).all():  # torch's takes 13 times as long
             raise ImageError("model", "NotFinite", "the model's output has NaN or infinite values")
         yield y
 

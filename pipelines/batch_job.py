@@ -98,7 +98,8 @@ class Listed:
     @property
     def images_left(self) -> int:
         """Images to be done."""
-        return sum(int(pc.sum(table["samples"]).as_py() or 0) for table in self._left)
+        tables: list[pa.Table] = self._left
+        return sum((int(pc.sum(table["samples"]).as_py() or 0) for table in tables), 0)
 
     @property
     def chunks_left(self) -> int:

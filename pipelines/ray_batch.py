@@ -200,7 +200,7 @@ class ChunkWorker:
             clear_attempts(results, chunk.name)
             return Receipt(chunk=chunk.name, bytes_in=0, bytes_out=0, **counts)
         earlier = begin_attempt(results, chunk.name, self._spec.run)
-        receipt = self._engine.run(chunk, self._isolated() if earlier >= _ATTEMPTS else None)
+        receipt: Receipt = self._engine.run(chunk, self._isolated() if earlier >= _ATTEMPTS else None)
         clear_attempts(results, chunk.name)
         told, self._cpu_told = self._cpu_told, time.process_time()
         receipt.cpu_seconds = self._cpu_told - told
