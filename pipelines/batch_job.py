@@ -99,7 +99,7 @@ class Listed:
     def images_left(self) -> int:
         """Images to be done."""
         tables: list[pa.Table] = self._left
-        return sum((int(pc.sum(table["samples"]).as_py() or 0) for table in tables), 0)
+        return int(sum(int(pc.sum(table["samples"]).as_py() or 0) for table in tables))
 
     @property
     def chunks_left(self) -> int:
