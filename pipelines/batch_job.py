@@ -104,7 +104,7 @@ class Listed:
     @property
     def chunks_left(self) -> int:
         """Chunks to be done; one where failures alone are to be tried again."""
-        return max(1, sum(table.num_rows for table in self._left))
+        return max(1, int(sum(table.num_rows for table in self._left)))
 
     @property
     def _left(self) -> list[pa.Table]:
