@@ -46,6 +46,7 @@ _DEATHS = 20
 # and encodes a chunk on each of its cores, up to what memory is sure to hold.
 _AT_ONCE = 2
 _AT_ONCE_GPU = 16
+_PATIENT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +222,7 @@ class Actors:
 
     def __init__(self) -> None:
         self._idle: list[Any] = []
-        self._shape: PoolShape | None = None
+        self._shape = PoolShape(0, 0, 0.0, 0.0)
 
     def begin(self, shape: PoolShape) -> None:
         """Begin as many as there is room for."""
@@ -229,29 +230,38 @@ class Actors:
         self._idle = [_new_actor(shape) for _ in range(shape.side_by_side)]
 
     def ask(self, function: Callable[..., T], *given: Any) -> T:
-        """Call a function in one of those begun, again in another where that one is lost.
+        """Call a function in one of those begun; another takes the place of one that is lost.
 
         Raises:
-            JobError: none can do it.
+            JobError: one after the other is lost.
             CondgenError: what the function raised.
         """
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import GetTimeoutError, RayError
 
+        deaths, patient = 0, True
+        answer = self._idle[-1].call.remote(function, *given)
         while True:
             try:
-                return cast("T", ray.get(self._idle[-1].call.remote(function, *given)))
+                return cast("T", ray.get(answer, timeout=_PATIENT_S))
+            except GetTimeoutError:
+                if patient:
+                    logger.warning("no worker answers for %.0f s: is the cluster busy with other work?", _PATIENT_S)
+                patient = False
             except RayError as error:
                 _raise_ours(error, begun=False)
-                self._idle.pop()
-                if not self._idle:
+                deaths += 1
+                if deaths > _DEATHS:
                     raise JobError(f"workers can't start: {_first_line(error)}") from error
+                logger.warning("a worker is lost before it has begun; another takes its place")
+                self._idle[-1] = _new_actor(self._shape)
+                answer = self._idle[-1].call.remote(function, *given)
 
     def take(self, shape: PoolShape) -> Any:
         """One for a pool of that shape: of those begun, or a new one. Those that the pool can't use are ended."""
         import ray
 
-        fits = self._shape is not None and self._shape.of_each == shape.of_each
+        fits = self._shape.of_each == shape.of_each
         while len(self._idle) > (shape.most if fits else 0):
             ray.kill(self._idle.pop())
         return self._idle.pop() if self._idle else _new_actor(shape)
