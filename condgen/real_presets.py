@@ -1,7 +1,7 @@
 """Presets for real sets that package registries hold, small enough for some minutes on two CPU cores. Free of torch.
 
-The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours, 64 px. The full-size settings are
-those of the families' own presets. None of these was trained to its end yet.
+The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours. The full-size settings are those of
+the families' own presets, which each summary names.
 """
 
 from __future__ import annotations
@@ -11,47 +11,77 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from condgen.families.gan_configs import CycleGanConfig, Pix2PixConfig
+from condgen.families.gan_configs import Pix2PixConfig
 from condgen.families.latent_configs import CVAEConfig, DiffusionConfig
+from condgen.gan_presets import GAN_PRESETS
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["REAL_PRESETS"]
 
-_SUMMARY = "64 px, some minutes on two CPU cores: OpenMoji's"
+_SUMMARY = "some minutes on a CPU: OpenMoji's"
 _PAIRS = DataConfig(task="pairs", size_px=64, crop_scale_min=1.0, flip=True)
-_DOMAINS = replace(_PAIRS, task="domains")
+_DOMAINS = replace(_PAIRS, task="domains", size_px=32)
 _TRAIN = TrainConfig(
-    steps=2_000,
+    steps=1_200,
     batch_size=16,
-    learning_rate=1e-3,
+    learning_rate=1.5e-3,
     warmup_steps=50,
     ema_decay=0.99,
     log_every_steps=20,
     checkpoint_every_steps=200,
 )
 _GAN_TRAIN = replace(
-    _TRAIN, learning_rate=4e-4, schedule="linear", adam_betas=(0.5, 0.999), weight_decay=0.0, grad_clip_norm=0.0
+    _TRAIN,
+    steps=1_500,
+    learning_rate=5e-4,
+    schedule="linear",
+    adam_betas=(0.5, 0.999),
+    weight_decay=0.0,
+    grad_clip_norm=0.0,
 )
 _RGB: Mapping[str, Any] = MappingProxyType({"condition_channels": 1, "target_channels": 3})
 _UNET: Mapping[str, Any] = MappingProxyType(
-    {"width": 32, "multipliers": (1, 2, 4), "blocks_per_level": 1, "out_stride": 2}
+    {"width": 24, "multipliers": (1, 2, 4), "blocks_per_level": 1, "out_stride": 2}
 )
 _CYCLIC: Mapping[str, Any] = MappingProxyType(
-    {"condition_channels": 3, "target_channels": 3, "width": 24, "discriminator_width": 24, "pool_px": 64}
+    {
+        "condition_channels": 3,
+        "target_channels": 3,
+        "width": 16,
+        "norm": "group",
+        "discriminator_width": 16,
+        "discriminator_norm": "group",
+        "upsampling": "resize",
+        "pool_px": 32,
+    }
 )
+
+
+def _cyclic(name: str, summary: str, full_size: str, train: TrainConfig, **config: Any) -> Preset:
+    """A preset of unpaired domains, from the model of a full-size one."""
+    [found] = [one for one in GAN_PRESETS if one.name == full_size]
+    return Preset(
+        name=name,
+        summary=f"{_SUMMARY} outlines and colours, unpaired, 32 px{summary}; full size: {full_size}",
+        family="cyclegan",
+        model=replace(found.model, **{**_CYCLIC, **config}),
+        data=_DOMAINS,
+        train=train,
+    )
+
 
 REAL_PRESETS: tuple[Preset, ...] = (
     Preset(
         name="pix2pix-emoji",
-        summary=f"{_SUMMARY} outlines to colours",
+        summary=f"{_SUMMARY} outlines to colours, 64 px; full size: pix2pix",
         family="pix2pix",
-        model=Pix2PixConfig(**_RGB, width=32, discriminator_width=32, depth=5, patch_px=34),
+        model=Pix2PixConfig(**_RGB, width=16, discriminator_width=16, depth=5, patch_px=34),
         data=_PAIRS,
         train=_GAN_TRAIN,
     ),
     Preset(
         name="cvae-emoji",
-        summary=f"{_SUMMARY} outlines to colours, draws by a latent",
+        summary=f"{_SUMMARY} outlines to colours, 64 px, draws by a latent; full size: cvae",
         family="cvae",
         model=CVAEConfig(**_RGB, **_UNET, latent_dims=16, variance="fixed", std=0.3),
         data=_PAIRS,
@@ -59,7 +89,7 @@ REAL_PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         name="diffusion-emoji",
-        summary=f"{_SUMMARY} outlines to colours, draws by 8 Heun steps",
+        summary=f"{_SUMMARY} outlines to colours, 64 px, draws by 8 Heun steps; full size: diffusion-flow",
         family="diffusion",
         model=DiffusionConfig(
             **_RGB, **_UNET, size_px=64, parametrization="flow", data_scale=0.7, steps=8, uniform_times=0.1
@@ -67,63 +97,24 @@ REAL_PRESETS: tuple[Preset, ...] = (
         data=_PAIRS,
         train=_TRAIN,
     ),
-    Preset(
-        name="cyclegan-emoji",
-        summary=f"{_SUMMARY} outlines and colours, unpaired",
-        family="cyclegan",
-        model=CycleGanConfig(**_CYCLIC, blocks=3, patch_px=34),
-        data=_DOMAINS,
-        train=replace(_GAN_TRAIN, batch_size=4),
+    _cyclic("cyclegan-emoji", "", "cyclegan", replace(_GAN_TRAIN, steps=2_000, batch_size=4), blocks=3, patch_px=16),
+    _cyclic(
+        "dualgan-emoji",
+        ": Wasserstein critics, U-Nets with dropout",
+        "dualgan",
+        replace(_GAN_TRAIN, steps=4_000, batch_size=8, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
+        depth=5,
+        patch_px=16,
     ),
-    Preset(
-        name="dualgan-emoji",
-        summary=f"{_SUMMARY} outlines and colours, unpaired: Wasserstein critics, U-Nets with dropout",
-        family="cyclegan",
-        model=CycleGanConfig(
-            **_CYCLIC,
-            generator="unet",
-            depth=5,
-            dropout=0.5,
-            dropout_noise=True,
-            patch_px=34,
-            gan_loss="wasserstein",
-            discriminator_scale=1.0,
-            clip_weights=0.01,
-            critic_steps=3,
-            cycle_weight=500.0,
-            identity_weight=0.0,
-            pool_size=0,
-        ),
-        data=_DOMAINS,
-        train=replace(_GAN_TRAIN, batch_size=4, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
-    ),
-    Preset(
-        name="discogan-emoji",
-        summary=f"{_SUMMARY} outlines and colours, unpaired: no skips, squared reconstruction error",
-        family="cyclegan",
-        model=CycleGanConfig(
-            **_CYCLIC,
-            generator="encoder_decoder",
-            discriminator="encoder",
-            depth=4,
-            gan_loss="non_saturating",
-            discriminator_scale=1.0,
-            cycle_weight=1.0,
-            cycle_loss="l2",
-            identity_weight=0.0,
-            pool_size=0,
-        ),
-        data=_DOMAINS,
-        train=replace(_GAN_TRAIN, batch_size=16),
-    ),
+    _cyclic("discogan-emoji", ": no skips, squared reconstruction error", "discogan", _GAN_TRAIN, depth=4),
     Preset(
         name="diffusion-names",
-        summary=f"{_SUMMARY} names to pictures, 32 px",
+        summary=f"{_SUMMARY} names to pictures, 32 px; full size: diffusion with model.text_vocabulary",
         family="diffusion",
         model=DiffusionConfig(
             condition_channels=0,
             target_channels=3,
-            width=48,
+            width=32,
             multipliers=(1, 2, 2),
             blocks_per_level=1,
             out_stride=1,
@@ -137,6 +128,6 @@ REAL_PRESETS: tuple[Preset, ...] = (
             uniform_times=0.1,
         ),
         data=DataConfig(task="pictures", caption="caption", size_px=32, crop_scale_min=1.0, flip=False),
-        train=replace(_TRAIN, batch_size=32),
+        train=replace(_TRAIN, steps=1_000, batch_size=32),
     ),
 )
