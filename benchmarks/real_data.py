@@ -4,7 +4,7 @@
     condgen train --preset pix2pix-emoji --data OUT/pairs --out OUT/runs/pix2pix-emoji
     condgen train --preset cyclegan-emoji --data OUT/domains/a --data-b OUT/domains/b --out OUT/runs/cyclegan-emoji
     condgen train --preset diffusion-names --data OUT/pairs --member image=target --out OUT/runs/diffusion-names
-    python benchmarks/real_data.py measure OUT/pairs OUT/runs/* [--sheet sheet.png]
+    python benchmarks/real_data.py measure OUT/pairs OUT/runs/* [--sheets FOLDER]
 
 OpenMoji 17.0.0 (npm: `npm pack openmoji@17.0.0`, CC-BY-SA-4.0: say "OpenMoji" and the licence where you show it) has
 4,495 emoji as a black outline and in colour on one canvas. Flags are left out (their outlines are rectangles), and
@@ -46,6 +46,9 @@ from pipelines.sharding import ShardOptions
 PACKAGE = "openmoji@17.0.0"
 SIZE_PX = 64
 DRAWS = 4
+SHOWN = 6
+WHITE = 0.1
+"""A pixel is white where no channel is further than this from 1."""
 CPU = torch.device("cpu")
 
 
@@ -132,7 +135,7 @@ def samples(data: Path, most: int = 10_000) -> list[Sample]:
     return found[:most]
 
 
-def drawn(model: ConditionalModel, held_out: list[Sample]) -> torch.Tensor:
+def drawn(model: ConditionalModel, held_out: list[Sample], size_px: int) -> torch.Tensor:
     """K draws of each sample, ``[B, K, 3, S, S]`` in [-1, 1]."""
     draws = DRAWS if model.is_stochastic else 1
     made = []
@@ -140,7 +143,7 @@ def drawn(model: ConditionalModel, held_out: list[Sample]) -> torch.Tensor:
         part = held_out[start : start + 16]
         channels = model.config.condition_channels
         if channels:
-            condition = Condition(image=picture(np.stack([one.outline for one in part]), channels, CPU))
+            condition = Condition(image=at_size([one.outline for one in part], size_px, channels))
         else:
             from condgen.tokens import tokenize
 
@@ -153,45 +156,70 @@ def drawn(model: ConditionalModel, held_out: list[Sample]) -> torch.Tensor:
     return torch.cat(made).clamp(-1, 1)
 
 
-def at_size(pictures: list[Any], size_px: int) -> torch.Tensor:
-    """Pictures as ``[B, 3, S, S]`` in [-1, 1]."""
+def at_size(pictures: list[Any], size_px: int, channels: int = 3) -> torch.Tensor:
+    """Pictures as ``[B, channels, S, S]`` in [-1, 1]."""
     resized = [np.asarray(Image.fromarray(one).resize((size_px, size_px), Image.Resampling.BOX)) for one in pictures]
-    return picture(np.stack(resized), 3, CPU)
+    return picture(np.stack(resized), channels, CPU)
 
 
-def measure(data: Path, runs: list[Path], sheet: Path | None, most: int) -> None:
-    """Print how far draws are from the truth, beside the outline and other pictures' colours; and draw some."""
+def coloured_distance(made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference where the truth is not white.
+
+    Args:
+        made: ``[B, K, 3, S, S]`` in [-1, 1].
+        truth: ``[B, 3, S, S]`` in [-1, 1].
+
+    Returns:
+        ``[B, K]``.
+    """
+    mask = (truth.amin(dim=1) < 1 - WHITE).float()[:, None]
+    difference = (made - truth[:, None]).abs().mean(dim=2)
+    return (difference * mask).sum(dim=(-1, -2)) / mask.sum(dim=(-1, -2)).clamp_min(1)
+
+
+def numbers_of(made: torch.Tensor, truth: torch.Tensor, outline: torch.Tensor) -> dict[str, float]:
+    """The columns of the table, of draws ``[B, K, 3, S, S]``, their truths and their outlines ``[B, 3, S, S]``."""
+    other = truth.roll(1, 0)
+    far, far_other = coloured_distance(made, truth), coloured_distance(made, other)
+    apart = [(made[:, i] - made[:, i - 1]).abs().mean() for i in range(1, made.shape[1])]
+    return {
+        "draws": float(far.mean()),
+        "outline": float(coloured_distance(outline[:, None], truth).mean()),
+        "random partner": float(far_other.mean()),
+        "nearest of K": float(far.amin(dim=1).mean()),
+        "nearer to its own": float((far < far_other).float().mean()),
+        "between draws": float(torch.stack(apart).mean()) if apart else 0.0,
+    }
+
+
+def measure(data: Path, runs: list[Path], sheets: Path | None, most: int) -> None:
+    """Print how far draws are from the truth, beside the outline and another picture's colours; and draw some."""
     held_out = samples(data, most)
-    rows: list[list[Any]] = []
-    print("| preset | steps | draws to truth | outline to truth | another's colours | nearest of K | between draws |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| preset | steps | draws | outline | random partner | nearest of K | nearer to its own | between draws |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for run in runs:
         loaded = open_model(str(run)).load()
         size_px = loaded.extra["size_px"]
-        made = drawn(loaded.model.eval(), held_out)
+        made = drawn(loaded.model.eval(), held_out, size_px)
         truth = at_size([one.colour for one in held_out], size_px)
         outline = at_size([one.outline for one in held_out], size_px)
-        far = (made - truth[:, None]).abs().mean(dim=(2, 3, 4))
-        apart = torch.stack([(made[:, i] - made[:, i - 1]).abs().mean() for i in range(made.shape[1])]).mean()
-        numbers = (
-            far.mean(),
-            (outline - truth).abs().mean(),
-            (made - truth.roll(1, 0)[:, None]).abs().mean(),
-            far.amin(dim=1).mean(),
-            apart if made.shape[1] > 1 else torch.tensor(0.0),
-        )
-        cells = " | ".join(f"{float(value):.3f}" for value in numbers)
+        cells = " | ".join(f"{value:.3f}" for value in numbers_of(made, truth, outline).values())
         print(f"| {loaded.extra['preset']} | {loaded.extra['step']} | {cells} |", flush=True)
-        rows += [[x, y, *draws] for x, y, draws in zip(outline[:4], truth[:4], made[:4], strict=True)]
-    print(f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute distance, pictures in [-1, 1]")
-    if sheet:
-        draw_sheet(rows, sheet)
+        if sheets:
+            rows = [[x, y, *draws] for x, y, draws in zip(outline[:SHOWN], truth[:SHOWN], made[:SHOWN], strict=True)]
+            draw_sheet(rows, sheets / f"{loaded.extra['preset']}.png")
+    print(f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute difference where the truth is not white, in")
+    print(
+        "[-1, 1]: of draws and of the outline to the truth, of draws to another emoji's truth; the share of draws that"
+    )
+    print("are nearer to their own truth than to that")
 
 
 def draw_sheet(rows: list[list[torch.Tensor]], path: Path) -> None:
     """A PNG with a row for each sample: outline, truth, draws."""
     from jobs.chapter.training import grid
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     shown = grid([[(one + 1) / 2 for one in row] for row in rows], scale=1 if rows[0][0].shape[-1] >= 64 else 2)
     Image.fromarray((shown.permute(1, 2, 0) * 255).round().byte().numpy()).save(path, optimize=True)
 
@@ -206,13 +234,13 @@ def main() -> None:
     measured = commands.add_parser("measure", help="runs on held-out pictures")
     measured.add_argument("data", type=Path)
     measured.add_argument("runs", type=Path, nargs="+")
-    measured.add_argument("--sheet", type=Path)
+    measured.add_argument("--sheets", type=Path, help="a folder for a picture of each run")
     measured.add_argument("--most", type=int, default=200)
     given = parser.parse_args()
     if given.command == "make":
         make(given.out, given.openmoji)
     else:
-        measure(given.data, given.runs, given.sheet, given.most)
+        measure(given.data, given.runs, given.sheets, given.most)
 
 
 if __name__ == "__main__":
