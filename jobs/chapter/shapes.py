@@ -2,17 +2,18 @@
 
 Colours are right in all draws from early on; shapes take most of the training. Told a label and sampled without
 guidance 91 of 96 draws agree, just short of the bound, 0.95: so labels and texts are guided by a scale of 1.5 (0.98).
-What that costs is "spread", how far apart the places of one label's draws are, over the truth: 0.88, where the
-bound is 0.8. An outline and a text need no guidance.
+What that costs is "spread", how far apart the places of one label's draws are, over the truth: 0.88, where the bound is
+0.8. An outline and a text need no guidance. Where two labels in five are drawn anew in training, guidance shows as much
+(agreement 0.20, 0.33, 0.51 and 0.63 at scales 1, 2, 4 and 8), but 1,200 steps are too few to learn shapes then.
 
 Agreement without guidance, told a label, after 1,200 steps: 0.83 with a rate of 2e-3 that falls as a cosine, and
 weights averaged over 100 steps; 0.90 with 3e-3 for half of the steps, then down to 0, and an average over 500. No
 better: twice the sampler's steps (0.89), more training at high noise (0.87). Far worse: a third level, its attention at
 4 x 4 pixels instead of 8 x 8, with EDM's preconditioning (0.41).
 
-Broken, it fails. With the label left out agreement is 0.09, what chance gives. Given an outline but no text, 0.18
-(colours right in 0.23); a text but no outline, 0.06, and nothing is drawn in its place; with another sample's outline,
-"place" is 0.41. A scale of guidance that is ignored gives ratios of 1.
+Broken, it fails. With the label left out agreement is 0.09, with the text 0.07: chance. Given an outline but no text,
+0.18 (colours right in 0.23); a text but no outline, 0.06, and nothing is drawn in its place; with another sample's
+outline, "place" is 0.41. A scale of guidance that is ignored gives ratios of 1.
 """
 
 from __future__ import annotations
@@ -61,7 +62,6 @@ TRAINING: Mapping[str, Any] = {
     "adam_betas": (0.9, 0.99),
 }
 STEPS: Mapping[str, int] = {"label": 1800, "text": 1800, "image-text": 800}
-GUIDED_STEPS = 1200
 BATCH = 32
 SCALE = 1.5
 """Of the guidance, where a label or a text is all that the model is told."""
@@ -71,8 +71,6 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "image-text": {"condition_channels": 1, "text_vocabulary": VOCABULARY},
 }
 SCALES = (1.0, 2.0, 4.0, 8.0)
-WRONG = 0.4
-"""Share of labels that are drawn anew, of the guidance's training: there is something to agree better with."""
 
 
 def condition(told: str, kind: Tensor, outline: Tensor, generator: torch.Generator) -> Condition:
@@ -85,7 +83,7 @@ def condition(told: str, kind: Tensor, outline: Tensor, generator: torch.Generat
 
 
 def batch(generator: torch.Generator, *, told: str, wrong: float = 0.0) -> Batch:
-    """32 pictures."""
+    """32 pictures; of a share ``wrong``, what is told is drawn anew."""
     shapes = draw_shapes(BATCH, generator)
     redrawn = torch.rand(BATCH, generator=generator) < wrong
     kind = torch.where(redrawn, torch.randint(NUM_KINDS, (BATCH,), generator=generator), shapes.kind)
@@ -93,9 +91,9 @@ def batch(generator: torch.Generator, *, told: str, wrong: float = 0.0) -> Batch
     return Batch(condition=said, target=shapes.picture, weight=torch.ones(BATCH))
 
 
-def _model(told: str, seed: int, steps: float, wrong: float = 0.0) -> ConditionalModel:
-    batches = partial(batch, told=told, wrong=wrong)
-    return train("diffusion", {**CONFIG, **PARTS[told]}, batches, seed=seed, steps=round(steps), **TRAINING)
+def _model(told: str, seed: int, effort: float) -> ConditionalModel:
+    settings, steps = {**CONFIG, **PARTS[told]}, round(STEPS[told] * effort)
+    return train("diffusion", settings, partial(batch, told=told), seed=seed, steps=steps, **TRAINING)
 
 
 def judge_of(seed: int) -> tuple[Judge, float]:
@@ -163,11 +161,11 @@ def _pictures(told: str, outline: Tensor, draws: Tensor, swapped: Tensor) -> Ten
 
 
 def _run(seed: int, effort: float, *, told: str) -> Measured:
-    return measure(_model(told, seed, STEPS[told] * effort), told, seed)
+    return measure(_model(told, seed, effort), told, seed)
 
 
 def _guidance(seed: int, effort: float) -> Measured:
-    return measure_guidance(_model("label", seed, GUIDED_STEPS * effort, WRONG), seed)
+    return measure_guidance(_model("label", seed, effort), seed)
 
 
 def measure_guidance(model: ConditionalModel, seed: int) -> Measured:
@@ -214,7 +212,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "text",
         "told a text, it draws it; another text gives another picture",
         at_least("spread", 0.8),
-        minutes=2.6,
+        minutes=2.8,
     ),
     _told(
         "image-text",
@@ -229,17 +227,17 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         run=_guidance,
         claims=(
             Claim(
-                text="classifier-free guidance trades diversity for agreement (two labels in five were drawn anew)",
+                text="classifier-free guidance trades diversity for agreement",
                 bounds=(
                     at_least("judge", 0.99),
-                    at_least("agreement 2 / 1", 1.0),
-                    at_least("agreement 4 / 1", 1.0),
+                    at_least("agreement 2 / 1", 1.02),
+                    at_least("agreement 4 / 1", 1.02),
                     at_most("diversity 8 / 1", 0.9),
                 ),
                 in_quick=False,
             ),
         ),
-        minutes=2.5,
+        minutes=2.6,
         quick_effort=0.0,
     ),
 )
