@@ -74,6 +74,7 @@ class Claim:
         needed: seeds that must pass, of those run; 0 is all of them.
         over_seeds: numbers of all seeds together, from each seed's.
         bounds_over_seeds: on those.
+        shown: numbers that have no bound.
         in_quick: whether the quick form, with its fewer steps, is held to the bounds; otherwise it shows the numbers.
     """
 
@@ -82,6 +83,7 @@ class Claim:
     needed: int = 0
     over_seeds: Callable[[Sequence[Numbers]], Numbers] = _no_numbers
     bounds_over_seeds: tuple[Bound, ...] = ()
+    shown: tuple[str, ...] = ()
     in_quick: bool = True
 
 
@@ -133,7 +135,7 @@ class Row:
     threshold: str
     measured: str
     passed: bool | None
-    """None where the quick form only shows the number."""
+    """None where the number is only shown: it has no bound, or not in the quick form."""
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -151,20 +153,24 @@ def judge(experiment: Experiment, seeds: Sequence[Numbers], *, quick: bool = Fal
         needed = min(claim.needed or len(seeds), len(seeds))
         held = claim.in_quick or not quick
 
-        def row(bound: Bound, values: Sequence[float], passed: bool, claim: Claim = claim, held: bool = held) -> Row:
+        def row(
+            bound: Bound | str, values: Sequence[float], passed: bool = False, claim: Claim = claim, held: bool = held
+        ) -> Row:
+            is_bound = isinstance(bound, Bound)
             return Row(
                 world=experiment.world,
                 experiment=experiment.name,
                 claim=claim.text,
-                metric=bound.metric,
-                threshold=str(bound),
+                metric=bound.metric if isinstance(bound, Bound) else bound,
+                threshold=str(bound) if is_bound else "",
                 measured=_shown(values),
-                passed=passed if held else None,
+                passed=passed if held and is_bound else None,
             )
 
         for bound in claim.bounds:
             values = [numbers[bound.metric] for numbers in seeds]
             rows.append(row(bound, values, sum(map(bound.holds, values)) >= needed))
+        rows += [row(metric, [numbers[metric] for numbers in seeds]) for metric in claim.shown]
         if 0 < needed < len(seeds):
             keeping = sum(all(bound.holds(numbers[bound.metric]) for bound in claim.bounds) for numbers in seeds)
             rows.append(row(at_least("seeds that keep all", needed), [keeping], keeping >= needed))

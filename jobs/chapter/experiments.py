@@ -9,6 +9,7 @@ from jobs.chapter.shirts import EXPERIMENTS as _SHIRTS
 from jobs.chapter.shirts_gan import EXPERIMENTS as _SHIRTS_GAN
 from jobs.chapter.shirts_joint import EXPERIMENTS as _SHIRTS_JOINT
 from jobs.chapter.shirts_pixels import EXPERIMENTS as _SHIRTS_PIXELS
+from jobs.chapter.stripes import EXPERIMENTS as _STRIPES
 from jobs.chapter.two_sets import EXPERIMENTS as _TWO_SETS
 
 __all__ = ["EXPERIMENTS"]
@@ -19,6 +20,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *_SHIRTS_GAN,
     *_SHIRTS_JOINT,
     *_BALL,
+    *_STRIPES,
     *_TWO_SETS,
     *_SHAPES,
 )
