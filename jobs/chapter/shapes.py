@@ -195,7 +195,7 @@ def _told(told: str, text: str, *bounds: Bound, minutes: float, quick_effort: fl
         name=f"shapes-{told}",
         world="shapes",
         run=partial(_run, told=told),
-        claims=(Claim(text=text, bounds=(*always, *bounds), in_quick=False),),
+        claims=(Claim(text=text, bounds=(*always, *bounds), in_quick=quick_effort > 0),),
         minutes=minutes,
         quick_effort=quick_effort,
     )
