@@ -13,6 +13,7 @@ from condgen.gan_presets import GAN_PRESETS
 from condgen.latent_presets import LATENT_PRESETS
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
 from condgen.real_presets import REAL_PRESETS
+from condgen.task_presets import TASK_PRESETS
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "TrainConfig", "find_preset"]
 
@@ -58,6 +59,7 @@ PRESETS: Mapping[str, Preset] = _table(
     *GAN_PRESETS,
     *LATENT_PRESETS,
     *REAL_PRESETS,
+    *TASK_PRESETS,
 )
 
 
