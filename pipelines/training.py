@@ -35,6 +35,7 @@ from pipelines.augment import Augmentation, draw_crop
 from pipelines.chunks import Chunk, Sample, image_member, read_chunk
 from pipelines.images import decode
 from pipelines.order import EpochOrder, OrderConfig, StreamPosition, check_workers
+from pipelines.ray_pace import Unhurried
 from pipelines.storage import Store
 from pipelines.words import Words
 
@@ -270,6 +271,7 @@ class TrainingStream:
         context.print_on_execution_start = False
         context.max_errored_blocks = 0
         context.raise_original_map_exception = True
+        context.custom_execution_callback_classes = [cast("Any", Unhurried)]
         try:
             yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
         except Exception as error:  # noqa: BLE001 - what a task raised comes in wrappers of several kinds

@@ -125,8 +125,8 @@ def _paint(labels: Tensor, panes: Tensor, dice: _Dice) -> Tensor:
     door = torch.tensor(_DOORS[dice.between(0, len(_DOORS) - 1)]).float()
     colors = torch.stack([sky, wall, trim, torch.tensor(_DARK).float(), trim, trim * 0.95, door, wall * 0.6])
     photo = colors[labels]
-    for pane in panes.unique().tolist():
-        if pane and dice.coin(0.35):
+    for pane in sorted(set(panes.flatten().tolist()) - {0}):
+        if dice.coin(0.35):
             photo[(panes == pane) & (labels == _WINDOW)] = torch.tensor(_LIT).float()
     rows = torch.arange(SIZE_PX)
     if dice.coin():  # bricks: darker joints, each course shifted by half a brick
