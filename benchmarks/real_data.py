@@ -48,7 +48,9 @@ SIZE_PX = 64
 DRAWS = 4
 SHOWN = 6
 WHITE = 0.1
-"""A pixel is white where no channel is further than this from 1."""
+"""A pixel is white where no channel is further than this from 1,"""
+BLACK = -0.4
+"""and black where none is above this."""
 CPU = torch.device("cpu")
 
 
@@ -162,32 +164,42 @@ def at_size(pictures: list[Any], size_px: int, channels: int = 3) -> torch.Tenso
     return picture(np.stack(resized), channels, CPU)
 
 
-def coloured_distance(made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference where the truth is not white.
+def coloured_distance(made: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference within a mask.
 
     Args:
         made: ``[B, K, 3, S, S]`` in [-1, 1].
-        truth: ``[B, 3, S, S]`` in [-1, 1].
+        target: ``[B, 3, S, S]`` in [-1, 1].
+        mask: ``[B, S, S]`` float32, 0 or 1.
 
     Returns:
         ``[B, K]``.
     """
-    mask = (truth.amin(dim=1) < 1 - WHITE).float()[:, None]
-    difference = (made - truth[:, None]).abs().mean(dim=2)
-    return (difference * mask).sum(dim=(-1, -2)) / mask.sum(dim=(-1, -2)).clamp_min(1)
+    difference = (made - target[:, None]).abs().mean(dim=2) * mask[:, None]
+    return difference.sum(dim=(-1, -2)) / mask.sum(dim=(-1, -2)).clamp_min(1)[:, None]
+
+
+def coloured(truth: torch.Tensor) -> torch.Tensor:
+    """Where a truth ``[B, 3, S, S]`` has a colour, neither white paper nor black lines: ``[B, S, S]`` float32."""
+    return ((truth.amin(dim=1) < 1 - WHITE) & (truth.amax(dim=1) > BLACK)).float()
 
 
 def numbers_of(made: torch.Tensor, truth: torch.Tensor, outline: torch.Tensor) -> dict[str, float]:
-    """The columns of the table, of draws ``[B, K, 3, S, S]``, their truths and their outlines ``[B, 3, S, S]``."""
-    other = truth.roll(1, 0)
-    far, far_other = coloured_distance(made, truth), coloured_distance(made, other)
-    apart = [(made[:, i] - made[:, i - 1]).abs().mean() for i in range(1, made.shape[1])]
+    """The columns of the table, of draws ``[B, K, 3, S, S]``, their truths and their outlines ``[B, 3, S, S]``.
+
+    All is measured where the sample's own truth has a colour, so that a shape alone tells nothing.
+    """
+    mask, other = coloured(truth), truth.roll(1, 0)
+    far, far_other = coloured_distance(made, truth, mask), coloured_distance(made, other, mask)
+    plain, plain_other = (coloured_distance(outline[:, None], one, mask) for one in (truth, other))
+    apart = [coloured_distance(made[:, i : i + 1], made[:, i - 1], mask).mean() for i in range(1, made.shape[1])]
     return {
         "draws": float(far.mean()),
-        "outline": float(coloured_distance(outline[:, None], truth).mean()),
-        "random partner": float(far_other.mean()),
+        "outline": float(plain.mean()),
+        "another emoji": float(coloured_distance(other[:, None], truth, mask).mean()),
         "nearest of K": float(far.amin(dim=1).mean()),
-        "nearer to its own": float((far < far_other).float().mean()),
+        "own": float((far < far_other).float().mean()),
+        "the outline's own": float((plain < plain_other).float().mean()),
         "between draws": float(torch.stack(apart).mean()) if apart else 0.0,
     }
 
@@ -195,8 +207,8 @@ def numbers_of(made: torch.Tensor, truth: torch.Tensor, outline: torch.Tensor) -
 def measure(data: Path, runs: list[Path], sheets: Path | None, most: int) -> None:
     """Print how far draws are from the truth, beside the outline and another picture's colours; and draw some."""
     held_out = samples(data, most)
-    print("| preset | steps | draws | outline | random partner | nearest of K | nearer to its own | between draws |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| preset | steps | draws | outline | another emoji | nearest of K | own | outline's own | between draws |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for run in runs:
         loaded = open_model(str(run)).load()
         size_px = loaded.extra["size_px"]
@@ -208,11 +220,13 @@ def measure(data: Path, runs: list[Path], sheets: Path | None, most: int) -> Non
         if sheets:
             rows = [[x, y, *draws] for x, y, draws in zip(outline[:SHOWN], truth[:SHOWN], made[:SHOWN], strict=True)]
             draw_sheet(rows, sheets / f"{loaded.extra['preset']}.png")
-    print(f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute difference where the truth is not white, in")
     print(
-        "[-1, 1]: of draws and of the outline to the truth, of draws to another emoji's truth; the share of draws that"
+        f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute difference from the truth, in [-1, 1], where it"
     )
-    print("are nearer to their own truth than to that")
+    print(
+        "has a colour: of draws, of the outline, of another emoji's colours; the shares of draws, and of outlines, that"
+    )
+    print("are nearer to the truth than to that one")
 
 
 def draw_sheet(rows: list[list[torch.Tensor]], path: Path) -> None:

@@ -14,22 +14,26 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import real_data
 
 
-def test_the_distance_looks_where_the_truth_is_not_white() -> None:
+def test_the_distance_looks_where_the_truth_has_a_colour() -> None:
     truth = torch.ones(1, 3, 8, 8)
-    truth[:, :, :4] = -1.0
+    truth[:, 0, :4] = -1.0
+    truth[:, :, :2] = -1.0
+    mask = real_data.coloured(truth)
+    assert mask[0, :, 0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
     made = torch.stack([truth, torch.ones_like(truth), -torch.ones_like(truth)], dim=1)
-    assert real_data.coloured_distance(made, truth).tolist() == [[0.0, 2.0, 0.0]]
-    assert real_data.coloured_distance(made, torch.ones_like(truth)).tolist() == [[0.0, 0.0, 0.0]]
+    found = real_data.coloured_distance(made, truth, mask)
+    torch.testing.assert_close(found, torch.tensor([[0.0, 2 / 3, 4 / 3]]))
 
 
 def test_perfect_draws_are_nearest_to_their_own_truth_and_other_draws_are_not() -> None:
     truth = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.8 - 1
-    perfect = real_data.numbers_of(truth[:, None].expand(-1, 2, -1, -1, -1), truth, -truth)
+    perfect = real_data.numbers_of(truth[:, None].expand(-1, 2, -1, -1, -1), truth, torch.ones_like(truth))
     assert perfect["draws"] == perfect["nearest of K"] == perfect["between draws"] == 0
-    assert perfect["nearer to its own"] == 1
-    assert perfect["outline"] > 0 < perfect["random partner"]
+    assert perfect["own"] == 1
+    assert perfect["outline"] > 0.5
+    assert perfect["another emoji"] > 0.5
     wrong = real_data.numbers_of(truth.roll(1, 0)[:, None], truth, truth)
-    assert wrong["nearer to its own"] == 0
+    assert wrong["own"] == 0
     assert wrong["outline"] == 0
 
 
