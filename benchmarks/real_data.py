@@ -220,13 +220,9 @@ def measure(data: Path, runs: list[Path], sheets: Path | None, most: int) -> Non
         if sheets:
             rows = [[x, y, *draws] for x, y, draws in zip(outline[:SHOWN], truth[:SHOWN], made[:SHOWN], strict=True)]
             draw_sheet(rows, sheets / f"{loaded.extra['preset']}.png")
-    print(
-        f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute difference from the truth, in [-1, 1], where it"
-    )
-    print(
-        "has a colour: of draws, of the outline, of another emoji's colours; the shares of draws, and of outlines, that"
-    )
-    print("are nearer to the truth than to that one")
+    print(f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute difference from the truth, in [-1, 1],")
+    print("where it has a colour: of draws, of the outline, of another emoji's colours; the shares of draws, and of")
+    print("outlines, that are nearer to the truth than to that one")
 
 
 def draw_sheet(rows: list[list[torch.Tensor]], path: Path) -> None:

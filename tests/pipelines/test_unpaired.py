@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from samples import single_dataset
 
 from condgen.errors import CheckpointError, ConfigError
+from pipelines import training
 from pipelines.augment import Augmentation
 from pipelines.chunks import ChunkLimits
 from pipelines.datasets import load_dataset
 from pipelines.order import EpochOrder, OrderConfig
 from pipelines.planning import chunk_table
+from pipelines.ray_pace import Unhurried
 from pipelines.training import TrainingPlan
 from pipelines.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, domain_seed, unpaired_plans
 
@@ -68,6 +71,23 @@ def test_both_go_on_at_the_very_next_sample_of_their_own(ray_cluster: None, plan
         for rank in range(2):
             np.testing.assert_array_equal(shares[rank][number].a.rgb, batch.a.rgb[lanes % 2 == rank])
             np.testing.assert_array_equal(shares[rank][number].b.rgb, batch.b.rgb[lanes % 2 == rank])
+
+
+def test_ray_datas_loop_pauses_at_each_of_its_steps(
+    ray_cluster: None, plans: dict[str, TrainingPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[float] = []
+
+    class Counted(Unhurried):
+        def on_execution_step(self, executor: object) -> None:
+            began = time.perf_counter()
+            super().on_execution_step(executor)
+            steps.append(time.perf_counter() - began)
+
+    monkeypatch.setattr(training, "Unhurried", Counted)
+    assert len(list(UnpairedStream(plans, UnpairedPosition(), 4, task_cpus=0.5))) == 4
+    assert steps
+    assert min(steps) >= 0.01
 
 
 def test_the_orders_of_the_domains_are_independent(plans: dict[str, TrainingPlan]) -> None:
