@@ -1,170 +1,150 @@
 """Real sets from package registries: made into datasets, and what a preset's run makes of their held-out pictures.
 
-    python benchmarks/real_data.py make OUT [--openmoji FOLDER]       # OUT/pairs, OUT/domains, 64 px
-    condgen train --preset pix2pix-emoji --data OUT/pairs --out OUT/runs/pix2pix-emoji
-    condgen train --preset cyclegan-emoji --data OUT/domains/a --data-b OUT/domains/b --out OUT/runs/cyclegan-emoji
-    condgen train --preset diffusion-names --data OUT/pairs --member image=target --out OUT/runs/diffusion-names
-    python benchmarks/real_data.py measure OUT/pairs OUT/runs/* [--sheets FOLDER]
+    python benchmarks/real_data.py make OUT [--openmoji FOLDER]       # see benchmarks/real_sets.py
+    condgen train --preset pix2pix-emoji --data OUT/emoji --out OUT/runs/pix2pix-emoji
+    condgen train --preset diffusion-names --data OUT/emoji --member image=target --out OUT/runs/diffusion-names
+    condgen train --preset cyclegan-maps --data OUT/maps/a --data-b OUT/maps/b --out OUT/runs/cyclegan-maps
+    condgen train --preset cvae-small --data OUT/photographs --out OUT/runs/cvae-small
+    python benchmarks/real_data.py measure OUT OUT/runs/* [--sheets FOLDER]
 
-OpenMoji 17.0.0 (npm: `npm pack openmoji@17.0.0`, CC-BY-SA-4.0: say "OpenMoji" and the licence where you show it) has
-4,495 emoji as a black outline and in colour on one canvas. Flags are left out (their outlines are rectangles), and
-variants of skin tone. `resvg-py` draws them: `pip install resvg-py`. A tenth is held out, by a hash of the name. The
-two domains are outlines of one half of the training pictures and colours of the other half: no picture has its partner.
+A preset's name tells what it is measured on: emoji, maps, or photographs. All is measured on pictures in sRGB in
+[-1, 1]; colours of photographs are put onto the true luminance.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
-import json
-import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import real_sets
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from torch import Tensor
 
-import jobs.shard
 from condgen.base import Condition, ConditionalModel, SampleOptions
+from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, normalize_l, rgb_to_lab
+from condgen.metrics import colorfulness
 from condgen.noise import NoiseSource, SampleId
+from condgen.tokens import tokenize
+from jobs.chapter.training import grid
 from jobs.feeds import picture
 from pipelines.chunks import ChunkLimits, image_member, iter_chunks, read_chunk, sample_facts
 from pipelines.datasets import load_dataset
 from pipelines.images import decode
 from pipelines.models import open_model
 from pipelines.planning import chunk_table
-from pipelines.sharding import ShardOptions
 
-PACKAGE = "openmoji@17.0.0"
-SIZE_PX = 64
 DRAWS = 4
 SHOWN = 6
+PART = 16
 WHITE = 0.1
 """A pixel is white where no channel is further than this from 1,"""
 BLACK = -0.4
 """and black where none is above this."""
 CPU = torch.device("cpu")
-
-
-def download(folder: Path) -> Path:
-    """Fetch the package by npm, and return the folder that it is unpacked in."""
-    if shutil.which("npm") is None:
-        raise SystemExit(f"npm is not installed: install it, or unpack {PACKAGE} and name its folder by --openmoji")
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    [archive] = folder.glob("openmoji-*.tgz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    return folder / "package"
-
-
-def chosen(package: Path) -> Iterator[dict[str, str]]:
-    """The rows of its table that are used: no flags, no skin tones."""
-    with (package / "data" / "openmoji.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["group"] != "flags" and not row["skintone"]:
-                yield row
-
-
-def half_of(name: str) -> str:
-    """Which domain a training picture is in: a (its outline) or b (its colours)."""
-    return "ab"[hashlib.sha256(name.encode()).digest()[0] % 2]
-
-
-def make(out: Path, package: Path | None) -> None:
-    """Draw the pictures and make the datasets."""
-    try:
-        from resvg_py import svg_to_bytes
-    except ImportError as error:
-        raise SystemExit("resvg-py is not installed: pip install resvg-py") from error
-    with tempfile.TemporaryDirectory() as work:
-        package = package or download(Path(work) / "openmoji")
-        rows = list(chosen(package))
-        groups = sorted({row["group"] for row in rows})
-        pictures = Path(work) / "pictures"
-        for kind in ("black", "color"):
-            (pictures / kind).mkdir(parents=True)
-        lines = []
-        for row in rows:
-            names = {}
-            for kind in ("black", "color"):
-                svg = package / kind / "svg" / f"{row['hexcode']}.svg"
-                path = pictures / kind / f"{row['hexcode']}.png"
-                path.write_bytes(bytes(svg_to_bytes(svg_path=str(svg), background="white", width=SIZE_PX)))
-                names[kind] = str(path.relative_to(pictures))
-            caption = f"{row['annotation']}, {row['subgroups'].replace('-', ' ')}"
-            facts = {"key": row["hexcode"], "caption": caption, "label": groups.index(row["group"])}
-            lines.append(json.dumps({"input": names["black"], "target": names["color"], **facts}))
-        table = pictures / "emoji.jsonl"
-        table.write_text("\n".join(lines) + "\n")
-        options = ShardOptions(split={"train": 0.9, "test": 0.1})
-        jobs.shard.run(str(table), str(out / "pairs"), options=options)
-        held_out = {sample.key for sample in samples(out / "pairs")}
-        for kind, domain in (("black", "a"), ("color", "b")):
-            for path in (pictures / kind).iterdir():
-                if path.stem in held_out or half_of(path.stem) != domain:
-                    path.unlink()
-        jobs.shard.run_unpaired(str(pictures / "black"), str(pictures / "color"), str(out / "domains"))
-    print(f"{len(rows)} emoji, {len(held_out)} of them held out; OpenMoji, CC-BY-SA-4.0")
+COLUMNS = ("draws", "input", "another's", "nearest of K", "own", "the input's own", "between draws", "colour")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out emoji: outline and colours, ``[64, 64, 3]`` uint8, and its name."""
+    """A held-out pair, ``[H, W, 3]`` uint8, and its caption; the two are one picture where there is no partner."""
 
     key: str
-    outline: Any
-    colour: Any
+    x: Any
+    y: Any
     caption: str
 
 
-def samples(data: Path, most: int = 10_000) -> list[Sample]:
-    """The held-out pairs of a dataset."""
+def samples(data: Path, members: tuple[str, str], most: int) -> list[Sample]:
+    """The held-out samples of a dataset."""
     dataset = load_dataset(str(data))
     found = []
     for chunk in iter_chunks(chunk_table(dataset.table("test"), ChunkLimits())):
         for one in read_chunk(dataset.store, chunk, dataset.manifest.member_names):
-            x, y = (decode(image_member(one, member)) for member in ("input", "target"))
+            x, y = (decode(image_member(one, member)) for member in members)
             found.append(Sample(one.key, x, y, str(sample_facts(one).get("caption", ""))))
     return found[:most]
 
 
-def drawn(model: ConditionalModel, held_out: list[Sample], size_px: int) -> torch.Tensor:
-    """K draws of each sample, ``[B, K, 3, S, S]`` in [-1, 1]."""
-    draws = DRAWS if model.is_stochastic else 1
-    made = []
-    for start in range(0, len(held_out), 16):
-        part = held_out[start : start + 16]
-        channels = model.config.condition_channels
-        if channels:
-            condition = Condition(image=at_size([one.outline for one in part], size_px, channels))
-        else:
-            from condgen.tokens import tokenize
+def coloured(truth: Tensor) -> Tensor:
+    """Where a truth ``[B, 3, S, S]`` has a colour, neither white paper nor black lines: ``[B, S, S]`` float32."""
+    return ((truth.amin(dim=1) < 1 - WHITE) & (truth.amax(dim=1) > BLACK)).float()
 
-            size = {"vocabulary": model.config.text_vocabulary, "length": model.config.text_length}
-            words = np.stack([tokenize(one.caption, **size) for one in part])
-            condition = Condition(text=torch.from_numpy(words))
-        noise = NoiseSource(0, [SampleId("emoji", one.key) for one in part], range(draws))
-        with torch.inference_mode():
-            made.append(model.sample(condition, noise, SampleOptions(mode="draw" if model.is_stochastic else "point")))
+
+def everywhere(truth: Tensor) -> Tensor:
+    """All of ``[B, 3, S, S]``: ``[B, S, S]`` float32."""
+    return torch.ones_like(truth[:, 0])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Presets that are measured alike."""
+
+    dataset: str
+    members: tuple[str, str]
+    mask: Callable[[Tensor], Tensor]
+
+
+EMOJI = Kind("emoji", ("input", "target"), coloured)
+MAPS = Kind("maps-held-out", ("input", "target"), everywhere)
+PHOTOGRAPHS = Kind("photographs-held-out", ("image", "image"), everywhere)
+
+
+def kind_of(preset: str) -> Kind:
+    """What a preset's runs are measured on."""
+    return {"emoji": EMOJI, "names": EMOJI, "maps": MAPS}.get(preset.rsplit("-", 1)[-1], PHOTOGRAPHS)
+
+
+def at_size(pictures: list[Any], size_px: int, channels: int = 3) -> Tensor:
+    """The middle squares of pictures, as ``[B, channels, S, S]`` in [-1, 1]."""
+    size = (size_px, size_px)
+    fitted = [np.asarray(ImageOps.fit(Image.fromarray(one), size, Image.Resampling.BOX)) for one in pictures]
+    return picture(np.stack(fitted), channels, CPU)
+
+
+def condition_of(model: ConditionalModel, part: list[Sample], size_px: int) -> Condition:
+    """What a model is told of samples."""
+    config: Any = model.config
+    if not config.condition_channels:
+        size = {"vocabulary": config.text_vocabulary, "length": config.text_length}
+        return Condition(text=torch.from_numpy(np.stack([tokenize(one.caption, **size) for one in part])))
+    if config.target_channels == 2:
+        return Condition(image=lightness(at_size([one.x for one in part], size_px)))
+    return Condition(image=at_size([one.x for one in part], size_px, config.condition_channels))
+
+
+def lightness(rgb: Tensor) -> Tensor:
+    """The luminance of sRGB ``[B, 3, S, S]`` in [-1, 1], as models are given it: ``[B, 1, S, S]``."""
+    return normalize_l(rgb_to_lab((rgb + 1) / 2)[:, :1])
+
+
+def with_colours(l_n: Tensor, ab_n: Tensor) -> Tensor:
+    """Colours ``[B, K, 2, S, S]`` on luminances ``[B, 1, S, S]``: ``[B, K, 3, S, S]`` in [-1, 1]."""
+    light = denormalize_l(l_n)[:, None].expand(-1, ab_n.shape[1], -1, -1, -1)
+    rgb = lab_to_rgb(torch.cat([light, denormalize_ab(ab_n)], dim=2).flatten(0, 1)) * 2 - 1
+    return rgb.unflatten(0, ab_n.shape[:2]).clamp(-1, 1)
+
+
+@torch.inference_mode()
+def drawn(model: ConditionalModel, held_out: list[Sample], size_px: int) -> Tensor:
+    """K draws of each sample, ``[B, K, 3, S, S]`` in [-1, 1]; of models without noise, the one answer."""
+    made = []
+    for start in range(0, len(held_out), PART):
+        part = held_out[start : start + PART]
+        condition = condition_of(model, part, size_px)
+        ids = [SampleId("held-out", one.key) for one in part]
+        noise = NoiseSource(0, ids, range(DRAWS if model.is_stochastic else 1))
+        y = model.sample(condition, noise, SampleOptions(mode="draw" if model.is_stochastic else "point"))
+        made.append(with_colours(condition.image, y) if y.shape[2] == 2 and condition.image is not None else y)
     return torch.cat(made).clamp(-1, 1)
 
 
-def at_size(pictures: list[Any], size_px: int, channels: int = 3) -> torch.Tensor:
-    """Pictures as ``[B, channels, S, S]`` in [-1, 1]."""
-    resized = [np.asarray(Image.fromarray(one).resize((size_px, size_px), Image.Resampling.BOX)) for one in pictures]
-    return picture(np.stack(resized), channels, CPU)
-
-
-def coloured_distance(made: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def distance(made: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference within a mask.
 
     Args:
@@ -179,78 +159,88 @@ def coloured_distance(made: torch.Tensor, target: torch.Tensor, mask: torch.Tens
     return difference.sum(dim=(-1, -2)) / mask.sum(dim=(-1, -2)).clamp_min(1)[:, None]
 
 
-def coloured(truth: torch.Tensor) -> torch.Tensor:
-    """Where a truth ``[B, 3, S, S]`` has a colour, neither white paper nor black lines: ``[B, S, S]`` float32."""
-    return ((truth.amin(dim=1) < 1 - WHITE) & (truth.amax(dim=1) > BLACK)).float()
+def numbers_of(made: Tensor, truth: Tensor, x: Tensor, mask: Tensor) -> dict[str, float]:
+    """The columns of the table.
 
+    All but ``colour`` is measured in the sample's own mask, so that, of emoji, a shape alone tells nothing.
 
-def numbers_of(made: torch.Tensor, truth: torch.Tensor, outline: torch.Tensor) -> dict[str, float]:
-    """The columns of the table, of draws ``[B, K, 3, S, S]``, their truths and their outlines ``[B, 3, S, S]``.
-
-    All is measured where the sample's own truth has a colour, so that a shape alone tells nothing.
+    Args:
+        made: draws, ``[B, K, 3, S, S]`` in [-1, 1].
+        truth, x: ``[B, 3, S, S]`` in [-1, 1].
+        mask: ``[B, S, S]`` float32, 0 or 1.
     """
-    mask, other = coloured(truth), truth.roll(1, 0)
-    far, far_other = coloured_distance(made, truth, mask), coloured_distance(made, other, mask)
-    plain, plain_other = (coloured_distance(outline[:, None], one, mask) for one in (truth, other))
-    apart = [coloured_distance(made[:, i : i + 1], made[:, i - 1], mask).mean() for i in range(1, made.shape[1])]
-    return {
-        "draws": float(far.mean()),
-        "outline": float(plain.mean()),
-        "another emoji": float(coloured_distance(other[:, None], truth, mask).mean()),
-        "nearest of K": float(far.amin(dim=1).mean()),
-        "own": float((far < far_other).float().mean()),
-        "the outline's own": float((plain < plain_other).float().mean()),
-        "between draws": float(torch.stack(apart).mean()) if apart else 0.0,
-    }
+    other = truth.roll(1, 0)
+    far, far_other = distance(made, truth, mask), distance(made, other, mask)
+    plain, plain_other = (distance(x[:, None], one, mask) for one in (truth, other))
+    apart = [distance(made[:, i : i + 1], made[:, i - 1], mask).mean() for i in range(1, made.shape[1])]
+    colours = [colorfulness((one + 1) * 127.5).mean() for one in (made, truth)]
+    values = (
+        far.mean(),
+        plain.mean(),
+        distance(other[:, None], truth, mask).mean(),
+        far.amin(dim=1).mean(),
+        (far < far_other).float().mean(),
+        (plain < plain_other).float().mean(),
+        torch.stack(apart).mean() if apart else 0.0,
+        colours[0] / colours[1],
+    )
+    return {name: float(value) for name, value in zip(COLUMNS, values, strict=True)}
 
 
-def measure(data: Path, runs: list[Path], sheets: Path | None, most: int) -> None:
-    """Print how far draws are from the truth, beside the outline and another picture's colours; and draw some."""
-    held_out = samples(data, most)
-    print("| preset | steps | draws | outline | another emoji | nearest of K | own | outline's own | between draws |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+def measure(out: Path, runs: list[Path], sheets: Path | None, most: int) -> None:
+    """Print how far draws are from the truth, beside the input and another sample's truth; and draw some."""
+    print("| preset | steps | " + " | ".join(COLUMNS) + " |")
+    print("| --- |" + " ---: |" * (1 + len(COLUMNS)))
     for run in runs:
         loaded = open_model(str(run)).load()
-        size_px = loaded.extra["size_px"]
+        preset, size_px = str(loaded.extra["preset"]), int(loaded.extra["size_px"])
+        kind = kind_of(preset)
+        held_out = samples(out / kind.dataset, kind.members, most)
         made = drawn(loaded.model.eval(), held_out, size_px)
-        truth = at_size([one.colour for one in held_out], size_px)
-        outline = at_size([one.outline for one in held_out], size_px)
-        cells = " | ".join(f"{value:.3f}" for value in numbers_of(made, truth, outline).values())
-        print(f"| {loaded.extra['preset']} | {loaded.extra['step']} | {cells} |", flush=True)
+        truth, x = (at_size([getattr(one, name) for one in held_out], size_px) for name in ("y", "x"))
+        if kind is PHOTOGRAPHS:
+            x = with_colours(lightness(x), torch.zeros(len(x), 1, 2, size_px, size_px))[:, 0]
+        found = numbers_of(made, truth, x, kind.mask(truth))
+        cells = " | ".join(f"{value:.3f}" for value in found.values())
+        print(f"| {preset} | {loaded.extra['step']} | {cells} |", flush=True)
         if sheets:
-            rows = [[x, y, *draws] for x, y, draws in zip(outline[:SHOWN], truth[:SHOWN], made[:SHOWN], strict=True)]
-            draw_sheet(rows, sheets / f"{loaded.extra['preset']}.png")
-    print(f"\n{len(held_out)} held-out pairs, {DRAWS} draws; mean absolute difference from the truth, in [-1, 1],")
-    print("where it has a colour: of draws, of the outline, of another emoji's colours; the shares of draws, and of")
-    print("outlines, that are nearer to the truth than to that one")
+            draw_sheet([[a, b, *draws] for a, b, draws in zip(x, truth, made, strict=True)], sheets / f"{preset}.png")
+    print(f"\n{DRAWS} draws of each held-out sample; mean absolute difference from its truth, in [-1, 1] (of emoji,")
+    print(
+        "where the truth has a colour): of draws, of the input, of another's truth; of the nearest draw; the shares of"
+    )
+    print("draws, and of inputs, that are nearer to their truth than to another's; colourfulness over the truth's")
 
 
-def draw_sheet(rows: list[list[torch.Tensor]], path: Path) -> None:
-    """A PNG with a row for each sample: outline, truth, draws."""
-    from jobs.chapter.training import grid
-
+def draw_sheet(rows: list[list[Tensor]], path: Path) -> None:
+    """A PNG with a row for each of some samples, taken evenly: input, truth, draws."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = grid([[(one + 1) / 2 for one in row] for row in rows], scale=1 if rows[0][0].shape[-1] >= 64 else 2)
+    few = rows[:: max(1, len(rows) // SHOWN)][:SHOWN]
+    shown = grid([[(one + 1) / 2 for one in row] for row in few], scale=1 if few[0][0].shape[-1] >= 64 else 2)
     Image.fromarray((shown.permute(1, 2, 0) * 255).round().byte().numpy()).save(path, optimize=True)
 
 
 def main() -> None:
     """Make the datasets, or measure runs."""
+    makers = {"emoji": real_sets.make_emoji, "maps": real_sets.make_maps, "photographs": real_sets.make_photographs}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     made = commands.add_parser("make", help="datasets")
     made.add_argument("out", type=Path)
+    made.add_argument("--only", choices=makers, action="append", help="one of the sets; may be given again")
     made.add_argument("--openmoji", type=Path, help="the package's folder, where npm is not to fetch it")
     measured = commands.add_parser("measure", help="runs on held-out pictures")
-    measured.add_argument("data", type=Path)
+    measured.add_argument("out", type=Path)
     measured.add_argument("runs", type=Path, nargs="+")
     measured.add_argument("--sheets", type=Path, help="a folder for a picture of each run")
     measured.add_argument("--most", type=int, default=200)
     given = parser.parse_args()
-    if given.command == "make":
-        make(given.out, given.openmoji)
-    else:
-        measure(given.data, given.runs, given.sheets, given.most)
+    if given.command == "measure":
+        measure(given.out, given.runs, given.sheets, given.most)
+        return
+    for name in given.only or makers:
+        options = {"package": given.openmoji} if name == "emoji" else {}
+        print(f"{name}: {makers[name](given.out, **options)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Presets for real sets that package registries hold, small enough for some minutes on two CPU cores. Free of torch.
 
-The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours. The full-size settings are those of
-the families' own presets, which each summary names.
+The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours; satellite pictures and relief maps,
+unpaired. The full-size settings are those of the families' own presets, which each summary names.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["REAL_PRESETS"]
 
-_SUMMARY = "some minutes on a CPU: OpenMoji's"
+_MINUTES = "some minutes on a CPU"
+_SUMMARY = f"{_MINUTES}: OpenMoji's"
 _PAIRS = DataConfig(task="pairs", size_px=64, crop_scale_min=1.0, flip=True)
-_DOMAINS = replace(_PAIRS, task="domains", size_px=32)
+_DOMAINS = replace(_PAIRS, task="domains")
 _TRAIN = TrainConfig(
     steps=1_200,
     batch_size=16,
@@ -52,7 +53,7 @@ _CYCLIC: Mapping[str, Any] = MappingProxyType(
         "discriminator_width": 16,
         "discriminator_norm": "group",
         "upsampling": "resize",
-        "pool_px": 32,
+        "pool_px": 64,
     }
 )
 
@@ -62,7 +63,7 @@ def _cyclic(name: str, summary: str, full_size: str, train: TrainConfig, **confi
     [found] = [one for one in GAN_PRESETS if one.name == full_size]
     return Preset(
         name=name,
-        summary=f"{_SUMMARY} outlines and colours, unpaired, 32 px{summary}; full size: {full_size}",
+        summary=f"{_MINUTES}: satellite pictures to relief maps, unpaired, 64 px{summary}; full size: {full_size}",
         family="cyclegan",
         model=replace(found.model, **{**_CYCLIC, **config}),
         data=_DOMAINS,
@@ -97,16 +98,16 @@ REAL_PRESETS: tuple[Preset, ...] = (
         data=_PAIRS,
         train=_TRAIN,
     ),
-    _cyclic("cyclegan-emoji", "", "cyclegan", replace(_GAN_TRAIN, steps=2_000, batch_size=4), blocks=3, patch_px=16),
+    _cyclic("cyclegan-maps", "", "cyclegan", replace(_GAN_TRAIN, steps=2_000, batch_size=4), blocks=3, patch_px=16),
     _cyclic(
-        "dualgan-emoji",
+        "dualgan-maps",
         ": Wasserstein critics, U-Nets with dropout",
         "dualgan",
         replace(_GAN_TRAIN, steps=4_000, batch_size=8, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
         depth=5,
         patch_px=16,
     ),
-    _cyclic("discogan-emoji", ": no skips, squared reconstruction error", "discogan", _GAN_TRAIN, depth=4),
+    _cyclic("discogan-maps", ": no skips, squared reconstruction error", "discogan", _GAN_TRAIN, depth=4),
     Preset(
         name="diffusion-names",
         summary=f"{_SUMMARY} names to pictures, 32 px; full size: diffusion with model.text_vocabulary",

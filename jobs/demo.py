@@ -19,7 +19,7 @@ from pathlib import Path
 from condgen.errors import ConfigError
 from jobs.evaluate import Evaluation
 from jobs.photographs import NUM_TRAINING, PhotographSet, prepare
-from jobs.runtime import ray_cluster
+from jobs.runtime import LEAST_CPUS, ray_cluster, usable_cpus
 from pipelines.storage import Store, open_store
 
 __all__ = ["DemoOptions", "DemoReport", "run"]
@@ -131,7 +131,7 @@ def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> De
         # Ray takes seconds to start, and so do the photographs: side by side.
         folder = Path(options.photographs).expanduser() if options.photographs else None
         prepared = pool.submit(prepare, folder, num_training=options.num_training)
-        with ray_cluster(verbose=options.verbose):
+        with ray_cluster(verbose=options.verbose, num_cpus=max(LEAST_CPUS, usable_cpus())):
             with stages.stage("photographs") as note:
                 pictures = prepared.result()
                 note(pictures.describe())

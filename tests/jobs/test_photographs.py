@@ -67,7 +67,7 @@ def test_no_place_of_the_archive_is_in_the_training_set() -> None:
     """On a map that is red where it is held out and green elsewhere, no training tile has any red."""
     rows, columns = 2700, 5400
     held_out = np.zeros((rows, columns), bool)
-    for left, top, right, bottom in photographs._held_out_boxes():
+    for left, top, right, bottom in photographs.held_out_boxes():
         held_out[top:bottom, left:right] = True
     marked = np.where(held_out[..., None], np.uint8([200, 0, 0]), np.uint8([190, 190, 0]))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The measures of benchmarks/real_data.py on pictures made by hand."""
+"""benchmarks/real_data.py and real_sets.py: the measures on pictures made by hand, and which tiles go where."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import real_data
+import real_sets
+
+from condgen.color import normalize_ab, rgb_to_lab
+from jobs.photographs import held_out_boxes
 
 
 def test_the_distance_looks_where_the_truth_has_a_colour() -> None:
@@ -21,20 +25,30 @@ def test_the_distance_looks_where_the_truth_has_a_colour() -> None:
     mask = real_data.coloured(truth)
     assert mask[0, :, 0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
     made = torch.stack([truth, torch.ones_like(truth), -torch.ones_like(truth)], dim=1)
-    found = real_data.coloured_distance(made, truth, mask)
+    found = real_data.distance(made, truth, mask)
     torch.testing.assert_close(found, torch.tensor([[0.0, 2 / 3, 4 / 3]]))
 
 
 def test_perfect_draws_are_nearest_to_their_own_truth_and_other_draws_are_not() -> None:
     truth = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.8 - 1
-    perfect = real_data.numbers_of(truth[:, None].expand(-1, 2, -1, -1, -1), truth, torch.ones_like(truth))
+    mask, white = real_data.coloured(truth), torch.ones_like(truth)
+    perfect = real_data.numbers_of(truth[:, None].expand(-1, 2, -1, -1, -1), truth, white, mask)
     assert perfect["draws"] == perfect["nearest of K"] == perfect["between draws"] == 0
     assert perfect["own"] == 1
-    assert perfect["outline"] > 0.5
-    assert perfect["another emoji"] > 0.5
-    wrong = real_data.numbers_of(truth.roll(1, 0)[:, None], truth, truth)
+    assert perfect["colour"] == pytest.approx(1)
+    assert perfect["input"] > 0.5
+    assert perfect["another's"] > 0.5
+    wrong = real_data.numbers_of(truth.roll(1, 0)[:, None], truth, truth, mask)
     assert wrong["own"] == 0
-    assert wrong["outline"] == 0
+    assert wrong["input"] == 0
+    assert real_data.numbers_of(white[:, None], truth, truth, real_data.everywhere(truth))["colour"] == 0
+
+
+def test_true_colours_on_the_luminance_are_the_picture_again() -> None:
+    rgb = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ab_n = normalize_ab(rgb_to_lab((rgb + 1) / 2)[:, 1:])
+    made = real_data.with_colours(real_data.lightness(rgb), ab_n[:, None].expand(-1, 3, -1, -1, -1))
+    torch.testing.assert_close(made, rgb[:, None].expand(-1, 3, -1, -1, -1), atol=2e-3, rtol=0)
 
 
 def test_pictures_come_to_a_size_in_the_range_of_the_models() -> None:
@@ -50,10 +64,27 @@ def test_flags_and_skin_tones_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     rows = ["hexcode,group,skintone", "1F600,smileys,", "1F1E6,flags,", "1F44B,people,2"]
     (tmp_path / "data" / "openmoji.csv").write_text("\n".join(rows) + "\n")
-    assert [row["hexcode"] for row in real_data.chosen(tmp_path)] == ["1F600"]
+    assert [row["hexcode"] for row in real_sets.chosen(tmp_path)] == ["1F600"]
 
 
-def test_both_domains_have_about_half_of_the_names() -> None:
-    halves = [real_data.half_of(f"{number:X}") for number in range(2000)]
-    assert set(halves) == {"a", "b"}
-    assert halves.count("a") == pytest.approx(1000, abs=100)
+def test_no_tile_of_one_domain_touches_the_other_or_what_is_held_out() -> None:
+    covered = {name: np.zeros((2700, 5400), bool) for name in ("a", "b", "held out")}
+    for top in range(0, 2700 - 64, 32):
+        for left in range(0, 5400 - 64, 32):
+            where = real_sets.domain_of(left, top)
+            if where:
+                covered[where][top : top + 64, left : left + 64] = True
+    a, b, held_out = covered.values()
+    assert not (a & b).any()
+    assert not ((a | b) & held_out).any()
+    assert all(part.mean() > 0.02 for part in covered.values())
+    for left, top, right, bottom in held_out_boxes():
+        assert not (a | b)[top:bottom, left:right].any()
+
+
+@pytest.mark.parametrize(
+    ("preset", "dataset"),
+    [("cyclegan-maps", "maps-held-out"), ("diffusion-names", "emoji"), ("cvae-small", "photographs-held-out")],
+)
+def test_a_presets_name_tells_what_it_is_measured_on(preset: str, dataset: str) -> None:
+    assert real_data.kind_of(preset).dataset == dataset
