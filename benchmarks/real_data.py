@@ -50,6 +50,10 @@ CPU = torch.device("cpu")
 COLUMNS = ("draws", "input", "another's", "nearest of K", "own", "the input's own", "between draws", "colour")
 
 
+Members = tuple[str, str] | tuple[None, None]
+"""Of the input and the target; both are the only picture where there are none."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A held-out pair, ``[H, W, 3]`` uint8, and its caption; the two are one picture where there is no partner."""
@@ -60,7 +64,7 @@ class Sample:
     caption: str
 
 
-def samples(data: Path, members: tuple[str, str], most: int) -> list[Sample]:
+def samples(data: Path, members: Members, most: int) -> list[Sample]:
     """The held-out samples of a dataset."""
     dataset = load_dataset(str(data))
     found = []
@@ -86,13 +90,13 @@ class Kind:
     """Presets that are measured alike."""
 
     dataset: str
-    members: tuple[str, str]
+    members: Members
     mask: Callable[[Tensor], Tensor]
 
 
 EMOJI = Kind("emoji", ("input", "target"), coloured)
 MAPS = Kind("maps-held-out", ("input", "target"), everywhere)
-PHOTOGRAPHS = Kind("photographs-held-out", ("image", "image"), everywhere)
+PHOTOGRAPHS = Kind("photographs-held-out", (None, None), everywhere)
 
 
 def kind_of(preset: str) -> Kind:

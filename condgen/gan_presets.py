@@ -48,7 +48,9 @@ GAN_PRESETS: tuple[Preset, ...] = (
         name="cgan-small",
         summary="64 px, some minutes on two CPU cores",
         family="cgan",
-        model=CganConfig(**_SMALL, multipliers=(1, 2, 4), patch_px=34, noise_dim=16, noise_width=64),
+        model=CganConfig(
+            **_SMALL, multipliers=(1, 2, 4), patch_px=34, noise_dim=16, noise_width=64, diversity_weight=3e-3
+        ),
         data=_SMALL_DATA,
         train=replace(_SMALL_TRAIN, learning_rate=1e-3, adam_betas=(0.0, 0.99)),
     ),

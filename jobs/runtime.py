@@ -60,6 +60,8 @@ def check_packages() -> None:
             )
 
 
+_TOO_SLOW = "timed out during startup"
+"""Part of what Ray says, in an exception of no kind of its own."""
 LEAST_CPUS = 2
 """Of a local cluster that trains: with one, Ray ends a decoding task's process, and starts another for the next."""
 
@@ -78,7 +80,7 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
 
     Raises:
         ConfigError: see `check_packages`.
-        JobError: no cluster answers at RAY_ADDRESS.
+        JobError: no cluster answers at RAY_ADDRESS, or a local one doesn't start.
     """
     import ray
 
@@ -108,6 +110,14 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
         raise JobError(
             f"no Ray cluster answers at RAY_ADDRESS={address} with RAY_AUTH_MODE={mode}: is it running, is that its "
             "GCS address (`ray status` shows it), and does it want a token (RAY_AUTH_MODE=token)?"
+        ) from error
+    except Exception as error:
+        if _TOO_SLOW not in str(error):
+            raise
+        ray.shutdown()
+        raise JobError(
+            "Ray did not start within its 30 s: the machine is busy with other things, or its disk or memory is full "
+            "(logs in /tmp/ray/session_latest/logs); run the same command again"
         ) from error
     finally:
         os.chdir(working_directory)

@@ -308,3 +308,26 @@ def test_the_same_command_with_another_seed_has_another_model(whole: Path, datas
     seeded = build_model(job).state_dict()
     same = build_model(replace(job, preset=settings())).state_dict()
     assert any(not np.array_equal(seeded[name], same[name]) for name in seeded)
+
+
+def test_a_ray_that_does_not_start_in_time_is_the_machines_fault_and_other_errors_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    from jobs.runtime import ray_cluster
+
+    def fails(message: str) -> Callable[..., None]:
+        def init(**_: object) -> None:
+            raise Exception(message)
+
+        return init
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", fails("The current node timed out during startup. This could happen because"))
+    with pytest.raises(JobError, match="the machine is busy"), ray_cluster():
+        pass
+    monkeypatch.setattr(ray, "init", fails("another"))
+    with pytest.raises(Exception, match="another"), ray_cluster():
+        pass
