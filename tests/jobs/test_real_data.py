@@ -84,7 +84,15 @@ def test_no_tile_of_one_domain_touches_the_other_or_what_is_held_out() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "dataset"),
-    [("cyclegan-maps", "maps-held-out"), ("diffusion-names", "emoji"), ("cvae-small", "photographs-held-out")],
+    [("cyclegan-maps", "maps-held-out"), ("diffusion-digits", "digits"), ("cvae-small", "photographs-held-out")],
 )
 def test_a_presets_name_tells_what_it_is_measured_on(preset: str, dataset: str) -> None:
     assert real_data.kind_of(preset).dataset == dataset
+
+
+def test_digits_are_what_was_told_where_the_nearest_known_one_is() -> None:
+    digits = [np.full((16, 16, 3), level, np.uint8) for level in (0, 100, 200)]
+    known = [real_data.Sample(str(label), one, one, label) for label, one in enumerate(digits)]
+    told = real_data.at_size(digits, 16)[:, None]
+    assert real_data.measure_digits(told, known, known, None).startswith("1.000 ")
+    assert real_data.measure_digits(told.roll(1, 0), known, known, None).startswith("0.000 ")
