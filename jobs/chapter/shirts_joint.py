@@ -4,10 +4,11 @@ The autoregressive model's y is rounded to levels, and so is the world's: its en
 the levels' bins. What log_prob costs above that entropy is measured against the truth's log_prob of the same y, whose
 mean is minus the entropy: the difference's mean is what is above the entropy, with little of the sampling error.
 
-Broken, it fails: diffusion that is not given x is off-mode in 0.64 to 0.68 (in one Euler step 1.0), with an agreement of
-0.75. (Not told the time, it passes: how much noise there is shows in y_t.) A cVAE whose variance is learned leaves a wide gap between z's modes (off-mode 0.19); a transformer
-that isn't told the x beside a token is 12 nats above the entropy (21 levels; agreement 0.82, off-mode 0.14); draws of
-one Euler step are off-mode in 0.73 to 0.95, which is the last claim.
+Broken, it fails: diffusion that is not given x is off-mode in 0.64 to 0.68 (in one Euler step 1.0), with an agreement
+of 0.75. (Not told the time, it passes: how much noise there is shows in y_t.) A cVAE whose variance is learned leaves
+a wide gap between z's modes (off-mode 0.19); a transformer that isn't told the x beside a token is 12 nats above the
+entropy (21 levels; agreement 0.82, off-mode 0.14); draws of one Euler step are off-mode in 0.73 to 0.95, which is the
+last claim.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ One training of the classifier serves its draws, its annealed mean, its argmax a
 likelier mode somewhat more than its weight (0.71 for 0.65): a tenth of the noise is
 each pixel's own, and the majority's pixels outvote it.
 
-Broken, it fails: a Gaussian without the log-determinant in its likelihood has standard deviations of 4.3 and 4.2, with
-half of it of 0.69 and 0.81; a mixture that draws its components with even odds is off-mode in 0.16. The CRF without pairwise potentials has an agreement of 0.545, and without shared noise a weight of
-0.997 with both modes in 0.03 of inputs; the argmax in place of the annealed mean is off-mode in 0; bins that round
-down have twice the error.
+Broken, it fails: a Gaussian without the log-determinant in its likelihood has standard deviations of 4.3 and 4.2,
+with half of it of 0.69 and 0.81; a mixture that draws its components with even odds is off-mode in 0.16. The CRF
+without pairwise potentials has an agreement of 0.545, and without shared noise a weight of 0.997 with both modes in
+0.03 of inputs; the argmax in place of the annealed mean is off-mode in 0; bins that round down have twice the error.
 """
 
 from __future__ import annotations
