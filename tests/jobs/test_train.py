@@ -202,6 +202,7 @@ def test_ctrl_c_saves_where_it_is_and_the_next_run_goes_on_with_other_workers(
         assert process.returncode == 130
         assert errors.strip().splitlines()[-1] == "stopped; run the same command again to go on"
         assert "Traceback" not in errors
+        assert max(int(one.name.removeprefix("step-")) for one in (out / "checkpoints").iterdir()) > 4
     run(dataset, out, workers=2)
     assert metrics(out)[-1]["step"] == 12
     for cut, never in zip(metrics(out), metrics(whole), strict=True):
