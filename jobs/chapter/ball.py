@@ -49,8 +49,8 @@ _WALLS: Mapping[str, Any] = {"padding_mode": "zeros", "kl_warmup_steps": 200, "f
 """Zeros tell q where the ball is: z would come to hold that too (R^2 0.42) with the torus's slower start of the KL."""
 BATCH = 16
 _TORUS_STEPS, _WALLS_STEPS = 850, 700
-"""On the torus, after 700 the draws of one of three seeds are still too soft to be called balls (error 0.22); after 1000
-the velocity is less linear in one seed's z (0.904)."""
+"""On the torus, after 700 the draws of one of three seeds are still too soft to be called balls (error 0.22); after
+1000 the velocity is less linear in one seed's z (0.904)."""
 A_BALL = 0.2
 """A draw's largest ``ball_errors``, to be called a ball."""
 
