@@ -52,7 +52,7 @@ GAN_PRESETS: tuple[Preset, ...] = (
             **_SMALL, multipliers=(1, 2, 4), patch_px=34, noise_dim=16, noise_width=64, diversity_weight=3e-3
         ),
         data=_SMALL_DATA,
-        train=replace(_SMALL_TRAIN, learning_rate=1e-3, adam_betas=(0.0, 0.99)),
+        train=replace(_SMALL_TRAIN, steps=400, learning_rate=1e-3, adam_betas=(0.0, 0.99)),
     ),
     Preset(
         name="pix2pix",

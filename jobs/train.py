@@ -310,6 +310,8 @@ class _Attempt:
         self._trainer, self._monitor, self._steps = trainer, monitor, steps
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._fit, name="train", daemon=True)
+        # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended (CPython 3.11, 3.12), and so would we.
+        self._ended = threading.Event()
         self._step = 0
         self._ends: list[MetricRow] = []
 
@@ -320,18 +322,17 @@ class _Attempt:
         self._thread.start()
         try:
             with Progress("training", total=self._steps, unit="steps") as progress:
-                while self._thread.is_alive():
-                    self._thread.join(_POLL_S)
+                while not self._ended.wait(_POLL_S):
                     self._show(progress)
                     failure: CondgenError | None = ray.get(self._monitor.failure.remote())
                     if failure is not None:
-                        self._thread.join(_END_WAIT_S)
+                        self._ended.wait(_END_WAIT_S)
                         raise failure
                 self._show(progress)
         except KeyboardInterrupt:
             # The workers save a checkpoint first; a second Ctrl-C does not wait for it.
             ray.get(self._monitor.stop.remote())
-            self._thread.join(_END_WAIT_S)
+            self._ended.wait(_END_WAIT_S)
             raise
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
@@ -349,6 +350,8 @@ class _Attempt:
             self._trainer.fit()
         except BaseException as error:  # noqa: BLE001 - it is raised in the main thread
             self._error = error
+        finally:
+            self._ended.set()
 
     def _show(self, progress: Progress) -> None:
         import ray
