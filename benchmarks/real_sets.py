@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import jobs.shard
-from jobs.photographs import BLUE_MARBLE, held_out_boxes, land_share, locate, prepare
+from jobs.photographs import BLUE_MARBLE, held_out_boxes, land_share, prepare
+from pipelines.package_files import locate
 from pipelines.sharding import ShardOptions
 
 __all__ = ["SIZE_PX", "chosen", "domain_of", "make_digits", "make_emoji", "make_maps", "make_photographs"]

@@ -19,7 +19,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,8 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.runtime import Progress
+from pipelines.package_files import locate
 
-__all__ = ["NUM_TRAINING", "PhotographSet", "default_folder", "held_out_boxes", "land_share", "locate", "prepare"]
+__all__ = ["NUM_TRAINING", "PhotographSet", "default_folder", "held_out_boxes", "land_share", "prepare"]
 
 Picture: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -129,13 +129,6 @@ def prepare(folder: Path | None = None, *, num_training: int = NUM_TRAINING) -> 
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(scratch, folder)
     return PhotographSet(**asdict(made) | {"folder": str(folder)})
-
-
-def locate(package: str, name: str) -> Path | None:
-    """A file of an installed package, found without importing it; None where there is none."""
-    spec = find_spec(package)
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return next((path for place in places if (path := Path(place) / name).is_file()), None)
 
 
 def _write(folder: Path, photographs: dict[str, Path], marble: Path | None, num_training: int) -> PhotographSet:

@@ -39,6 +39,7 @@ UV_INDEX_VARIABLES = (
 )
 SYSTEM_CERTIFICATES = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/ssl/cert.pem")
 OLDEST_PYTHON = "3.12"
+NO_DEPS = Path("infra/local/no-deps.txt")
 
 
 def parse_pip_config(listing: str) -> dict[str, str]:
@@ -164,7 +165,7 @@ def run_uv(*arguments: str | Path) -> None:
 def fingerprint(resolution: str, python: str) -> str:
     """What decides the environment's content, digested."""
     digest = hashlib.sha256(f"{resolution}\0{python}\0{ROOT}".encode())
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "constraints.txt", NO_DEPS):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
@@ -190,6 +191,7 @@ def make(venv: Path, extras: frozenset[str], *, oldest: bool) -> None:
     versions = ["--resolution", "lowest-direct"] if oldest else ["-c", "constraints.txt", "-b", "constraints.txt"]
     names = ",".join(sorted(extras))
     run_uv("pip", "install", "--quiet", "--python", venv / "bin" / "python", *versions, "-e", f".[{names}]")
+    run_uv("pip", "install", "--quiet", "--python", venv / "bin" / "python", "--no-deps", "-r", NO_DEPS)
     stamp.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(extras), "root": str(ROOT)}) + "\n")
 
 

@@ -34,7 +34,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> photographs.PhotographSet:
 
 @pytest.fixture
 def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photographs, "find_spec", lambda _: None)
+    monkeypatch.setattr(photographs, "locate", lambda *_: None)
 
 
 def check_pictures(found: photographs.PhotographSet, most_px: int) -> None:
@@ -106,8 +106,8 @@ def test_without_the_packages_pictures_are_generated_and_said_to_be(tmp_path: Pa
 
 
 def test_without_the_map_the_photographs_alone_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = photographs.find_spec
-    monkeypatch.setattr(photographs, "find_spec", lambda name: None if name == "mpl_toolkits" else spec(name))
+    locate = photographs.locate
+    monkeypatch.setattr(photographs, "locate", lambda *at: None if at[0] == "mpl_toolkits" else locate(*at))
     found = prepare(tmp_path / "photographs", num_training=FEW)
     if not found.are_real:
         pytest.skip("scikit-image and scikit-learn are not installed (the demo extra)")
