@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condgen.color import rgb_to_lab
-from condgen.errors import ConfigError
+from condgen.errors import ConfigError, DatasetError
 from condgen.statistics import AB_GRID_POINTS, AB_GRID_STEP, DatasetStatistics
 
 __all__ = ["AbBins", "gamut_points"]
@@ -23,6 +23,9 @@ _MARGIN_STEPS = 1.35
 
 _COLORS_PER_AXIS = 26
 """Of the lattice of sRGB colours that stands for all of them; one of 86 a side gives the same points."""
+
+_LEAST_SQUARED_DISTANCE = 1.0
+"""Below it, in squared ab units, a median counts a bin as no nearer: Weiszfeld's step would not be defined at a bin."""
 
 _TABLE_STEP = 2
 """Resolution of the table of nearest bins, in ab units."""
@@ -130,6 +133,39 @@ class AbBins:
     def decode_mean(self, probabilities: Tensor) -> Tensor:
         """Return the mean colour ``[..., 2, H, W]`` of probabilities over bins ``[..., H, W, Q]``."""
         return (probabilities @ self.centers.to(probabilities.dtype)).movedim(-1, -3)
+
+    def decode_median(self, probabilities: Tensor, iterations: int = 12) -> Tensor:
+        """Return the geometric median ``[..., 2, H, W]`` of probabilities over bins ``[..., H, W, Q]``.
+
+        It is the color with the least expected distance to the true one, E|c - y|, where the mean has the least
+        expected squared distance: the curves of Zhang et al. 2016 count distances. Found by Weiszfeld's iterations
+        (1937), from the mean on: each is the mean of the bins weighted by p / |c - bin|.
+        """
+        weights = probabilities.reshape(-1, len(self))
+        centers = self.centers.to(weights.dtype)
+        color = weights @ centers
+        for _ in range(iterations):
+            offset = color[:, None, :] - centers
+            near = weights / offset.square().sum(dim=-1).clamp_min(_LEAST_SQUARED_DISTANCE).sqrt()
+            color = (near @ centers) / near.sum(dim=-1, keepdim=True)
+        return color.reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
+
+    def smoothed_prior(self, statistics: DatasetStatistics, sigma: float) -> Tensor:
+        """Return a training set's distribution over the bins, smoothed by a Gaussian: ``[Q]`` float64 on the CPU.
+
+        Args:
+            statistics: of the training set.
+            sigma: of the Gaussian, in ab units.
+
+        Raises:
+            DatasetError: the statistics hold no colors.
+        """
+        counts = self.count(statistics)
+        if float(counts.sum()) == 0.0:
+            raise DatasetError("the training set's statistics hold no colours: count at least one image")
+        centers = self.centers.double().cpu()
+        kernel = torch.exp(-torch.cdist(centers, centers).square() / (2 * sigma**2))
+        return (counts / counts.sum()) @ (kernel / kernel.sum(dim=1, keepdim=True))
 
     def count(self, statistics: DatasetStatistics) -> Tensor:
         """Return the colours of a training set by bin, ``[Q]`` float64 on the CPU."""

@@ -187,5 +187,10 @@ class ConditionalModel(nn.Module, ABC):
         """Return log p(y | x) in nats, ``[B]`` float32; each family says of which quantity."""
         raise UnsupportedError(f"family {self.family!r} has no likelihood: choose a family that has log_prob")
 
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether ``fit_statistics`` is to be called before the first step."""
+        return False
+
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
         """Take what the family needs from the training set, before the first step."""

@@ -1,6 +1,6 @@
 """A model as two small files: weights in safetensors, the rest in JSON. Loading one runs no code from it.
 
-    model.safetensors   every parameter and buffer
+    model.safetensors   every parameter and buffer, float32 or stored as float16
     model.json          {"format": 1, "family": ..., "condgen": version, "config": {...}, "extra": {...}}
 
 Bytes in, bytes out: where they are kept is not this module's business. Equal models give equal bytes.
@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -33,17 +33,22 @@ FILES = (WEIGHTS_NAME, META_NAME)
 _FORMAT = 1
 
 
-def dump(model: ConditionalModel, extra: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+def dump(
+    model: ConditionalModel, extra: Mapping[str, Any] | None = None, *, weights: Literal["fp32", "fp16"] = "fp32"
+) -> dict[str, bytes]:
     """Return a checkpoint's files by name.
 
     Args:
         model: of a family of the table, on any device.
         extra: what else belongs to it (the data's size, steps done), as JSON has it.
+        weights: ``fp16`` stores numbers of float32 in half precision, which ``load`` makes float32 again.
 
     Raises:
-        CheckpointError: the extra is not JSON.
+        CheckpointError: the extra is not JSON, or a weight is too large for half precision.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if weights == "fp16":
+        tensors = {name: _halved(name, value) for name, value in tensors.items()}
     meta = {
         "format": _FORMAT,
         "family": model.family,
@@ -56,6 +61,15 @@ def dump(model: ConditionalModel, extra: Mapping[str, Any] | None = None) -> dic
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint's extra can't be written as JSON: {error}") from error
     return {WEIGHTS_NAME: safetensors.torch.save(tensors), META_NAME: text.encode() + b"\n"}
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    if value.dtype != torch.float32:
+        return value
+    half = value.half()
+    if not bool(half.isfinite().all()):
+        raise CheckpointError(f"{name} holds numbers beyond half precision: store the weights as fp32")
+    return half
 
 
 def load(files: Mapping[str, bytes], *, expect_family: str | None = None) -> tuple[ConditionalModel, dict[str, Any]]:
@@ -122,12 +136,12 @@ def _read_meta(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _read_weights(files: Mapping[str, bytes]) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(_file(files, WEIGHTS_NAME))
+        return dict(safetensors.torch.load(_file(files, WEIGHTS_NAME)))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{WEIGHTS_NAME} is damaged ({error}): save the checkpoint again") from error
 
 
-def _fill(model: ConditionalModel, tensors: Mapping[str, Tensor]) -> None:
+def _fill(model: ConditionalModel, tensors: dict[str, Tensor]) -> None:
     """Copy the weights in, each by name, of the same shape and type."""
     wanted = model.state_dict()
     for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has unknown", tensors.keys() - wanted.keys())):
@@ -135,9 +149,11 @@ def _fill(model: ConditionalModel, tensors: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"{WEIGHTS_NAME} {what} {sorted(names)[0]!r} ({len(names)} in all): wrong file?")
     for name, value in wanted.items():
         got = tensors[name]
+        if got.dtype == torch.float16 and value.dtype == torch.float32:
+            got = tensors[name] = got.float()
         if got.shape != value.shape or got.dtype != value.dtype:
             raise CheckpointError(
                 f"{WEIGHTS_NAME} has {name!r} as {got.dtype} {list(got.shape)}, and the configuration wants "
                 f"{value.dtype} {list(value.shape)}"
             )
-    model.load_state_dict(dict(tensors), strict=True)
+    model.load_state_dict(tensors, strict=True)

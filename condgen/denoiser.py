@@ -10,7 +10,7 @@ is the same for all draws and steps. At the coarsest level pixels attend to each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from condgen.base import Condition
 from condgen.conditioners import ConditionerSet, Encoding, make_conditioners
+from condgen.encoders import EncodedLevels
 from condgen.families._common import condition_image
 from condgen.families.latent_configs import ModulatedConfig
 
@@ -147,7 +148,7 @@ class ImageEncoder(nn.Module):
         self.null = nn.ParameterList(0.1 * torch.randn(w, 1, 1) for w in widths if knows_null)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, image: Tensor, dropped: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, dropped: Tensor) -> tuple[tuple[Tensor, ...], None]:
         """``[B, C, H, W]`` and which are left out, ``[B]`` bool, to features a level, the finest first."""
         height, width = image.shape[-2:]
         x = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
@@ -157,10 +158,30 @@ class ImageEncoder(nn.Module):
         for shrink, blocks in zip(self.shrink, self.blocks[1:], strict=True):
             x = blocks(shrink(x))
             features.append(x)
-        if self.null:
-            absent = dropped[:, None, None, None]
-            features = [torch.where(absent, null.to(f.dtype), f) for null, f in zip(self.null, features, strict=True)]
+        return _left_out(features, self.null, dropped), None
+
+
+def _left_out(features: Sequence[Tensor], null: nn.ParameterList, dropped: Tensor) -> tuple[Tensor, ...]:
+    """Return the features, with the learned ones of no image in the samples that are ``dropped``, ``[B]`` bool."""
+    if not null:
         return tuple(features)
+    absent = dropped[:, None, None, None]
+    return tuple(torch.where(absent, value.to(f.dtype), f) for value, f in zip(null, features, strict=True))
+
+
+class PretrainedImageEncoder(nn.Module):
+    """An ``ImageEncoder`` by a pretrained encoder and a decoder over it; its arguments are the same."""
+
+    def __init__(self, config: ModulatedConfig, *, knows_null: bool = False) -> None:
+        super().__init__()
+        widths = tuple(config.width * m for m in config.multipliers)
+        self.levels = EncodedLevels(config, config.out_stride, widths)
+        self.null = nn.ParameterList(0.1 * torch.randn(w, 1, 1) for w in widths if knows_null)
+
+    def forward(self, image: Tensor, dropped: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """``[B, 1, H, W]`` and which are left out, ``[B]`` bool, to features a level, and the decoder's finest."""
+        levels, decoded = self.levels(image)
+        return _left_out(levels, self.null, dropped), decoded
 
 
 @dataclass(frozen=True)
@@ -171,11 +192,13 @@ class Encoded:
         image: features of x a level, each ``[B, C, h, w]``; empty without a condition image.
         other: the label's and the text's encoding, of ``config.embedding_width``.
         size: (H, W) of y.
+        decoded: the finest features of the decoder over a pretrained encoder, ``[B, C, h, w]``; None without one.
     """
 
     image: tuple[Tensor, ...]
     other: Encoding
     size: tuple[int, int]
+    decoded: Tensor | None = None
 
 
 class ConditionEncoder(nn.Module):
@@ -199,7 +222,8 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         self.channels = config.condition_channels
         self.size_px = size_px
-        self.image = ImageEncoder(config, knows_null="image" in null_parts) if self.channels else None
+        kind = ImageEncoder if config.encoder == "none" else PretrainedImageEncoder
+        self.image = kind(config, knows_null="image" in null_parts) if self.channels else None
         self.conditioners = conditioners or make_conditioners(
             config.embedding_width,
             num_labels=config.num_labels,
@@ -223,7 +247,8 @@ class ConditionEncoder(nn.Module):
         if self.image is None:
             return Encoded((), other, (self.size_px, self.size_px))
         image = condition_image(condition, self.channels)
-        return Encoded(self.image(image, dropped), other, (image.shape[-2], image.shape[-1]))
+        levels, decoded = self.image(image, dropped)
+        return Encoded(levels, other, (image.shape[-2], image.shape[-1]), decoded)
 
 
 class ModulatedUNet(nn.Module):
@@ -292,6 +317,10 @@ class ModulatedUNet(nn.Module):
         if y is None or self.stem is None:
             return encoded.image[0].repeat_interleave(num // encoded.image[0].shape[0], dim=0)
         height, width = y.shape[-2:]
-        padded = F.pad(y, (0, -width % self.multiple, 0, -height % self.multiple))
+        if encoded.image:  # of the padded size
+            rows, columns = encoded.image[0].shape[-2:]
+        else:
+            rows, columns = (-(-side // self.multiple) * self.multiple for side in (height, width))
+        padded = F.pad(y, (0, columns - width, 0, rows - height))
         x = self.stem(padded.contiguous(memory_format=torch.channels_last))
         return broadcast_draws(x, encoded.image[0]) if encoded.image else x

@@ -69,6 +69,9 @@ class TrainConfig:
         log_every_steps: steps between rows of metrics.
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
         max_seconds: end, with a checkpoint, after this time; 0 sets no limit.
+        precision: of forward and backward: ``fp32``, ``bf16`` (weights stay float32), or ``auto``, which is bf16 on
+            GPUs. CPUs with AVX512-BF16 or AMX train up to twice as fast in bf16.
+        stored_weights: in which the averaged weights are kept: ``fp32``, or ``fp16`` at half the size.
     """
 
     steps: int = 100_000
@@ -84,6 +87,8 @@ class TrainConfig:
     log_every_steps: int = 50
     checkpoint_every_steps: int = 1_000
     max_seconds: float = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    stored_weights: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
         check_at_least("train.steps", self.steps, 1)
@@ -100,6 +105,8 @@ class TrainConfig:
         check_at_least("train.log_every_steps", self.log_every_steps, 1)
         check_at_least("train.checkpoint_every_steps", self.checkpoint_every_steps, 1)
         check_at_least("train.max_seconds", self.max_seconds, 0.0)
+        check_choice("train.precision", self.precision, ("auto", "fp32", "bf16"))
+        check_choice("train.stored_weights", self.stored_weights, ("fp32", "fp16"))
 
 
 @dataclass(frozen=True, kw_only=True)

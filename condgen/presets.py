@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from condgen.colorizer_presets import COLORIZER_PRESETS
 from condgen.errors import ConfigError
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
 from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
@@ -55,6 +56,7 @@ def _pixel_presets() -> Iterator[Preset]:
 
 
 PRESETS: Mapping[str, Preset] = _table(
+    *COLORIZER_PRESETS,
     *_pixel_presets(),
     *GAN_PRESETS,
     *LATENT_PRESETS,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, ConditionalModel
+from condgen.encoders import pretrained
+from condgen.precision import autocast
 from condgen.preset_parts import TrainConfig
 
 __all__ = ["Training", "learning_rate"]
@@ -87,7 +89,7 @@ class Training:
             if (number + 1) % period:
                 continue
             for settings in optimizer.param_groups:
-                settings["lr"] = rate
+                settings["lr"] = rate * settings["scale"]
             optimizer.zero_grad(set_to_none=True)
             with self._autocast():
                 terms = self._called(batch, name)
@@ -112,8 +114,15 @@ class Training:
                 kept.copy_(current)
 
     def _optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:
+        encoder = pretrained(self.model)
+        slow = {id(parameter) for parameter in encoder.parameters()} if encoder is not None else set()
+        scale = encoder.learning_rate_scale if encoder is not None else 1.0
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if id(p) not in slow], "scale": 1.0},
+            {"params": [p for p in parameters if id(p) in slow], "scale": scale},
+        ]
         return torch.optim.AdamW(
-            list(parameters),
+            [group for group in groups if group["params"]],
             lr=self.config.learning_rate,
             betas=self.config.adam_betas,
             weight_decay=self.config.weight_decay,
@@ -121,6 +130,7 @@ class Training:
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.device.type != "cuda":
-            return nullcontext()
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+        precision = self.config.precision
+        if precision == "auto":
+            precision = "bf16" if self.device.type == "cuda" else "fp32"
+        return autocast(precision, self.device)

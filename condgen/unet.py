@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condgen.encoders import EncodedUNet
 from condgen.families.configs import UNetConfig
 
-__all__ = ["UNet", "pool_to_stride", "upsample_from_stride"]
+__all__ = ["UNet", "conditional_unet", "pool_to_stride", "upsample_from_stride"]
 
 
 class ResidualBlock(nn.Module):
@@ -84,6 +85,16 @@ class UNet(nn.Module):
             x = blocks(torch.cat([x, skip], dim=1))
         out: Tensor = self.head(F.silu(self.head_norm(x)))
         return out[..., : -(-height // self.stride), : -(-width // self.stride)]
+
+
+def conditional_unet(config: UNetConfig, out_channels: int) -> UNet | EncodedUNet:
+    """Return the network that a configuration asks for: all its own, or over a pretrained encoder.
+
+    Either takes ``[B, C, H, W]`` to ``[B, out_channels, ceil(H / out_stride), ceil(W / out_stride)]``.
+    """
+    if config.encoder == "none":
+        return UNet(config, out_channels)
+    return EncodedUNet(config, config.out_stride, out_channels)
 
 
 def pool_to_stride(y: Tensor, stride: int) -> Tensor:

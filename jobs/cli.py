@@ -160,6 +160,19 @@ def train(
         str | None, typer.Option(metavar="DIR", help="Keep chunks on each machine's disk, for the next epochs.")
     ] = None,
     cache_size: Annotated[str, typer.Option(metavar="SIZE", help="Most bytes in the cache: 500M, 50G, 2T.")] = "50G",
+    init_from: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Begin with the weights of another run or checkpoint.")
+    ] = None,
+    init_partial: Annotated[
+        bool, typer.Option("--init-partial", help="Of --init-from, take the weights that match by name and shape.")
+    ] = False,
+    encoder_weights: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Of a pretrained encoder: auto, torchvision (download), random, or a file."),
+    ] = "auto",
+    threads: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of torch in each process; 0 is its share of the CPUs.")
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
     ] = False,
@@ -186,6 +199,10 @@ def train(
         member_names=names,
         cache=cache,
         cache_bytes=size_bytes,
+        init_from=init_from,
+        init_partial=init_partial,
+        encoder_weights=encoder_weights,
+        threads=threads,
         dry_run=dry_run,
         verbose=context.obj,
     )

@@ -29,7 +29,7 @@ _FINISHED = "run.json"
 _CONFIG = "config.json"
 _METRICS = "metrics.jsonl"
 # What may differ between the runs of one folder: where and by what it is run, not what.
-_FREE = ("versions", "format", "data_uri", "workers")
+_FREE = ("versions", "format", "data_uri", "workers", "start")
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:

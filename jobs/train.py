@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from condgen.presets import Preset
 from jobs.config import check_trainable
 from jobs.run_folder import MetricRow, RunFolder
 from jobs.runtime import LEAST_CPUS, Progress, configure_data, ray_cluster, usable_cpus
-from jobs.train_job import Monitor, TrainJob
+from jobs.train_job import Monitor, Start, TrainJob
 from jobs.train_plans import PlannedDataset, Sources, plan_dataset
 from pipelines.storage import open_store
 from pipelines.training import TrainingPlan
@@ -47,6 +47,10 @@ class TrainOptions:
         member_names: what members are to be called, and how they are called in the dataset: ``{"image": "photo"}``. The
             picture that is trained on is ``image`` where there is such a name, else the only one that a sample has.
         cache, cache_bytes: a folder of each machine in which chunks are kept, and its bound; see `pipelines.cache`.
+        init_from: a run or checkpoint whose weights a new run begins with; see `jobs.train_job.Start`.
+        init_partial: take of it what matches.
+        encoder_weights: of a pretrained encoder; see `jobs.train_job.Start`.
+        threads: of torch, in each worker; 0 is a worker's share of the CPUs.
         dry_run: say what would be done, and start nothing.
         verbose: show Ray's own log.
     """
@@ -59,6 +63,10 @@ class TrainOptions:
     member_names: Mapping[str, str] = field(default_factory=dict)
     cache: str | None = None
     cache_bytes: int = 50 << 30
+    init_from: str | None = None
+    init_partial: bool = False
+    encoder_weights: str = "auto"
+    threads: int = 0
     dry_run: bool = False
     verbose: bool = False
 
@@ -202,8 +210,19 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         extra={"size_px": preset.data.size_px, **task, **{name: config[name] for name in shared}},
         threads=1,
         task_cpus=1.0,
+        start=Start(
+            init_from=open_store(options.init_from).require() if options.init_from else None,
+            init_partial=options.init_partial,
+            encoder_weights=_absolute(options.encoder_weights),
+        ),
     )
     return job, config
+
+
+def _absolute(encoder_weights: str) -> str:
+    """A local file by its absolute path: workers run in folders of their own."""
+    path = Path(encoder_weights).expanduser()
+    return str(path.absolute()) if path.is_file() else encoder_weights
 
 
 def _config(options: TrainOptions, planned: Mapping[str, PlannedDataset]) -> dict[str, Any]:
@@ -226,6 +245,7 @@ def _config(options: TrainOptions, planned: Mapping[str, PlannedDataset]) -> dic
         "data_uri": first.plan.store.uri,
         **({"data_b_uri": second.plan.store.uri} if second else {}),
         "workers": options.workers,
+        "start": {"init_from": options.init_from, "encoder_weights": options.encoder_weights},
         "versions": {name: _version(name) for name in _VERSIONS},
     }
 
@@ -250,7 +270,7 @@ def _facts(options: TrainOptions, job: TrainJob) -> dict[str, str]:
         "epoch": f"{order.num_batches} steps of {job.plan.order.batch_size}, {lanes} lanes, windows of {window} chunks",
     }
     if options.dry_run:
-        from jobs.train_worker import build_model
+        from jobs.first_model import build_model
 
         parameters = sum(value.numel() for value in build_model(job).parameters())
         train = job.preset.train
@@ -282,7 +302,8 @@ def _train(options: TrainOptions, job: TrainJob) -> float:
         configure_data(verbose=options.verbose)
         cluster: dict[str, float] = cast("Any", ray.cluster_resources)()
         shares = share_cluster(cluster, options.workers)
-        placed = TrainJob(**{**vars(job), "threads": shares.threads, "task_cpus": shares.task_cpus})
+        threads = options.threads or shares.threads
+        placed = replace(job, threads=threads, task_cpus=shares.task_cpus)
         monitor = ray.remote(num_cpus=0)(Monitor).remote()
         resources = {"CPU": shares.worker_cpus} | ({"GPU": shares.worker_gpus} if shares.worker_gpus else {})
         trainer = TorchTrainer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from condgen.errors import CondgenError
@@ -13,7 +13,23 @@ from jobs.run_folder import MetricRow
 from pipelines.storage import Store
 from pipelines.training import TrainingPlan
 
-__all__ = ["Monitor", "TrainJob"]
+__all__ = ["Monitor", "Start", "TrainJob"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run's weights begin with, in the place of those that the seed gives.
+
+    Attributes:
+        init_from: a run or checkpoint of a like model, whose averaged weights are taken; None takes none.
+        init_partial: take what matches by name and shape, and leave the rest as it is.
+        encoder_weights: of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache),
+            ``torchvision`` (downloaded), ``random``, or a file or URI.
+    """
+
+    init_from: Store | None = None
+    init_partial: bool = False
+    encoder_weights: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +44,7 @@ class TrainJob:
         extra: kept in model.json beside the weights.
         threads: of torch, in each worker.
         task_cpus: CPUs that a decoding task counts as.
+        start: what the weights begin with.
     """
 
     preset: Preset
@@ -37,6 +54,7 @@ class TrainJob:
     extra: Mapping[str, Any]
     threads: int
     task_cpus: float
+    start: Start = field(default_factory=Start)
 
     @property
     def plan(self) -> TrainingPlan:

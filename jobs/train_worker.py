@@ -13,31 +13,25 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from condgen import checkpoint
 from condgen.base import ConditionalModel
-from condgen.color import rgb_to_lab
-from condgen.errors import CheckpointError, CondgenError, ImageError, JobError
-from condgen.families import find_family
-from condgen.statistics import DatasetStatistics
+from condgen.errors import CheckpointError, CondgenError, JobError
 from jobs.feeds import make_feed
+from jobs.first_model import build_model
 from jobs.fit import Alone, Group, Loop, TorchGroup, state_from_json
 from jobs.run_folder import MetricRow, RunFolder, json_bytes
 from jobs.train_job import TrainJob
-from pipelines.chunks import image_member, iter_chunks, read_chunk
-from pipelines.images import decode
-from pipelines.training import TrainingPlan, prefetched
+from pipelines.training import prefetched
 
-__all__ = ["build_model", "train_worker"]
+__all__ = ["train_worker"]
 
 logger = logging.getLogger(__name__)
 
 _STATE, _OPTIMIZER, _RAW = "state.json", "optimizer.safetensors", "raw.safetensors"
 _STOP_POLL_S = 0.5
 _BATCHES_AHEAD = 2
-_STATISTICS_CHUNKS = 32
 
 
 def train_worker(config: Mapping[str, Any]) -> None:
@@ -168,7 +162,8 @@ class _Worker:
         )
 
     def _model_files(self) -> dict[str, bytes]:
-        return dict(checkpoint.dump(self._loop.averaged, {**self._job.extra, "step": self._loop.state.step}))
+        extra = {**self._job.extra, "step": self._loop.state.step}
+        return dict(checkpoint.dump(self._loop.averaged, extra, weights=self._job.preset.train.stored_weights))
 
     def _restore(self, files: Mapping[str, bytes]) -> None:
         try:
@@ -183,31 +178,6 @@ class _Worker:
                 f"the newest checkpoint in {self._job.out.uri} is of another version of condgen ({error}): "
                 "start anew in another folder"
             ) from error
-
-
-def build_model(job: TrainJob) -> ConditionalModel:
-    """A new model: the same weights for the same seed, fitted to the training set's statistics where it takes any."""
-    torch.manual_seed(job.preset.train.seed)
-    model_class = find_family(job.preset.family).model_class
-    model = model_class(job.preset.model)
-    if model_class.fit_statistics is not ConditionalModel.fit_statistics:
-        model.fit_statistics(job.statistics if job.statistics is not None else _count(job.plans["a"]))
-    return model
-
-
-def _count(plan: TrainingPlan) -> DatasetStatistics:
-    """Statistics of a few hundred pictures, of chunks evenly spread over a dataset whose manifest has none."""
-    total = DatasetStatistics()
-    rows = np.unique(np.linspace(0, plan.chunks.num_rows - 1, _STATISTICS_CHUNKS).astype(np.int64))
-    for chunk in iter_chunks(plan.chunks.take(rows)):
-        for sample in read_chunk(plan.store, chunk, plan.member_names):
-            try:
-                rgb = decode(image_member(sample, plan.members[-1]), min_size_px=64)
-            except ImageError:
-                continue  # the stream counts and logs it
-            lab = rgb_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255)
-            total = total + DatasetStatistics.of_ab(lab[None, 1:].numpy())
-    return total
 
 
 def _load(weights: bytes, files: Mapping[str, bytes]) -> ConditionalModel:

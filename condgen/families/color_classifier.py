@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from condgen.ab_bins import AbBins
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.color import denormalize_ab, normalize_ab
-from condgen.errors import DatasetError
+from condgen.families._bins import class_weights, rebalanced_cross_entropy
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.configs import ColorClassifierConfig
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
-from condgen.unet import UNet, pool_to_stride, upsample_from_stride
+from condgen.unet import conditional_unet, pool_to_stride, upsample_from_stride
 from condgen.uniform_bins import UniformBins
 
 __all__ = ["ColorClassifier", "ColorClassifierConfig"]
@@ -51,8 +51,13 @@ class ColorClassifier(ConditionalModel):
             self.bins = AbBins(config.grid_step, num_neighbors=config.soft_neighbors, sigma=config.soft_sigma)
         else:
             self.bins = UniformBins(config.num_bins, config.target_channels, limit=config.value_limit)
-        self.net = UNet(config, len(self.bins))
+        self.net = conditional_unet(config, len(self.bins))
         self.register_buffer("prior", torch.full((len(self.bins),), 1.0 / len(self.bins)))
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether the bins are colors, whose weights are the training set's."""
+        return isinstance(self.bins, AbBins)
 
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
         """Set the prior from the training set's colours, smoothed by a Gaussian of ``soft_sigma``; uniform bins stay.
@@ -62,19 +67,11 @@ class ColorClassifier(ConditionalModel):
         """
         if isinstance(self.bins, UniformBins):
             return
-        counts = self.bins.count(statistics)
-        if float(counts.sum()) == 0.0:
-            raise DatasetError("the training set's statistics hold no colours: count at least one image")
-        centers = self.bins.centers.double().cpu()
-        kernel = torch.exp(-torch.cdist(centers, centers).square() / (2 * self.config.soft_sigma**2))
-        smooth = (counts / counts.sum()) @ (kernel / kernel.sum(dim=1, keepdim=True))
-        self.prior.copy_(smooth.float())
+        self.prior.copy_(self.bins.smoothed_prior(statistics, self.config.soft_sigma).float())
 
     def class_weights(self) -> Tensor:
         """Return w of eq. (4), ``[Q]`` float32: how much a pixel of each bin counts in the loss."""
-        gamma = self.config.rebalance_gamma
-        weights = 1.0 / ((1 - gamma) * self.prior + gamma / len(self.bins))
-        return weights / (self.prior * weights).sum()
+        return class_weights(self.prior, self.config.rebalance_gamma)
 
     def logits(self, condition: Condition) -> Tensor:
         """Return the network's (rebalanced) logits, ``[B, h, w, Q]`` float32."""
@@ -107,11 +104,8 @@ class ColorClassifier(ConditionalModel):
         """Return ``cross_entropy``, eq. (2) as a mean over pixels, in nats."""
         logits = self.logits(batch.condition)
         index, soft = self.bins.soft_encode(self.pooled_ab(batch.target))
-        # sum_q Z_q log Zhat_q, with sum_q Z_q = 1, from the few q where Z is not 0: no dense target is made.
-        log_likelihood = (logits.gather(-1, index) * soft).sum(dim=-1) - logits.logsumexp(dim=-1)
-        brightest = index.gather(-1, soft.argmax(dim=-1, keepdim=True))[..., 0]
-        weight = self.class_weights()[brightest]
-        return {"cross_entropy": weighted_mean(-(weight * log_likelihood).mean(dim=(1, 2)), batch.weight)}
+        loss = rebalanced_cross_entropy(logits, index, soft, self.class_weights())
+        return {"cross_entropy": weighted_mean(loss, batch.weight)}
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:

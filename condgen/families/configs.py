@@ -11,11 +11,29 @@ from typing import ClassVar, Literal
 from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
 
-__all__ = ["ColorClassifierConfig", "RegressionConfig", "UNetConfig"]
+__all__ = ["ENCODER_NAMES", "ColorClassifierConfig", "RegressionConfig", "UNetConfig", "check_encoder"]
 
+
+ENCODER_NAMES = ("none", "mobilenet_v2")
+"""The keys of ``condgen.encoders.ENCODERS``, and none."""
 
 _MOST_BINS = 4096
 """Of a pixel, in a softmax."""
+
+_DECODER_WIDTHS = (32, 64, 96, 128, 192, 256)
+
+
+def check_encoder(
+    encoder: str, rate: float, widths: tuple[int, ...], *, norm_groups: int, condition_channels: int
+) -> None:
+    """Raise ConfigError unless the fields that say of a pretrained encoder are allowed."""
+    check_choice("model.encoder", encoder, ENCODER_NAMES)
+    check_at_least("model.encoder_rate", rate, 0.0)
+    if len(widths) != len(_DECODER_WIDTHS) or min(widths) < 1 or any(width % norm_groups for width in widths):
+        allowed = f"{len(_DECODER_WIDTHS)} multiples of model.norm_groups ({norm_groups}), for strides 1 to 32"
+        raise ConfigError("model.decoder_widths", widths, allowed)
+    if encoder != "none" and condition_channels != 1:
+        raise ConfigError("model.encoder", encoder, "'none' unless x is a luminance (model.condition_channels is 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +49,12 @@ class UNetConfig:
         out_stride: 1, 2, 4 or 8. The network works and predicts at 1 / out_stride of the input's size; a
             colour is then upsampled bilinearly (Zhang et al. 2016 predict at 1/4).
         dropout: probability, in each residual block; 0 is none.
+        encoder: a pretrained encoder of the luminance (``condgen.encoders``) in the place of the network's own;
+            ``none`` trains all from the beginning. With one, ``width`` and ``multipliers`` say nothing of the
+            conditional networks that have no other input than x.
+        encoder_rate: the encoder's learning rate as a share of the others'; 0 freezes it.
+        decoder_widths: channels of the decoder over the encoder's features, at strides 1, 2, 4, 8, 16 and 32; those
+            finer than ``out_stride`` are not used.
     """
 
     least_condition_channels: ClassVar[int] = 1
@@ -42,6 +66,9 @@ class UNetConfig:
     norm_groups: int = 8
     out_stride: int = 4
     dropout: float = 0.0
+    encoder: Literal["none", "mobilenet_v2"] = "none"
+    encoder_rate: float = 0.0
+    decoder_widths: tuple[int, ...] = _DECODER_WIDTHS
 
     def __post_init__(self) -> None:
         check_at_least("model.condition_channels", self.condition_channels, self.least_condition_channels)
@@ -54,6 +81,13 @@ class UNetConfig:
             raise ConfigError("model.width", self.width, f"a multiple of model.norm_groups ({self.norm_groups})")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ConfigError("model.multipliers", self.multipliers, "one or more whole numbers >= 1")
+        check_encoder(
+            self.encoder,
+            self.encoder_rate,
+            self.decoder_widths,
+            norm_groups=self.norm_groups,
+            condition_channels=self.condition_channels,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,6 @@ class _Recognition(nn.Module):
     def __init__(self, config: CVAEConfig) -> None:
         super().__init__()
         widths = [config.width * m for m in config.multipliers]
-        self.multiple = 2 ** (len(widths) - 1)
         self.stem = convolution(config.target_channels, widths[0], config)
         self.join = nn.ModuleList(convolution(w, w, config) for w in widths)
         self.blocks = nn.ModuleList(Block(w, w, config) for w in widths)
@@ -95,7 +94,8 @@ class _Recognition(nn.Module):
     def forward(self, y: Tensor, encoded: Encoded) -> Gaussian:
         """``[B, C, h, w]`` at the stride to Gaussians over z, ``[B, Z]``."""
         height, width = y.shape[-2:]
-        y = F.pad(y, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        rows, columns = encoded.image[0].shape[-2:]  # of the padded size
+        y = F.pad(y, (0, columns - width, 0, rows - height), mode="replicate")
         x = self.stem(y.contiguous(memory_format=torch.channels_last))
         for level, (join, block) in enumerate(zip(self.join, self.blocks, strict=True)):
             if level:

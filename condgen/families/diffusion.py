@@ -10,6 +10,7 @@ Paths and parametrisations are in ``condgen.paths``, samplers in ``condgen.sampl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -19,12 +20,15 @@ from torch import Tensor, nn
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.conditioners import ConditionerSet
 from condgen.denoiser import ConditionEncoder, Encoded, ModulatedUNet
+from condgen.encoders import DECODER_STRIDES
 from condgen.errors import UnsupportedError
+from condgen.families._bins import PointHead
 from condgen.families._common import weighted_mean
 from condgen.families.latent_configs import DiffusionConfig
 from condgen.noise import NoiseSource
 from condgen.paths import PARAMETRIZATIONS, Path
 from condgen.samplers import find_sampler
+from condgen.statistics import DatasetStatistics
 from condgen.transformer import sinusoids
 from condgen.unet import pool_to_stride, upsample_from_stride
 
@@ -56,13 +60,42 @@ class Diffusion(ConditionalModel):
         self.net = ModulatedUNet(config, config.target_channels, config.target_channels)
         width = config.embedding_width
         self.time = nn.Sequential(nn.Linear(_TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.point_head: PointHead | None = None
+        if config.point_head == "bins":
+            channels = config.decoder_widths[DECODER_STRIDES.index(config.out_stride)]
+            self.point_head = PointHead(channels, gamma=config.point_gamma, balance=config.point_balance)
+            self.told = nn.Conv2d(config.target_channels, config.width * config.multipliers[0], 1)
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether there is a point head, whose prior is the training set's colors."""
+        return self.point_head is not None
+
+    def fit_statistics(self, statistics: DatasetStatistics) -> None:
+        """Set the point head's prior from the training set's colors.
+
+        Raises:
+            DatasetError: the statistics hold no colors.
+        """
+        if self.point_head is not None:
+            self.point_head.fit_statistics(statistics)
 
     def encode(self, condition: Condition, dropped: Tensor | None = None) -> Encoded:
         """Return the encoded condition; ``dropped`` ``[B]`` bool says where its null parts are left out."""
+        return self._encode(condition, dropped)[0]
+
+    def _encode(self, condition: Condition, dropped: Tensor | None = None) -> tuple[Encoded, Tensor | None]:
+        """The encoded condition, and the point head's logits, ``[B, h, w, Q]`` of the padded size, if there is one."""
         if dropped is None:
             dropped = torch.zeros(condition.num_samples, dtype=torch.bool, device=self._device())
         encoded: Encoded = self.encoder(condition, dropped)
-        return encoded
+        if self.point_head is None or encoded.decoded is None:
+            return encoded, None
+        logits = self.point_head.logits(encoded.decoded)
+        mean = self.point_head.mean(logits).detach() / self.config.data_scale
+        absent = dropped[:, None, None, None] & ("image" in self.config.null_parts)
+        first = encoded.image[0] + self.told(torch.where(absent, 0.0, mean))
+        return replace(encoded, image=(first, *encoded.image[1:])), logits
 
     def raw(self, y: Tensor, t: Tensor, encoded: Encoded) -> Tensor:
         """Return F(c_in y; c_noise), ``[B * K, C, h, w]`` float32.
@@ -89,26 +122,43 @@ class Diffusion(ConditionalModel):
         return denoised.clamp(-limit, limit) if limit > 0 else denoised
 
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:  # noqa: ARG002 - one phase
-        """Return ``denoising``, the mean squared error of F, at times and noise from torch's generator."""
+        """Return ``denoising``, the mean squared error of F, at times and noise from torch's generator.
+
+        With a point head, its loss is the term ``cross_entropy``.
+        """
         config = self.config
-        y0 = pool_to_stride(batch.target, config.out_stride) / config.data_scale
+        y0 = pool_to_stride(batch.target, config.out_stride)
         t = self.parametrization.training_times(batch.num_samples, y0.device)
-        alpha, sigma = (v[:, None, None, None] for v in self.parametrization.path.alpha_sigma(t))
-        y = alpha * y0 + sigma * torch.randn_like(y0)
-        coefficients = self.parametrization.coefficients(t)
-        skip, out = coefficients.skip[:, None, None, None], coefficients.out[:, None, None, None]
+        noise = torch.randn_like(y0)
         dropped = torch.zeros(batch.num_samples, dtype=torch.bool, device=y0.device)
         if self.training and config.null_parts:
             dropped = torch.rand(batch.num_samples, device=y0.device) < config.condition_dropout
-        error = self.raw(y, t, self.encode(batch.condition, dropped)) - (y0 - skip * y) / out
-        return {"denoising": weighted_mean(error.square().mean(dim=(1, 2, 3)), batch.weight)}
+        encoded, logits = self._encode(batch.condition, dropped)
+        terms = {}
+        if config.denoising_weight > 0:
+            error = self._denoising_error(y0 / config.data_scale, t, noise, encoded)
+            terms["denoising"] = config.denoising_weight * weighted_mean(error, batch.weight)
+        if self.point_head is not None and logits is not None:
+            inner = logits[:, : y0.shape[-2], : y0.shape[-1]]
+            terms["cross_entropy"] = config.point_weight * weighted_mean(self.point_head.loss(inner, y0), batch.weight)
+        return terms
+
+    def _denoising_error(self, y0: Tensor, t: Tensor, noise: Tensor, encoded: Encoded) -> Tensor:
+        """The mean squared error of F, ``[B]``, for y0 / data_scale and its noise ``[B, C, h, w]`` at times ``[B]``."""
+        alpha, sigma = (v[:, None, None, None] for v in self.parametrization.path.alpha_sigma(t))
+        y = alpha * y0 + sigma * noise
+        coefficients = self.parametrization.coefficients(t)
+        skip, out = coefficients.skip[:, None, None, None], coefficients.out[:, None, None, None]
+        error = self.raw(y, t, encoded) - (y0 - skip * y) / out
+        return error.square().mean(dim=(1, 2, 3))
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
         """Return y, ``[B, K, C, H, W]`` float32.
 
         ``temperature`` scales all noise, the first and what DDPM adds: a usual way to trade diversity for
-        likeliness, not p(y | x)^(1 / T). ``point`` starts from no noise at all, the limit of temperature 0.
+        likeliness, not p(y | x)^(1 / T). ``point`` is the point head's prediction; without one it starts from no noise
+        at all, the limit of temperature 0.
 
         Raises:
             ConfigError: an unknown sampler.
@@ -119,7 +169,10 @@ class Diffusion(ConditionalModel):
         config = self.config
         sampler = find_sampler(options.sampler or config.sampler)
         scale = config.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        encoded = self.encode(condition)
+        encoded, logits = self._encode(condition)
+        if options.mode == "point" and self.point_head is not None and logits is not None:
+            point = self.point_head.point(logits)[:, None].expand(-1, noise.num_draws, -1, -1, -1)
+            return upsample_from_stride(point, config.out_stride, encoded.size)
         null = self._null(condition) if scale != 1.0 else None
         shape = (config.target_channels, *(-(-side // config.out_stride) for side in encoded.size))
         spread = options.temperature if options.mode == "draw" else 0.0

@@ -99,6 +99,14 @@ class DiffusionConfig(ModulatedConfig):
         steps: of the sampler, where the options have none.
         guidance_scale: where the options have none; 1 is no guidance.
         clip: largest absolute value of a denoised y; 0 does not clip.
+        denoising_weight: of the denoiser's loss; 0 leaves the denoiser as it is, and trains the point head alone.
+        point_head: ``bins`` has a classifier of each pixel's color on the features of a pretrained encoder
+            (``condgen.families._bins``), which is trained along. The point prediction is its, and the denoiser is told
+            its mean; ``none``: the point prediction starts from no noise.
+        point_weight: of its loss.
+        point_gamma: of its class weights in training, > 0 and <= 1; 1 weighs all colors alike.
+        point_balance: of its point prediction: 0 is the median of p(y | x), 1 counts rare colors as much as frequent
+            ones.
     """
 
     least_condition_channels: ClassVar[int] = 0
@@ -122,6 +130,11 @@ class DiffusionConfig(ModulatedConfig):
     steps: int = 18
     guidance_scale: float = 1.0
     clip: float = 0.0
+    denoising_weight: float = 1.0
+    point_head: Literal["none", "bins"] = "none"
+    point_weight: float = 0.1
+    point_gamma: float = 0.8
+    point_balance: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,6 +152,15 @@ class DiffusionConfig(ModulatedConfig):
         check_at_least("model.steps", self.steps, 1)
         check_at_least("model.guidance_scale", self.guidance_scale, 0.0)
         check_at_least("model.clip", self.clip, 0.0)
+        check_choice("model.point_head", self.point_head, ("none", "bins"))
+        if self.point_head != "none" and (self.encoder == "none" or self.target_channels != 2):
+            raise ConfigError(
+                "model.point_head", self.point_head, "'none' without model.encoder, or where y is no color"
+            )
+        for name in ("denoising_weight", "point_weight", "point_balance"):
+            check_at_least(f"model.{name}", getattr(self, name), 0.0)
+        if not 0.0 < self.point_gamma <= 1.0:
+            raise ConfigError("model.point_gamma", self.point_gamma, "a number > 0 and <= 1")
 
     @property
     def null_parts(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.pixel_configs import GaussianConfig, MixtureConfig
 from condgen.noise import NoiseSource
-from condgen.unet import UNet, pool_to_stride, upsample_from_stride
+from condgen.unet import conditional_unet, pool_to_stride, upsample_from_stride
 
 __all__ = ["Components", "Mixture", "MixtureConfig", "PixelMixture"]
 
@@ -72,7 +72,7 @@ class PixelMixture(ConditionalModel):
         channels, count = config.target_channels, components
         self.num_components = count
         self._below = [(i, j) for i in range(channels) for j in range(i)] if covariance == "full" else []
-        self.net = UNet(config, count * (1 + 2 * channels + len(self._below)))
+        self.net = conditional_unet(config, count * (1 + 2 * channels + len(self._below)))
         # Components that begin at one place get one gradient: they begin apart.
         self.start = nn.Parameter(0.5 * torch.randn(count, channels))
 

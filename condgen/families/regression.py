@@ -17,7 +17,7 @@ from condgen.errors import UnsupportedError
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.configs import RegressionConfig
 from condgen.noise import NoiseSource
-from condgen.unet import UNet, upsample_from_stride
+from condgen.unet import conditional_unet, upsample_from_stride
 
 __all__ = ["Regression", "RegressionConfig"]
 
@@ -31,7 +31,7 @@ class Regression(ConditionalModel):
 
     def __init__(self, config: RegressionConfig) -> None:
         super().__init__(config)
-        self.net = UNet(config, config.target_channels)
+        self.net = conditional_unet(config, config.target_channels)
 
     def predict(self, condition: Condition) -> Tensor:
         """Return the prediction, ``[B, C, H, W]`` float32."""

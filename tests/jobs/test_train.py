@@ -304,7 +304,7 @@ def test_each_worker_has_a_gpu_where_there_are_any() -> None:
 def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
     """The promise of equal bytes would be empty if everything were equal."""
     job, _ = train.prepare(TrainOptions(preset=settings("train.seed=1"), data=str(dataset), out=str(tmp_path)))
-    from jobs.train_worker import build_model
+    from jobs.first_model import build_model
 
     seeded = build_model(job).state_dict()
     same = build_model(replace(job, preset=settings())).state_dict()

@@ -14,9 +14,9 @@ from condgen.presets import Preset
 from jobs import cli, index, train
 from jobs.config import resolve
 from jobs.dataset_commands import parse_size
+from jobs.first_model import build_model
 from jobs.train import TrainOptions
 from jobs.train_job import TrainJob
-from jobs.train_worker import build_model
 from pipelines.chunks import ChunkLimits
 from pipelines.datasets import load_dataset
 from pipelines.planning import chunk_table
