@@ -18,7 +18,7 @@ from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["COLORIZER_PRESETS"]
 
-_DATA = DataConfig(size_px=128, crop_scale_min=0.7)
+_DATA = DataConfig(size_px=128, sample_px=160, crop_scale_min=0.7)
 _TRAIN = TrainConfig(
     steps=12_000,
     batch_size=32,

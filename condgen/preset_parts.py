@@ -22,7 +22,8 @@ class DataConfig:
             x what ``label`` and ``caption`` say.
         label: the field of a sample's JSON or table row with its label, a whole number >= 0; empty for none.
         caption: the field with its text, whose words become tokens (``condgen.tokens``); empty for none.
-        size_px: the square that images are fitted to, in pixels.
+        size_px: the square that images are fitted to in training, in pixels.
+        sample_px: the square that they are fitted to when the finished model draws, in pixels; 0 is ``size_px``.
         lanes: of the epoch's order, a power of two up to 64; 0 chooses it from the dataset's size.
         window_chunks: chunks among which a lane shuffles.
         crop_scale_min: smallest side of the random crop, as a share of the largest square that fits; 1 crops
@@ -34,6 +35,7 @@ class DataConfig:
     label: str = ""
     caption: str = ""
     size_px: int = 256
+    sample_px: int = 0
     lanes: int = 0
     window_chunks: int = 2
     crop_scale_min: float = 0.6
@@ -42,6 +44,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_choice("data.task", self.task, ("color", "pairs", "domains", "pictures"))
         check_at_least("data.size_px", self.size_px, 8)
+        if self.sample_px:
+            check_at_least("data.sample_px", self.sample_px, 8)
         check_at_least("data.window_chunks", self.window_chunks, 1)
         if self.lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
             raise ConfigError("data.lanes", self.lanes, "0 (chosen from the dataset) or a power of two up to 64")

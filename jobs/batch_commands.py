@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from condgen.errors import ConfigError
+from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.dataset_commands import examples, print_report
 
 __all__ = ["add_batch_commands"]
@@ -19,6 +20,14 @@ Results = Annotated[str, typer.Argument(metavar="RESULTS", help="A folder or pre
 Model = Annotated[
     str,
     typer.Option(metavar="MODEL", help="A run of condgen train, a checkpoint of it, or package.module:Class."),
+]
+Colorizer = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The shipped colorizer, a run of condgen train, a checkpoint of it, or package.module:Class.",
+    ),
 ]
 Draws = Annotated[int, typer.Option(min=1, metavar="K", help="Outputs for each image.")]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="The draws' seed: another one, other draws.")]
@@ -81,10 +90,10 @@ def add_batch_commands(app: typer.Typer) -> None:
     app.command(
         short_help="K draws of each image of an archive, into Parquet.",
         epilog=examples(
-            "condgen colorize photos/ results/ --model runs/first",
-            "condgen colorize s3://bucket/archive s3://bucket/results --model s3://bucket/run --draws 5 --seed 1",
+            "condgen colorize photos/ results/",
+            "condgen colorize s3://bucket/archive s3://bucket/results --draws 5 --seed 1",
             "condgen colorize photos/ results/ --model runs/first --dry-run",
-            "condgen colorize photos/ results/ --model runs/first --retry-errors",
+            "condgen colorize photos/ results/ --retry-errors",
         ),
     )(colorize)
     app.command(
@@ -100,7 +109,7 @@ def colorize(
     context: typer.Context,
     archive: Archive,
     results: Results,
-    model: Model,
+    model: Colorizer = DEFAULT_COLORIZER,
     draws: Draws = 3,
     seed: Seed = 0,
     point: Point = False,

@@ -161,7 +161,8 @@ def train(
     ] = None,
     cache_size: Annotated[str, typer.Option(metavar="SIZE", help="Most bytes in the cache: 500M, 50G, 2T.")] = "50G",
     init_from: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Begin with the weights of another run or checkpoint.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Begin with the weights of a run or of a shipped model."),
     ] = None,
     init_partial: Annotated[
         bool, typer.Option("--init-partial", help="Of --init-from, take the weights that match by name and shape.")
@@ -214,14 +215,18 @@ add_results_commands(app)
 add_chapter_command(app)
 
 
-@app.command(short_help="The model families and presets.", epilog=examples("condgen models"))
+@app.command(short_help="The shipped models, the families and the presets.", epilog=examples("condgen models"))
 def models() -> None:
-    """List the model families and the presets."""
+    """List the models that ship with condgen, the families and the presets."""
     from condgen.families import FAMILIES
     from condgen.presets import PRESETS
+    from condgen.pretrained import PRETRAINED
 
-    typer.echo("Families")
-    width = max(len(name) for name in (*FAMILIES, *PRESETS))
+    width = max(len(name) for name in (*PRETRAINED, *FAMILIES, *PRESETS))
+    typer.echo("Models (condgen colorize PHOTOS RESULTS --model NAME)")
+    for name, summary in PRETRAINED.items():
+        typer.echo(f"  {name:<{width}}  {summary}")
+    typer.echo("\nFamilies")
     for family in FAMILIES.values():
         typer.echo(f"  {family.name:<{width}}  {family.summary}")
     typer.echo("\nPresets (condgen train --preset NAME --data ... --out ... --dry-run shows all fields)")

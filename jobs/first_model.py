@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen import checkpoint
 from condgen.base import ConditionalModel
 from condgen.color import rgb_to_lab
 from condgen.encoders import PretrainedEncoder, pretrained
@@ -19,7 +18,6 @@ from condgen.statistics import DatasetStatistics
 from jobs.train_job import Start, TrainJob
 from pipelines.chunks import image_member, iter_chunks, read_chunk
 from pipelines.images import decode
-from pipelines.models import read_model
 from pipelines.pretrained_weights import read_weights, require_mobilenet_v2
 from pipelines.training import TrainingPlan
 
@@ -66,8 +64,7 @@ def build_model(job: TrainJob) -> ConditionalModel:
     if encoder is not None and (start.init_from is None or start.init_partial) and start.encoder_weights != "random":
         encoder.load_pretrained(_encoder_weights(start.encoder_weights, encoder))
     if start.init_from is not None:
-        given, _ = checkpoint.load(read_model(start.init_from))
-        _take(model, given, start)
+        _take(model, start.init_from.load().model, start)
     return model
 
 

@@ -23,6 +23,7 @@ from jobs.run_folder import MetricRow, RunFolder
 from jobs.runtime import LEAST_CPUS, Progress, configure_data, ray_cluster, usable_cpus
 from jobs.train_job import Monitor, Start, TrainJob
 from jobs.train_plans import PlannedDataset, Sources, plan_dataset
+from pipelines.models import open_model
 from pipelines.storage import open_store
 from pipelines.training import TrainingPlan
 from pipelines.unpaired import unpaired_plans
@@ -47,7 +48,7 @@ class TrainOptions:
         member_names: what members are to be called, and how they are called in the dataset: ``{"image": "photo"}``. The
             picture that is trained on is ``image`` where there is such a name, else the only one that a sample has.
         cache, cache_bytes: a folder of each machine in which chunks are kept, and its bound; see `pipelines.cache`.
-        init_from: a run or checkpoint whose weights a new run begins with; see `jobs.train_job.Start`.
+        init_from: a model, as `condgen colorize` takes it, whose weights a new run begins with.
         init_partial: take of it what matches.
         encoder_weights: of a pretrained encoder; see `jobs.train_job.Start`.
         threads: of torch, in each worker; 0 is a worker's share of the CPUs.
@@ -207,11 +208,15 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
         plans=plans,
         statistics=first.statistics,
         out=open_store(options.out),
-        extra={"size_px": preset.data.size_px, **task, **{name: config[name] for name in shared}},
+        extra={
+            "size_px": preset.data.sample_px or preset.data.size_px,
+            **task,
+            **{name: config[name] for name in shared},
+        },
         threads=1,
         task_cpus=1.0,
         start=Start(
-            init_from=open_store(options.init_from).require() if options.init_from else None,
+            init_from=open_model(options.init_from) if options.init_from else None,
             init_partial=options.init_partial,
             encoder_weights=_absolute(options.encoder_weights),
         ),

@@ -10,6 +10,7 @@ from condgen.errors import CondgenError
 from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from jobs.run_folder import MetricRow
+from pipelines.models import ModelSource
 from pipelines.storage import Store
 from pipelines.training import TrainingPlan
 
@@ -21,13 +22,13 @@ class Start:
     """What a run's weights begin with, in the place of those that the seed gives.
 
     Attributes:
-        init_from: a run or checkpoint of a like model, whose averaged weights are taken; None takes none.
+        init_from: a like model, whose averaged weights are taken; None takes none.
         init_partial: take what matches by name and shape, and leave the rest as it is.
         encoder_weights: of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache),
             ``torchvision`` (downloaded), ``random``, or a file or URI.
     """
 
-    init_from: Store | None = None
+    init_from: ModelSource | None = None
     init_partial: bool = False
     encoder_weights: str = "auto"
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from condgen.errors import CheckpointError, ConfigError, MissingError
 from condgen.families import FAMILIES
+from condgen.pretrained import PRETRAINED, read_pretrained
 from pipelines.storage import Store, open_store
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ __all__ = [
     "Kind",
     "LoadedModel",
     "ModelSource",
+    "PackagedModel",
     "ProgramFile",
     "StoredModel",
     "is_import_path",
@@ -68,6 +71,22 @@ class ModelSource(Protocol):
             ConfigError: it is no model of the documented form.
             MissingError, AccessError: the place can't be read.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A model that ships with condgen, by its name: every node has it in its own installation."""
+
+    name: str
+
+    @property
+    def uri(self) -> str:
+        """The name."""
+        return self.name
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        return _loaded(self.uri, read_pretrained(self.name), expect_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +179,16 @@ def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
     """Say where a model is to be loaded from; nothing of it is read yet, and no code of it is run.
 
     Args:
-        model: a folder or URI of a trained model; `package.module:Class`; or a file or URI ending in `.pt` or `.pt2`.
+        model: the name of a model that ships with condgen; a folder or URI of a trained model (a folder of a shipped
+            model's name is `./colorizer`); `package.module:Class`; or a file or URI ending in `.pt` or `.pt2`.
         trust_code: whether a program file's code may be run. (A class that the user names is the user's own.)
 
     Raises:
         ConfigError: a program file without `trust_code`.
         MissingError: the place is not there.
     """
+    if model in PRETRAINED:
+        return PackagedModel(model)
     if is_import_path(model):
         return ImportedModel(model, (str(Path.cwd()),))
     what = next((text for suffix, text in _PROGRAMS.items() if model.endswith(suffix)), None)
@@ -208,11 +230,14 @@ def load_model(store: Store, *, expect_digest: str | None = None) -> LoadedModel
     Raises:
         CheckpointError: it is damaged, or (with `expect_digest`) another than the plan was made with.
     """
+    return _loaded(store.uri, read_model(store), expect_digest)
+
+
+def _loaded(uri: str, files: Mapping[str, bytes], expect_digest: str | None) -> LoadedModel:
     from condgen import checkpoint
 
-    files = read_model(store)
     digest = checkpoint.digest(files)
-    _expect(store.uri, digest, expect_digest)
+    _expect(uri, digest, expect_digest)
     model, extra = checkpoint.load(files)
     return LoadedModel(model=model, digest=digest, extra=dict(extra))
 
