@@ -11,7 +11,14 @@ from typing import ClassVar, Literal
 from condgen._checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
 
-__all__ = ["ENCODER_NAMES", "ColorClassifierConfig", "RegressionConfig", "UNetConfig", "check_encoder"]
+__all__ = [
+    "DECODER_WIDTHS",
+    "ENCODER_NAMES",
+    "ColorClassifierConfig",
+    "RegressionConfig",
+    "UNetConfig",
+    "check_encoder",
+]
 
 
 ENCODER_NAMES = ("none", "mobilenet_v2")
@@ -20,7 +27,8 @@ ENCODER_NAMES = ("none", "mobilenet_v2")
 _MOST_BINS = 4096
 """Of a pixel, in a softmax."""
 
-_DECODER_WIDTHS = (32, 64, 96, 128, 192, 256)
+DECODER_WIDTHS = (32, 64, 96, 128, 192, 256)
+"""Channels of the decoder over a pretrained encoder's features, at strides 1, 2, 4, 8, 16 and 32."""
 
 
 def check_encoder(
@@ -29,8 +37,8 @@ def check_encoder(
     """Raise ConfigError unless the fields that say of a pretrained encoder are allowed."""
     check_choice("model.encoder", encoder, ENCODER_NAMES)
     check_at_least("model.encoder_rate", rate, 0.0)
-    if len(widths) != len(_DECODER_WIDTHS) or min(widths) < 1 or any(width % norm_groups for width in widths):
-        allowed = f"{len(_DECODER_WIDTHS)} multiples of model.norm_groups ({norm_groups}), for strides 1 to 32"
+    if len(widths) != len(DECODER_WIDTHS) or min(widths) < 1 or any(width % norm_groups for width in widths):
+        allowed = f"{len(DECODER_WIDTHS)} multiples of model.norm_groups ({norm_groups}), for strides 1 to 32"
         raise ConfigError("model.decoder_widths", widths, allowed)
     if encoder != "none" and condition_channels != 1:
         raise ConfigError("model.encoder", encoder, "'none' unless x is a luminance (model.condition_channels is 1)")
@@ -68,7 +76,7 @@ class UNetConfig:
     dropout: float = 0.0
     encoder: Literal["none", "mobilenet_v2"] = "none"
     encoder_rate: float = 0.0
-    decoder_widths: tuple[int, ...] = _DECODER_WIDTHS
+    decoder_widths: tuple[int, ...] = DECODER_WIDTHS
 
     def __post_init__(self) -> None:
         check_at_least("model.condition_channels", self.condition_channels, self.least_condition_channels)

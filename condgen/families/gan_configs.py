@@ -7,6 +7,7 @@ from typing import Literal
 
 from condgen._checks import check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
+from condgen.families.configs import DECODER_WIDTHS, check_encoder
 
 __all__ = ["AdversarialConfig", "CganConfig", "CycleGanConfig", "Pix2PixConfig"]
 
@@ -84,6 +85,7 @@ class CganConfig(AdversarialConfig):
         l1_weight: of an L1 term, which takes the diversity away; 0 is none.
         diversity_weight: of the mode-seeking term (Mao et al. 2019); 0 is none.
         conditional_discriminator: whether the discriminator sees (x, y), or y alone.
+        encoder, encoder_rate, decoder_widths: of a pretrained encoder of x in the generator; see ``UNetConfig``.
     """
 
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
@@ -93,6 +95,9 @@ class CganConfig(AdversarialConfig):
     l1_weight: float = 0.0
     diversity_weight: float = 0.0
     conditional_discriminator: bool = True
+    encoder: Literal["none", "mobilenet_v2"] = "none"
+    encoder_rate: float = 0.0
+    decoder_widths: tuple[int, ...] = DECODER_WIDTHS
     padding: Literal["zero", "reflect"] = "zero"
     discriminator_norm: Literal["batch", "instance", "group", "none"] = "none"
     discriminator_scale: float = 1.0
@@ -108,6 +113,13 @@ class CganConfig(AdversarialConfig):
         check_at_least("model.diversity_weight", self.diversity_weight, 0.0)
         if not self.multipliers or min(self.multipliers) < 1:
             raise ConfigError("model.multipliers", self.multipliers, "one or more whole numbers >= 1")
+        check_encoder(
+            self.encoder,
+            self.encoder_rate,
+            self.decoder_widths,
+            norm_groups=self.norm_groups,
+            condition_channels=self.condition_channels,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condgen.encoders import EncodedLevels
 from condgen.families.gan_configs import CganConfig
 from condgen.networks.layers import conv, norm_layer, pad_to, upsample
 
@@ -59,11 +60,17 @@ class NoiseUNet(nn.Module):
             nn.Linear(config.noise_width, config.noise_width),
             nn.SiLU(),
         )
-        self.stem = conv(config.condition_channels, widths[0], 3, pad=1, padding=config.padding)
-        self.down = nn.ModuleList(
-            nn.ModuleList(_Block(w, w, config, modulated=False) for _ in range(count)) for w in widths[:-1]
-        )
-        self.shrink = nn.ModuleList(conv(a, b, 3, stride=2, pad=1, padding=config.padding) for a, b in pairwise(widths))
+        self.encoded: EncodedLevels | None = None
+        if config.encoder == "none":
+            self.stem = conv(config.condition_channels, widths[0], 3, pad=1, padding=config.padding)
+            self.down = nn.ModuleList(
+                nn.ModuleList(_Block(w, w, config, modulated=False) for _ in range(count)) for w in widths[:-1]
+            )
+            self.shrink = nn.ModuleList(
+                conv(a, b, 3, stride=2, pad=1, padding=config.padding) for a, b in pairwise(widths)
+            )
+        else:
+            self.encoded = EncodedLevels(config, 1, tuple(widths))
         inner = [widths[-1] + config.noise_width] + [widths[-1]] * count
         self.middle = nn.ModuleList(_Block(a, b, config, modulated=True) for a, b in pairwise(inner))
         self.grow = nn.ModuleList(
@@ -79,6 +86,8 @@ class NoiseUNet(nn.Module):
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Return each level's features of ``[B, C, H, W]``, finest first."""
+        if self.encoded is not None:
+            return list(self.encoded(image)[0])
         # Reflection needs two pixels at the coarsest level.
         x = self.stem(pad_to(image, self.multiple, 2 * self.multiple))
         features = []
