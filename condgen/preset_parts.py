@@ -29,6 +29,8 @@ class DataConfig:
         crop_scale_min: smallest side of the random crop, as a share of the largest square that fits; 1 crops
             only where.
         flip: mirror half of the samples left to right.
+        aging_share: samples, 0 to 1, whose x is the L of an old photograph's grey (other emulsions, faded prints,
+            grain, wear) while y stays the ab of the photograph itself; for the task ``color`` alone.
     """
 
     task: Literal["color", "pairs", "domains", "pictures"] = "color"
@@ -40,6 +42,7 @@ class DataConfig:
     window_chunks: int = 2
     crop_scale_min: float = 0.6
     flip: bool = True
+    aging_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("data.task", self.task, ("color", "pairs", "domains", "pictures"))
@@ -51,6 +54,10 @@ class DataConfig:
             raise ConfigError("data.lanes", self.lanes, "0 (chosen from the dataset) or a power of two up to 64")
         if not 0.0 < self.crop_scale_min <= 1.0:
             raise ConfigError("data.crop_scale_min", self.crop_scale_min, "a number > 0 and <= 1")
+        if not 0.0 <= self.aging_share <= 1.0:
+            raise ConfigError("data.aging_share", self.aging_share, "a number >= 0 and <= 1")
+        if self.aging_share and self.task != "color":
+            raise ConfigError("data.aging_share", self.aging_share, f"0 for the task {self.task}: it ages L, of color")
 
 
 @dataclass(frozen=True, kw_only=True)

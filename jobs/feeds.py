@@ -1,7 +1,8 @@
 """What a training run is fed: its stream or streams, their positions, and the model's batches made of theirs.
 
     data.task    x                               y
-    color        L of a picture                  its ab
+    color        L of a picture, or of its grey  its ab
+                 image as old material shows it
     pairs        the member `input`              the member `target`
     domains      a picture of the dataset        any picture of the second dataset
     pictures     the label, the caption          a picture
@@ -88,8 +89,10 @@ class OneDataset:
 
     def _pictures(self, rgb: npt.NDArray[np.uint8], device: torch.device) -> tuple[Tensor | None, Tensor]:
         if self.task == "color":
-            lab = rgb_to_lab(_channels_first(rgb, device).float() / 255)
-            return normalize_l(lab[:, :1]), normalize_ab(lab[:, 1:])
+            squares = _channels_first(rgb, device)
+            lab = rgb_to_lab(squares[:, :3].float() / 255)
+            lightness = lab[:, :1] if squares.shape[1] == 3 else _seen_lightness(lab[:, :1], squares[:, 3:])
+            return normalize_l(lightness), normalize_ab(lab[:, 1:])
         if self.task == "pairs":
             x, y = (picture(rgb[:, place], count, device) for place, count in enumerate(self.channels))
             return x, y
@@ -145,6 +148,14 @@ def picture(rgb: npt.NDArray[np.uint8], channels: int, device: torch.device) -> 
     if channels == 1:
         return (values * torch.tensor(_LUMA, device=device)[:, None, None]).sum(dim=1, keepdim=True)
     return values
+
+
+def _seen_lightness(lightness: Tensor, grey: Tensor) -> Tensor:
+    """The L that a model is to see, ``[B, 1, S, S]``: of the grey codes where a sample is aged, else its own."""
+    codes = torch.arange(256, device=grey.device, dtype=torch.float32) / 255
+    of_code = rgb_to_lab(codes.expand(3, 1, 256))[0, 0]
+    aged = (grey > 0).flatten(1).any(dim=1)
+    return torch.where(aged[:, None, None, None], of_code[grey.long()], lightness)
 
 
 def _channels_first(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from condgen.errors import ConfigError, DatasetError
 from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
+from pipelines.aging import Aging
 from pipelines.augment import Augmentation
 from pipelines.cache import ChunkCache, cached
 from pipelines.chunks import ChunkLimits
@@ -80,6 +81,7 @@ def plan_dataset(uri: str, preset: Preset, sources: Sources) -> PlannedDataset:
         members=_members(dataset, data.task, names),
         member_names=names,
         words=_words(preset),
+        aging=Aging(share=data.aging_share) if data.aging_share else None,
     )
     return PlannedDataset(plan=plan, split=split, statistics=dataset.manifest.train_statistics())
 

@@ -31,6 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from condgen.errors import CondgenError, DatasetError, ImageError
+from pipelines.aging import Aging, draw_aging
 from pipelines.augment import Augmentation, draw_crop
 from pipelines.chunks import Chunk, Sample, image_member, read_chunk
 from pipelines.images import decode
@@ -55,7 +56,7 @@ _DECODED_SCHEMA = pa.schema(
     [
         ("epoch", pa.int64()),
         ("chunk", pa.int64()),
-        ("rgb", pa.large_binary()),  # [n, S, S, 3] uint8
+        ("rgb", pa.large_binary()),  # [n, *picture_shape] uint8
         ("labels", pa.binary()),  # [n, words.width] int64
         ("weight", pa.binary()),  # [n] uint8, 0 where a sample could not be decoded
         ("faults", pa.list_(_FAULT)),
@@ -77,6 +78,7 @@ class TrainingPlan:
             mirrored alike; None is the only picture that it has.
         member_names: of the dataset's manifest.
         words: what is read of a sample besides its pictures.
+        aging: how often a sample's only picture gets an aged grey image beside it, as a fourth channel; None never.
     """
 
     store: Store
@@ -87,11 +89,14 @@ class TrainingPlan:
     members: tuple[str | None, ...] = (None,)
     member_names: Mapping[str, str] = field(default_factory=dict)
     words: Words = field(default_factory=Words)
+    aging: Aging | None = None
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
-        """Of a sample's pictures: ``(S, S, 3)``, or ``(P, S, S, 3)`` where it has several."""
+        """Of a sample's pictures: ``(S, S, 3)``, ``(S, S, 4)`` with aging, or ``(P, S, S, 3)`` where it has several."""
         size = self.augmentation.size_px
+        if self.aging is not None:
+            return (size, size, 4)
         return (size, size, 3) if len(self.members) == 1 else (len(self.members), size, size, 3)
 
     def epoch(self, number: int) -> EpochOrder:
@@ -104,7 +109,8 @@ class StreamBatch:
     """A worker's share of one global batch, B = batch_size / workers.
 
     Attributes:
-        rgb: ``[B, S, S, 3]`` uint8, sRGB, or ``[B, P, S, S, 3]`` of P members; zeros where the weight is 0.
+        rgb: ``[B, S, S, 3]`` uint8, sRGB, or ``[B, P, S, S, 3]`` of P members; zeros where the weight is 0. With
+            aging ``[B, S, S, 4]``: sRGB and the aged grey code, which is 0 all over where a sample is not aged.
         labels: ``[B, words.width]`` int64: the label, where the plan has one, then the text's tokens.
         weight: ``[B]`` float32, 1, or 0 for padding and samples that could not be decoded.
         faults: how many of them could not be decoded.
@@ -178,7 +184,12 @@ def _squares(sample: Sample, plan: TrainingPlan, epoch: int) -> npt.NDArray[np.u
         if abs(first[0] * other[1] - first[1] * other[0]) > first[0] + first[1] + other[0] + other[1]:
             shapes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures)
             raise ImageError("augment", "PairShapes", f"pictures of a pair have several shapes: {shapes}")
-    return np.stack([crop.apply(picture, size_px) for picture in pictures]).reshape(plan.picture_shape)
+    squares = [crop.apply(picture, size_px) for picture in pictures]
+    if plan.aging is not None:
+        aged = draw_aging(plan.aging, seed=plan.order.seed, epoch=epoch, source=sample.source, key=sample.key)
+        grey = aged.apply(squares[0]) if aged else np.zeros((size_px, size_px), np.uint8)
+        return np.dstack([squares[0], grey])
+    return np.stack(squares).reshape(plan.picture_shape)
 
 
 class TrainingStream:

@@ -46,6 +46,8 @@ def test_a_preset_with_another_familys_model_is_refused() -> None:
         (DataConfig, {"size_px": 0}),
         (DataConfig, {"lanes": 3}),
         (DataConfig, {"crop_scale_min": 0.0}),
+        (DataConfig, {"aging_share": 1.1}),
+        (DataConfig, {"aging_share": 0.5, "task": "pairs"}),
         (TrainConfig, {"steps": 0}),
         (TrainConfig, {"learning_rate": 0.0}),
         (TrainConfig, {"learning_rate": float("nan")}),

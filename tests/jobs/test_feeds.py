@@ -12,6 +12,7 @@ import torch
 from samples import paired_dataset, single_dataset
 
 from condgen.base import Batch
+from condgen.color import rgb_to_lab
 from condgen.errors import CheckpointError, ConfigError, DatasetError
 from condgen.tokens import tokenize
 from jobs import index, train
@@ -86,6 +87,24 @@ def test_a_model_of_one_channel_is_given_the_luma(pairs: Path) -> None:
     assert whole is not None
     assert torch.allclose(x[:, 0], 0.299 * whole[:, 0] + 0.587 * whole[:, 1] + 0.114 * whole[:, 2], atol=1e-5)
     assert picture(np.full((1, 2, 2, 3), 255, np.uint8), 1, CPU).tolist() == [[[[pytest.approx(1.0)] * 2] * 2]]
+
+
+def test_an_aged_sample_is_seen_as_old_material_and_colored_as_it_was(pairs: Path) -> None:
+    settings = ("color-classifier-small", pairs, "train.seed=1")
+    options: dict[str, Any] = {"member_names": {"image": "input"}}
+    plain_job, aged_job = prepared(*settings, **options), prepared(*settings, "data.aging_share=0.5", **options)
+    plain, item = fed(plain_job), first_chunk(aged_job)
+    batch = make_feed(aged_job.preset, aged_job.plans).batch(item, CPU)
+    assert batch.condition.image is not None
+    assert plain.condition.image is not None
+    assert torch.equal(batch.target, plain.target)
+    aged = (torch.from_numpy(item.rgb[..., 3]) > 0).flatten(1).any(dim=1)
+    assert 0 < int(aged.sum()) < len(aged)
+    assert torch.equal(batch.condition.image[~aged], plain.condition.image[~aged])  # its exact L
+    grey = torch.from_numpy(item.rgb[..., 3:]).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1) / 255
+    expected = rgb_to_lab(grey)[:, :1] / 50 - 1
+    assert torch.allclose(batch.condition.image[aged], expected[aged], atol=1e-5)
+    assert (batch.condition.image[aged] - plain.condition.image[aged]).abs().max() > 0.05
 
 
 def test_pairs_are_asked_for_where_there_are_none(numbers: Path) -> None:
