@@ -18,7 +18,7 @@ from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["COLORIZER_PRESETS"]
 
-_DATA = DataConfig(size_px=128, sample_px=160, crop_scale_min=0.7)
+_DATA = DataConfig(size_px=128, sample_px=160, crop_scale_min=0.7, aging_share=0.3)
 _TRAIN = TrainConfig(
     steps=12_000,
     batch_size=32,
@@ -33,7 +33,7 @@ _TRAIN = TrainConfig(
 _MODEL: Mapping[str, Any] = MappingProxyType(
     {
         "encoder": "mobilenet_v2",
-        "encoder_rate": 0.1,
+        "encoder_rate": 0.0,
         "decoder_widths": (32, 64, 96, 160, 224, 320),
         "width": 16,
         "multipliers": (3, 5, 10),

@@ -80,16 +80,29 @@ class PointHead(nn.Module):
         """Return log p(q | x), ``[B, h, w, Q]`` float32, with rebalancing divided out."""
         return F.log_softmax(logits - class_weights(self.prior, self.gamma).log(), dim=-1)
 
-    def loss(self, logits: Tensor, ab_n: Tensor) -> Tensor:
-        """Return the rebalanced cross entropy of ab_n ``[B, 2, h, w]`` in nats a pixel, ``[B]`` float32."""
+    def loss(self, features: Tensor, ab_n: Tensor) -> Tensor:
+        """Return the rebalanced cross entropy of ab_n ``[B, 2, h, w]`` in nats a pixel, ``[B]`` float32.
+
+        In training one pixel of each 2 x 2 counts, the same one of all: neighbors tell nearly the same, and a softmax
+        over 313 bins costs more than the network below it.
+        """
+        features = features[..., : ab_n.shape[-2], : ab_n.shape[-1]]
+        if self.training and min(ab_n.shape[-2:]) > 1:
+            row, column = torch.randint(2, (2,)).tolist()
+            features, ab_n = features[..., row::2, column::2], ab_n[..., row::2, column::2]
         index, soft = self.bins.soft_encode(denormalize_ab(ab_n))
-        return rebalanced_cross_entropy(logits, index, soft, class_weights(self.prior, self.gamma))
+        return rebalanced_cross_entropy(self.logits(features), index, soft, class_weights(self.prior, self.gamma))
 
-    def mean(self, logits: Tensor) -> Tensor:
-        """Return the mean of p(q | x) as ab_n, ``[B, 2, h, w]``."""
-        return normalize_ab(self.bins.decode_mean(self.log_probabilities(logits).exp()))
+    @torch.no_grad()
+    def coarse_mean(self, features: Tensor) -> Tensor:
+        """Return the mean of p(q | x) as ab_n, ``[B, 2, h, w]``, told from means of features over 2 x 2 pixels."""
+        logits = self.logits(F.avg_pool2d(features, 2, ceil_mode=True))
+        mean = normalize_ab(self.bins.decode_mean(self.log_probabilities(logits).exp()))
+        wide = F.interpolate(mean, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return wide[..., : features.shape[-2], : features.shape[-1]]
 
-    def point(self, logits: Tensor) -> Tensor:
+    def point(self, features: Tensor) -> Tensor:
         """Return the point prediction as ab_n, ``[B, 2, h, w]``."""
-        tilted = self.log_probabilities(logits) + self.balance * class_weights(self.prior, self.gamma).log()
+        log_p = self.log_probabilities(self.logits(features))
+        tilted = log_p + self.balance * class_weights(self.prior, self.gamma).log()
         return normalize_ab(self.bins.decode_median(F.softmax(tilted, dim=-1)))

@@ -82,20 +82,19 @@ class Diffusion(ConditionalModel):
 
     def encode(self, condition: Condition, dropped: Tensor | None = None) -> Encoded:
         """Return the encoded condition; ``dropped`` ``[B]`` bool says where its null parts are left out."""
-        return self._encode(condition, dropped)[0]
-
-    def _encode(self, condition: Condition, dropped: Tensor | None = None) -> tuple[Encoded, Tensor | None]:
-        """The encoded condition, and the point head's logits, ``[B, h, w, Q]`` of the padded size, if there is one."""
         if dropped is None:
             dropped = torch.zeros(condition.num_samples, dtype=torch.bool, device=self._device())
         encoded: Encoded = self.encoder(condition, dropped)
+        return encoded
+
+    def _told(self, encoded: Encoded, dropped: Tensor | None = None) -> Encoded:
+        """The encoded condition as the denoiser sees it, told the point head's mean where there is one."""
         if self.point_head is None or encoded.decoded is None:
-            return encoded, None
-        logits = self.point_head.logits(encoded.decoded)
-        mean = self.point_head.mean(logits).detach() / self.config.data_scale
-        absent = dropped[:, None, None, None] & ("image" in self.config.null_parts)
-        first = encoded.image[0] + self.told(torch.where(absent, 0.0, mean))
-        return replace(encoded, image=(first, *encoded.image[1:])), logits
+            return encoded
+        mean = self.point_head.coarse_mean(encoded.decoded) / self.config.data_scale
+        if dropped is not None and "image" in self.config.null_parts:
+            mean = torch.where(dropped[:, None, None, None], 0.0, mean)
+        return replace(encoded, image=(encoded.image[0] + self.told(mean), *encoded.image[1:]))
 
     def raw(self, y: Tensor, t: Tensor, encoded: Encoded) -> Tensor:
         """Return F(c_in y; c_noise), ``[B * K, C, h, w]`` float32.
@@ -133,14 +132,14 @@ class Diffusion(ConditionalModel):
         dropped = torch.zeros(batch.num_samples, dtype=torch.bool, device=y0.device)
         if self.training and config.null_parts:
             dropped = torch.rand(batch.num_samples, device=y0.device) < config.condition_dropout
-        encoded, logits = self._encode(batch.condition, dropped)
+        encoded = self.encode(batch.condition, dropped)
         terms = {}
         if config.denoising_weight > 0:
-            error = self._denoising_error(y0 / config.data_scale, t, noise, encoded)
+            error = self._denoising_error(y0 / config.data_scale, t, noise, self._told(encoded, dropped))
             terms["denoising"] = config.denoising_weight * weighted_mean(error, batch.weight)
-        if self.point_head is not None and logits is not None:
-            inner = logits[:, : y0.shape[-2], : y0.shape[-1]]
-            terms["cross_entropy"] = config.point_weight * weighted_mean(self.point_head.loss(inner, y0), batch.weight)
+        if self.point_head is not None and encoded.decoded is not None:
+            loss = self.point_head.loss(encoded.decoded, y0)
+            terms["cross_entropy"] = config.point_weight * weighted_mean(loss, batch.weight)
         return terms
 
     def _denoising_error(self, y0: Tensor, t: Tensor, noise: Tensor, encoded: Encoded) -> Tensor:
@@ -169,10 +168,11 @@ class Diffusion(ConditionalModel):
         config = self.config
         sampler = find_sampler(options.sampler or config.sampler)
         scale = config.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        encoded, logits = self._encode(condition)
-        if options.mode == "point" and self.point_head is not None and logits is not None:
-            point = self.point_head.point(logits)[:, None].expand(-1, noise.num_draws, -1, -1, -1)
+        encoded = self.encode(condition)
+        if options.mode == "point" and self.point_head is not None and encoded.decoded is not None:
+            point = self.point_head.point(encoded.decoded)[:, None].expand(-1, noise.num_draws, -1, -1, -1)
             return upsample_from_stride(point, config.out_stride, encoded.size)
+        encoded = self._told(encoded)
         null = self._null(condition) if scale != 1.0 else None
         shape = (config.target_channels, *(-(-side // config.out_stride) for side in encoded.size))
         spread = options.temperature if options.mode == "draw" else 0.0
@@ -204,7 +204,8 @@ class Diffusion(ConditionalModel):
                 "guidance needs a model that also knows its condition to be absent: train with "
                 "model.condition_dropout > 0, or leave guidance_scale at 1"
             )
-        return self.encode(condition, torch.ones(condition.num_samples, dtype=torch.bool, device=self._device()))
+        dropped = torch.ones(condition.num_samples, dtype=torch.bool, device=self._device())
+        return self._told(self.encode(condition, dropped), dropped)
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device

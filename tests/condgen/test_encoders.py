@@ -195,7 +195,9 @@ def test_a_median_is_the_color_of_least_expected_distance() -> None:
 
     bins = AbBins()
     torch.manual_seed(0)
-    p = torch.softmax(2 * torch.randn(3, 2, len(bins)), dim=-1)
+    modes = 40 * torch.randn(3, 2, 2, 2)  # two Gaussians a pixel, of weights 0.7 and 0.3
+    squared = (modes[..., None, :] - bins.centers).square().sum(dim=-1)
+    p = (torch.softmax(-squared / 200, dim=-1) * torch.tensor([0.7, 0.3])[:, None]).sum(dim=-2)
     median = bins.decode_median(p).movedim(-3, -1)
     mean = bins.decode_mean(p).movedim(-3, -1)
 
