@@ -113,3 +113,22 @@ def test_weights_of_another_configuration_are_refused(files: dict[str, bytes]) -
 def test_an_extra_that_is_not_json_is_refused() -> None:
     with pytest.raises(CheckpointError, match="JSON"):
         dump(tiny("regression"), {"x": float("nan")})
+
+
+def test_half_precision_halves_the_file_and_loads_as_the_nearest_weights() -> None:
+    model = tiny("regression", width=16)
+    whole, half = dump(model), dump(model, weights="fp16")
+    assert len(half[WEIGHTS_NAME]) < 0.6 * len(whole[WEIGHTS_NAME])
+    loaded, _ = load(half)
+    for name, value in model.state_dict().items():
+        got = loaded.state_dict()[name]
+        assert got.dtype == value.dtype
+        assert torch.equal(got, value.half().float())
+
+
+def test_weights_beyond_half_precision_are_not_stored_as_such() -> None:
+    model = tiny("regression")
+    with torch.no_grad():
+        next(model.parameters()).fill_(1e6)
+    with pytest.raises(CheckpointError, match=r"beyond half precision: store the weights as fp32"):
+        dump(model, weights="fp16")
