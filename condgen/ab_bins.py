@@ -27,6 +27,8 @@ _COLORS_PER_AXIS = 26
 _LEAST_SQUARED_DISTANCE = 1.0
 """Below it, in squared ab units, a median counts a bin as no nearer: Weiszfeld's step would not be defined at a bin."""
 
+_MEDIAN_PIXELS = 512
+
 _TABLE_STEP = 2
 """Resolution of the table of nearest bins, in ab units."""
 
@@ -134,21 +136,25 @@ class AbBins:
         """Return the mean colour ``[..., 2, H, W]`` of probabilities over bins ``[..., H, W, Q]``."""
         return (probabilities @ self.centers.to(probabilities.dtype)).movedim(-1, -3)
 
-    def decode_median(self, probabilities: Tensor, iterations: int = 12) -> Tensor:
+    def decode_median(self, probabilities: Tensor, iterations: int = 8) -> Tensor:
         """Return the geometric median ``[..., 2, H, W]`` of probabilities over bins ``[..., H, W, Q]``.
 
         It is the color with the least expected distance to the true one, E|c - y|, where the mean has the least
         expected squared distance: the curves of Zhang et al. 2016 count distances. Found by Weiszfeld's iterations
         (1937), from the mean on: each is the mean of the bins weighted by p / |c - bin|.
         """
-        weights = probabilities.reshape(-1, len(self))
-        centers = self.centers.to(weights.dtype)
-        color = weights @ centers
-        for _ in range(iterations):
-            offset = color[:, None, :] - centers
-            near = weights / offset.square().sum(dim=-1).clamp_min(_LEAST_SQUARED_DISTANCE).sqrt()
-            color = (near @ centers) / near.sum(dim=-1, keepdim=True)
-        return color.reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
+        centers = self.centers.to(probabilities.dtype)
+        found = []
+        for weights in probabilities.reshape(-1, len(self)).split(_MEDIAN_PIXELS):  # some at a time stay in the cache
+            color = weights @ centers
+            for _ in range(iterations):
+                # |x - c|^2 = |c|^2 - 2 x.c + |x|^2, by one matrix product
+                squared = torch.addmm(centers.square().sum(dim=1), color, centers.T, alpha=-2.0)
+                squared += color.square().sum(dim=1, keepdim=True)
+                near = squared.clamp_min_(_LEAST_SQUARED_DISTANCE).rsqrt_().mul_(weights)
+                color = (near @ centers) / near.sum(dim=-1, keepdim=True)
+            found.append(color)
+        return torch.cat(found).reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
 
     def smoothed_prior(self, statistics: DatasetStatistics, sigma: float) -> Tensor:
         """Return a training set's distribution over the bins, smoothed by a Gaussian: ``[Q]`` float64 on the CPU.
