@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condgen.errors import ConfigError, DatasetError
+from condgen.errors import ConfigError, DatasetError, JobError
 from jobs.evaluation_table import table_lines
 from jobs.runtime import Progress, ray_cluster
 from pipelines.chunks import iter_chunks
@@ -39,7 +41,9 @@ from pipelines.storage import Store, open_store
 
 __all__ = ["EvaluateOptions", "Evaluation", "run"]
 
-RAY_FROM_IMAGES = 64
+logger = logging.getLogger(__name__)
+
+RAY_FROM_IMAGES = 200
 """From so many images on Ray measures them; fewer are done before it has started."""
 
 KERNEL_IMAGES = 2000
@@ -129,10 +133,9 @@ def run(options: EvaluateOptions) -> Evaluation:
     weights = _weights(options.weights)
     parts = cut_parts(iter_chunks(subject.chunks))
     images = int(pc.sum(subject.chunks["samples"]).as_py() or 0)
-    on_ray = images >= RAY_FROM_IMAGES
     totals, reasons = Totals(), Counter[str]()
     with (
-        ray_cluster(verbose=options.verbose) if on_ray else nullcontext(),
+        _cluster(images, verbose=options.verbose) as on_ray,
         Progress("evaluating", total=images, unit="images") as progress,
         RowsFile() as file,
     ):
@@ -168,6 +171,22 @@ def run(options: EvaluateOptions) -> Evaluation:
         if store is not None:
             write_evaluation(store, file, _json(evaluation, totals))
     return evaluation
+
+
+@contextmanager
+def _cluster(images: int, *, verbose: bool) -> Iterator[bool]:
+    """A cluster where it is worth its start; on a machine that is too busy to start one, this process does it all."""
+    with ExitStack() as stack:
+        on_ray = images >= RAY_FROM_IMAGES
+        if on_ray:
+            try:
+                stack.enter_context(ray_cluster(verbose=verbose))
+            except JobError as error:
+                if "RAY_ADDRESS" in os.environ:
+                    raise
+                logger.warning("%s; this process measures alone", str(error).partition(":")[0])
+                on_ray = False
+        yield on_ray
 
 
 def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
