@@ -10,7 +10,7 @@ from condgen.errors import ConfigError
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.dataset_commands import examples, print_report
 
-__all__ = ["add_batch_commands"]
+__all__ = ["add_batch_commands", "batch_size_of"]
 
 Archive = Annotated[
     str,
@@ -206,7 +206,7 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
         kind=kind,
         draws=1 if given["point"] else given["draws"],
         mode="point" if given["point"] else "draw",
-        batch_size=_batch_size(given["batch_size"]),
+        batch_size=batch_size_of(given["batch_size"]),
         columns=_columns(given["columns"]),
         **{name: given[name] for name in (*taken, *sampling, *of_kind)},
     )
@@ -242,7 +242,7 @@ def _columns(text: str | None) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _batch_size(text: str) -> int:
+def batch_size_of(text: str) -> int:
     if text == "auto":
         from pipelines.plans import AUTO_BATCH
 

@@ -22,6 +22,7 @@ from condgen.errors import deliberate, nearest
 from jobs.batch_commands import add_batch_commands
 from jobs.chapter_command import add_chapter_command
 from jobs.dataset_commands import add_commands, examples, parse_names, parse_size, print_report
+from jobs.evaluation_commands import add_evaluation_commands
 from jobs.results_commands import add_results_commands
 
 __all__ = ["app", "main"]
@@ -212,6 +213,7 @@ def train(
 
 add_batch_commands(app)
 add_results_commands(app)
+add_evaluation_commands(app)
 add_chapter_command(app)
 
 

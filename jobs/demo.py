@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from condgen.errors import ConfigError
-from jobs.evaluate import Evaluation
+from jobs.demo_claims import Evaluation
 from jobs.photographs import NUM_TRAINING, PhotographSet, prepare
 from jobs.runtime import LEAST_CPUS, ray_cluster, usable_cpus
 from pipelines.storage import Store, open_store
@@ -142,7 +142,7 @@ def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> De
 def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, start: float) -> DemoReport:
     # Imported late: these import torch, which takes seconds.
     from jobs import batch, report, shard
-    from jobs.evaluate import evaluate
+    from jobs.demo_claims import evaluate
     from pipelines.batch_job import BatchJob
     from pipelines.plans import BatchSettings
     from pipelines.sharding import ShardOptions

@@ -1,176 +1,280 @@
-"""What the demo claims, measured on the held-out images: is colour there, and is it more probable than by chance?
+"""`condgen evaluate`: how good results, or a model's draws, are; see `docs/evaluation.md`.
 
-Two measures, both per image and then averaged:
-
-- colourfulness (Hasler and Süsstrunk 2003) of the grey image, of the L2 regressor's, of the classifier's draws, and of
-  the originals, each from the pixels of the pictures in the Parquet files;
-- the negative log-likelihood of the true ab bins at the model's grid, in nats a pixel, under the classifier and under
-  the training set's marginal, which knows the colours but not the picture.
+results or model ─┐
+reference ────────┴─ survey ─ parts, measured ─ rows, sums ─ evaluation.parquet, evaluation.json, a table
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-import torch
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from condgen.base import Condition
-from condgen.colorize import fit_square
-from condgen.errors import CondgenError, DatasetError, ImageError
-from condgen.families.color_classifier import ColorClassifier
-from condgen.metrics import ab_nll, colorfulness, marginal_ab_nll
-from pipelines.chunks import image_member, iter_chunks, read_chunk
-from pipelines.images import decode
-from pipelines.models import load_model
-from pipelines.plans import load_plans
-from pipelines.results import draws_name
-from pipelines.storage import Store
+from condgen.errors import ConfigError, DatasetError, JobError
+from jobs.evaluation_table import table_lines
+from jobs.runtime import Progress, ray_cluster
+from pipelines.chunks import iter_chunks
+from pipelines.evaluation.features import EXTRACTOR, FEATURE_PX
+from pipelines.evaluation.measures import MeasureSettings
+from pipelines.evaluation.parts import EvaluationSpec, cut_parts
+from pipelines.evaluation.planning import Subject, model_subject, results_subject
+from pipelines.evaluation.running import in_order, run_here, run_on_ray, survey_reference
+from pipelines.evaluation.stored import PARQUET_NAME, RowsFile, write_evaluation
+from pipelines.evaluation.summary import Shortfall, Totals, Values, estimate, set_distances, set_shortfalls
+from pipelines.evaluation.values import Rows
+from pipelines.models import open_model
+from pipelines.plans import BatchSettings
+from pipelines.pretrained_weights import INSTALL, find_mobilenet_v2, read_weights
+from pipelines.storage import Store, open_store
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["EvaluateOptions", "Evaluation", "run"]
 
-MEASURED_PX = 256  # pictures are measured at about this size, decoded by DCT scaling
-_BATCH = 16
+logger = logging.getLogger(__name__)
+
+RAY_FROM_IMAGES = 200
+"""From so many images on Ray measures them; fewer are done before it has started."""
+
+KERNEL_IMAGES = 2000
+"""About so many images, chosen by their keys, have their features kept for the kernel distance."""
+
+VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What is to be evaluated, and how.
+
+    Attributes:
+        results: finished results; None for a model.
+        reference: their true images; None for the archive that they were made from.
+        model, data: a model and a dataset, in place of results.
+        split: of the dataset, or of a reference that is one; None is `test` of data that has it, else all.
+        draws, point: the model's answers; see `pipelines.evaluation.planning.model_subject`.
+        settings: of the batch job that would make them.
+        limit: at most so many images, the first; 0 for all.
+        size_px: short side at which all is measured.
+        resamples, seed: of the bootstrap; 0 resamples leave intervals out.
+        weights: of the feature extractor, a file or URI; None looks for them, `none` leaves set distances out.
+        out: where the evaluation is written; None for the results' own folder, and for a model nowhere.
+        trust_code: the model may be a file that is a program.
+        verbose: whether Ray's own lines are shown.
+    """
+
+    results: str | None = None
+    reference: str | None = None
+    model: str | None = None
+    data: str | None = None
+    split: str | None = None
+    draws: int | None = None
+    point: bool = False
+    settings: BatchSettings = field(default_factory=BatchSettings)
+    limit: int = 0
+    size_px: int = 256
+    resamples: int = 1000
+    seed: int = 0
+    weights: str | None = None
+    out: str | None = None
+    trust_code: bool = False
+    verbose: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The measurements, as means over images.
+    """How good the answers are.
 
     Attributes:
-        num_images: measured, those with draws.
-        grey, points, draws, originals: colourfulness.
-        nll, marginal_nll: nats a pixel of the model's grid.
+        facts: what `evaluation.json` says besides the numbers.
+        values: estimates by metric and answer.
+        shortfalls: what the model's answers don't beat.
+        out: where it was written, None for nowhere.
+        seconds: that it took.
     """
 
-    num_images: int
-    grey: float
-    points: float
-    draws: float
-    originals: float
-    nll: float
-    marginal_nll: float
-
-    def claims(self) -> list[tuple[str, bool]]:
-        """What is claimed, and whether the numbers bear it out."""
-        draws, nll = f"{self.draws:.1f}", f"{self.nll:.2f} < {self.marginal_nll:.2f} nats/pixel"
-        return [
-            (f"draws are more colourful than the grey image: {draws} > {self.grey:.1f}", self.draws > self.grey),
-            (f"draws are more colourful than L2's: {draws} > {self.points:.1f}", self.draws > self.points),
-            (f"the true colours are more probable than by chance: {nll}", self.nll < self.marginal_nll),
-        ]
+    facts: Mapping[str, Any]
+    values: Values
+    shortfalls: list[Shortfall]
+    out: str | None
+    seconds: float
 
     def lines(self) -> list[str]:
-        """The measurements and claims, a line each."""
-        means = f"grey {self.grey:.1f}, L2 {self.points:.1f}, draws {self.draws:.1f}, originals {self.originals:.1f}"
+        """The table, and what is to be said of it."""
+        written = f"{self.out}/evaluation.json, {PARQUET_NAME}" if self.out else "nowhere: name a folder with --out"
         return [
-            f"Measured on {self.num_images} held-out images",
-            f"  colourfulness   {means}",
-            f"  ab, nats/pixel  classifier {self.nll:.3f}, training set's marginal {self.marginal_nll:.3f}",
-            *(f"  {'holds' if holds else 'FAILS'}           {text}" for text, holds in self.claims()),
-        ]
-
-    def findings(self) -> list[dict[str, str]]:
-        """The same for the report: a row each of name, value, claim and whether it holds."""
-        more_than_grey, more_than_l2, likelier = ("yes" if holds else "no" for _, holds in self.claims())
-        return [
-            _finding("colourfulness of grey", f"{self.grey:.1f}"),
-            _finding("colourfulness of L2", f"{self.points:.1f}"),
-            _finding("colourfulness of draws", f"{self.draws:.1f}", "more than grey", more_than_grey),
-            _finding("colourfulness of draws", f"{self.draws:.1f}", "more than L2", more_than_l2),
-            _finding("colourfulness of originals", f"{self.originals:.1f}"),
-            _finding("ab under the marginal", f"{self.marginal_nll:.3f} nats/pixel"),
-            _finding("ab under the classifier", f"{self.nll:.3f} nats/pixel", "less than the marginal", likelier),
+            *table_lines(self.facts, self.values, self.shortfalls),
+            "",
+            f"written       {written}",
+            f"took          {self.seconds:.0f} s",
         ]
 
 
-def _finding(name: str, value: str, claim: str = "", holds: str = "") -> dict[str, str]:
-    return {"name": name, "value": value, "claim": claim, "holds": holds}
-
-
-def evaluate(*, archive: Store, draws: Store, points: Store, model: Store) -> Evaluation:
-    """Measure finished results.
-
-    Args:
-        archive: the held-out images.
-        draws, points: results of the classifier (K draws) and of the regressor (one) on that archive.
-        model: the classifier's run; its prior is the training set's marginal.
+def run(options: EvaluateOptions) -> Evaluation:
+    """Evaluate results or a model.
 
     Raises:
-        DatasetError: nothing to measure, or another family's model.
+        ConfigError: an option that is not allowed, or that does not go with another.
+        DatasetError: there is nothing to measure.
+        CheckpointError, StorageError: the model or the images can't be read.
     """
-    loaded = load_model(model)
-    classifier = loaded.model
-    if not isinstance(classifier, ColorClassifier):
-        raise DatasetError(f"{model.uri} is no colour classifier but {classifier.family}: train one there")
-    grey, originals, squares = [], [], []
-    for rgb in _originals(archive, draws):
-        originals.append(_colourfulness(rgb))
-        lightness = np.asarray(rgb.mean(axis=2, keepdims=True), np.uint8)
-        grey.append(_colourfulness(np.broadcast_to(lightness, rgb.shape)))
-        squares.append(_centre_square(rgb))
-    if not originals:
-        raise DatasetError(f"{draws.uri} has no draws to measure: see its errors")
-    nll, marginal = _likelihoods(classifier, squares, int(loaded.extra["size_px"]))
-    return Evaluation(
-        num_images=len(originals),
-        grey=float(np.mean(grey)),
-        points=float(np.mean([_colourfulness(rgb) for rgb in _pictures(points)])),
-        draws=float(np.mean([_colourfulness(rgb) for rgb in _pictures(draws)])),
-        originals=float(np.mean(originals)),
-        nll=nll,
-        marginal_nll=marginal,
-    )
+    began = time.monotonic()
+    settings, subject = _prepare(options)
+    store = _out(options)
+    weights = _weights(options.weights)
+    parts = cut_parts(iter_chunks(subject.chunks))
+    images = int(pc.sum(subject.chunks["samples"]).as_py() or 0)
+    totals, reasons = Totals(), Counter[str]()
+    with (
+        _cluster(images, verbose=options.verbose) as on_ray,
+        Progress("evaluating", total=images, unit="images") as progress,
+        RowsFile() as file,
+    ):
+        survey = survey_reference(subject.reference, settings, on_ray=on_ray)
+        spec = EvaluationSpec(
+            source=subject.make_source(survey),
+            settings=settings,
+            mean=survey.mean,
+            weights=read_weights(weights) if weights else None,
+            kernel_share=min(1.0, KERNEL_IMAGES / images),
+        )
+        done = run_on_ray(spec, parts, (str(Path.cwd()),)) if on_ray else run_here(spec, parts)
+        for result in in_order(done):
+            file.add(result.rows)
+            totals.add(result.hits, result.moments, result.kernel)
+            reasons += result.reasons
+            progress.advance(sum(chunk.samples for chunk in parts[result.ordinal].chunks))
+        if subject.missing:
+            reasons["not done yet"] += subject.missing
+        table = _measured(file.read(), reasons)
+        rows = Rows.of(table)
+        values, shortfalls = estimate(rows, kind=subject.kind, resamples=options.resamples, seed=options.seed)
+        distances = set_distances(totals)
+        values |= distances
+        facts = _facts(options, subject, settings, weights, rows, reasons, survey.mean.tolist())
+        evaluation = Evaluation(
+            facts=facts,
+            values=values,
+            shortfalls=[*shortfalls, *set_shortfalls(distances)],
+            out=store.uri if store else None,
+            seconds=time.monotonic() - began,
+        )
+        if store is not None:
+            write_evaluation(store, file, _json(evaluation, totals))
+    return evaluation
 
 
-def _pictures(results: Store) -> Iterator[NDArray[np.uint8]]:
-    """All pictures of a results folder."""
-    for entry in results.list("draws"):
-        table = pq.read_table(io.BytesIO(results.read(entry.name)), columns=["image"])
-        for row in table["image"].to_pylist():
-            yield decode(row["bytes"], min_size_px=MEASURED_PX)
+@contextmanager
+def _cluster(images: int, *, verbose: bool) -> Iterator[bool]:
+    """A cluster where it is worth its start; on a machine that is too busy to start one, this process does it all."""
+    with ExitStack() as stack:
+        on_ray = images >= RAY_FROM_IMAGES
+        if on_ray:
+            try:
+                stack.enter_context(ray_cluster(verbose=verbose))
+            except JobError as error:
+                if "RAY_ADDRESS" in os.environ:
+                    raise
+                logger.warning("%s; this process measures alone", str(error).partition(":")[0])
+                on_ray = False
+        yield on_ray
 
 
-def _originals(archive: Store, results: Store) -> Iterator[NDArray[np.uint8]]:
-    """The archive's images that have draws."""
-    plans = load_plans(results)
-    if not plans:
-        raise DatasetError(f"{results.uri} has no plan: run condgen colorize first")
-    for chunk in (chunk for one in plans for chunk in iter_chunks(one.chunks)):
-        names = pq.read_table(io.BytesIO(results.read(draws_name(chunk.name))), columns=["source", "key"])
-        done = {(row["source"], row["key"]) for row in names.to_pylist()}
-        for sample in read_chunk(archive, chunk):
-            if (sample.source, sample.key) in done:
-                try:
-                    yield decode(image_member(sample), min_size_px=MEASURED_PX)
-                except ImageError as error:
-                    raise CondgenError(f"{sample.source} has draws but can't be read any more: {error}") from error
+def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
+    if (options.results is None) == (options.model is None):
+        raise ConfigError("RESULTS", options.results, "either finished RESULTS, or --model and --data")
+    if options.results is not None:
+        if options.data is not None or options.draws is not None or options.point:
+            raise ConfigError("--data", options.data, "none of --data, --draws, --point: RESULTS have their draws")
+        subject = results_subject(
+            open_store(options.results).require(),
+            reference=options.reference,
+            split=options.split,
+            limit=options.limit,
+        )
+    else:
+        if options.data is None or options.reference is not None:
+            raise ConfigError("--data", options.data, "a dataset beside --model, which is the reference too")
+        subject = model_subject(
+            open_model(str(options.model), trust_code=options.trust_code),
+            options.data,
+            split=options.split,
+            limit=options.limit,
+            draws=options.draws,
+            point=options.point,
+            settings=options.settings,
+            import_path=(str(Path.cwd()),),
+        )
+    return MeasureSettings(kind=subject.kind, size_px=options.size_px), subject
 
 
-def _centre_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The largest square in the middle: measured without the margins that a fitted picture has."""
-    side = min(rgb.shape[:2])
-    top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
-    return np.ascontiguousarray(rgb[top : top + side, left : left + side])
+def _out(options: EvaluateOptions) -> Store | None:
+    place = options.out or options.results
+    return open_store(place) if place else None
 
 
-@torch.inference_mode()
-def _likelihoods(model: ColorClassifier, squares: Sequence[NDArray[np.uint8]], size_px: int) -> tuple[float, float]:
-    """The nll of the true bins in nats a grid pixel: the model's, and that of the training set's marginal."""
-    model.eval()
-    nll, marginal = [], []
-    for start in range(0, len(squares), _BATCH):
-        fitted = [fit_square(square, size_px) for square in squares[start : start + _BATCH]]
-        condition = Condition(image=torch.from_numpy(np.stack([one.l_n for one in fitted])))
-        y = torch.from_numpy(np.stack([one.ab_n for one in fitted]))
-        nll += ab_nll(model, condition, y).tolist()
-        marginal += marginal_ab_nll(model, y).tolist()
-    return float(np.mean(nll)), float(np.mean(marginal))
+def _weights(name: str | None) -> Path | None:
+    return None if name == "none" else find_mobilenet_v2(name)
 
 
-def _colourfulness(rgb: NDArray[np.uint8]) -> float:
-    return float(colorfulness(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)))
+def _measured(table: pa.Table, reasons: Mapping[str, int]) -> pa.Table:
+    if table.num_rows:
+        return table
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    hint = "the keys of the two sets differ" if set(reasons) == {"no reference"} else "see condgen verify and validate"
+    raise DatasetError(f"no image could be measured ({told}): {hint}")
+
+
+def _facts(
+    options: EvaluateOptions,
+    subject: Subject,
+    settings: MeasureSettings,
+    weights: Path | None,
+    rows: Rows,
+    reasons: Mapping[str, int],
+    mean: Any,
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "format": "condgen-evaluation-1",
+        **subject.facts,
+        "kind": subject.kind,
+        "reference": subject.reference.uri,
+        "images": len(rows),
+        "images_sha256": hashlib.sha256(json.dumps(rows.names).encode()).hexdigest(),
+        "not_measured": dict(sorted(reasons.items())),
+        "draws": subject.draws,
+        "size_px": settings.size_px,
+        "small_px": settings.set_px,
+        "bootstrap": {"resamples": options.resamples, "seed": options.seed, "level": 0.95},
+        "features": None,
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+    if settings.is_color:
+        facts["mean_color"] = mean
+    if weights is not None:
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        facts["features"] = {"extractor": EXTRACTOR, "size_px": FEATURE_PX, "weights_sha256": digest}
+    elif options.weights != "none":
+        facts["features_missing"] = f"MobileNetV2's weights are not installed: {INSTALL}"
+    return facts
+
+
+def _json(evaluation: Evaluation, totals: Totals) -> dict[str, Any]:
+    return {
+        **evaluation.facts,
+        "metrics": {
+            name: {answer: value.to_json() for answer, value in by_answer.items()}
+            for name, by_answer in evaluation.values.items()
+        },
+        "not_beaten": [asdict(one) for one in evaluation.shortfalls],
+        "curves": totals.curves(),
+    }

@@ -24,7 +24,7 @@ from pipelines.storage import Entry, Store
 from pipelines.webdatasets import locate_files, locate_shards, names_parquet, open_archive, scan_webdataset
 from pipelines.where import Where
 
-__all__ = ["Selection", "list_chunks", "listing_table", "plan_archive"]
+__all__ = ["Selection", "limit_chunks", "list_chunks", "listing_table", "plan_archive"]
 
 _FILE_COLUMNS = ("name", "extension", "size_bytes")
 _SHARD_COLUMNS = ("shard",)
@@ -103,7 +103,7 @@ def plan_archive(
             table = file_table(*_files(store, entries, selection, before), limits)
     if selection.limit:
         done = sum(int(pc.sum(t["samples"]).as_py() or 0) for t in before)
-        table = _limited(table, max(0, selection.limit - done))
+        table = limit_chunks(table, max(0, selection.limit - done))
     return table
 
 
@@ -258,7 +258,7 @@ def _part(chunk: Chunk, select: tuple[int, ...]) -> Chunk:
     return replace(chunk, name=name, select=select, samples=len(select))
 
 
-def _limited(table: pa.Table, limit: int) -> pa.Table:
+def limit_chunks(table: pa.Table, limit: int) -> pa.Table:
     """The first chunks of a table that have `limit` samples together, the last of them cut."""
     samples = table["samples"].to_numpy()
     ends = np.cumsum(samples)

@@ -30,6 +30,7 @@ __all__ = [
     "ProgramFile",
     "StoredModel",
     "is_import_path",
+    "kind_of",
     "load_model",
     "open_model",
     "picture_task",
@@ -272,6 +273,11 @@ def picture_task(
     if not 0.0 <= chroma < float("inf"):
         raise ConfigError("chroma", chroma, "a number >= 0")
     return ColourTask(size_px, chroma)
+
+
+def kind_of(loaded: LoadedModel) -> Kind:
+    """Return which kind of job a model is for."""
+    return "colorize" if _task(loaded) == "color" else "translate"
 
 
 def _size_px(loaded: LoadedModel) -> int:

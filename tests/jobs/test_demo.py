@@ -10,7 +10,7 @@ import pytest
 from condgen.errors import ConfigError
 from jobs import demo
 from jobs.demo import DemoOptions
-from jobs.evaluate import Evaluation
+from jobs.demo_claims import Evaluation
 from jobs.photographs import PhotographSet
 from pipelines.storage import open_store
 

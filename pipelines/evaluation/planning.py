@@ -1,0 +1,275 @@
+"""What an evaluation is of: finished results and where their true images are, or a model and a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condgen.errors import ConfigError, DatasetError
+from pipelines.accounts import committed
+from pipelines.archives import limit_chunks, plan_archive
+from pipelines.chunks import ChunkLimits
+from pipelines.datasets import load_dataset, open_complete
+from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
+from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
+from pipelines.evaluation.survey import Survey
+from pipelines.functions import Functions
+from pipelines.models import ModelSource, kind_of
+from pipelines.planning import chunk_table
+from pipelines.plans import BatchSettings, load_plans
+from pipelines.probe import inspect_model
+from pipelines.ray_batch import WorkerSpec
+from pipelines.results import draws_name
+from pipelines.storage import Store, open_store
+from pipelines.webdatasets import archive_store
+
+__all__ = ["ReferenceSet", "Subject", "model_subject", "open_reference", "results_subject"]
+
+_KEYED_SAMPLES = 16
+"""Samples in a chunk of references that are looked up by key: few are read that are not wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSet:
+    """The true images.
+
+    Attributes:
+        uri: as the user named it.
+        store: where they are.
+        chunks: of them, in `pipelines.chunks.CHUNK_SCHEMA`.
+        member_names: of a dataset, see `pipelines.chunks.read_chunk`.
+        split: of a dataset, None for all of it.
+        is_keyed: whether they are looked up by key, and not read along with the archive's chunks.
+    """
+
+    uri: str
+    store: Store
+    chunks: pa.Table
+    member_names: Mapping[str, str] = field(default_factory=dict)
+    split: str | None = None
+    is_keyed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        kind: `colorize` or `translate`.
+        chunks: of the images that are answered for, in `pipelines.chunks.CHUNK_SCHEMA`.
+        reference: the true images.
+        make_source: the answers' source, when the reference is surveyed.
+        draws: K of the answer `draws`; 0 where there is none.
+        facts: what `evaluation.json` says of it.
+        missing: images of chunks that are not committed yet.
+    """
+
+    kind: str
+    chunks: pa.Table
+    reference: ReferenceSet
+    make_source: Callable[[Survey], AnswerSource]
+    draws: int
+    facts: Mapping[str, Any]
+    missing: int = 0
+
+
+def open_reference(uri: str, *, split: str | None = None, samples: int = 64) -> ReferenceSet:
+    """Open a set of images: a dataset of shards, shards made elsewhere, a folder or prefix of images, or Parquet.
+
+    Args:
+        uri: where they are.
+        split: of a dataset of shards; None is all of it.
+        samples: most images in a chunk.
+
+    Raises:
+        DatasetError: there is no image, or no such split.
+        MissingError, AccessError, StorageError: they can't be listed.
+    """
+    limits = ChunkLimits(samples=samples)
+    if split is not None:
+        dataset = load_dataset(uri)
+        return ReferenceSet(
+            uri=uri,
+            store=dataset.store,
+            chunks=chunk_table(dataset.table(split), limits),
+            member_names=dict(dataset.manifest.member_names),
+            split=split,
+        )
+    chunks = plan_archive(uri, limits)
+    store = archive_store(uri)
+    complete = open_complete(store)
+    return ReferenceSet(
+        uri=uri,
+        store=store,
+        chunks=chunks,
+        member_names=dict(complete.manifest.member_names) if complete is not None else {},
+    )
+
+
+def results_subject(results: Store, *, reference: str | None, split: str | None, limit: int) -> Subject:
+    """Say what the evaluation of finished results is of.
+
+    Args:
+        results: that `condgen colorize` or `translate` wrote.
+        reference: where the true images are; None for the archive that the results were made from.
+        split: of the reference, where it is a dataset and another one than the archive.
+        limit: at most so many images, the first; 0 for all.
+
+    Raises:
+        DatasetError: no job was begun there, or nothing of it is done.
+        ConfigError: a split of the archive itself.
+    """
+    generations = load_plans(results)
+    if not generations:
+        raise DatasetError(f"{results.uri} has no plan: name the RESULTS of condgen colorize or translate")
+    plan = generations[0].plan
+    settings = BatchSettings.from_json(plan.settings)
+    planned = pa.concat_tables([one.chunks for one in generations])
+    there = {draws_name(name) for name in planned["name"].to_pylist()} & committed(results).keys()
+    is_there = pa.array([draws_name(name) in there for name in planned["name"].to_pylist()])
+    chunks = planned.filter(is_there)
+    if not chunks.num_rows:
+        raise DatasetError(f"{results.uri} has no draws yet: run its condgen {settings.kind} first")
+    if limit:
+        chunks = _first_chunks(chunks, limit)
+    archive = archive_store(plan.archive)
+    found = _reference_of(chunks, reference, split, plan.archive, archive, settings)
+    inputs = archive if found.is_keyed and archive.exists("") else None
+    name = "point" if settings.mode == "point" else "draws"
+
+    def make_source(survey: Survey) -> AnswerSource:
+        where = (
+            KeyedReferences(found.store, found.chunks, survey.keys, found.member_names)
+            if found.is_keyed
+            else ArchiveReferences(found.store)
+        )
+        return StoredAnswers(results=results, name=name, draws=settings.draws, references=where, inputs=inputs)
+
+    return Subject(
+        kind=settings.kind,
+        chunks=chunks,
+        reference=found,
+        make_source=make_source,
+        draws=settings.draws if name == "draws" else 0,
+        facts={
+            "results": results.uri,
+            "archive": plan.archive,
+            "model": dict(plan.model),
+            "settings": dict(plan.settings),
+        },
+        missing=int(pc.sum(planned.filter(pc.invert(is_there))["samples"]).as_py() or 0),
+    )
+
+
+def _first_chunks(chunks: pa.Table, limit: int) -> pa.Table:
+    """The first chunks that have `limit` images together: a draws file is measured as a whole."""
+    samples = chunks["samples"].to_pylist()
+    count = total = 0
+    while count < len(samples) and total < limit:
+        total += samples[count]
+        count += 1
+    return chunks.slice(0, count)
+
+
+def _reference_of(
+    chunks: pa.Table,
+    reference: str | None,
+    split: str | None,
+    archive_uri: str,
+    archive: Store,
+    settings: BatchSettings,
+) -> ReferenceSet:
+    """The archive itself, where the reference is it or a copy of it, with the same chunks; else a set with keys."""
+    own = ReferenceSet(uri=reference or archive_uri, store=archive, chunks=chunks)
+    if reference is None or open_store(reference).uri == open_store(archive_uri).uri:
+        if split is not None:
+            raise ConfigError("--split", split, "nothing where the reference is the results' own archive: leave it out")
+        return own
+    if split is None:
+        same = open_reference(reference, samples=settings.chunk_samples)
+        if _contents(chunks) <= _contents(same.chunks):
+            return replace(own, store=same.store, member_names=same.member_names)
+    return replace(open_reference(reference, split=split, samples=_KEYED_SAMPLES), is_keyed=True)
+
+
+def _contents(chunks: pa.Table) -> set[str]:
+    """The digests of what the chunks consist of, which end their names."""
+    return {name.rpartition("-")[2] for name in chunks["name"].to_pylist()}
+
+
+def model_subject(
+    source: ModelSource,
+    data: str,
+    *,
+    split: str | None,
+    limit: int,
+    draws: int | None,
+    point: bool,
+    settings: BatchSettings,
+    import_path: tuple[str, ...] = (),
+) -> Subject:
+    """Say what the evaluation of a model on a dataset is of.
+
+    Args:
+        source: of the model.
+        data: a dataset, shards, a folder of images, or Parquet; pairs (`input`, `target`) are answered for the input.
+        split: of the dataset; None is `test` where it has one, else all.
+        limit: at most so many images, the first; 0 for all.
+        draws: K; None is 5 of a model that draws, without `point`, and else 0.
+        point: whether the model's point prediction is evaluated too.
+        settings: of the batch job that would make the answers; kind, draws and mode are set here.
+        import_path: where workers import a user's model from.
+
+    Raises:
+        ConfigError: the model can't do what is asked for.
+        DatasetError, CheckpointError, StorageError: the data or the model can't be read.
+    """
+    loaded = source.load()
+    kind = kind_of(loaded)
+    stochastic = loaded.model.is_stochastic
+    num_draws = draws if draws is not None else 5 if stochastic and not point else 0
+    asked = {"point": replace(settings, kind=kind, draws=1, mode="point")} if point or not stochastic else {}
+    if num_draws and (stochastic or draws is not None):
+        asked["draws"] = replace(settings, kind=kind, draws=num_draws, mode="draw")
+    found = open_reference(data, split=split or _test_split(data))
+    chunks = limit_chunks(found.chunks, limit) if limit else found.chunks
+    workers = {name: _worker(source, found.store, one, import_path) for name, one in asked.items()}
+    one = next(iter(workers.values()))
+    answers = ModelAnswers(workers=workers, member_names=found.member_names)
+    return Subject(
+        kind=kind,
+        chunks=chunks,
+        reference=replace(found, chunks=chunks),
+        make_source=lambda _: answers,
+        draws=num_draws if "draws" in workers else 0,
+        facts={
+            "data": data,
+            "split": found.split,
+            "model": {"uri": source.uri, "family": loaded.model.family, "digest": one.model_digest},
+            "settings": {name: worker.settings.to_json() for name, worker in workers.items()},
+        },
+    )
+
+
+def _test_split(data: str) -> str | None:
+    dataset = open_complete(archive_store(data))
+    return "test" if dataset is not None and "test" in dataset.manifest.splits else None
+
+
+def _worker(source: ModelSource, archive: Store, settings: BatchSettings, import_path: tuple[str, ...]) -> WorkerSpec:
+    model = inspect_model(source, settings)
+    return WorkerSpec(
+        archive=archive,
+        results=archive,  # nothing is written: the engine is asked for outcomes alone
+        model=source,
+        model_digest=model.digest,
+        settings=replace(settings, precision=model.precision, batch_size=model.batch_size),
+        footer={},
+        functions=Functions(),
+        run="",
+        import_path=import_path,
+    )

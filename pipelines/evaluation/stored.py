@@ -1,0 +1,70 @@
+"""An evaluation on disk: `evaluation.parquet`, a row an answer or draw of each image, and `evaluation.json`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.evaluation.parts import ROWS_SCHEMA
+from pipelines.storage import Store
+
+__all__ = ["JSON_NAME", "PARQUET_NAME", "RowsFile", "write_evaluation"]
+
+JSON_NAME = "evaluation.json"
+PARQUET_NAME = "evaluation.parquet"
+
+
+class RowsFile:
+    """The rows of an evaluation in a temporary file, to which parts are added as they are done.
+
+    >>> with RowsFile() as file:
+    ...     file.add(rows)
+    ...     table = file.read()
+    """
+
+    def __enter__(self) -> RowsFile:
+        self._folder = tempfile.TemporaryDirectory(prefix="condgen-evaluation-")
+        self.path = Path(self._folder.name) / PARQUET_NAME
+        self._writer: pq.ParquetWriter | None = pq.ParquetWriter(self.path, ROWS_SCHEMA, compression="zstd")
+        return self
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows in `ROWS_SCHEMA`."""
+        if self._writer is None:
+            raise ValueError("the file is closed")
+        if rows.num_rows:
+            self._writer.write_table(rows)
+
+    def read(self) -> pa.Table:
+        """Return all rows; nothing can be added from then on."""
+        self._close()
+        return pq.read_table(self.path)
+
+    def data(self) -> bytes:
+        """Return the file's bytes; nothing can be added from then on."""
+        self._close()
+        return self.path.read_bytes()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        self._folder.cleanup()
+
+
+def write_evaluation(store: Store, rows: RowsFile, facts: Mapping[str, Any]) -> None:
+    """Write both files, the JSON last."""
+    store.write(PARQUET_NAME, rows.data())
+    store.write(JSON_NAME, (json.dumps(facts, indent=1) + "\n").encode())

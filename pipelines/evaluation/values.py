@@ -1,0 +1,233 @@
+"""From rows of images to the numbers of a set: what each metric is over a set of images, and over a resample of it.
+
+rows = Rows.of(table)                                     # evaluation.parquet
+METRICS["auc_balanced"].over(rows, "draws", weights)      # r values, of r resamples' weights [r, N]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from condgen.errors import DatasetError
+from condgen.metrics.color import AB_CELLS, NUM_THRESHOLDS
+
+__all__ = ["ANSWERS", "METRICS", "MODEL_ANSWERS", "Metric", "Rows"]
+
+Weights: TypeAlias = NDArray[np.float64]
+
+ANSWERS: Mapping[str, str] = {
+    "reference": "reference",
+    "point": "point",
+    "draws": "draws",
+    "best": "best of K",
+    "input": "input",
+    "grey": "grey",
+    "mean_color": "mean color",
+    "mean_image": "mean image",
+}
+"""All answers in the order of a table, and what a table calls them."""
+
+MODEL_ANSWERS = ("point", "draws")
+"""Those that a model gives; `best` is chosen among its draws by the truth, and the others cost nothing."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of all images, by answer: those of answers as a whole.
+
+    Attributes:
+        names: source and key of each of N images, in their order.
+        tables: by answer, N rows each in the same order of images.
+    """
+
+    names: list[tuple[str, str]]
+    tables: Mapping[str, pa.Table]
+    _columns: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    _balanced: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Rows:
+        """Sort the rows of `evaluation.parquet`.
+
+        Raises:
+            DatasetError: it has no image, or an image lacks an answer that another one has.
+        """
+        whole = table.filter(pc.or_(pc.equal(table["draw"], -1), pc.equal(table["answer"], "best")))
+        answers = [name for name in ANSWERS if pc.any(pc.equal(whole["answer"], name)).as_py()]
+        tables = {name: whole.filter(pc.equal(whole["answer"], name)) for name in answers}
+        if not tables:
+            raise DatasetError("the evaluation has no image: nothing was measured")
+        names = {
+            name: list(zip(one["source"].to_pylist(), one["key"].to_pylist(), strict=True))
+            for name, one in tables.items()
+        }
+        first = names[answers[0]]
+        partial = next((name for name in answers if names[name] != first), None)
+        if partial is not None:
+            raise DatasetError(f"the answer {partial!r} is not there for every image: evaluate the images of one kind")
+        return cls(first, tables)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def column(self, answer: str, name: str) -> NDArray[np.float64]:
+        """The values of a column for one answer, `[N]`; NaN where there are none."""
+        if (answer, name) not in self._columns:
+            values = self.tables[answer][name].cast(pa.float64())
+            self._columns[answer, name] = pc.fill_null(values, float("nan")).to_numpy()
+        return self._columns[answer, name]
+
+    def has(self, answer: str, name: str) -> bool:
+        """Whether an answer has a column's values for every image."""
+        return answer in self.tables and self.tables[answer][name].null_count == 0
+
+    def has_cells(self, answer: str) -> bool:
+        """Whether an answer has hits by cell of the ab plane."""
+        return self.has("reference", "cells") and self.has(answer, "cell_hits")
+
+    def balanced(self, answer: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The two sums over an image's pixels that the class-balanced AuC is the ratio of, `[N]` each.
+
+        Each pixel has the weight of its cell, one over the cell's pixels in the whole set: the weighted hits, as means
+        over the answer's draws, and the weights themselves.
+        """
+        if answer not in self._balanced:
+            reference = self.tables["reference"]
+            cells = reference["cells"].combine_chunks()
+            images, flat = pc.list_parent_indices(cells).to_numpy(), cells.flatten().to_numpy()
+            pixels = _flat(reference["cell_pixels"])
+            of_set = np.bincount(flat, pixels, minlength=AB_CELLS)[flat]
+            hits = np.bincount(images, _flat(self.tables[answer]["cell_hits"]) / of_set, minlength=len(self))
+            weights = np.bincount(images, pixels / of_set, minlength=len(self)).astype(np.float64)
+            self._balanced[answer] = hits / self.column(answer, "draws"), weights
+        return self._balanced[answer]
+
+
+def _flat(lists: pa.ChunkedArray) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = lists.combine_chunks().flatten().to_numpy().astype(np.float64)
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number of a set of images.
+
+    Attributes:
+        name: in `evaluation.json`.
+        title: in tables.
+        better: which values are better: `higher`, `lower`, those nearer to `one`; or `neither` by itself.
+        column: of `evaluation.parquet` that it is made of.
+        how: `mean` over images; mean `distance` from the reference's column; `ratio` of sums to the reference's; or
+            `balanced`, see `condgen.metrics.color.auc_balanced`. A resample keeps the cells' weights of the whole set:
+            counted anew, they would leave out rare colors, which are the hardest.
+        scale: what it is multiplied by.
+        digits: after the point, in tables.
+        kind: of results that have it; None for both.
+    """
+
+    name: str
+    title: str
+    better: Literal["higher", "lower", "one", "neither"]
+    column: str
+    how: Literal["mean", "distance", "ratio", "balanced"] = "mean"
+    scale: float = 1.0
+    digits: int = 1
+    kind: str | None = None
+
+    def is_of(self, rows: Rows, answer: str) -> bool:
+        """Whether the metric can be had for an answer."""
+        if self.how == "mean":
+            return rows.has(answer, self.column)
+        if answer == "reference" or self.how == "balanced":
+            return answer != "reference" and rows.has_cells(answer)
+        return rows.has(answer, self.column) and rows.has("reference", self.column)
+
+    def over(self, rows: Rows, answer: str, weights: Weights) -> NDArray[np.float64]:
+        """Return the metric of each of r weighted sets of images, `[r]`.
+
+        Args:
+            rows: of N images.
+            answer: whose values.
+            weights: `[r, N]`, how often each image is in each set.
+        """
+        above, below = self.terms(rows, answer)
+        found: NDArray[np.float64] = self.scale * (weights @ above) / (weights @ below)
+        return found
+
+    def terms(self, rows: Rows, answer: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what each image adds above and below the fraction that the metric is, `[N]` each."""
+        if self.how == "balanced":
+            hits, pixels = rows.balanced(answer)
+            return hits, NUM_THRESHOLDS * pixels
+        values = rows.column(answer, self.column)
+        if self.how == "ratio":
+            return values, rows.column("reference", self.column)
+        if self.how == "distance":
+            values = np.abs(values - rows.column("reference", self.column))
+        return values, np.ones(len(rows))
+
+    def badness(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return numbers that are larger for worse values, 0 for all where neither is better."""
+        ways = {"higher": -values, "lower": values, "one": np.abs(values - 1), "neither": np.zeros_like(values)}
+        return ways[self.better]
+
+
+_ALL = (
+    Metric(name="auc_raw", title="AuC raw", better="higher", column="auc", scale=100, kind="colorize"),
+    Metric(
+        name="auc_balanced",
+        title="AuC class-balanced",
+        better="higher",
+        column="cell_hits",
+        how="balanced",
+        scale=100,
+        kind="colorize",
+    ),
+    Metric(name="ab_error", title="ab error", better="lower", column="ab_error", kind="colorize"),
+    Metric(name="energy_score", title="energy score", better="lower", column="energy_score", digits=2),
+    Metric(
+        name="total_variation_ratio",
+        title="total variation, of the originals'",
+        better="one",
+        column="total_variation",
+        how="ratio",
+        digits=2,
+    ),
+    Metric(name="psnr", title="PSNR, dB", better="higher", column="psnr", digits=2),
+    Metric(name="ssim", title="SSIM", better="higher", column="ssim", digits=3),
+    Metric(name="rgb_error", title="error, of 255", better="lower", column="rgb_error"),
+    Metric(name="colorfulness", title="colorfulness", better="neither", column="colorfulness", kind="colorize"),
+    Metric(
+        name="colorfulness_ratio",
+        title="colorfulness, of the originals'",
+        better="one",
+        column="colorfulness",
+        how="ratio",
+        digits=2,
+        kind="colorize",
+    ),
+    Metric(
+        name="colorfulness_difference",
+        title="colorfulness, distance to its original's",
+        better="lower",
+        column="colorfulness",
+        how="distance",
+        kind="colorize",
+    ),
+    Metric(name="chroma", title="chroma", better="neither", column="chroma", kind="colorize"),
+    Metric(name="diversity", title="diversity of draws", better="neither", column="diversity", digits=2),
+    Metric(name="nll", title="nll, nats a grid pixel", better="lower", column="nll", digits=3),
+    Metric(
+        name="marginal_nll", title="the same of the training set", better="neither", column="marginal_nll", digits=3
+    ),
+)
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
+"""All metrics that are means over images or sums over a set, in the order of a table."""
