@@ -145,7 +145,9 @@ class AbBins:
         """
         centers = self.centers.to(probabilities.dtype)
         found = []
-        for weights in probabilities.reshape(-1, len(self)).split(_MEDIAN_PIXELS):  # some at a time stay in the cache
+        for weights in torch.split(
+            probabilities.reshape(-1, len(self)), _MEDIAN_PIXELS
+        ):  # some at a time stay in the cache
             color = weights @ centers
             for _ in range(iterations):
                 # |x - c|^2 = |c|^2 - 2 x.c + |x|^2, by one matrix product
