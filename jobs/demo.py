@@ -1,5 +1,6 @@
 """`condgen demo`: everything once, small, in minutes, on the machine at hand.
 
+    some photographs ─ colorized by the model that ships with condgen ─ a page of them
     photographs ─ shards ─ two models trained ─ a held-out archive colorized by each ─ measured ─ report
 
 What is complete from an earlier run is used again (every job knows by itself), so a demo that was stopped goes on.
@@ -10,15 +11,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from condgen.errors import ConfigError
+from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.demo_claims import Evaluation
-from jobs.photographs import NUM_TRAINING, PhotographSet, prepare
+from jobs.photographs import NUM_TRAINING, PhotographSet, prepare, write_showcase
 from jobs.runtime import LEAST_CPUS, ray_cluster, usable_cpus
 from pipelines.storage import Store, open_store
 
@@ -33,7 +36,7 @@ SPLIT = {"train": 0.95, "test": 0.05}
 SAMPLES_PER_SHARD = 256
 DRAWS = 3
 TEMPERATURE = 0.5  # after a minute of training, the tails of the predicted colours are still wild
-FOLDERS = ("archive", "dataset", "runs", "results", "results-l2")
+FOLDERS = ("showcase", "showcase-results", "archive", "dataset", "runs", "results", "results-l2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +71,9 @@ class DemoReport:
     images_per_s: float
     results: str
     page: str
+    showcase_page: str
     evaluation: Evaluation
     archive: str
-    model: str
     seconds: float
 
     def lines(self) -> list[str]:
@@ -87,10 +90,11 @@ class DemoReport:
             f"rate          {pace}",
             f"Parquet       {self.results}/draws/*.parquet",
             f"report        {self.page}",
+            f"showcase      {self.showcase_page} (the shipped colorizer)",
             f"took          {self.seconds:.0f} s",
             "",
-            "Next: draws of your own photographs",
-            f"  condgen colorize PHOTOS my-results --model {self.model} && condgen report my-results",
+            "Next: draws of your own photographs, by the shipped colorizer",
+            "  condgen colorize PHOTOS my-results && condgen report my-results",
         ]
 
 
@@ -126,20 +130,47 @@ def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> De
     store = open_store(options.out)
     if options.fresh:
         _remove(store)
-    stages = _Stages(say, 7)
+    stages = _Stages(say, 8)
     with ThreadPoolExecutor(1, thread_name_prefix="photographs") as pool:
         # Ray takes seconds to start, and so do the photographs: side by side.
         folder = Path(options.photographs).expanduser() if options.photographs else None
         prepared = pool.submit(prepare, folder, num_training=options.num_training)
+        _claim(store, options, {"train_steps": options.train_steps})
         with ray_cluster(verbose=options.verbose, num_cpus=max(LEAST_CPUS, usable_cpus())):
+            showcase = _show(options, store, stages)
             with stages.stage("photographs") as note:
                 pictures = prepared.result()
                 note(pictures.describe())
-                _claim(store, pictures, options)
-            return _work(options, store, pictures, stages, start)
+                facts = asdict(pictures) | {"origins": list(pictures.origins)}
+                _claim(store, options, {name: value for name, value in facts.items() if name != "folder"})
+            return _work(options, store, pictures, stages, showcase, start)
 
 
-def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, start: float) -> DemoReport:
+def _show(options: DemoOptions, store: Store, stages: _Stages) -> str:
+    """Colorize some photographs with the model that ships with condgen; returns their page."""
+    from jobs import batch, report
+    from pipelines.batch_job import BatchJob
+    from pipelines.plans import BatchSettings
+
+    out = options.out.rstrip("/")
+    with stages.stage("showcase") as note:
+        count = write_showcase(store.child("showcase"))
+        job = BatchJob(
+            archive=f"{out}/showcase",
+            results=f"{out}/showcase-results",
+            model=DEFAULT_COLORIZER,
+            settings=BatchSettings(draws=DRAWS),
+        )
+        done = batch.run(job, verbose=options.verbose)
+        page = report.run(f"{out}/showcase-results")
+        again = "" if done.pace.images else "; was complete"
+        note(f"{count} photographs, {done.draws} draws by the shipped colorizer: {page.path}{again}")
+    return page.path
+
+
+def _work(
+    options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, showcase_page: str, start: float
+) -> DemoReport:
     # Imported late: these import torch, which takes seconds.
     from jobs import batch, report, shard
     from jobs.demo_claims import evaluate
@@ -182,9 +213,9 @@ def _work(options: DemoOptions, store: Store, pictures: PhotographSet, stages: _
         images_per_s=finished[0].pace.images_per_s,
         results=f"{out}/results",
         page=page.path,
+        showcase_page=showcase_page,
         evaluation=evaluation,
         archive=f"{out}/archive",
-        model=runs[CLASSIFIER],
         seconds=time.monotonic() - start,
     )
 
@@ -208,27 +239,23 @@ def _train(options: DemoOptions, preset: str, stages: _Stages) -> str:
     return place
 
 
-def _claim(store: Store, pictures: PhotographSet, options: DemoOptions) -> None:
+def _claim(store: Store, options: DemoOptions, facts: Mapping[str, Any]) -> None:
     """Note in the folder what the demo is made of, or check that it was made of the same.
 
     Raises:
-        ConfigError: it was made of other pictures, or trained for other steps.
+        ConfigError: it was made of other pictures, or trained for other steps; or the folder is another's.
     """
-    facts = asdict(pictures) | {"train_steps": options.train_steps}
-    del facts["folder"]
-    facts["origins"] = list(pictures.origins)
-    if not store.exists("demo.json"):
-        if any(store.exists(name) for name in FOLDERS):
-            raise ConfigError(
-                "--out", options.out, "an empty folder, or one of an earlier demo: this has other content"
-            )
-        store.write("demo.json", json.dumps(facts, indent=1).encode())
-        return
-    before = json.loads(store.read("demo.json"))
+    before = {}
+    if store.exists("demo.json"):
+        before = json.loads(store.read("demo.json"))
+    elif any(store.exists(name) for name in FOLDERS):
+        raise ConfigError("--out", options.out, "an empty folder, or one of an earlier demo: this has other content")
     for name in sorted(facts):
-        if before.get(name) != facts[name]:
-            allowed = f"{before.get(name)!r}, with which {options.out} was begun; --fresh starts it over"
+        if name in before and before[name] != facts[name]:
+            allowed = f"{before[name]!r}, with which {options.out} was begun; --fresh starts it over"
             raise ConfigError(name, facts[name], allowed)
+    if facts.keys() - before.keys():
+        store.write("demo.json", json.dumps({**before, **facts}, indent=1).encode())
 
 
 def _upload(folder: Path, store: Store) -> None:

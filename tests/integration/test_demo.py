@@ -19,7 +19,8 @@ def test_the_demo_goes_all_the_way_and_the_second_time_uses_what_is_complete(ray
     )
     stages: list[str] = []
     first = run(options, say=stages.append)
-    assert len(stages) == 7
+    assert len(stages) == 8
+    assert "astronaut" in Path(first.showcase_page).read_text()
     assert (first.images, first.draws, first.errors) == (60, 59 * 3, 1)
     assert first.images_per_s > 0
     assert first.evaluation.num_images == 59
@@ -33,7 +34,7 @@ def test_the_demo_goes_all_the_way_and_the_second_time_uses_what_is_complete(ray
 
     stages.clear()
     second = run(options, say=stages.append)
-    assert sum("was complete" in line for line in stages) == 4
+    assert sum("was complete" in line for line in stages) == 5
     assert (second.images, second.draws, second.errors) == (60, 59 * 3, 1)
     assert second.evaluation == first.evaluation
     assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "results" / "draws").iterdir()} == draws

@@ -11,12 +11,9 @@ from condgen.errors import ConfigError
 from jobs import demo
 from jobs.demo import DemoOptions
 from jobs.demo_claims import Evaluation
-from jobs.photographs import PhotographSet
 from pipelines.storage import open_store
 
-PICTURES = PhotographSet(
-    folder="x", num_training=10, num_archive=5, num_damaged=1, are_real=False, origins=("a generator",)
-)
+PICTURES = {"num_training": 10, "origins": ["a generator"]}
 
 
 def measured(**changes: Any) -> Evaluation:
@@ -46,12 +43,14 @@ def test_a_claim_that_fails_is_said_to_fail() -> None:
 
 
 def test_an_earlier_demo_of_the_same_is_gone_on_with(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    options = DemoOptions(out=str(tmp_path))
-    demo._claim(store, PICTURES, options)
-    demo._claim(store, PICTURES, options)
+    store, options = open_store(tmp_path), DemoOptions(out=str(tmp_path))
+    demo._claim(store, options, {"train_steps": 0})
+    demo._claim(store, options, PICTURES)
+    demo._claim(store, options, PICTURES)
     with pytest.raises(ConfigError, match="--fresh"):
-        demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path), train_steps=3))
+        demo._claim(store, options, {"train_steps": 3})
+    with pytest.raises(ConfigError, match="num_training: got 11, allowed: 10"):
+        demo._claim(store, options, {**PICTURES, "num_training": 11})
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -59,14 +58,14 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
     (tmp_path / "results" / "mine.txt").write_text("mine")
     store = open_store(tmp_path)
     with pytest.raises(ConfigError, match="--out"):
-        demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path)))
+        demo._claim(store, DemoOptions(out=str(tmp_path)), PICTURES)
     demo._remove(store)
     assert (tmp_path / "results" / "mine.txt").read_text() == "mine"
 
 
 def test_fresh_removes_what_a_demo_made_and_nothing_else(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    demo._claim(store, PICTURES, DemoOptions(out=str(tmp_path)))
+    demo._claim(store, DemoOptions(out=str(tmp_path)), PICTURES)
     store.write("results/draws/a.parquet", b"x")
     store.write("notes.txt", b"mine")
     demo._remove(store)
