@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.evaluation.summary import SET_METRICS, Estimate, Shortfall, Values
 from pipelines.evaluation.values import ANSWERS, METRICS
 
-__all__ = ["answer_title", "cell", "metric_title", "sentences", "table_lines"]
+__all__ = ["answer_title", "cell", "digits_of", "metric_title", "sentences", "table_lines"]
 
 _DIGITS = dict.fromkeys(SET_METRICS, 2)
 
@@ -55,6 +55,9 @@ def _heading(facts: Mapping[str, Any]) -> list[str]:
     ]
     if resamples:
         lines.append(f"in brackets   95 % bootstrap intervals over images, {resamples} resamples")
+    if facts.get("calibration"):
+        error = facts["calibration"]["expected_error"]
+        lines.append(f"calibration   expected error {100 * error:.1f} % of the probability of the likeliest category")
     if facts.get("features_missing"):
         lines.append(f"left out      distances of sets: {facts['features_missing']}")
     return lines
@@ -74,11 +77,16 @@ def metric_title(name: str) -> str:
     return METRICS[name].title if name in METRICS else SET_METRICS[name]
 
 
+def digits_of(name: str) -> int:
+    """Return how many digits after the point a metric is shown with."""
+    return METRICS[name].digits if name in METRICS else _DIGITS[name]
+
+
 def cell(name: str, estimate: Estimate | None) -> str:
     """Return a number with its interval, as a table shows it."""
     if estimate is None:
         return ""
-    digits = METRICS[name].digits if name in METRICS else _DIGITS[name]
+    digits = digits_of(name)
     text = f"{estimate.value:.{digits}f}"
     if estimate.low is None or estimate.high is None:
         return text
@@ -92,7 +100,7 @@ def sentences(facts: Mapping[str, Any], shortfalls: Sequence[Shortfall]) -> list
         groups.setdefault((one.answer, one.metric, one.is_certain), []).append(one)
     lines = []
     for (answer, metric, is_certain), found in groups.items():
-        digits = METRICS[metric].digits if metric in METRICS else _DIGITS[metric]
+        digits = digits_of(metric)
         others = " and ".join(f"{ANSWERS[one.trivial]} ({one.other:.{digits}f})" for one in found)
         who = answer_title(answer, facts)
         how = "does not beat" if answer == "point" or who.startswith("1 ") else "do not beat"

@@ -77,6 +77,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.names)
 
+    def take(self, order: NDArray[np.int64]) -> Rows:
+        """Return the images at some places, in that order."""
+        places = pa.array(order)
+        tables = {name: table.take(places).combine_chunks() for name, table in self.tables.items()}
+        return Rows([self.names[place] for place in order], tables)
+
     def column(self, answer: str, name: str) -> NDArray[np.float64]:
         """The values of a column for one answer, `[N]`; NaN where there are none."""
         if (answer, name) not in self._columns:
