@@ -44,10 +44,10 @@ class Comparison:
             f"B             {self.b}",
             f"images        {self.images:,}, each paired with itself",
             f"in brackets   95 % bootstrap intervals of B - A over images, {self.resamples} resamples; p by sign flips",
-            "real          is a difference whose interval leaves 0 out; distances of sets have none",
         ]
         for answers in dict.fromkeys(one.answers for one in self.differences):
-            lines += ["", *self._table(answers, [one for one in self.differences if one.answers == answers])]
+            of_answers = [one for one in self.differences if one.answers == answers]
+            lines += ["", *self._table(answers, of_answers), "", *_conclusions(of_answers)]
         return [*lines, *(["", f"written       {self.out}"] if self.out else [])]
 
     def _titles(self, answers: tuple[str, str]) -> tuple[str, str]:
@@ -108,10 +108,23 @@ def _row(one: Difference) -> list[str]:
     return [metric_title(one.metric), f"{one.a:.{digits}f}", f"{one.b:.{digits}f}", gap, p_value, verdict(one)]
 
 
+def _conclusions(differences: Sequence[Difference]) -> list[str]:
+    """Say in sentences which differences are real: those whose interval leaves 0 out."""
+    lines = []
+    for better in ("A", "B"):
+        titles = [metric_title(one.metric) for one in differences if one.is_real and one.better == better]
+        if titles:
+            lines.append(f"{better} is really better in: {'; '.join(titles)}.")
+    even = [metric_title(one.metric) for one in differences if one.is_real is False and one.better]
+    if even:
+        lines.append(f"No real difference (its interval holds 0) in: {'; '.join(even)}.")
+    return lines
+
+
 def verdict(one: Difference) -> str:
     """Say whether a difference is real, and which of the two is better."""
     if one.is_real is None:
-        return f"{one.better} is better, perhaps by chance" if one.better else "no difference"
+        return f"{one.better} is better, or it is chance" if one.better else "no difference"
     if not one.is_real:
         return "no difference can be told"
-    return f"{one.better} is better, really" if one.better else "a real difference"
+    return f"{one.better} is better" if one.better else "a real difference"

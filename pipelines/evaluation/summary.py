@@ -33,10 +33,10 @@ __all__ = [
 TRIVIAL = tuple(name for name in ANSWERS if name not in ("reference", "best", *MODEL_ANSWERS))
 
 SET_METRICS: Mapping[str, str] = {
-    f"frechet_{EXTRACTOR}": f"Fréchet distance ({EXTRACTOR})",
-    f"kernel_{EXTRACTOR}": f"kernel distance ({EXTRACTOR}), × 1000",
+    f"frechet_{EXTRACTOR}": f"frechet_{EXTRACTOR}",
+    f"kernel_{EXTRACTOR}": f"kernel_{EXTRACTOR} × 1000",
 }
-"""Distances of sets, and what a table calls them; lower is better."""
+"""Distances of sets, and what a table calls them: by the extractor's name, never FID or KID. Lower is better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ _ALL = (
     Metric(name="energy_score", title="energy score", better="lower", column="energy_score", digits=2),
     Metric(
         name="total_variation_ratio",
-        title="total variation, of the originals'",
+        title="total variation ratio",
         better="one",
         column="total_variation",
         how="ratio",
@@ -212,7 +212,7 @@ _ALL = (
     Metric(name="colorfulness", title="colorfulness", better="neither", column="colorfulness", kind="colorize"),
     Metric(
         name="colorfulness_ratio",
-        title="colorfulness, of the originals'",
+        title="colorfulness ratio",
         better="one",
         column="colorfulness",
         how="ratio",
@@ -221,18 +221,16 @@ _ALL = (
     ),
     Metric(
         name="colorfulness_difference",
-        title="colorfulness, distance to its original's",
+        title="colorfulness error",
         better="lower",
         column="colorfulness",
         how="distance",
         kind="colorize",
     ),
     Metric(name="chroma", title="chroma", better="neither", column="chroma", kind="colorize"),
-    Metric(name="diversity", title="diversity of draws", better="neither", column="diversity", digits=2),
+    Metric(name="diversity", title="diversity", better="neither", column="diversity", digits=2),
     Metric(name="nll", title="nll, nats a grid pixel", better="lower", column="nll", digits=3),
-    Metric(
-        name="marginal_nll", title="the same of the training set", better="neither", column="marginal_nll", digits=3
-    ),
+    Metric(name="marginal_nll", title="nll of the training set", better="neither", column="marginal_nll", digits=3),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -10,7 +10,7 @@ import pytest
 from condgen.errors import ConfigError
 from jobs import demo
 from jobs.demo import DemoOptions
-from jobs.demo_claims import Evaluation
+from jobs.demo_claims import DemoClaims
 from jobs.photographs import PhotographSet
 from pipelines.storage import open_store
 
@@ -19,7 +19,7 @@ PICTURES = PhotographSet(
 )
 
 
-def measured(**changes: Any) -> Evaluation:
+def measured(**changes: Any) -> DemoClaims:
     values: dict[str, Any] = {
         "num_images": 5,
         "grey": 0.0,
@@ -29,7 +29,7 @@ def measured(**changes: Any) -> Evaluation:
         "nll": 2.0,
         "marginal_nll": 3.0,
     }
-    return Evaluation(**values | changes)
+    return DemoClaims(**values | changes)
 
 
 def test_every_claim_is_borne_out_by_its_own_numbers() -> None:
