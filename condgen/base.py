@@ -192,5 +192,16 @@ class ConditionalModel(nn.Module, ABC):
         """Whether ``fit_statistics`` is to be called before the first step."""
         return False
 
+    def categories(self, condition: Condition, y: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - a default
+        """Return what a categorical family says of each place of y, and which category is there.
+
+        Returns:
+            log p of the Q categories of each of N places, ``[B, N, Q]`` float32, and the true ones, ``[B, N]`` int64.
+
+        Raises:
+            UnsupportedError: the family has no categories.
+        """
+        raise UnsupportedError(f"family {self.family!r} has no categories: choose a categorical family")
+
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
         """Take what the family needs from the training set, before the first step."""

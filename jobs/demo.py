@@ -20,7 +20,7 @@ from typing import Any
 
 from condgen.errors import ConfigError
 from condgen.pretrained import DEFAULT_COLORIZER
-from jobs.demo_claims import Evaluation
+from jobs.demo_claims import DemoClaims
 from jobs.photographs import NUM_TRAINING, PhotographSet, prepare, write_showcase
 from jobs.runtime import LEAST_CPUS, ray_cluster, usable_cpus
 from pipelines.storage import Store, open_store
@@ -72,7 +72,7 @@ class DemoReport:
     results: str
     page: str
     showcase_page: str
-    evaluation: Evaluation
+    claims: DemoClaims
     archive: str
     seconds: float
 
@@ -81,7 +81,7 @@ class DemoReport:
         pace = f"{self.images_per_s:.1f} images/s" if self.images_per_s else "complete from an earlier run"
         return [
             "",
-            *self.evaluation.lines(),
+            *self.claims.lines(),
             "",
             f"pictures      {self.pictures}",
             f"images in     {self.images}",
@@ -173,7 +173,8 @@ def _work(
 ) -> DemoReport:
     # Imported late: these import torch, which takes seconds.
     from jobs import batch, report, shard
-    from jobs.demo_claims import evaluate
+    from jobs.demo_claims import measure_claims
+    from jobs.report import CLAIMS_NAME
     from pipelines.batch_job import BatchJob
     from pipelines.plans import BatchSettings
     from pipelines.sharding import ShardOptions
@@ -196,15 +197,10 @@ def _work(
             note(f"{done.draws} draws, {done.errors} errors" + ("" if done.pace.images else "; was complete"))
             finished.append(done)
     with stages.stage("measure") as note:
-        evaluation = evaluate(
-            archive=store.child("archive"),
-            draws=store.child("results"),
-            points=store.child("results-l2"),
-            model=open_store(runs[CLASSIFIER]),
-        )
-        store.write("results/evaluation.json", json.dumps(evaluation.findings(), indent=1).encode())
+        claims = measure_claims(draws=f"{out}/results", points=f"{out}/results-l2", verbose=options.verbose)
+        store.write(f"results/{CLAIMS_NAME}", json.dumps(claims.findings(), indent=1).encode())
         page = report.run(f"{out}/results")
-        note(f"{evaluation.num_images} held-out images; {page.lines()[0].split(maxsplit=1)[1]}")
+        note(f"{claims.num_images} held-out images; {page.lines()[0].split(maxsplit=1)[1]}")
     return DemoReport(
         pictures=pictures.describe(),
         images=finished[0].images,
@@ -214,7 +210,7 @@ def _work(
         results=f"{out}/results",
         page=page.path,
         showcase_page=showcase_page,
-        evaluation=evaluation,
+        claims=claims,
         archive=f"{out}/archive",
         seconds=time.monotonic() - start,
     )

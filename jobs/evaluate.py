@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -31,7 +30,7 @@ from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.parts import EvaluationSpec, cut_parts
 from pipelines.evaluation.planning import Subject, model_subject, results_subject
 from pipelines.evaluation.running import in_order, run_here, run_on_ray, survey_reference
-from pipelines.evaluation.stored import PARQUET_NAME, RowsFile, write_evaluation
+from pipelines.evaluation.stored import FORMAT, PARQUET_NAME, RowsFile, write_evaluation
 from pipelines.evaluation.summary import Shortfall, Totals, Values, estimate, set_distances, set_shortfalls
 from pipelines.evaluation.values import Rows
 from pipelines.models import open_model
@@ -133,7 +132,7 @@ def run(options: EvaluateOptions) -> Evaluation:
     weights = _weights(options.weights)
     parts = cut_parts(iter_chunks(subject.chunks))
     images = int(pc.sum(subject.chunks["samples"]).as_py() or 0)
-    totals, reasons = Totals(), Counter[str]()
+    totals = Totals()
     with (
         _cluster(images, verbose=options.verbose) as on_ray,
         Progress("evaluating", total=images, unit="images") as progress,
@@ -145,22 +144,21 @@ def run(options: EvaluateOptions) -> Evaluation:
             settings=settings,
             mean=survey.mean,
             weights=read_weights(weights) if weights else None,
+            judge=subject.judge,
             kernel_share=min(1.0, KERNEL_IMAGES / images),
         )
         done = run_on_ray(spec, parts, (str(Path.cwd()),)) if on_ray else run_here(spec, parts)
         for result in in_order(done):
             file.add(result.rows)
-            totals.add(result.hits, result.moments, result.kernel)
-            reasons += result.reasons
+            totals.add(result)
             progress.advance(sum(chunk.samples for chunk in parts[result.ordinal].chunks))
         if subject.missing:
-            reasons["not done yet"] += subject.missing
-        table = _measured(file.read(), reasons)
-        rows = Rows.of(table)
+            totals.reasons["not done yet"] += subject.missing
+        rows = Rows.of(_measured(file.read(), totals.reasons))
         values, shortfalls = estimate(rows, kind=subject.kind, resamples=options.resamples, seed=options.seed)
         distances = set_distances(totals)
         values |= distances
-        facts = _facts(options, subject, settings, weights, rows, reasons, survey.mean.tolist())
+        facts = _facts(options, subject, settings, weights, rows, totals, survey.mean.tolist())
         evaluation = Evaluation(
             facts=facts,
             values=values,
@@ -240,17 +238,17 @@ def _facts(
     settings: MeasureSettings,
     weights: Path | None,
     rows: Rows,
-    reasons: Mapping[str, int],
+    totals: Totals,
     mean: Any,
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "format": "condgen-evaluation-1",
+        "format": FORMAT,
         **subject.facts,
         "kind": subject.kind,
         "reference": subject.reference.uri,
         "images": len(rows),
         "images_sha256": hashlib.sha256(json.dumps(rows.names).encode()).hexdigest(),
-        "not_measured": dict(sorted(reasons.items())),
+        "not_measured": dict(sorted(totals.reasons.items())),
         "draws": subject.draws,
         "size_px": settings.size_px,
         "small_px": settings.set_px,
@@ -260,6 +258,9 @@ def _facts(
     }
     if settings.is_color:
         facts["mean_color"] = mean
+    calibration = totals.calibration()
+    if calibration is not None:
+        facts["calibration"] = calibration
     if weights is not None:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         facts["features"] = {"extractor": EXTRACTOR, "size_px": FEATURE_PX, "weights_sha256": digest}

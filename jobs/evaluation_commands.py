@@ -32,6 +32,12 @@ def add_evaluation_commands(app: typer.Typer) -> None:
             "condgen evaluate --model runs/first --data dataset/ --split test --draws 5 --point --out judged/",
         ),
     )(evaluate)
+    app.command(
+        short_help="Whether one evaluation is better than another.",
+        epilog=examples(
+            "condgen compare judged-old/ judged-new/", "condgen compare results-a/ results-b/ --out ab.json"
+        ),
+    )(compare)
 
 
 def evaluate(
@@ -126,3 +132,22 @@ def evaluate(
             )
         )
     )
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="RESULTS or another folder with evaluation.json and .parquet.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same of what is compared with it.")],
+    bootstrap: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Resamples of the images for 95 % intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the resamples.")] = 0,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the differences there, as JSON.")] = None,
+) -> None:
+    """Compare two evaluations of the same images, image by image: B - A of each metric, and whether it is real.
+
+    A difference is real where its 95 % interval leaves 0 out. Evaluations of other images, or measured differently,
+    are refused.
+    """
+    from jobs.compare import run
+
+    print_report(run(a, b, resamples=bootstrap, seed=seed, out=out))

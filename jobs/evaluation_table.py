@@ -3,14 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.evaluation.summary import SET_METRICS, Estimate, Shortfall, Values
 from pipelines.evaluation.values import ANSWERS, METRICS
 
-__all__ = ["answer_title", "cell", "metric_title", "sentences", "table_lines"]
+__all__ = ["Table", "answer_title", "cell", "digits_of", "heading", "metric_title", "sentences", "table_lines"]
+
+_GREY_CHROMA = 1.0
 
 _DIGITS = dict.fromkeys(SET_METRICS, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """An evaluation as a table: metrics down, answers across.
+
+    Attributes:
+        answers: titles of the columns.
+        rows: the title of a metric, and its cells.
+    """
+
+    answers: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], values: Values, *, brief: bool = False) -> Table:
+        """Lay out estimates.
+
+        Args:
+            facts: of `evaluation.json`.
+            values: by metric and answer.
+            brief: half an interval's width after the number, in place of its ends.
+        """
+        answers = [name for name in ANSWERS if any(name in by_answer for by_answer in values.values())]
+        metrics = [name for name in (*METRICS, *SET_METRICS) if name in values]
+        return cls(
+            answers=[answer_title(name, facts) for name in answers],
+            rows=[
+                (metric_title(name), [cell(name, values[name].get(one), brief=brief) for one in answers])
+                for name in metrics
+            ],
+        )
+
+    def lines(self) -> list[str]:
+        """The table as text."""
+        first = max(len(title) for title, _ in self.rows)
+        rows = [self.answers, *(cells for _, cells in self.rows)]
+        widths = [max(len(row[place]) for row in rows) for place in range(len(self.answers))]
+        titles = ["", *(title for title, _ in self.rows)]
+        return [
+            "  ".join([title.ljust(first), *map(str.rjust, row, widths)]).rstrip()
+            for title, row in zip(titles, rows, strict=True)
+        ]
 
 
 def table_lines(facts: Mapping[str, Any], values: Values, shortfalls: Sequence[Shortfall]) -> list[str]:
@@ -21,25 +67,12 @@ def table_lines(facts: Mapping[str, Any], values: Values, shortfalls: Sequence[S
         values: estimates by metric and answer.
         shortfalls: what the model's answers don't beat.
     """
-    answers = [name for name in ANSWERS if any(name in by_answer for by_answer in values.values())]
-    titles = [answer_title(name, facts) for name in answers]
-    metrics = [name for name in (*METRICS, *SET_METRICS) if name in values]
-    cells = [[cell(name, values[name].get(answer)) for answer in answers] for name in metrics]
-    first = max(len(metric_title(name)) for name in metrics)
-    widths = [max(len(row[i]) for row in [titles, *cells]) for i in range(len(answers))]
-    lines = [
-        *_heading(facts),
-        "",
-        "  ".join([" " * first, *(title.rjust(width) for title, width in zip(titles, widths, strict=True))]).rstrip(),
-    ]
-    for name, row in zip(metrics, cells, strict=True):
-        padded = (text.rjust(width) for text, width in zip(row, widths, strict=True))
-        lines.append("  ".join([metric_title(name).ljust(first), *padded]).rstrip())
-    said = sentences(facts, shortfalls)
-    return [*lines, *([""] if said else []), *said]
+    said = [*_warnings(values), *sentences(facts, shortfalls)]
+    return [*heading(facts), "", *Table.of(facts, values, brief=True).lines(), *([""] if said else []), *said]
 
 
-def _heading(facts: Mapping[str, Any]) -> list[str]:
+def heading(facts: Mapping[str, Any]) -> list[str]:
+    """Return what was evaluated and how, a line each."""
     subject = facts.get("results") or f"{facts['model']['family']}, {facts['model']['uri']}"
     split = f" ({facts['split']})" if facts.get("split") else ""
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in facts["not_measured"].items())
@@ -54,10 +87,20 @@ def _heading(facts: Mapping[str, Any]) -> list[str]:
         ),
     ]
     if resamples:
-        lines.append(f"in brackets   95 % bootstrap intervals over images, {resamples} resamples")
+        lines.append(f"intervals     95 %, by bootstrap over images, {resamples} resamples; ± half the width")
+    if facts.get("calibration"):
+        error = facts["calibration"]["expected_error"]
+        lines.append(f"calibration   expected error {100 * error:.1f} % of the probability of the likeliest category")
     if facts.get("features_missing"):
         lines.append(f"left out      distances of sets: {facts['features_missing']}")
     return lines
+
+
+def _warnings(values: Values) -> list[str]:
+    chroma = values.get("chroma", {}).get("reference")
+    if chroma is not None and chroma.value < _GREY_CHROMA:
+        return [f"The reference is grey (chroma {chroma.value:.2f}): name the color originals with --reference."]
+    return []
 
 
 def answer_title(answer: str, facts: Mapping[str, Any]) -> str:
@@ -74,14 +117,21 @@ def metric_title(name: str) -> str:
     return METRICS[name].title if name in METRICS else SET_METRICS[name]
 
 
-def cell(name: str, estimate: Estimate | None) -> str:
-    """Return a number with its interval, as a table shows it."""
+def digits_of(name: str) -> int:
+    """Return how many digits after the point a metric is shown with."""
+    return METRICS[name].digits if name in METRICS else _DIGITS[name]
+
+
+def cell(name: str, estimate: Estimate | None, *, brief: bool = False) -> str:
+    """Return a number with its interval, or half its width, as a table shows it."""
     if estimate is None:
         return ""
-    digits = METRICS[name].digits if name in METRICS else _DIGITS[name]
+    digits = digits_of(name)
     text = f"{estimate.value:.{digits}f}"
     if estimate.low is None or estimate.high is None:
         return text
+    if brief:
+        return f"{text} ± {(estimate.high - estimate.low) / 2:.{digits}f}"
     return f"{text} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
@@ -92,11 +142,15 @@ def sentences(facts: Mapping[str, Any], shortfalls: Sequence[Shortfall]) -> list
         groups.setdefault((one.answer, one.metric, one.is_certain), []).append(one)
     lines = []
     for (answer, metric, is_certain), found in groups.items():
-        digits = METRICS[metric].digits if metric in METRICS else _DIGITS[metric]
-        others = " and ".join(f"{ANSWERS[one.trivial]} ({one.other:.{digits}f})" for one in found)
+        digits = digits_of(metric)
+        others = _listed([f"{ANSWERS[one.trivial]} ({one.other:.{digits}f})" for one in found])
         who = answer_title(answer, facts)
         how = "does not beat" if answer == "point" or who.startswith("1 ") else "do not beat"
         if not is_certain:
             how = "can't be told from"
         lines.append(f"{metric_title(metric)}: {who} ({found[0].value:.{digits}f}) {how} {others}.")
     return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -25,6 +25,7 @@ from PIL import Image
 from condgen.errors import CondgenError, DatasetError, ImageError
 from jobs.curves import Curve, make_curve
 from jobs.report_checks import check_draws
+from jobs.report_evaluation import EvaluationSection, read_section
 from jobs.runtime import Progress
 from pipelines.chunks import Chunk, image_member, iter_chunks, read_chunk
 from pipelines.images import decode
@@ -34,7 +35,10 @@ from pipelines.results import draws_name
 from pipelines.storage import Store, open_store
 from pipelines.webdatasets import archive_store
 
-__all__ = ["Page", "Picture", "ReportData", "SampleRow", "collect", "render", "run"]
+__all__ = ["CLAIMS_NAME", "Page", "Picture", "ReportData", "SampleRow", "collect", "render", "run"]
+
+CLAIMS_NAME = "claims.json"
+"""A list of claims and whether they hold, which a job may leave beside its results."""
 
 THUMBNAIL_PX = 256
 MAX_CHUNKS = 12
@@ -76,8 +80,9 @@ class ReportData:
         rows: the samples shown.
         errors: of the tables of errors of all plans, the first rows, with `plan`.
         curves: of the model's training; none where the model has no metrics beside it.
-        findings: measurements: those that a job left beside the results (evaluation.json), and what the pictures shown
-            say of copied inputs and ignored noise.
+        findings: claims that a job left beside the results (`CLAIMS_NAME`), and what the pictures shown say of copied
+            inputs and ignored noise.
+        evaluation: what `condgen evaluate` left beside the results, None where it was not run.
     """
 
     results: str
@@ -87,6 +92,7 @@ class ReportData:
     errors: Sequence[Mapping[str, str]] = ()
     curves: Sequence[Curve] = ()
     findings: Sequence[Mapping[str, str]] = field(default_factory=tuple)
+    evaluation: EvaluationSection | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +141,7 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     except ValueError as error:
         raise DatasetError(f"{results}/run.json is damaged: delete it and run the job again") from error
     is_colour = facts["settings"].get("kind", "colorize") == "colorize"
-    findings = json.loads(store.read("evaluation.json")) if store.exists("evaluation.json") else []
+    findings = json.loads(store.read(CLAIMS_NAME)) if store.exists(CLAIMS_NAME) else []
     chunks = pa.concat_tables([one.chunks for one in plans])
     rows = _sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_colour=is_colour)
     return ReportData(
@@ -146,6 +152,7 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
         errors=_error_rows(store),
         curves=_curves(facts["model"]["uri"]),
         findings=[*findings, *check_draws([row.thumbnails for row in rows])],
+        evaluation=read_section(store),
     )
 
 

@@ -219,9 +219,14 @@ class Autoregressive(ConditionalModel):
             condition: of B samples.
             y: ``[B, C, H, W]`` float32; what quantises to the same tokens has the same probability.
         """
-        tokens = self.quantize(y)
-        log_p = self.logits(condition, tokens).log_softmax(dim=-1)
+        log_p, tokens = self.categories(condition, y)
         return log_p.gather(-1, tokens[..., None])[..., 0].sum(dim=1)
+
+    @torch.no_grad()
+    def categories(self, condition: Condition, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p of each token given those of y before it, and y's tokens, ``[B, N, V]`` and ``[B, N]``."""
+        tokens = self.quantize(y)
+        return self.logits(condition, tokens).log_softmax(dim=-1), tokens
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:

@@ -142,6 +142,11 @@ class ColorClassifier(ConditionalModel):
             condition: of B samples.
             y: ``[B, C, H, W]`` float32; ab_n for colour.
         """
+        log_p, bins = self.categories(condition, y)
+        return log_p.gather(-1, bins[..., None])[..., 0].sum(dim=1)
+
+    def categories(self, condition: Condition, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(q | x) and y's bins at the model's grid, ``[B, h w, Q]`` and ``[B, h w]``."""
         log_p = self.log_probabilities(condition)
-        bins = self.bins.nearest(self.pooled_ab(y))
-        return log_p.gather(-1, bins[..., None])[..., 0].sum(dim=(1, 2))
+        bins: Tensor = self.bins.nearest(self.pooled_ab(y))
+        return log_p.flatten(1, 2), bins.flatten(1)

@@ -179,6 +179,14 @@ class Crf(ConditionalModel):
         return mean_field(log_p, self.kernel(condition), self.features, steps=self.config.steps)
 
     @torch.no_grad()
+    def categories(self, condition: Condition, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean field's log marginals, rebalancing divided out, and y's bins, ``[B, h w, Q]``, ``[B, h w]``."""
+        log_p = self.classifier.log_probabilities(condition)
+        marginals = mean_field(log_p, self.kernel(condition), self.features, steps=self.config.steps)
+        bins: Tensor = self.classifier.bins.nearest(self.classifier.pooled_ab(y))
+        return marginals.clamp_min(1e-30).log().flatten(1, 2), bins.flatten(1)
+
+    @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
         """Return y, ``[B, K, C, H, W]`` float32, from one pass of the network for all K.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from pipelines.images import decode
 
 if TYPE_CHECKING:
     from pipelines.evaluation.features import MobileNetFeatures
+    from pipelines.evaluation.judging import Judge, JudgeSpec
 
 __all__ = ["ROWS_SCHEMA", "EvaluationSpec", "Part", "PartMeasurer", "PartResult", "cut_parts"]
 
@@ -81,6 +82,7 @@ class EvaluationSpec:
         settings: how they are measured.
         mean: of the reference set: its mean color `[2]` in ab units, or its mean image `[S, S, 3]` uint8.
         weights: of the feature extractor; None leaves set distances out.
+        judge: the model whose likelihood and calibration are asked for, where it has any.
         kernel_share: of the images, by a digest of their keys, whose features are kept for the kernel distance.
     """
 
@@ -88,6 +90,7 @@ class EvaluationSpec:
     settings: MeasureSettings
     mean: NDArray[Any]
     weights: Mapping[str, torch.Tensor] | None = None
+    judge: JudgeSpec | None = None
     kernel_share: float = 1.0
 
 
@@ -102,6 +105,7 @@ class PartResult:
         hits: by answer, summed over images and draws; see `condgen.metrics.color.count_hits`.
         moments: of features, by answer and draw.
         kernel: features of the images chosen for the kernel distance, by answer and draw, `[n, D]` float32.
+        reliability: of the judge's categories, see `condgen.metrics.calibration.count_reliability`.
     """
 
     ordinal: int
@@ -110,6 +114,7 @@ class PartResult:
     hits: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     moments: dict[tuple[str, int], FeatureMoments] = field(default_factory=dict)
     kernel: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+    reliability: NDArray[np.float64] | None = None
 
 
 class PartMeasurer:
@@ -124,6 +129,11 @@ class PartMeasurer:
             from pipelines.evaluation.features import load_extractor
 
             self._extract = load_extractor(spec.weights)
+        self._judge: Judge | None = None
+        if spec.judge is not None:
+            from pipelines.evaluation.judging import Judge
+
+            self._judge = Judge(spec.judge)
 
     def run(self, part: Part) -> PartResult:
         """Measure a part.
@@ -137,19 +147,16 @@ class PartMeasurer:
         features: dict[tuple[str, int], list[NDArray[np.float32]]] = {}
         chosen: list[bool] = []
         for item in (item for chunk in part.chunks for item in self._reader.read(chunk)):
-            if isinstance(item, Unmeasured):
-                result.reasons[item.reason] += 1
-                continue
-            found = self._measure(item)
+            found = self._measure(item, result) if isinstance(item, Item) else item
             if isinstance(found, Unmeasured):
                 result.reasons[found.reason] += 1
                 continue
-            _append(columns, item, found.rows)
-            for answer, hits in found.hits.items():
+            _append(columns, found)
+            for answer, hits in found.measured.hits.items():
                 result.hits[answer] = result.hits[answer] + hits if answer in result.hits else hits
             if self._extract is not None:
-                chosen.append(_share(item) < self._spec.kernel_share)
-                for name, values in self._features(found).items():
+                chosen.append(_share(found.item) < self._spec.kernel_share)
+                for name, values in self._features(found.measured).items():
                     features.setdefault(name, []).append(values)
         result.rows = pa.table(columns, schema=ROWS_SCHEMA)
         for name, values_of in features.items():
@@ -158,21 +165,28 @@ class PartMeasurer:
             result.kernel[name] = stacked[np.array(chosen)]
         return result
 
-    def _measure(self, item: Item) -> Measured | Unmeasured:
-        settings = self._spec.settings
+    def _measure(self, item: Item, result: PartResult) -> _Found | Unmeasured:
+        size_px = self._spec.settings.size_px
         try:
-            reference = decode(item.reference, min_size_px=settings.size_px)
-            height, width = measured_size(reference.shape[0], reference.shape[1], settings.size_px)
+            reference = decode(item.reference, min_size_px=size_px)
+            height, width = measured_size(reference.shape[0], reference.shape[1], size_px)
             reference = _array(resize(reference, height, width))
+            given = decode(item.input, min_size_px=size_px) if item.input is not None else None
             answers = [
-                Answer(name, [decode(data, min_size_px=settings.size_px) for data in images])
+                Answer(name, [decode(data, min_size_px=size_px) for data in images])
                 for name, images in item.answers.items()
             ]
-            return measure(reference, [*answers, *self._trivial(reference, item)], settings)
         except ImageError as error:
             return Unmeasured(item.source, item.key, error.stage)
+        measured = measure(reference, [*answers, *self._trivial(reference, given)], self._spec.settings)
+        if self._judge is not None:
+            verdict = self._judge(reference, given)
+            measured.rows[0].nll, measured.rows[0].marginal_nll = verdict.nll, verdict.marginal_nll
+            known = result.reliability
+            result.reliability = verdict.reliability if known is None else known + verdict.reliability
+        return _Found(item, measured)
 
-    def _trivial(self, reference: NDArray[np.uint8], item: Item) -> list[Answer]:
+    def _trivial(self, reference: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> list[Answer]:
         """The answers that cost nothing, which a model is to beat."""
         found: list[Answer] = []
         if self._spec.settings.is_color:
@@ -180,8 +194,8 @@ class PartMeasurer:
             found.append(Answer("mean_color", [recolored(reference, self._spec.mean)]))
         else:
             found.append(Answer("mean_image", [self._spec.mean]))
-        if item.input is not None:
-            found.append(Answer("input", [decode(item.input, min_size_px=self._spec.settings.size_px)]))
+        if given is not None:
+            found.append(Answer("input", [given]))
         return found
 
     def _features(self, found: Measured) -> dict[tuple[str, int], NDArray[np.float32]]:
@@ -193,10 +207,16 @@ class PartMeasurer:
         return dict(zip(names, values, strict=True))
 
 
-def _append(columns: Mapping[str, list[Any]], item: Item, rows: Sequence[ImageRow]) -> None:
-    for row in rows:
-        columns["source"].append(item.source)
-        columns["key"].append(item.key)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    item: Item
+    measured: Measured
+
+
+def _append(columns: Mapping[str, list[Any]], found: _Found) -> None:
+    for row in found.measured.rows:
+        columns["source"].append(found.item.source)
+        columns["key"].append(found.item.key)
         for one in fields(ImageRow):
             columns[one.name].append(getattr(row, one.name))
 

@@ -9,16 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condgen.errors import ConfigError, DatasetError
+from condgen.errors import CondgenError, ConfigError, DatasetError
 from pipelines.accounts import committed
 from pipelines.archives import limit_chunks, plan_archive
 from pipelines.chunks import ChunkLimits
 from pipelines.datasets import load_dataset, open_complete
+from pipelines.evaluation.judging import JudgeSpec, can_judge
 from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
 from pipelines.evaluation.survey import Survey
 from pipelines.functions import Functions
-from pipelines.models import ModelSource, kind_of
+from pipelines.models import ModelSource, StoredModel, kind_of, open_model
 from pipelines.planning import chunk_table
 from pipelines.plans import BatchSettings, load_plans
 from pipelines.probe import inspect_model
@@ -65,6 +66,7 @@ class Subject:
         make_source: the answers' source, when the reference is surveyed.
         draws: K of the answer `draws`; 0 where there is none.
         facts: what `evaluation.json` says of it.
+        judge: the model, where it has a likelihood or categories and can be loaded.
         missing: images of chunks that are not committed yet.
     """
 
@@ -74,6 +76,7 @@ class Subject:
     make_source: Callable[[Survey], AnswerSource]
     draws: int
     facts: Mapping[str, Any]
+    judge: JudgeSpec | None = None
     missing: int = 0
 
 
@@ -161,8 +164,21 @@ def results_subject(results: Store, *, reference: str | None, split: str | None,
             "model": dict(plan.model),
             "settings": dict(plan.settings),
         },
+        judge=_judge_of(plan.model),
         missing=int(pc.sum(planned.filter(pc.invert(is_there))["samples"]).as_py() or 0),
     )
+
+
+def _judge_of(model: Mapping[str, str]) -> JudgeSpec | None:
+    """The trained model that made results, where it is still there; no user's code is run for it."""
+    try:
+        source = open_model(model["uri"])
+        if not isinstance(source, StoredModel):
+            return None
+        loaded = source.load(expect_digest=model["digest"])
+    except CondgenError:
+        return None
+    return JudgeSpec(source, model["digest"]) if can_judge(loaded) else None
 
 
 def _first_chunks(chunks: pa.Table, limit: int) -> pa.Table:
@@ -252,6 +268,7 @@ def model_subject(
             "model": {"uri": source.uri, "family": loaded.model.family, "digest": one.model_digest},
             "settings": {name: worker.settings.to_json() for name, worker in workers.items()},
         },
+        judge=JudgeSpec(source, one.model_digest) if can_judge(loaded) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Mapping
@@ -12,11 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from condgen.errors import DatasetError, MissingError
 from pipelines.evaluation.parts import ROWS_SCHEMA
 from pipelines.storage import Store
 
-__all__ = ["JSON_NAME", "PARQUET_NAME", "RowsFile", "write_evaluation"]
+__all__ = ["FORMAT", "JSON_NAME", "PARQUET_NAME", "RowsFile", "read_evaluation", "write_evaluation"]
 
+FORMAT = "condgen-evaluation-1"
 JSON_NAME = "evaluation.json"
 PARQUET_NAME = "evaluation.parquet"
 
@@ -68,3 +71,26 @@ def write_evaluation(store: Store, rows: RowsFile, facts: Mapping[str, Any]) -> 
     """Write both files, the JSON last."""
     store.write(PARQUET_NAME, rows.data())
     store.write(JSON_NAME, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def read_evaluation(store: Store) -> tuple[dict[str, Any], pa.Table]:
+    """Return what `evaluation.json` says, and the rows of `evaluation.parquet`.
+
+    Raises:
+        DatasetError: there is no evaluation, or it is damaged or of another version.
+        AccessError, StorageError: see `pipelines.storage`.
+    """
+    try:
+        facts = json.loads(store.read(JSON_NAME))
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise ValueError("format")
+        table = pq.read_table(io.BytesIO(store.read(PARQUET_NAME))).cast(ROWS_SCHEMA)
+    except MissingError as error:
+        raise DatasetError(
+            f"{store.uri} has no evaluation: run condgen evaluate with it as RESULTS or --out"
+        ) from error
+    except (ValueError, pa.ArrowException) as error:
+        raise DatasetError(
+            f"{store.uri} has an evaluation that is damaged or of another version: evaluate again"
+        ) from error
+    return facts, table

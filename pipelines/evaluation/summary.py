@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from condgen.metrics.calibration import calibration_error, reliability
 from condgen.metrics.color import accuracy_curves
 from condgen.metrics.resampling import bootstrap_weights, percentile_interval
 from condgen.metrics.sets import FeatureMoments, FrechetReference, kernel_distance
 from pipelines.evaluation.features import EXTRACTOR
+from pipelines.evaluation.parts import PartResult
 from pipelines.evaluation.values import ANSWERS, METRICS, MODEL_ANSWERS, Rows
 
 __all__ = [
@@ -29,10 +33,10 @@ __all__ = [
 TRIVIAL = tuple(name for name in ANSWERS if name not in ("reference", "best", *MODEL_ANSWERS))
 
 SET_METRICS: Mapping[str, str] = {
-    f"frechet_{EXTRACTOR}": f"Fréchet distance ({EXTRACTOR})",
-    f"kernel_{EXTRACTOR}": f"kernel distance ({EXTRACTOR}), × 1000",
+    f"frechet_{EXTRACTOR}": f"frechet_{EXTRACTOR}",
+    f"kernel_{EXTRACTOR}": f"kernel_{EXTRACTOR} × 1000",
 }
-"""Distances of sets, and what a table calls them; lower is better."""
+"""Distances of sets, and what a table calls them: by the extractor's name, never FID or KID. Lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +63,21 @@ class Totals:
     hits: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     moments: dict[tuple[str, int], FeatureMoments] = field(default_factory=dict)
     kernel: dict[tuple[str, int], list[NDArray[np.float32]]] = field(default_factory=dict)
+    reliability: NDArray[np.float64] | None = None
+    reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(
-        self,
-        hits: Mapping[str, NDArray[np.int64]],
-        moments: Mapping[tuple[str, int], FeatureMoments],
-        kernel: Mapping[tuple[str, int], NDArray[np.float32]],
-    ) -> None:
+    def add(self, part: PartResult) -> None:
         """Add a part's."""
-        for answer, counts in hits.items():
+        self.reasons += part.reasons
+        for answer, counts in part.hits.items():
             self.hits[answer] = self.hits[answer] + counts if answer in self.hits else counts
-        for name, sums in moments.items():
+        for name, sums in part.moments.items():
             self.moments[name] = self.moments[name] + sums if name in self.moments else sums
-        for name, features in kernel.items():
+        for name, features in part.kernel.items():
             self.kernel.setdefault(name, []).append(features)
+        if part.reliability is not None:
+            known = self.reliability
+            self.reliability = part.reliability if known is None else known + part.reliability
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """The accuracy curves of each answer, raw and balanced, at thresholds 0 to 150."""
@@ -81,6 +86,25 @@ class Totals:
             raw, balanced = accuracy_curves(self.hits[answer])
             found[answer] = {"raw": raw.tolist(), "balanced": balanced.tolist()}
         return found
+
+    def calibration(self) -> dict[str, Any] | None:
+        """The calibration of the model's categories: its expected error and its table; None where it has none."""
+        counts = self.reliability
+        if counts is None or not counts.sum():
+            return None
+        confidence, accuracy = reliability(counts)
+        edges = np.linspace(0, 1, counts.shape[1] + 1)
+        table = [
+            {
+                "from": round(float(edges[place]), 4),
+                "to": round(float(edges[place + 1]), 4),
+                "places": int(counts[0, place]),
+                "confidence": float(confidence[place]),
+                "accuracy": float(accuracy[place]),
+            }
+            for place in np.flatnonzero(counts[0])
+        ]
+        return {"expected_error": calibration_error(counts), "table": table}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

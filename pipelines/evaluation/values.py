@@ -77,6 +77,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.names)
 
+    def take(self, order: NDArray[np.int64]) -> Rows:
+        """Return the images at some places, in that order."""
+        places = pa.array(order)
+        tables = {name: table.take(places).combine_chunks() for name, table in self.tables.items()}
+        return Rows([self.names[place] for place in order], tables)
+
     def column(self, answer: str, name: str) -> NDArray[np.float64]:
         """The values of a column for one answer, `[N]`; NaN where there are none."""
         if (answer, name) not in self._columns:
@@ -194,7 +200,7 @@ _ALL = (
     Metric(name="energy_score", title="energy score", better="lower", column="energy_score", digits=2),
     Metric(
         name="total_variation_ratio",
-        title="total variation, of the originals'",
+        title="total variation ratio",
         better="one",
         column="total_variation",
         how="ratio",
@@ -206,7 +212,7 @@ _ALL = (
     Metric(name="colorfulness", title="colorfulness", better="neither", column="colorfulness", kind="colorize"),
     Metric(
         name="colorfulness_ratio",
-        title="colorfulness, of the originals'",
+        title="colorfulness ratio",
         better="one",
         column="colorfulness",
         how="ratio",
@@ -215,18 +221,16 @@ _ALL = (
     ),
     Metric(
         name="colorfulness_difference",
-        title="colorfulness, distance to its original's",
+        title="colorfulness error",
         better="lower",
         column="colorfulness",
         how="distance",
         kind="colorize",
     ),
     Metric(name="chroma", title="chroma", better="neither", column="chroma", kind="colorize"),
-    Metric(name="diversity", title="diversity of draws", better="neither", column="diversity", digits=2),
+    Metric(name="diversity", title="diversity", better="neither", column="diversity", digits=2),
     Metric(name="nll", title="nll, nats a grid pixel", better="lower", column="nll", digits=3),
-    Metric(
-        name="marginal_nll", title="the same of the training set", better="neither", column="marginal_nll", digits=3
-    ),
+    Metric(name="marginal_nll", title="nll of the training set", better="neither", column="marginal_nll", digits=3),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}

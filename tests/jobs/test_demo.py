@@ -10,13 +10,13 @@ import pytest
 from condgen.errors import ConfigError
 from jobs import demo
 from jobs.demo import DemoOptions
-from jobs.demo_claims import Evaluation
+from jobs.demo_claims import DemoClaims
 from pipelines.storage import open_store
 
 PICTURES = {"num_training": 10, "origins": ["a generator"]}
 
 
-def measured(**changes: Any) -> Evaluation:
+def measured(**changes: Any) -> DemoClaims:
     values: dict[str, Any] = {
         "num_images": 5,
         "grey": 0.0,
@@ -26,7 +26,7 @@ def measured(**changes: Any) -> Evaluation:
         "nll": 2.0,
         "marginal_nll": 3.0,
     }
-    return Evaluation(**values | changes)
+    return DemoClaims(**values | changes)
 
 
 def test_every_claim_is_borne_out_by_its_own_numbers() -> None:

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
 from condgen.families.color_classifier import ColorClassifier
-from condgen.metrics import ab_nll, colorfulness, marginal_ab_nll
+from condgen.metrics import ab_nll, marginal_ab_nll
 from condgen.statistics import DatasetStatistics
 from tests.condgen.models import color_batch, tiny
 
@@ -15,19 +13,6 @@ def classifier() -> ColorClassifier:
     model = tiny("color_classifier").eval()
     assert isinstance(model, ColorClassifier)
     return model
-
-
-def test_grey_has_no_colour() -> None:
-    grey = torch.randint(0, 256, (1, 8, 8)).expand(3, 8, 8).to(torch.uint8)
-    assert float(colorfulness(grey)) == 0
-
-
-def test_colourfulness_of_two_halves_is_the_papers_formula() -> None:
-    rgb = torch.zeros(2, 3, 4, 4)
-    rgb[:, 0, :, :2], rgb[:, 2, :, 2:] = 255, 255  # red, blue: rg 255 and 0, yb 127.5 and -255
-    spread = math.hypot(127.5, 191.25)
-    offset = math.hypot(127.5, -63.75)
-    torch.testing.assert_close(colorfulness(rgb), torch.full((2,), spread + 0.3 * offset))
 
 
 def test_a_models_nll_is_its_log_prob_a_pixel() -> None:
