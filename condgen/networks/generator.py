@@ -49,7 +49,7 @@ class Generator(nn.Module, ABC):
         """Return the shape ``(C, h, w)`` of each dropout layer's input, for one draw."""
         return []
 
-    def begin_at_identity(self) -> None:  # noqa: B027 - most generators have nothing to do
+    def begin_at_identity(self) -> None:
         """Change the initial weights of a generator that learns a change of x: it begins with none."""
 
     def forward(self, image: Tensor) -> Tensor:

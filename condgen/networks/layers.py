@@ -26,7 +26,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         """Return x ``[B, C, H, W]`` with mean 0 and variance 1 over H x W, in each sample and channel."""
         if x.device.type != "cpu":
             return super().forward(x)
-        alone = [F.batch_norm(sample, None, None, training=True, eps=self.eps) for sample in x.split(1)]
+        alone = [F.batch_norm(sample, None, None, training=True, eps=self.eps) for sample in torch.split(x, 1)]
         return torch.cat(alone) if len(alone) > 1 else alone[0]
 
 
