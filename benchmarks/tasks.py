@@ -1,11 +1,11 @@
 """Tasks beyond colour on generated worlds: their pairs made into datasets, and what a preset's run makes of new ones.
 
-    python benchmarks/tasks.py make OUT                  # OUT/facades, edges, frames, labels, depth: datasets of pairs
-    condgen train --preset pix2pix-facades --data OUT/facades --out OUT/runs/pix2pix-facades
+    python benchmarks/tasks.py make OUT                  # OUT/edges, frames, labels, depth: datasets of pairs
+    condgen train --preset diffusion-edges --data OUT/edges --out OUT/runs/diffusion-edges
     python benchmarks/tasks.py measure OUT/runs/* [--sheets FOLDER]
 
 Each task's own number, beside that of an answer that looks at nothing. New samples are of the same worlds, by another
-seed. Facades are read as the CMP set of Isola et al. 2017 comes: one picture, the photo left, the layout right.
+seed. Pairs are made as the sets of Isola et al. 2017 come: one image, the target on the left, the input on the right.
 """
 
 from __future__ import annotations
@@ -49,11 +49,6 @@ def classes_of(levels: Tensor) -> Tensor:
     return ((levels + 1) * ((len(CLASSES) - 1) / 2)).round().long().squeeze(-3)
 
 
-def _facades(count: int, seed: int) -> Pair:
-    made = draw_facades(count, torch.Generator().manual_seed(seed))
-    return made.layout, made.photo
-
-
 def _edges(count: int, seed: int) -> Pair:
     photo = draw_facades(count, torch.Generator().manual_seed(seed)).photo
     return edges(photo), photo
@@ -92,20 +87,6 @@ def _edge_agreement(_x: Tensor, y: Tensor, made: Tensor) -> dict[str, float]:
     return {"F1 of the draws' edges": f1(made[:, 0], wanted), "of another photo's": f1(y.roll(1, 0), wanted)}
 
 
-def _region_spread(x: Tensor, y: Tensor, made: Tensor) -> dict[str, float]:
-    """How even a region of the layout is: the standard deviation within it, beside the whole picture's."""
-
-    def within(photos: Tensor) -> float:
-        spreads = []
-        for layout, photo in zip(x, photos, strict=True):
-            _, region = layout.flatten(1).T.unique(dim=0, return_inverse=True)
-            spreads += [photo.flatten(1)[:, region == one].std(dim=1).mean() for one in region.unique()]
-        return float(torch.stack(spreads).nanmean())
-
-    errors = _absolute(x, y, made)
-    return errors | {"spread within regions": within(made[:, 0]), "of the truth": within(y)}
-
-
 def _balls(_x: Tensor, y: Tensor, made: Tensor) -> dict[str, float]:
     apart = torch.stack([(made[:, 0] - made[:, k]).abs().mean() for k in range(1, made.shape[1])]).mean()
     return {
@@ -140,7 +121,6 @@ class Task:
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
-        "facades": Task("pix2pix-facades", _facades, _region_spread),
         "edges": Task("diffusion-edges", _edges, _edge_agreement),
         "frames": Task("diffusion-frames", _frames, _balls),
         "labels": Task("classifier-labels", _labels, _label_agreement),

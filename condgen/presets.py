@@ -8,6 +8,7 @@ from typing import Any
 
 from condgen.colorizer_presets import COLORIZER_PRESETS
 from condgen.errors import ConfigError
+from condgen.example_presets import EXAMPLE_PRESETS
 from condgen.families.configs import ColorClassifierConfig, RegressionConfig
 from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
 from condgen.gan_presets import GAN_PRESETS
@@ -62,6 +63,7 @@ PRESETS: Mapping[str, Preset] = _table(
     *LATENT_PRESETS,
     *REAL_PRESETS,
     *TASK_PRESETS,
+    *EXAMPLE_PRESETS,
 )
 
 

@@ -1,8 +1,7 @@
 """Presets for tasks beyond colour, small enough for some minutes on a CPU. Free of torch.
 
 ``benchmarks/tasks.py`` makes their pairs from the generated worlds of ``condgen.worlds``; pairs of your own are read
-the same way (``condgen shard PICTURES DATASET --side-by-side right`` for the facades of Isola et al. 2017). A label map
-is a grey picture whose C classes are C even levels from black to white.
+the same way. A label map is a grey picture whose C classes are C even levels from black to white.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 from condgen.families.configs import ColorClassifierConfig
-from condgen.families.gan_configs import Pix2PixConfig
 from condgen.families.latent_configs import DiffusionConfig
 from condgen.families.pixel_configs import GaussianConfig
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
@@ -35,24 +33,6 @@ _UNET: Mapping[str, Any] = MappingProxyType(
 )
 
 TASK_PRESETS: tuple[Preset, ...] = (
-    Preset(
-        name="pix2pix-facades",
-        summary="layout to photo, 64 px, some minutes on a CPU; full size: pix2pix",
-        family="pix2pix",
-        model=Pix2PixConfig(
-            condition_channels=3, target_channels=3, width=16, discriminator_width=16, depth=5, patch_px=34
-        ),
-        data=_PAIRS,
-        train=replace(
-            _TRAIN,
-            steps=1_200,
-            learning_rate=5e-4,
-            schedule="linear",
-            adam_betas=(0.5, 0.999),
-            weight_decay=0.0,
-            grad_clip_norm=0.0,
-        ),
-    ),
     Preset(
         name="diffusion-edges",
         summary="edges to photo, 64 px, some minutes on a CPU; full size: diffusion-flow",

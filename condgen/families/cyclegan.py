@@ -40,7 +40,7 @@ __all__ = ["CycleGan", "CycleGanConfig"]
 
 _GENERATORS: Mapping[str, Callable[[CycleGanConfig, int, int], Generator]] = MappingProxyType(
     {
-        "resnet": lambda c, a, b: ResidualGenerator(c, a, b, blocks=c.blocks),
+        "resnet": lambda c, a, b: ResidualGenerator(c, a, b, blocks=c.blocks, global_skip=c.global_skip),
         "unet": lambda c, a, b: SkipUNet(c, a, b, depth=c.depth, dropout=c.dropout),
         "encoder_decoder": lambda c, a, b: EncoderDecoder(c, a, b, depth=c.depth),
     }
@@ -70,9 +70,12 @@ class CycleGan(ConditionalModel):
     def __init__(self, config: CycleGanConfig) -> None:
         super().__init__(config)
         a, b, clip = config.condition_channels, config.target_channels, config.clip_weights
-        generator, discriminator = _GENERATORS[config.generator], _DISCRIMINATORS[config.discriminator]
-        self.generators = nn.ModuleDict({"a2b": generator(config, a, b), "b2a": generator(config, b, a)})
+        build, discriminator = _GENERATORS[config.generator], _DISCRIMINATORS[config.discriminator]
+        generators = {"a2b": build(config, a, b), "b2a": build(config, b, a)}
+        self.generators = nn.ModuleDict(generators)
         initialise(self.generators, config.init_std)
+        for generator in generators.values():
+            generator.begin_at_identity()
         self.critic_a = Critic(discriminator(config, a), config, clip_weights=clip)
         self.critic_b = Critic(discriminator(config, b), config, clip_weights=clip)
         self.pool_a = ImagePool(config.pool_size, a, config.pool_px)

@@ -158,6 +158,8 @@ class CycleGanConfig(AdversarialConfig):
             ``encoder_decoder`` (Kim et al. 2017: no skips).
         discriminator: ``patch`` of ``patch_px``, or ``encoder`` (Kim et al. 2017: four halvings, then one score).
         blocks: of the resnet; 9 for 256 pixels, 6 for 128.
+        global_skip: the resnet's y is tanh(f(x) + artanh(0.99 x)), and f begins at 0: it learns a change of x, and
+            needs no time to learn to copy what stays as it is. For domains that share most of an image.
         depth: levels of the other two.
         dropout: probability, in the U-Net's decoder.
         dropout_noise: keep the dropout when sampling (Yi et al. 2017).
@@ -179,6 +181,7 @@ class CycleGanConfig(AdversarialConfig):
     generator: Literal["resnet", "unet", "encoder_decoder"] = "resnet"
     discriminator: Literal["patch", "encoder"] = "patch"
     blocks: int = 9
+    global_skip: bool = False
     depth: int = 8
     dropout: float = 0.0
     dropout_noise: bool = False
@@ -208,5 +211,9 @@ class CycleGanConfig(AdversarialConfig):
             raise ConfigError("model.dropout", self.dropout, f"0 for the {self.generator} generator: unet has dropout")
         if self.dropout_noise and self.dropout == 0.0:
             raise ConfigError("model.dropout_noise", True, "false where model.dropout is 0: there is no other noise")
+        if self.global_skip and self.generator != "resnet":
+            raise ConfigError("model.global_skip", True, f"false for the {self.generator} generator: resnet has one")
+        if self.global_skip and self.condition_channels != self.target_channels:
+            raise ConfigError("model.global_skip", True, "false where A and B have other channels")
         if self.identity_weight > 0.0 and self.condition_channels != self.target_channels:
             raise ConfigError("model.identity_weight", self.identity_weight, "0 where A and B have other channels")

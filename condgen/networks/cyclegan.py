@@ -7,6 +7,7 @@ u128, u64, c7s1-3, with reflection padding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from condgen.networks.generator import Generator
 from condgen.networks.layers import conv, needs_bias, norm_layer, upsample
 
 __all__ = ["ResidualGenerator"]
+
+_LARGEST = 0.99  # artanh(1) has no value
 
 
 class _Residual(nn.Module):
@@ -44,13 +47,17 @@ class ResidualGenerator(Generator):
         config: width, normalisation, upsampling and padding.
         in_channels, out_channels: of x and y.
         blocks: residual blocks, at a quarter of the size.
+        global_skip: y is tanh(f(x) + artanh(0.99 x)) in place of tanh(f(x)): the network learns a change of x.
     """
 
     multiple = 4
     smallest = 8
 
-    def __init__(self, config: AdversarialConfig, in_channels: int, out_channels: int, *, blocks: int) -> None:
+    def __init__(
+        self, config: AdversarialConfig, in_channels: int, out_channels: int, *, blocks: int, global_skip: bool = False
+    ) -> None:
         super().__init__()
+        self.global_skip = global_skip
         width, norm, groups, padding = config.width, config.norm, config.norm_groups, config.padding
         bias = needs_bias(norm)
 
@@ -78,9 +85,19 @@ class ResidualGenerator(Generator):
         self.decoder = nn.Sequential(*up(4 * width), *up(2 * width), last)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Return the features at a quarter of the size."""
-        return [self.encoder(image)]
+        """Return the features at a quarter of the size, and the image where it is added to what is made of it."""
+        features = self.encoder(image)
+        return [features, image] if self.global_skip else [features]
 
     def decode(self, features: list[Tensor], uniforms: Sequence[Tensor] | None = None) -> Tensor:  # noqa: ARG002
-        """Return tanh of the last layer, ``[B, out, H, W]``."""
-        return torch.tanh(self.decoder(features[0]))
+        """Return tanh of the last layer, ``[B, out, H, W]``, with the image added before tanh if so configured."""
+        y: Tensor = self.decoder(features[0])
+        if self.global_skip:
+            y = y.float() + torch.atanh(_LARGEST * features[1].float())
+        return torch.tanh(y)
+
+    def begin_at_identity(self) -> None:
+        """Set the last layer's weights to 0 where there is a global skip: training begins at y = 0.99 x."""
+        if self.global_skip:
+            last: Any = self.decoder[-1]
+            nn.init.zeros_(last.weight)

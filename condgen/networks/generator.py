@@ -49,6 +49,9 @@ class Generator(nn.Module, ABC):
         """Return the shape ``(C, h, w)`` of each dropout layer's input, for one draw."""
         return []
 
+    def begin_at_identity(self) -> None:
+        """Change the initial weights of a generator that learns a change of x: it begins with none."""
+
     def forward(self, image: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, out, H, W]`` in [-1, 1], any H and W."""
         features = self.encode(pad_to(image, self.multiple, self.smallest))

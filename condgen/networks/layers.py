@@ -7,16 +7,33 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-__all__ = ["NORMS", "conv", "initialise", "needs_bias", "norm_layer", "pad_to", "upsample"]
+__all__ = ["NORMS", "InstanceNorm", "conv", "initialise", "needs_bias", "norm_layer", "pad_to", "upsample"]
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalization, which on CPUs keeps the memory format of its input.
+
+    PyTorch's own returns the contiguous format there, whatever it was given, so that the convolution that follows
+    converts it back: a training step of CycleGAN in channels_last takes 1.4 times as long with it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x ``[B, C, H, W]`` with mean 0 and variance 1 over H x W, in each sample and channel."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        alone = [F.batch_norm(sample, None, None, training=True, eps=self.eps) for sample in torch.split(x, 1)]
+        return torch.cat(alone) if len(alone) > 1 else alone[0]
+
 
 NORMS: Mapping[str, Callable[[int, int], nn.Module]] = MappingProxyType(
     {
         "batch": lambda channels, groups: nn.BatchNorm2d(channels),  # noqa: ARG005 - one signature for all
-        "instance": lambda channels, groups: nn.InstanceNorm2d(channels),  # noqa: ARG005
+        "instance": lambda channels, groups: InstanceNorm(channels),  # noqa: ARG005
         "group": lambda channels, groups: nn.GroupNorm(math.gcd(groups, channels), channels),
         "none": lambda channels, groups: nn.Identity(),  # noqa: ARG005
     }

@@ -195,6 +195,20 @@ def test_critics_weights_stay_clipped_and_generators_wait() -> None:
     assert largest == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_a_cyclegan_with_a_global_skip_begins_at_its_input_and_leaves_it(direction: str) -> None:
+    model = small("cyclegan", global_skip=True, target_channels=1)
+    batch, options = batch_for(model), SampleOptions(direction=direction)
+    condition = batch.condition
+    first = model.eval().sample(condition, source(batch.num_samples), options)[:, 0]
+    torch.testing.assert_close(first, 0.99 * condition.image, rtol=0.0, atol=1e-5)
+    optimizers = adam(model, rate=0.01)
+    for number in range(2):
+        step(model.train(), batch, optimizers, number)
+    second = model.eval().sample(condition, source(batch.num_samples), options)[:, 0]
+    assert float((second - first).abs().mean()) > 1e-3
+
+
 # ---- configurations --------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +226,12 @@ def test_critics_weights_stay_clipped_and_generators_wait() -> None:
         ("cyclegan", {"dropout": 0.5}, "model.dropout: .* unet has dropout"),
         ("cyclegan", {"target_channels": 1}, "model.identity_weight"),
         ("cyclegan", {"generator": "vit"}, "model.generator"),
+        ("cyclegan", {"generator": "unet", "global_skip": True}, "model.global_skip: .* resnet has one"),
+        (
+            "cyclegan",
+            {"target_channels": 1, "identity_weight": 0.0, "global_skip": True},
+            "model.global_skip: .* other channels",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_one_config_error(family: str, config: dict[str, Any], message: str) -> None:
@@ -233,6 +253,20 @@ def test_the_papers_settings_are_presets() -> None:
     for name in ("cgan", "pix2pix", "cyclegan"):
         assert PRESETS[name].model.norm in ("instance", "group")
         assert PRESETS[name].model.upsampling == "resize"
+
+
+def test_the_papers_own_examples_have_their_losses() -> None:
+    facades, monet, paper = PRESETS["pix2pix-facades"], PRESETS["cyclegan-monet"], PRESETS["cyclegan-paper"].model
+    assert (facades.data.task, facades.data.crop_scale_min, facades.data.flip) == ("pairs", 0.875, True)
+    model = facades.model
+    assert (model.l1_weight, model.patch_px, model.gan_loss) == (100.0, 70, "non_saturating")
+    assert facades.train.steps * facades.train.batch_size == 200 * 400  # epochs of the paper, pairs of the set
+    assert monet.data.task == "domains"
+    assert monet.model.pool_px == monet.data.size_px
+    for name in ("gan_loss", "cycle_weight", "cycle_loss", "pool_size"):
+        assert getattr(monet.model, name) == getattr(paper, name)
+    # What holds colors in place: the paper's identity terms, or the skip around the generator.
+    assert (monet.model.identity_weight, monet.model.global_skip) == (0.0, True)
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------

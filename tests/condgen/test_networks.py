@@ -22,7 +22,7 @@ from condgen.networks import (
     translate,
 )
 from condgen.networks.generator import dropout_with
-from condgen.networks.layers import pad_to
+from condgen.networks.layers import InstanceNorm, pad_to
 from condgen.noise import NoiseSource, SampleId
 
 PAPER = AdversarialConfig(norm="batch", discriminator_norm="batch", upsampling="transposed", padding="zero")
@@ -139,6 +139,39 @@ def test_batch_norm_makes_it_depend_on_the_others() -> None:
     net = generators(small(norm="batch"))["resnet"]
     image = torch.randn(3, 1, 16, 16)
     assert float((net(image)[:1] - net(image[:1])).abs().max().detach()) > 1e-3
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_instance_norm_is_pytorchs_in_the_memory_format_of_its_input(num_samples: int) -> None:
+    image = (5 + 3 * torch.randn(num_samples, 4, 6, 7)).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(num_samples, 4, 6, 7)
+    values, gradients = [], []
+    for norm in (InstanceNorm(4), nn.InstanceNorm2d(4)):
+        x = image.clone().requires_grad_()
+        y = norm(x)
+        values.append(y)
+        gradients += torch.autograd.grad((y * weight).sum(), x)
+    torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert values[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 30), (1, 1)])
+def test_a_global_skip_begins_at_the_image_and_learns_a_change_of_it(size: tuple[int, int]) -> None:
+    net = ResidualGenerator(small(), 3, 3, blocks=1, global_skip=True)
+    initialise(net, 0.2)
+    net.begin_at_identity()
+    image = torch.rand(2, 3, *size) * 2 - 1
+    y = net(image)
+    torch.testing.assert_close(y, 0.99 * image, rtol=0.0, atol=1e-5)
+    y.square().mean().backward()
+    last = net.decoder[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.weight.grad is not None
+    assert float(last.weight.grad.abs().max()) > 0
+    nn.init.normal_(last.weight, 0.0, 0.2)
+    assert float((net(image / 2) - 0.99 * image / 2).detach().abs().mean()) > 1e-2
+    assert float(net(image.sign()).detach().abs().max()) <= 1.0
 
 
 @pytest.mark.parametrize("spectral_norm", [False, True])
