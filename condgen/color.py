@@ -15,6 +15,7 @@ __all__ = [
     "RGB_TO_XYZ",
     "WHITE",
     "XYZ_TO_RGB",
+    "color_pair",
     "denormalize_ab",
     "denormalize_l",
     "lab_to_rgb",
@@ -112,3 +113,24 @@ def normalize_ab(ab: Tensor) -> Tensor:
 def denormalize_ab(ab_n: Tensor) -> Tensor:
     """Return ab_n * 110."""
     return ab_n * AB_SCALE
+
+
+def color_pair(squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a color model is given and what it is to give, of squares of photographs.
+
+    Args:
+        squares: ``[B, 3, S, S]`` uint8, sRGB; or ``[B, 4, S, S]``, whose last channel is the grey code that the model
+            is to see in the place of a photograph's own lightness; where it is 0 everywhere, the photograph's own.
+
+    Returns:
+        L_n ``[B, 1, S, S]`` and ab_n ``[B, 2, S, S]``, float32.
+    """
+    lab = rgb_to_lab(squares[:, :3].float() / 255)
+    lightness = lab[:, :1]
+    if squares.shape[1] == 4:
+        grey = squares[:, 3:]
+        codes = torch.arange(256, device=grey.device, dtype=torch.float32) / 255
+        of_code = rgb_to_lab(codes.expand(3, 1, 256))[0, 0]
+        aged = (grey > 0).flatten(1).any(dim=1)
+        lightness = torch.where(aged[:, None, None, None], of_code[grey.long()], lightness)
+    return normalize_l(lightness), normalize_ab(lab[:, 1:])

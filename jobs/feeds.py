@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition
-from condgen.color import normalize_ab, normalize_l, rgb_to_lab
+from condgen.color import color_pair
 from condgen.preset_parts import Preset
 from pipelines.order import StreamPosition
 from pipelines.training import StreamBatch, TrainingPlan, TrainingStream
@@ -89,10 +89,7 @@ class OneDataset:
 
     def _pictures(self, rgb: npt.NDArray[np.uint8], device: torch.device) -> tuple[Tensor | None, Tensor]:
         if self.task == "color":
-            squares = _channels_first(rgb, device)
-            lab = rgb_to_lab(squares[:, :3].float() / 255)
-            lightness = lab[:, :1] if squares.shape[1] == 3 else _seen_lightness(lab[:, :1], squares[:, 3:])
-            return normalize_l(lightness), normalize_ab(lab[:, 1:])
+            return color_pair(_channels_first(rgb, device))
         if self.task == "pairs":
             x, y = (picture(rgb[:, place], count, device) for place, count in enumerate(self.channels))
             return x, y
@@ -148,14 +145,6 @@ def picture(rgb: npt.NDArray[np.uint8], channels: int, device: torch.device) -> 
     if channels == 1:
         return (values * torch.tensor(_LUMA, device=device)[:, None, None]).sum(dim=1, keepdim=True)
     return values
-
-
-def _seen_lightness(lightness: Tensor, grey: Tensor) -> Tensor:
-    """The L that a model is to see, ``[B, 1, S, S]``: of the grey codes where a sample is aged, else its own."""
-    codes = torch.arange(256, device=grey.device, dtype=torch.float32) / 255
-    of_code = rgb_to_lab(codes.expand(3, 1, 256))[0, 0]
-    aged = (grey > 0).flatten(1).any(dim=1)
-    return torch.where(aged[:, None, None, None], of_code[grey.long()], lightness)
 
 
 def _channels_first(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
