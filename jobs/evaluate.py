@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 RAY_FROM_IMAGES = 200
 """From so many images on Ray measures them; fewer are done before it has started."""
 
+_LOOKS_A_MEASUREMENT = 20
+"""So many references are looked at in the time in which one image is measured."""
+
 KERNEL_IMAGES = 2000
 """About so many images, chosen by their keys, have their features kept for the kernel distance."""
 
@@ -131,10 +134,12 @@ def run(options: EvaluateOptions) -> Evaluation:
     store = _out(options)
     weights = _weights(options.weights)
     parts = cut_parts(iter_chunks(subject.chunks))
-    images = int(pc.sum(subject.chunks["samples"]).as_py() or 0)
+    images, of_reference = (
+        int(pc.sum(chunks["samples"]).as_py() or 0) for chunks in (subject.chunks, subject.reference.chunks)
+    )
     totals = Totals()
     with (
-        _cluster(images, verbose=options.verbose) as on_ray,
+        _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), verbose=options.verbose) as on_ray,
         Progress("evaluating", total=images, unit="images") as progress,
         RowsFile() as file,
     ):

@@ -14,6 +14,8 @@ from jobs.batch_commands import (
     Sampler,
     Steps,
     Temperature,
+    TopK,
+    TopP,
     TrustCode,
     batch_size_of,
 )
@@ -87,6 +89,9 @@ def evaluate(
     steps: Steps = None,
     guidance_scale: Guidance = None,
     sampler: Sampler = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    direction: Annotated[str, typer.Option(metavar="D", help="Of a model that goes both ways: a2b or b2a.")] = "a2b",
     batch_size: BatchSize = "16",
     precision: Precision = "auto",
     trust_code: TrustCode = False,
@@ -107,6 +112,9 @@ def evaluate(
         steps=steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
+        top_k=top_k,
+        top_p=top_p,
+        direction=direction,
         batch_size=batch_size_of(batch_size),
         precision=precision,
     )

@@ -47,6 +47,19 @@ class NoisyTint(torch.nn.Module):
         return (self.mix(x) + 0.3 * noise).clamp(-1, 1)
 
 
+class Negative(torch.nn.Module):
+    """A user's model that inverts red and green, as `samples.paired_dataset` does from input to target."""
+
+    size_px = SIZE_PX
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sign = torch.nn.Parameter(torch.tensor([-1.0, -1.0, 1.0]).reshape(1, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.sign
+
+
 def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 28)) -> None:
     """A smooth picture of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)

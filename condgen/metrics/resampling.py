@@ -39,9 +39,12 @@ def bootstrap_weights(num_images: int, num_resamples: int, seed: int) -> Iterato
 
 
 def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> Interval:
-    """Return the interval between the percentiles that leave ``level`` of the resampled values between them."""
+    """Return the interval between the percentiles that leave ``level`` of the resampled values between them.
+
+    Values that are NaN, of resamples without the quantity, are left out.
+    """
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
+    low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)
 
 

@@ -37,6 +37,8 @@ ANSWERS: Mapping[str, str] = {
 MODEL_ANSWERS = ("point", "draws")
 """Those that a model gives; `best` is chosen among its draws by the truth, and the others cost nothing."""
 
+_LEAST_BASE = 0.01
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -153,10 +155,13 @@ class Metric:
             return rows.has(answer, self.column)
         if answer == "reference" or self.how == "balanced":
             return answer != "reference" and rows.has_cells(answer)
-        return rows.has(answer, self.column) and rows.has("reference", self.column)
+        if not rows.has(answer, self.column) or not rows.has("reference", self.column):
+            return False
+        # Ratios to what a grey reference has are no numbers.
+        return self.how != "ratio" or float(rows.column("reference", self.column).mean()) > _LEAST_BASE
 
     def over(self, rows: Rows, answer: str, weights: Weights) -> NDArray[np.float64]:
-        """Return the metric of each of r weighted sets of images, `[r]`.
+        """Return the metric of each of r weighted sets of images, `[r]`; NaN of a ratio to nothing.
 
         Args:
             rows: of N images.
@@ -164,8 +169,9 @@ class Metric:
             weights: `[r, N]`, how often each image is in each set.
         """
         above, below = self.terms(rows, answer)
-        found: NDArray[np.float64] = self.scale * (weights @ above) / (weights @ below)
-        return found
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: NDArray[np.float64] = self.scale * (weights @ above) / (weights @ below)
+        return np.where(np.isfinite(found), found, np.nan)
 
     def terms(self, rows: Rows, answer: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what each image adds above and below the fraction that the metric is, `[N]` each."""
