@@ -1,9 +1,9 @@
 """World "facades": 64 x 64 pictures of house fronts; a layout tells what is where, and not of what it is made.
 
-Stands in for the CMP facades of Isola et al. 2017, section 4, which no package holds. Drawn from a random layout
-(storeys, columns of windows, a door, sills, a cornice, sky) and random materials (colour of wall, frames, door and sky;
-plaster or bricks; windows lit or dark): p(photo | layout) has them all. The same fronts have a label map, a depth and
-edges, for the tasks in other directions.
+After the CMP facades of Isola et al. 2017, section 4, for tasks and tests that must run without that set. Drawn from a
+random layout (storeys, columns of windows, a door, sills, a cornice, sky) and random materials (colour of wall, frames,
+door and sky; plaster or bricks; windows lit or dark): p(photo | layout) has them all. The same fronts have a label map,
+a depth and edges, for the tasks in other directions.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def test_trivial_answers_are_made_of_what_they_may_know() -> None:
     torch.testing.assert_close(rows["the mean photograph"][0], photographs.mean(dim=0))
     torch.testing.assert_close(rows["the best constant color"], torch.full((2, 3, 8, 8), 0.25))
     assert torch.equal(rows["the label map"], x.flip(0))
-    assert torch.equal(rows["another's photograph"], photographs)
+    assert torch.equal(rows["a training photograph"], photographs)
 
 
 def test_the_numbers_of_the_truth_are_the_best_there_are_and_blur_shows_as_texture() -> None:
