@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.batch_commands import (
     BatchSize,
     Chroma,
@@ -31,6 +32,7 @@ def add_evaluation_commands(app: typer.Typer) -> None:
         epilog=examples(
             "condgen evaluate results/",
             "condgen evaluate results/ --reference originals/ --out judged/",
+            "condgen evaluate --data photos/ --draws 5 --limit 500",
             "condgen evaluate --model runs/first --data dataset/ --split test --draws 5 --point --out judged/",
         ),
     )(evaluate)
@@ -55,7 +57,10 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Evaluate a model on --data, without stored results.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Evaluate a model on --data, without RESULTS (default: the shipped colorizer)."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DATASET", help="Images, or pairs, for --model; the reference too.")
@@ -105,6 +110,8 @@ def evaluate(
     from jobs.evaluate import EvaluateOptions, run
     from pipelines.plans import BatchSettings
 
+    if results is None and model is None and data is not None:
+        model = DEFAULT_COLORIZER
     settings = BatchSettings(
         seed=seed,
         temperature=temperature,

@@ -80,6 +80,13 @@ class PointHead(nn.Module):
         """Return log p(q | x), ``[B, h, w, Q]`` float32, with rebalancing divided out."""
         return F.log_softmax(logits - class_weights(self.prior, self.gamma).log(), dim=-1)
 
+    @torch.no_grad()
+    def categories(self, features: Tensor, ab_n: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(q | x) and the bins of ab_n ``[B, 2, h, w]``, ``[B, h w, Q]`` and ``[B, h w]``."""
+        log_p = self.log_probabilities(self.logits(features[..., : ab_n.shape[-2], : ab_n.shape[-1]]))
+        bins: Tensor = self.bins.nearest(denormalize_ab(ab_n))
+        return log_p.flatten(1, 2), bins.flatten(1)
+
     def loss(self, features: Tensor, ab_n: Tensor) -> Tensor:
         """Return the rebalanced cross entropy of ab_n ``[B, 2, h, w]`` in nats a pixel, ``[B]`` float32.
 

@@ -152,6 +152,19 @@ class Diffusion(ConditionalModel):
         return error.square().mean(dim=(1, 2, 3))
 
     @torch.no_grad()
+    def categories(self, condition: Condition, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the point head says of each pixel at the stride, and its bin: ``[B, N, Q]`` and ``[B, N]``.
+
+        Raises:
+            UnsupportedError: there is no point head.
+        """
+        decoded = self.encode(condition).decoded
+        if self.point_head is None or decoded is None:
+            return super().categories(condition, y)
+        found: tuple[Tensor, Tensor] = self.point_head.categories(decoded, pool_to_stride(y, self.config.out_stride))
+        return found
+
+    @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
         """Return y, ``[B, K, C, H, W]`` float32.
 

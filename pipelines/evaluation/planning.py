@@ -19,7 +19,7 @@ from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
 from pipelines.evaluation.survey import Survey
 from pipelines.functions import Functions
-from pipelines.models import ModelSource, StoredModel, kind_of, open_model
+from pipelines.models import ModelSource, PackagedModel, StoredModel, kind_of, open_model
 from pipelines.planning import chunk_table
 from pipelines.plans import BatchSettings, load_plans
 from pipelines.probe import inspect_model
@@ -173,7 +173,7 @@ def _judge_of(model: Mapping[str, str]) -> JudgeSpec | None:
     """The trained model that made results, where it is still there; no user's code is run for it."""
     try:
         source = open_model(model["uri"])
-        if not isinstance(source, StoredModel):
+        if not isinstance(source, StoredModel | PackagedModel):
             return None
         loaded = source.load(expect_digest=model["digest"])
     except CondgenError:

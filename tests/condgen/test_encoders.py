@@ -10,7 +10,7 @@ from torch import Tensor
 from condgen.base import Condition, ConditionalModel, SampleOptions
 from condgen.color import normalize_l, rgb_to_lab
 from condgen.encoders import ENCODERS, PretrainedEncoder, _grey, pretrained
-from condgen.errors import CheckpointError, ConfigError
+from condgen.errors import CheckpointError, ConfigError, UnsupportedError
 from condgen.families import FAMILIES, build
 from condgen.families.configs import ENCODER_NAMES
 from condgen.preset_parts import TrainConfig
@@ -183,6 +183,18 @@ def test_without_a_weight_the_denoiser_is_left_as_it_is() -> None:
     assert list(terms) == ["cross_entropy"]
     terms["cross_entropy"].backward()
     assert all(p.grad is None for p in model.net.parameters())  # type: ignore[union-attr]
+
+
+def test_a_point_heads_categories_are_its_own_bins() -> None:
+    model, batch = encoded("diffusion", **HEAD).eval(), color_batch(2, size=32)
+    log_p, bins = model.categories(batch.condition, batch.target)
+    assert log_p.shape == (2, 256, 313)
+    torch.testing.assert_close(log_p.logsumexp(dim=-1), torch.zeros(2, 256), atol=1e-4, rtol=0)
+    small = torch.nn.functional.avg_pool2d(batch.target, 2) * 110
+    gap = small.flatten(2).mT - model.point_head.bins.centers[bins]  # type: ignore[union-attr, index]
+    assert float(gap.norm(dim=-1).max()) < 10
+    with pytest.raises(UnsupportedError, match="no categories"):
+        encoded("diffusion").categories(batch.condition, batch.target)
 
 
 def test_a_point_head_without_an_encoder_is_a_config_error() -> None:

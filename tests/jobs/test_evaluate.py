@@ -13,6 +13,7 @@ from samples import paired_dataset
 from small_results import SIZE_PX, run_job, write_model, write_picture
 
 from condgen.errors import ConfigError, DatasetError
+from jobs import report
 from jobs.evaluate import EvaluateOptions, Evaluation, run
 from pipelines.batch_job import BatchJob
 from pipelines.plans import BatchSettings
@@ -187,3 +188,18 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no plan"):
         run(options(results=str(tmp_path)))
     assert open_store(tmp_path).list()
+
+
+def test_the_report_shows_the_evaluation_that_lies_beside_the_results(made: Path) -> None:
+    run(options(results=str(made / "of-color")))
+    page = Path(report.run(str(made / "of-color")).path).read_text()
+    table = page.partition('id="evaluation"')[2].partition("</table>")[0]
+    assert "AuC class-balanced" in table
+    assert "best of 2" in table
+    assert "2 draws (" in page  # the sentences
+    assert page.count('<polyline class="line line') == 2 * 4  # raw and balanced, of draws, best, grey and mean color
+    assert "Reliability of the model" in page
+    (made / "of-color/evaluation.json").write_text('{"format": "another"}')
+    with pytest.raises(DatasetError, match="evaluate again"):
+        report.run(str(made / "of-color"))
+    (made / "of-color/evaluation.json").unlink()
