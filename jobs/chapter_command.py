@@ -23,7 +23,8 @@ def add_chapter_command(app: typer.Typer) -> None:
         epilog=examples(
             "condgen chapter --list",
             "condgen chapter chapter-out/ --quick",
-            "condgen chapter chapter-out/ --only ball --only diffusion-shirts",
+            "condgen chapter chapter-out/ --only ball --only diffusion",
+            "condgen chapter two-threads/ --only stripes-patch-1 --seed 3 --seed 4 --threads 2",
         ),
     )(chapter)
 
@@ -36,7 +37,11 @@ def chapter(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An experiment or a world, again and again.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=0, metavar="N", help="Trainings at once; 0: one for each core.")] = 0,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, metavar="N", help="A seed in the place of the experiments' own, again.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Of each training; they change the rounding.")] = 1,
+    processes: Annotated[int, typer.Option(min=0, metavar="N", help="Trainings at once; 0: as the cores allow.")] = 0,
     listed: Annotated[
         bool, typer.Option("--list", help="The experiments, their seeds and their time; no run.")
     ] = False,
@@ -54,7 +59,9 @@ def chapter(
             minutes = experiment.minutes * len(experiment.seeds)
             typer.echo(f"{experiment.world:10} {experiment.name:24} seeds {seeds:12} about {minutes:.1f} min of a core")
         return
-    result = run(out, quick=quick, only=only or (), processes=processes, on_done=_say)
+    result = run(
+        out, quick=quick, only=only or (), seeds=seed or (), threads=threads, processes=processes, on_done=_say
+    )
     for line in (*table(result.rows), "", *result.facts, f"page: {result.page}"):
         typer.echo(line)
     if result.failed:
@@ -63,5 +70,5 @@ def chapter(
 
 
 def _say(done: Done, number: int, count: int) -> None:
-    typer.echo(f"{number} of {count}: {done.experiment}, seed {done.seed}, {done.seconds:.0f} s")
+    typer.echo(f"{number} of {count}: {done.experiment}, seed {done.seed}, {done.seconds:.0f} s of a core")
     sys.stdout.flush()

@@ -123,7 +123,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="ball-torus",
         world="ball",
         run=_torus,
-        seeds=(0, 1, 2),
         minutes=0.9,
         claims=(
             Claim(
@@ -137,7 +136,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="ball-walls",
         world="ball",
         run=_walls,
-        seeds=(0, 1, 2),
         minutes=0.6,
         claims=(
             Claim(

@@ -108,7 +108,7 @@ class Experiment:
         name: unique, short, of letters and dashes.
         world: its name.
         run: from a seed and an effort (1 is the full training; the quick form has less) to what was measured. It
-            runs on one thread, and gives the same for the same arguments.
+            gives the same for the same arguments, on one kind of CPU and with one number of threads.
         claims: what its numbers show.
         seeds: of the full form; the quick form has the first alone.
         minutes: of one seed, about, on one core; printed, so that a run can be planned.
@@ -119,7 +119,7 @@ class Experiment:
     world: str
     run: Callable[[int, float], Measured]
     claims: tuple[Claim, ...]
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
     minutes: float = 1.0
     quick_effort: float = 1.0
 

@@ -2,7 +2,9 @@
 
     experiment x seed ─ a process each, one thread ─ OUT/NAME-SEED.json + .png ─ claims ─ table, OUT/chapter.html
 
-What is in OUT already, made by the same code with the same effort, is not done again: a run that was cut goes on.
+A training has the threads that it is told, 1 by default, whatever the machine has: sums over more threads are rounded
+otherwise, and adversarial trainings grow such differences. What is in OUT already, made by the same code with the same
+effort and threads, is not done again: a run that was cut goes on.
 """
 
 from __future__ import annotations
@@ -33,16 +35,17 @@ class Done:
     """One experiment at one seed.
 
     Attributes:
-        experiment, seed, effort: of what.
+        experiment, seed, effort, threads: of what.
         numbers: by metric.
         pictures: file names in OUT, by caption.
-        seconds: of its process.
+        seconds: of a core, in its process.
         code: digest of the code that made it.
     """
 
     experiment: str
     seed: int
     effort: float
+    threads: int
     numbers: Mapping[str, float]
     pictures: Mapping[str, str]
     seconds: float
@@ -91,6 +94,8 @@ def run(
     *,
     quick: bool = False,
     only: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    threads: int = 1,
     processes: int = 0,
     on_done: Callable[[Done, int, int], None] | None = None,
 ) -> Chapter:
@@ -100,7 +105,9 @@ def run(
         out: a folder.
         quick: one seed, less training, and only what fits.
         only: names of experiments or worlds.
-        processes: at once; 0 is one for each core.
+        seeds: those of every experiment; none leaves each its own.
+        threads: of each training.
+        processes: at once; 0 is as many as have a core for each of their threads.
         on_done: called for each that ends, with its number and the count of all.
 
     Raises:
@@ -111,22 +118,27 @@ def run(
     chosen = find_experiments(only)
     left_out = tuple(e.name for e in chosen if quick and e.quick_effort == 0)
     chosen = tuple(e for e in chosen if e.name not in left_out)
-    wanted = [(e, seed) for e in chosen for seed in (e.seeds[:1] if quick else e.seeds)]
+    wanted = [(e, seed) for e in chosen for seed in _seeds(e, seeds, quick=quick)]
     out.mkdir(parents=True, exist_ok=True)
     found = {
         (done.experiment, done.seed): done
-        for done in _measure(out, wanted, quick=quick, processes=processes, on_done=on_done or _say_nothing)
+        for done in _measure(out, wanted, quick, threads, processes, on_done or _say_nothing)
     }
     rows: list[Row] = []
     for experiment in chosen:
         numbers = [found[e.name, seed].numbers for e, seed in wanted if e is experiment]
         rows += judge(experiment, numbers, quick=quick)
     done = tuple(found[e.name, seed] for e, seed in wanted)
-    facts = _facts(done, left_out, quick=quick, seconds=time.monotonic() - began)
+    facts = _facts(done, left_out, quick=quick, threads=threads, seconds=time.monotonic() - began)
     page = out / "chapter.html"
     write_page(page, rows=rows, pictures=_pictures(chosen, done), facts=facts)
     (out / "chapter.json").write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
     return Chapter(rows=tuple(rows), done=done, facts=facts, page=page)
+
+
+def _seeds(experiment: Experiment, asked: Sequence[int], *, quick: bool) -> tuple[int, ...]:
+    own = experiment.seeds[:1] if quick else experiment.seeds
+    return tuple(dict.fromkeys(asked)) or own
 
 
 def _say_nothing(*_: object) -> None:
@@ -144,11 +156,14 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _facts(done: Sequence[Done], left_out: Sequence[str], *, quick: bool, seconds: float) -> tuple[str, ...]:
+def _facts(
+    done: Sequence[Done], left_out: Sequence[str], *, quick: bool, threads: int, seconds: float
+) -> tuple[str, ...]:
     cpu = sum(one.seconds for one in done)
     form = "quick" if quick else "full"
+    each = "one thread each" if threads == 1 else f"{threads} threads each"
     lines = [
-        f"{form} form: {len(done)} trainings, {cpu / 60:.1f} minutes of a core in all",
+        f"{form} form: {len(done)} trainings, {each}, {cpu / 60:.1f} minutes of a core in all",
         f"this run: {seconds / 60:.1f} minutes",
         f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, torch {version('torch')}",
     ]
@@ -166,32 +181,38 @@ def _pictures(chosen: Sequence[Experiment], done: Sequence[Done]) -> Iterator[tu
 
 
 @cache
-def _code() -> str:
-    """Digest of the sources that decide an experiment's numbers."""
+def _code(world: str) -> str:
+    """Digest of the sources that decide the numbers of a world's experiments: not those of the other worlds."""
     import condgen
 
     roots = (Path(next(iter(condgen.__path__))), Path(__file__).parent)
+    others = tuple(_stem(e.world) for e in find_experiments() if e.world != world)
     digest = hashlib.sha256(version("torch").encode())
     for root in roots:
         for path in sorted(root.rglob("*.py")):
-            if path.name not in ("run.py", "page.py"):
+            if path.name not in ("run.py", "page.py", "experiments.py") and not path.stem.startswith(others):
                 digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _kept(out: Path, experiment: Experiment, seed: int, effort: float) -> Done | None:
+def _stem(world: str) -> str:
+    """What the names of a world's modules begin with, here and in ``condgen.worlds``."""
+    return world.replace(" ", "_")
+
+
+def _kept(out: Path, experiment: Experiment, seed: int, effort: float, threads: int) -> Done | None:
     try:
         done = Done(**json.loads((out / f"{experiment.name}-{seed}.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return done if (done.effort, done.code) == (effort, _code()) else None
+    return done if (done.effort, done.threads, done.code) == (effort, threads, _code(experiment.world)) else None
 
 
 def _measure(
     out: Path,
     wanted: Sequence[tuple[Experiment, int]],
-    *,
     quick: bool,
+    threads: int,
     processes: int,
     on_done: Callable[[Done, int, int], None],
 ) -> Iterator[Done]:
@@ -200,17 +221,17 @@ def _measure(
     number = 0
     for experiment, seed in wanted:
         effort = experiment.quick_effort if quick else 1.0
-        if kept := _kept(out, experiment, seed, effort):
+        if kept := _kept(out, experiment, seed, effort, threads):
             number += 1
             on_done(kept, number, len(wanted))
             yield kept
         else:
             left.append((experiment, seed, effort))
     left.sort(key=lambda one: -one[0].minutes * one[2])
-    count = processes or len(os.sched_getaffinity(0))
+    count = processes or max(1, len(os.sched_getaffinity(0)) // threads)
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         futures: dict[Future[dict[str, Any]], str] = {
-            pool.submit(measure_one, e.name, seed, effort, str(out)): f"{e.name}, seed {seed}"
+            pool.submit(measure_one, e.name, seed, effort, threads, str(out)): f"{e.name}, seed {seed}"
             for e, seed, effort in left
         }
         try:
@@ -226,13 +247,13 @@ def _measure(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def measure_one(name: str, seed: int, effort: float, out: str) -> dict[str, Any]:
+def measure_one(name: str, seed: int, effort: float, threads: int, out: str) -> dict[str, Any]:
     """Run one experiment in this process, and write what it gives; the JSON comes last."""
     import torch
     from torchvision.io import write_png
 
-    torch.set_num_threads(1)
-    began = time.monotonic()
+    torch.set_num_threads(threads)
+    began = time.process_time()
     [experiment] = find_experiments([name])
     measured = experiment.run(seed, effort)
     pictures = {}
@@ -243,10 +264,11 @@ def measure_one(name: str, seed: int, effort: float, out: str) -> dict[str, Any]
         experiment=name,
         seed=seed,
         effort=effort,
+        threads=threads,
         numbers={key: float(value) for key, value in measured.numbers.items()},
         pictures=pictures,
-        seconds=round(time.monotonic() - began, 1),
-        code=_code(),
+        seconds=round(time.process_time() - began, 1),
+        code=_code(experiment.world),
     )
     path = Path(out) / f"{name}-{seed}.json"
     path.with_suffix(".tmp").write_text(json.dumps(asdict(done), indent=1))

@@ -222,6 +222,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="quantisation",
         world="shirts",
         run=_quantisation,
+        seeds=(0,),
         minutes=0.1,
         claims=(
             Claim(

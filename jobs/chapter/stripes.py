@@ -3,6 +3,13 @@
 All have the generator of the family ``cgan``, 16 channels wide; they differ in the discriminator's patch, and in
 whether it sees x. A patch of 16 px holds two periods. R1 in every second step as in world "shirts".
 
+One pixel needs more. With that R1 G makes nearly all stripes bright, then nearly all dark, and so on without end, since
+Adam's steps don't become smaller where D's scores are all but equal; the averaged weights belong to no moment of this.
+After 300 steps bright or dark was 0.50, 0.56, 0.92, 0.98 and 0.95 at five seeds, on another CPU 0.85 instead of 0.50,
+and the error of the first's histogram went from 0.42 to 0.23 and back to 0.40. R1 four times as large in every step
+damps the round, and a trace of the mode-seeking term makes z choose between bright and dark from the start: the error
+is 0.06 to 0.13 from step 100 on. (R1 so large alone still had 0.14 to 0.22; and with a second beta of 0.999, 0.10.)
+
 Broken, they fail: the models are each other's broken versions. That of 16 px fails L1's bounds (mean absolute y 0.50)
 and the 1-pixel one's (autocorrelation -0.92); L1 and that of 1 px fail the structure's (0 and 0.95), that of y alone
 its mismatch.
@@ -18,7 +25,7 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.worlds.stripes import Stripes, draw_stripes, structure
+from condgen.worlds.stripes import Stripes, draw_stripes, histogram_error, structure
 from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most
 from jobs.chapter.training import TINY_UNET, grid, noise, train
 
@@ -40,13 +47,15 @@ _GAN_TRAINING: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "grad_clip_norm": 0.0,
 }
+_PIXEL: Mapping[str, Any] = {"patch_px": 1, "r1_gamma": 4.0, "r1_every": 1, "diversity_weight": 1e-4}
+"""A pixel's truth is two values, and G's easiest answer is one of them everywhere, then the other, as D follows."""
 BATCH = 16
 PATCHES_PX = (34, 70, 286)
 FEW = 32
 """Pictures in all, of the trainings with larger patches."""
 
 
-def held_out(count: int = 64) -> Stripes:
+def held_out(count: int = 256) -> Stripes:
     """Samples that no training sees."""
     return draw_stripes(count, torch.Generator().manual_seed(10_000_019))
 
@@ -73,6 +82,7 @@ def measure(model: ConditionalModel, stripes: Stripes, seed: int) -> tuple[dict[
         "autocorrelation": found.autocorrelation,
         "mismatch": found.mismatch,
         "mean absolute y": float(made.abs().mean()),
+        "histogram error": histogram_error(made[:, 0], stripes),
     }
     return numbers, made[:, 0]
 
@@ -129,12 +139,17 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         name="stripes-patch-1",
         world="stripes",
-        run=partial(_adversarial, patch_px=1, steps=300),
-        minutes=0.6,
+        run=partial(_adversarial, steps=250, **_PIXEL),
+        seeds=(0, 1, 2, 3, 4),
+        minutes=0.7,
         claims=(
             Claim(
                 text="a discriminator of 1 pixel gives the right histogram, and no structure",
-                bounds=(at_least("bright or dark", 0.8), at_least("autocorrelation", -0.2)),
+                bounds=(
+                    at_least("bright or dark", 0.8),
+                    at_most("histogram error", 0.25),
+                    at_least("autocorrelation", -0.2),
+                ),
             ),
         ),
     ),
@@ -142,7 +157,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="stripes-patch-16",
         world="stripes",
         run=partial(_adversarial, patch_px=16, steps=900),
-        seeds=(0, 1),
         quick_effort=0.0,
         minutes=1.6,
         claims=(
@@ -160,7 +174,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="stripes-unconditional",
         world="stripes",
         run=partial(_adversarial, patch_px=16, steps=500, conditional_discriminator=False),
-        seeds=(0, 1),
         quick_effort=0.0,
         minutes=0.9,
         claims=(
@@ -174,6 +187,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="stripes-patches",
         world="stripes",
         run=_patches,
+        seeds=(0,),
         quick_effort=0.0,
         minutes=3.0,
         claims=(

@@ -136,7 +136,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="cyclegan-no-cycle",
         world="two sets",
         run=_no_cycle,
-        seeds=(0, 1, 2),
         quick_effort=0.0,
         minutes=0.3,
         claims=(
@@ -151,7 +150,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="cyclegan-pairs",
         world="two sets",
         run=_few_pairs,
-        seeds=(0, 1, 2),
         minutes=0.4,
         claims=(
             Claim(

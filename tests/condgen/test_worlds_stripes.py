@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from condgen.worlds.stripes import BRIGHT, LEVEL, PERIOD_PX, SIZE_PX, draw_stripes, structure
+from condgen.worlds.stripes import BRIGHT, LEVEL, PERIOD_PX, SIZE_PX, draw_stripes, histogram_error, structure
 
 
 def true(count: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -56,3 +56,18 @@ def test_grey_flat_and_noisy_pictures_have_no_structure() -> None:
 def test_pictures_of_other_conditions_do_not_match() -> None:
     _, y, kind = true()
     assert structure(y, kind.roll(1, 0)).mismatch == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_the_histogram_is_of_values_wherever_they_are() -> None:
+    stripes = draw_stripes(300, torch.Generator().manual_seed(3))
+    y = stripes.target
+    assert histogram_error(y, stripes) == 0
+    assert histogram_error(-y, stripes) < 0.01  # the other phase
+    quadrants = y.unflatten(2, (2, 16)).unflatten(4, (2, 16))
+    turned = quadrants.transpose(3, 5).reshape(y.shape)
+    assert not torch.equal(turned, y)
+    assert histogram_error(turned, stripes) < 1e-6
+    size = LEVEL * 7 / 8  # a quarter of the pixels, at an edge, is half as far from grey
+    assert histogram_error(torch.zeros_like(y), stripes) == pytest.approx(size, abs=0.01)
+    assert histogram_error(y / 2, stripes) == pytest.approx(size / 2, abs=0.01)
+    assert histogram_error(torch.full_like(y, LEVEL), stripes) == pytest.approx(LEVEL, abs=0.02)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import condgen.worlds
+import jobs.chapter
 from condgen.errors import ConfigError
 from jobs.chapter.claims import Claim, Experiment, Measured, Numbers, at_least, at_most, judge, within
 from jobs.chapter.page import write_page
-from jobs.chapter.run import find_experiments, table
+from jobs.chapter.run import find_experiments, run, table
 
 
 def experiment(*claims: Claim) -> Experiment:
-    def run(_seed: int, _effort: float) -> Measured:
+    def nothing(_seed: int, _effort: float) -> Measured:
         return Measured(numbers={})
 
-    return Experiment(name="fake", world="nowhere", run=run, claims=claims, seeds=(0, 1, 2))
+    return Experiment(name="fake", world="nowhere", run=nothing, claims=claims, seeds=(0, 1, 2))
 
 
 def verdicts(claim: Claim, *numbers: Numbers, quick: bool = False) -> list[bool | None]:
@@ -96,3 +99,34 @@ def test_experiments_have_names_of_their_own_and_claims() -> None:
     assert {one.world for one in find_experiments(["shirts"])} == {"shirts"}
     with pytest.raises(ConfigError, match="shirts"):
         find_experiments(["shirt"])
+
+
+@pytest.mark.timeout(300)
+def test_seeds_and_threads_are_those_asked_for_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    def written(*, threads: int) -> int:
+        result = run(tmp_path, only=["quantisation"], seeds=(3, 3), threads=threads, processes=1)
+        assert [(done.seed, done.threads) for done in result.done] == [(3, threads)]
+        assert not result.failed
+        return (tmp_path / "quantisation-3.json").stat().st_mtime_ns
+
+    first = written(threads=2)
+    assert written(threads=2) == first
+    assert written(threads=1) > first
+
+
+def test_no_world_imports_another_so_that_a_change_of_one_leaves_the_others_results() -> None:
+    stems = {experiment.world.replace(" ", "_") for experiment in find_experiments()}
+    checked = 0
+    for package in (condgen.worlds, jobs.chapter):
+        for path in (path for root in package.__path__ for path in Path(root).glob("*.py")):
+            own = [stem for stem in stems if path.stem.startswith(stem)]
+            if not own:
+                continue
+            nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+            imported = {(node.module or "").rpartition(".")[2] for node in nodes}
+            assert not [name for name in imported if name.startswith(tuple(stems - set(own)))], path.name
+            checked += 1
+    assert checked >= 2 * len(stems)
+    for experiment in find_experiments():
+        function = getattr(experiment.run, "func", experiment.run)
+        assert function.__module__.rpartition(".")[2].startswith(experiment.world.replace(" ", "_"))
