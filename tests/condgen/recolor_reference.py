@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from condgen._tables import Lerp, lerp
 from condgen.color import AB_SCALE, RGB_TO_XYZ, WHITE, XYZ_TO_RGB
-from condgen.colorize import Region, _Lerp, _lerp
+from condgen.colorize import Region
 
 _STRIP_PIXELS = 1 << 15
 _TABLE_SIZE = 1 << 16
@@ -70,7 +71,7 @@ class _Strip:
         np.copyto(self.index, self.u, casting="unsafe")
         np.take(tables.fy, self.index, out=self.fy, mode="clip")
 
-    def interpolate(self, columns: NDArray[np.float32], rows: _Lerp, out: NDArray[np.float32]) -> None:
+    def interpolate(self, columns: NDArray[np.float32], rows: Lerp, out: NDArray[np.float32]) -> None:
         """Write the rows between source rows, ``[s, W]``, to ``out``, ``[h, W]``."""
         np.take(columns, rows.low, axis=0, out=out, mode="clip")
         np.take(columns, rows.high, axis=0, out=self.v, mode="clip")
@@ -135,7 +136,7 @@ def _widen(ab_n: NDArray[np.float32], region: Region, width: int) -> NDArray[np.
     inner = ab_n[:, :, region.top : region.top + region.height, region.left : region.left + region.width]
     offset = np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)[:, None, None]
     scaled = inner * offset
-    columns = _lerp(region.width, width)
+    columns = lerp(region.width, width)
     low = np.take(scaled, columns.low, axis=-1)  # in C order, which indexing would not give
     wide: NDArray[np.float32] = np.take(scaled, columns.high, axis=-1)
     wide -= low
@@ -147,7 +148,7 @@ def _widen(ab_n: NDArray[np.float32], region: Region, width: int) -> NDArray[np.
 def recolor_reference(rgb: NDArray[np.uint8], ab_n: NDArray[np.float32], region: Region) -> NDArray[np.uint8]:
     height, width = rgb.shape[:2]
     wide = _widen(ab_n, region, width)
-    rows = _lerp(region.height, height)
+    rows = lerp(region.height, height)
     out = np.empty((ab_n.shape[0], height, width, 3), np.uint8)
     strip_rows = min(height, max(1, _STRIP_PIXELS // width))
     buffers = _Strip(strip_rows, width)
@@ -155,7 +156,7 @@ def recolor_reference(rgb: NDArray[np.uint8], ab_n: NDArray[np.float32], region:
         stop = min(start + strip_rows, height)
         strip = buffers.head(stop - start)
         strip.take_lightness(rgb[start:stop])
-        part = _Lerp(rows.low[start:stop], rows.high[start:stop], rows.weight[start:stop])
+        part = Lerp(rows.low[start:stop], rows.high[start:stop], rows.weight[start:stop])
         for draw in range(ab_n.shape[0]):
             for channel, f in enumerate((strip.x, strip.z)):
                 strip.interpolate(wide[draw, channel], part, f)
