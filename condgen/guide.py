@@ -37,7 +37,7 @@ from condgen._tables import Lerp, lerp_at, tables
 
 __all__ = ["MARGIN", "RIDGE", "TEXTURE", "Guide", "make_guide"]
 
-RIDGE = 10.0
+RIDGE = 5.0
 """Variance of L, which is in [0, 100], below which a neighborhood's lightness is taken for flat."""
 
 TEXTURE = 2.0
