@@ -1,6 +1,6 @@
 """How much color bleeds over edges at full size, by the way in which it comes there, and what each way costs.
 
-    python -m benchmarks.bleeding [ROOT]
+    python benchmarks/bleeding.py [ROOT]
 
 A photograph's own color, averaged to the 40 x 40 cells that a model of 160 px and stride 4 predicts, is put back onto
 its lightness: a model that knows each cell's mean exactly, so that all error is the upsampling's. ROOT is a folder in
@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from condgen.bleeding import bleeding, crossing, edge_bands
-from condgen.color import AB_SCALE, lab_to_rgb, rgb_to_lab
+from condgen.color import lab_to_rgb, rgb_to_lab
 from condgen.colorize import Fitted, fit_square, recolor
 from condgen.guide import make_guide
 from condgen.unet import pool_to_stride, upsample_from_stride
@@ -256,26 +256,25 @@ def cpu_ms(work: Callable[[], object], runs: int) -> float:
     return min(spent) * 1e3
 
 
+def cost(label: str, image: NDArray[np.uint8] | NDArray[np.uint16], draws: int, runs: int) -> None:
+    """Print a line of `costs`."""
+    coarse = np.random.default_rng(0).normal(0, 0.2, (draws, 2, 40, 40)).astype(np.float32)
+    ab_n = upsample_from_stride(torch.from_numpy(coarse), STRIDE, (SQUARE_PX, SQUARE_PX))
+    region, size = fit_square(image, SQUARE_PX).region, image.shape[0] * image.shape[1] * draws / 1e6
+    plain = cpu_ms(lambda: recolor(image, ab_n, region), runs) / size
+    guided = cpu_ms(lambda: recolor(image, ab_n, region, guide=make_guide(image, region, STRIDE)), runs) / size
+    print(f"{label:34}{plain:10.1f}{guided:10.1f}{guided / plain:8.2f}")
+
+
 def costs() -> None:
     """Print what guided upsampling costs beside bilinear: CPU in one thread, its guide included."""
-    print(f"\n{'cost':26}{'bilinear':>10}{'guided':>10}{'ratio':>8}   CPU ms a megapixel and draw")
+    print(f"\n{'CPU ms a megapixel and draw':34}{'bilinear':>10}{'guided':>10}{'ratio':>8}")
     source = np.array(Image.open(skimage_folder() / "astronaut.png").convert("RGB"))
-    for label, shape, runs in (("256 px", (256, 256), 40), ("12 megapixels", (3000, 4000), 3)):
-        rgb = np.ascontiguousarray(
-            np.tile(source, (-(-shape[0] // 512), -(-shape[1] // 512), 1))[: shape[0], : shape[1]]
-        )
+    many = np.tile(source, (6, 8, 1))[:3000, :4000]
+    for label, rgb, runs in (("256 px", source[:256, :256], 60), ("12 megapixels", many, 5)):
         for bits, image in ((8, rgb), (16, rgb.astype(np.uint16) * 257)):
             for draws in (DRAWS, 1):
-                coarse = np.random.default_rng(0).normal(0, 0.2, (draws, 2, 40, 40)).astype(np.float32)
-                ab_n = upsample_from_stride(torch.from_numpy(coarse), STRIDE, (SQUARE_PX, SQUARE_PX))
-                region = fit_square(rgb, SQUARE_PX).region
-                size = shape[0] * shape[1] * draws / 1e6
-                plain = cpu_ms(lambda: recolor(image, ab_n, region), runs) / size
-                guided = (
-                    cpu_ms(lambda: recolor(image, ab_n, region, guide=make_guide(image, region, STRIDE)), runs) / size
-                )
-                name = f"{label}, {bits} bits, K = {draws}"
-                print(f"{name:26}{plain:10.1f}{guided:10.1f}{guided / plain:8.2f}")
+                cost(f"{label}, {bits} bits, K = {draws}", np.ascontiguousarray(image), draws, runs)
 
 
 def skimage_folder() -> Path:
