@@ -64,8 +64,11 @@ class Colorizer:
     def encode(self, rgb: np.ndarray, ab: Any, region: tuple[int, ...]) -> list[bytes]:
         """The K pictures of one image as JPEGs."""
         from condgen.colorize import recolor
+        from condgen.guide import make_guide
 
-        return [encode(one, "jpeg", quality=QUALITY) for one in recolor(np.asarray(rgb), ab, tuple(map(int, region)))]
+        rgb, place = np.asarray(rgb), tuple(map(int, region))
+        guide = make_guide(rgb, place, getattr(self.model.config, "out_stride", 1))
+        return [encode(one, "jpeg", quality=QUALITY) for one in recolor(rgb, ab, place, guide=guide)]
 
 
 # ---------------------------------------------------------------------------------------- Ray Data, as it is documented

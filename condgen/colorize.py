@@ -7,8 +7,7 @@ that ``recolor`` gives the same bytes on any machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.color import AB_SCALE, RGB_TO_XYZ, WHITE, XYZ_TO_RGB, normalize_ab, normalize_l, rgb_to_lab
+from condgen._tables import lerp, matrix, tables
+from condgen.color import AB_SCALE, normalize_ab, normalize_l, rgb_to_lab
 from condgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from condgen.guide import Guide
 
 __all__ = ["Fitted", "Region", "fit_square", "recolor", "resize"]
 
 Rgb = NDArray[np.uint8] | NDArray[np.uint16]
 
-_TABLE_SIZE = 1 << 16
 _LARGEST_AB_N = np.float32(1000)  # far outside any colour, and far from where float32 would overflow
 
 
@@ -100,85 +102,33 @@ def fit_square(rgb: Rgb, size_px: int) -> Fitted:
     )
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """What replaces powers in the loop over pixels.
+def recolor(
+    rgb: Rgb,
+    ab_n: NDArray[np.float32] | Tensor,
+    region: Region | tuple[int, int, int, int],
+    *,
+    guide: Guide | None = None,
+) -> NDArray[Any]:
+    """Put K predictions of color onto a photograph's own lightness, at its own size.
 
-    Those for 8 bits are looked up by a linear value v in [0, 65535], rounded. Those for 16 bits are looked up by
-    the root, sqrt(65535 v), with interpolation between entries: both curves are close to straight over it.
-
-    Attributes:
-        luminance: ``[3, codes]`` float32, what each channel's code adds to Y.
-        fy: ``[65536]`` float32, (L + 16) / 116 by Y; L is within 0.007 of exact for 8 bits, 0.0005 for 16.
-        codes: ``[65536]``, sRGB codes: uint8, within 0.03 of a code of exact before rounding; or float32 for
-            16 bits, within 0.15 of a code of exact.
-    """
-
-    luminance: NDArray[np.float32]
-    fy: NDArray[np.float32]
-    codes: NDArray[np.uint8] | NDArray[np.float32]
-
-
-@cache
-def _tables(top: int) -> _Tables:
-    """The tables for codes from 0 to ``top``, 255 or 65535."""
-    codes = np.arange(top + 1) / top
-    linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
-    luminance = np.array(RGB_TO_XYZ[1])[:, None] * linear
-    x = np.arange(_TABLE_SIZE) / (_TABLE_SIZE - 1)
-    if top > 255:
-        x = x * x
-    fy = np.where(x > (6 / 29) ** 3, np.cbrt(x), x / (3 * (6 / 29) ** 2) + 4 / 29)
-    encoded = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055) * top
-    return _Tables(
-        luminance=luminance.astype(np.float32),
-        fy=fy.astype(np.float32),
-        codes=encoded.astype(np.float32) if top > 255 else np.rint(encoded).astype(np.uint8),
-    )
-
-
-@cache
-def _matrix() -> NDArray[np.float32]:
-    """From X / Xn, Y in table units and Z / Zn to linear RGB in table units."""
-    scale = _TABLE_SIZE - 1
-    return np.array([[cx * WHITE[0] * scale, cy, cz * WHITE[2] * scale] for cx, cy, cz in XYZ_TO_RGB], np.float32)
-
-
-class _Lerp(NamedTuple):
-    """Bilinear interpolation along one axis: value = (1 - weight) * at[low] + weight * at[high]."""
-
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    weight: NDArray[np.float32]
-
-
-def _lerp(source: int, target: int) -> _Lerp:
-    """Map pixel centres to pixel centres (as ``align_corners=False`` does), repeating the edges."""
-    at = (np.arange(target) + 0.5) * (source / target) - 0.5
-    at = np.clip(at, 0.0, source - 1.0)
-    low = np.minimum(at.astype(np.int64), max(source - 2, 0))
-    high = np.minimum(low + 1, source - 1)
-    return _Lerp(low, high, (at - low).astype(np.float32))
-
-
-def recolor(rgb: Rgb, ab_n: NDArray[np.float32] | Tensor, region: Region | tuple[int, int, int, int]) -> NDArray[Any]:
-    """Put K predictions of colour onto a photograph's own lightness, at its own size.
-
-    The photograph's L is kept: of a colour outside the gamut, chroma is given up instead. What is left is the
+    The photograph's L is kept: of a color outside the gamut, chroma is given up instead. What is left is the
     rounding of codes (8 bits: L within 0.3 of the original's; 16 bits: within 0.002). The arithmetic is IEEE float32
     and tables alone, so that the bytes are the same on any machine. Beyond the result, memory is that of some rows.
-    The loop is compiled when it is first used (see ``condgen._paint``): 1 s, or 3 s where nothing is cached.
+    The loop is compiled when it is first used (see ``condgen._paint``): 3 s, or more where nothing is cached.
 
     Args:
         rgb: ``[H, W, 3]`` uint8 or uint16, sRGB.
         ab_n: ``[K, 2, S, S]`` float32 on the CPU, ab / 110 in the square of ``fit_square``, finite.
         region: the photograph's part of the square, ``Fitted.region``.
+        guide: made by ``condgen.guide.make_guide`` of the same photograph and region: color follows the photograph's
+            edges. None interpolates it bilinearly from the square.
 
     Returns:
         ``[K, H, W, 3]`` of rgb's type, sRGB.
 
     Raises:
-        ConfigError: arrays of other shapes, values that are not finite, or a region outside the square.
+        ConfigError: arrays of other shapes, values that are not finite, a region outside the square, or a guide of
+            another photograph.
     """
     _check_rgb(rgb)
     values = np.asarray(ab_n, dtype=np.float32)
@@ -194,19 +144,30 @@ def recolor(rgb: Rgb, ab_n: NDArray[np.float32] | Tensor, region: Region | tuple
     from condgen._paint import paint
 
     height, width = rgb.shape[:2]
-    inner = np.clip(values[:, :, region.top : bottom, region.left : right], -_LARGEST_AB_N, _LARGEST_AB_N)
-    columns, rows = _lerp(region.width, width), _lerp(region.height, height)
-    tables = _tables(int(np.iinfo(rgb.dtype).max))
+    scale = np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)  # to offsets of f(X) and f(Z) from f(Y)
+    if guide is None:
+        inner = np.clip(values[:, :, region.top : bottom, region.left : right], -_LARGEST_AB_N, _LARGEST_AB_N)
+        lines, lightness = np.ascontiguousarray(inner * scale[:, None, None]), np.zeros((1, 3, 1, 1), np.float32)
+        rows, columns = lerp(region.height, height), lerp(region.width, width)
+    else:
+        rows, columns, lightness = guide.rows, guide.columns, guide.lightness
+        if (rows.low.size, columns.low.size) != (height, width):
+            raise ConfigError(
+                "guide", [rows.low.size, columns.low.size], f"the guide of this photograph, {height, width}"
+            )
+        lines = guide.lines(np.clip(values, -_LARGEST_AB_N, _LARGEST_AB_N), scale)
+    table = tables(int(np.iinfo(rgb.dtype).max))
     out = np.empty((values.shape[0], height, width, 3), rgb.dtype)
     paint(
         np.ascontiguousarray(rgb),
-        np.ascontiguousarray(inner * np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)[:, None, None]),
-        (columns.low, columns.high, columns.weight),
-        (rows.low, rows.high, rows.weight),
-        tables.luminance,
-        tables.fy,
-        _matrix(),
-        tables.codes,
+        lines,
+        lightness,
+        tuple(columns),
+        tuple(rows),
+        table.luminance,
+        table.fy,
+        matrix(),
+        table.codes,
         out,
     )
     return out

@@ -35,6 +35,13 @@ Point = Annotated[bool, typer.Option("--point", help="The model's point predicti
 Chroma = Annotated[
     float, typer.Option(min=0.0, metavar="C", help="Predicted colours times C: below 1 paler, above 1 stronger.")
 ]
+Upsampling = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="Color at full size: guided (by the image's own edges) or bilinear; auto is guided, or as RESULTS began.",
+    ),
+]
 Temperature = Annotated[float, typer.Option(min=0.0, help="Below 1 the draws are tamer, above 1 wilder.")]
 Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help="Of diffusion's sampler (default: the model's).")]
 Guidance = Annotated[
@@ -115,6 +122,7 @@ def colorize(
     point: Point = False,
     temperature: Temperature = 1.0,
     chroma: Chroma = 1.0,
+    upsampling: Upsampling = "auto",
     steps: Steps = None,
     guidance_scale: Guidance = None,
     sampler: Sampler = None,
@@ -201,7 +209,7 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
 
     taken = ("seed", "precision", "output_format", "quality", "max_pixels", "chunk_samples")
     sampling = ("temperature", "steps", "guidance_scale", "sampler", "top_k", "top_p")
-    of_kind = ("direction", "large", "overlap_px") if kind == "translate" else ("chroma",)
+    of_kind = ("direction", "large", "overlap_px") if kind == "translate" else ("chroma", "upsampling")
     settings = BatchSettings(
         kind=kind,
         draws=1 if given["point"] else given["draws"],

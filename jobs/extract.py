@@ -14,10 +14,9 @@ from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs.runtime import Progress, ray_cluster, usable_cpus
 from pipelines.accounts import committed
 from pipelines.batch import SUFFIXES
-from pipelines.batch_job import job_digest
 from pipelines.extraction import ExtractedChunks, Extraction, extract_chunks, read_digests, read_identities
 from pipelines.picture_names import Names, name_pictures
-from pipelines.plans import BatchSettings, Generation, load_plans
+from pipelines.plans import BatchSettings, Generation, job_digest, load_plans
 from pipelines.ray_tasks import ray_tasks, thread_tasks
 from pipelines.results import draws_name
 from pipelines.storage import Store, open_store

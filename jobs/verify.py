@@ -11,10 +11,9 @@ from itertools import islice
 from condgen.errors import DatasetError
 from jobs.runtime import Progress, ray_cluster, usable_cpus
 from pipelines.accounts import Account, committed, retried_places
-from pipelines.batch_job import job_digest
 from pipelines.chunks import Chunk, iter_chunks
 from pipelines.draws_checks import ChunkFindings, Expected, ResultFault, check_chunks
-from pipelines.plans import BatchSettings, Generation, load_plans
+from pipelines.plans import BatchSettings, Generation, job_digest, load_plans
 from pipelines.ray_tasks import ray_tasks, thread_tasks
 from pipelines.results import draws_name
 from pipelines.storage import Store, open_store

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -39,14 +38,14 @@ from pipelines.batch_report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.chunks import ChunkLimits
 from pipelines.functions import Functions
 from pipelines.models import ModelSource, open_model
-from pipelines.plans import BatchSettings, Generation, load_plans, write_plan
+from pipelines.plans import BatchSettings, Generation, job_digest, load_plans, write_plan
 from pipelines.probe import ModelFacts, inspect_model
 from pipelines.ray_batch import Actors, PoolShape, WorkerSpec, pool_shape, run_chunks
 from pipelines.results import Receipt, draws_schema, write_errors
 from pipelines.storage import Store, open_store
 from pipelines.webdatasets import archive_store
 
-__all__ = ["BatchJob", "Listed", "Prepared", "job_digest", "list_job", "run_batch", "settle_job", "worker_spec"]
+__all__ = ["BatchJob", "Listed", "Prepared", "list_job", "run_batch", "settle_job", "worker_spec"]
 
 _RATE_IMAGES = 200
 
@@ -117,11 +116,10 @@ class Prepared(Listed):
 
     model: ModelFacts
 
-
-def job_digest(model_digest: str, settings: dict[str, Any]) -> str:
-    """What all draws files of a job state in their footers: SHA-256 of its model and settings."""
-    facts = {"model": model_digest, "settings": settings}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    @property
+    def plan_settings(self) -> dict[str, Any]:
+        """The settings as the plans hold them: those that were begun before an option was there don't get it."""
+        return dict(self.begun[0].plan.settings) if self.begun else self.settings.to_json()
 
 
 def list_job(job: BatchJob) -> Listed:
@@ -136,8 +134,7 @@ def list_job(job: BatchJob) -> Listed:
     results, source = open_store(job.results), open_model(job.model, trust_code=job.trust_code)
     begun, done = list(load_plans(results)), committed(results)
     settings = replace(job.settings, functions=_functions_digest(job.functions))
-    if begun:
-        settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings))
+    settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings) if begun else None)
     return Listed(
         job=job,
         archive=archive_store(job.archive),
@@ -207,7 +204,7 @@ def run_batch(
         model = inspect_model(listed.source, listed.settings) if nothing else _inspect_on_cluster(listed, actors)
         prepared = settle_job(listed, model)
         generations = _write_plans(prepared)
-        digest = job_digest(prepared.model.digest, prepared.settings.to_json())
+        digest = job_digest(prepared.model.digest, prepared.plan_settings)
         pace = Pace()
         if prepared.images_left:
             pace = _work(prepared, generations, digest, watch, pace, actors)
@@ -269,7 +266,7 @@ def _plan(prepared: Prepared, chunks: pa.Table, generation: int, kind: str) -> G
         chunks,
         archive=open_store(prepared.job.archive).uri,
         model={"uri": prepared.source.uri, "family": prepared.model.family, "digest": prepared.model.digest},
-        settings=prepared.settings.to_json(),
+        settings=prepared.plan_settings,
         generation=generation,
         kind=kind,
     )
@@ -362,7 +359,7 @@ def worker_spec(prepared: Prepared, digest: str) -> WorkerSpec:
         footer={
             "job": digest,
             "model": prepared.model.digest,
-            "settings": prepared.settings.to_json(),
+            "settings": prepared.plan_settings,
             "versions": {name: version(name) for name in VERSIONS},
         },
         functions=prepared.job.functions,

@@ -39,7 +39,7 @@ class Expected:
     """What all draws files of a job must state.
 
     Attributes:
-        job: see `pipelines.batch_job.job_digest`.
+        job: see `pipelines.plans.job_digest`.
         model, settings: of the plan, of which that is the digest.
         draws: K.
         seed: of the plan.

@@ -244,7 +244,13 @@ def _loaded(uri: str, files: Mapping[str, bytes], expect_digest: str | None) -> 
 
 
 def picture_task(
-    loaded: LoadedModel, kind: str = "colorize", *, large: str = "tile", overlap_px: int = 32, chroma: float = 1.0
+    loaded: LoadedModel,
+    kind: str = "colorize",
+    *,
+    large: str = "tile",
+    overlap_px: int = 32,
+    chroma: float = 1.0,
+    upsampling: str = "guided",
 ) -> PictureTask[Any]:
     """How pictures go into a model and come out.
 
@@ -252,7 +258,7 @@ def picture_task(
         loaded: the model.
         kind: `colorize` puts predicted colours onto a picture's own lightness; `translate` is image to image.
         large, overlap_px: of `translate`; see `pipelines.translation.TranslateTask`.
-        chroma: of `colorize`; see `pipelines.colour.ColourTask`.
+        chroma, upsampling: of `colorize`; see `pipelines.colour.ColourTask`.
 
     Raises:
         ConfigError: the model is of the other kind, its size is not known, or an option is not allowed.
@@ -272,7 +278,7 @@ def picture_task(
 
     if not 0.0 <= chroma < float("inf"):
         raise ConfigError("chroma", chroma, "a number >= 0")
-    return ColourTask(size_px, chroma)
+    return ColourTask(size_px, chroma, upsampling=upsampling, stride=_stride(loaded.model))
 
 
 def kind_of(loaded: LoadedModel) -> Kind:
@@ -287,6 +293,12 @@ def _size_px(loaded: LoadedModel) -> int:
             "model.size_px", size_px, "the side of the square that the model takes, as `condgen train` saves it"
         )
     return size_px
+
+
+def _stride(model: ConditionalModel) -> int:
+    """Pixels of the square to each value that a model predicts: its configuration's `out_stride`, where it has one."""
+    stride = getattr(model.config, "out_stride", 1)
+    return stride if isinstance(stride, int) and stride >= 1 else 1
 
 
 def _task(loaded: LoadedModel) -> str:

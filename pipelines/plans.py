@@ -26,12 +26,16 @@ from pipelines.storage import Store
 if TYPE_CHECKING:
     from condgen.base import SampleOptions
 
-__all__ = ["AUTO_BATCH", "BatchSettings", "Generation", "Plan", "load_plans", "write_plan"]
+__all__ = ["AUTO_BATCH", "BatchSettings", "Generation", "Plan", "job_digest", "load_plans", "write_plan"]
 
 _FORMAT = "condgen-plan-2"
 
 AUTO_BATCH = 0
 """A batch size that is to be found by a probe."""
+
+_AUTO = "auto"
+# What plans of before an option was there were made with, where it isn't the option's default now.
+_BEFORE = {"upsampling": "bilinear"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,9 @@ class BatchSettings:
         precision: fp32, bf16 or fp16; `auto` until it is decided.
         mode, temperature, direction, steps, guidance_scale, sampler, top_k, top_p: of
             `condgen.base.SampleOptions`; None is the model's own.
-        chroma: what predicted colours are multiplied by; see `pipelines.colour`.
+        chroma: what predicted colors are multiplied by; see `pipelines.colour`.
+        upsampling: how colors come to an image's own size, one of `pipelines.colour.UPSAMPLING`; `auto` until it is
+            decided.
         large, overlap_px: what translation does with pictures larger than the model takes; see
             `pipelines.translation`.
         output_format, quality: of the pictures; see `pipelines.images.encode`.
@@ -70,6 +76,7 @@ class BatchSettings:
     top_k: int | None = None
     top_p: float | None = None
     chroma: float = 1.0
+    upsampling: str = _AUTO
     large: str = "tile"
     overlap_px: int = 32
     output_format: str = "jpeg"
@@ -82,7 +89,8 @@ class BatchSettings:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> BatchSettings:
         """The settings that a plan holds."""
-        return cls(**{**values, "columns": tuple((name, kind) for name, kind in values["columns"])})
+        columns = tuple((name, kind) for name, kind in values["columns"])
+        return cls(**{**_BEFORE, **values, "columns": columns})
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -100,14 +108,20 @@ class BatchSettings:
 
     def picture_options(self) -> dict[str, Any]:
         """How pictures go into the model and come out, as `pipelines.models.picture_task` takes it."""
-        return {name: getattr(self, name) for name in ("large", "overlap_px", "chroma")}
+        return {name: getattr(self.settle(), name) for name in ("large", "overlap_px", "chroma", "upsampling")}
 
-    def settle(self, begun: BatchSettings) -> BatchSettings:
-        """What was left open, as it was decided when the results were begun."""
+    def settle(self, begun: BatchSettings | None = None) -> BatchSettings:
+        """Return the settings with what was left open as it was decided when the results were begun.
+
+        Of new results, for which there is no such decision, the upsampling is guided; the rest is decided on a worker.
+        """
+        if begun is None:
+            return replace(self, upsampling="guided" if self.upsampling == _AUTO else self.upsampling)
         return replace(
             self,
             batch_size=begun.batch_size if self.batch_size == AUTO_BATCH else self.batch_size,
-            precision=begun.precision if self.precision == "auto" else self.precision,
+            precision=begun.precision if self.precision == _AUTO else self.precision,
+            upsampling=begun.upsampling if self.upsampling == _AUTO else self.upsampling,
         )
 
 
@@ -151,8 +165,8 @@ class Plan:
         Raises:
             ConfigError: the field that differs, and what to do.
         """
-        # Results of before an option was there were made with what is its default now.
-        settings_begun = {**BatchSettings().to_json(), **self.settings}
+        # Results of before an option was there were made with what is its default now, or with what `_BEFORE` says.
+        settings_begun = {**BatchSettings().to_json(), **_BEFORE, **self.settings}
         begun: dict[str, Any] = {"archive": self.archive, "model": self.model["digest"], **settings_begun}
         wanted: dict[str, Any] = {"archive": archive, "model": model_digest, **settings}
         for name in sorted(begun.keys() | wanted.keys()):
@@ -170,6 +184,12 @@ class Generation:
 
     plan: Plan
     chunks: pa.Table
+
+
+def job_digest(model_digest: str, settings: Mapping[str, Any]) -> str:
+    """Return what all draws files of a job state in their footers: SHA-256 of its model and its plan's settings."""
+    facts = {"model": model_digest, "settings": settings}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def write_plan(

@@ -13,10 +13,10 @@ from condgen.families import FAMILIES
 from condgen.families.configs import ColorClassifierConfig
 from pipelines import batch_job
 from pipelines.accounts import committed, make_account, pending_chunks, retry_chunks
-from pipelines.batch_job import BatchJob, job_digest, list_job, settle_job, worker_spec
+from pipelines.batch_job import BatchJob, list_job, settle_job, worker_spec
 from pipelines.batch_report import BatchReport, Pace
 from pipelines.chunks import iter_chunks
-from pipelines.plans import Generation
+from pipelines.plans import Generation, job_digest
 from pipelines.probe import inspect_model
 
 SIZE_PX = 32
@@ -72,7 +72,7 @@ def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | No
     listed = list_job(job)
     prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
     generations = batch_job._write_plans(prepared)
-    digest = job_digest(prepared.model.digest, prepared.settings.to_json())
+    digest = job_digest(prepared.model.digest, prepared.plan_settings)
     engine = worker_spec(prepared, digest).make_engine()
 
     def work(plans: list[Generation]) -> bool:

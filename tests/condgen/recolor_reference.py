@@ -8,8 +8,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from condgen._tables import Lerp, lerp
 from condgen.color import AB_SCALE, RGB_TO_XYZ, WHITE, XYZ_TO_RGB
-from condgen.colorize import Region, _Lerp, _lerp
+from condgen.colorize import Region
+from condgen.guide import MARGIN, RIDGE, TEXTURE, _Axis, _axis
 
 _STRIP_PIXELS = 1 << 15
 _TABLE_SIZE = 1 << 16
@@ -70,7 +72,7 @@ class _Strip:
         np.copyto(self.index, self.u, casting="unsafe")
         np.take(tables.fy, self.index, out=self.fy, mode="clip")
 
-    def interpolate(self, columns: NDArray[np.float32], rows: _Lerp, out: NDArray[np.float32]) -> None:
+    def interpolate(self, columns: NDArray[np.float32], rows: Lerp, out: NDArray[np.float32]) -> None:
         """Write the rows between source rows, ``[s, W]``, to ``out``, ``[h, W]``."""
         np.take(columns, rows.low, axis=0, out=out, mode="clip")
         np.take(columns, rows.high, axis=0, out=self.v, mode="clip")
@@ -130,14 +132,14 @@ class _Strip:
             out[..., channel] = np.take(encode, self.index, mode="clip")
 
 
-def _widen(ab_n: NDArray[np.float32], region: Region, width: int) -> NDArray[np.float32]:
-    """Crop to the region, scale to offsets of f and interpolate along x: ``[K, 2, region.height, W]``."""
-    inner = ab_n[:, :, region.top : region.top + region.height, region.left : region.left + region.width]
-    offset = np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)[:, None, None]
-    scaled = inner * offset
-    columns = _lerp(region.width, width)
-    low = np.take(scaled, columns.low, axis=-1)  # in C order, which indexing would not give
-    wide: NDArray[np.float32] = np.take(scaled, columns.high, axis=-1)
+def _scale() -> NDArray[np.float32]:
+    return np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)[:, None, None]
+
+
+def _widen(planes: NDArray[np.float32], columns: Lerp) -> NDArray[np.float32]:
+    """Interpolate along x: ``[..., h, w]`` to ``[..., h, W]``."""
+    low = np.take(planes, columns.low, axis=-1)  # in C order, which indexing would not give
+    wide: NDArray[np.float32] = np.take(planes, columns.high, axis=-1)
     wide -= low
     wide *= columns.weight
     wide += low
@@ -145,23 +147,129 @@ def _widen(ab_n: NDArray[np.float32], region: Region, width: int) -> NDArray[np.
 
 
 def recolor_reference(rgb: NDArray[np.uint8], ab_n: NDArray[np.float32], region: Region) -> NDArray[np.uint8]:
+    inner = ab_n[:, :, region.top : region.top + region.height, region.left : region.left + region.width]
+    wide = _widen(inner * _scale(), lerp(region.width, rgb.shape[1]))
+    return _paint(rgb, wide, None, lerp(region.height, rgb.shape[0]))
+
+
+def _paint(
+    rgb: NDArray[np.uint8], wide: NDArray[np.float32], lightness: NDArray[np.float32] | None, rows: Lerp
+) -> NDArray[np.uint8]:
+    """Paint ``[K, 2, h, W]`` offsets, or with ``[3, h, W]`` lightness ``[K, 4, h, W]`` offsets and slopes."""
     height, width = rgb.shape[:2]
-    wide = _widen(ab_n, region, width)
-    rows = _lerp(region.height, height)
-    out = np.empty((ab_n.shape[0], height, width, 3), np.uint8)
+    out = np.empty((wide.shape[0], height, width, 3), np.uint8)
     strip_rows = min(height, max(1, _STRIP_PIXELS // width))
     buffers = _Strip(strip_rows, width)
     for start in range(0, height, strip_rows):
         stop = min(start + strip_rows, height)
         strip = buffers.head(stop - start)
         strip.take_lightness(rgb[start:stop])
-        part = _Lerp(rows.low[start:stop], rows.high[start:stop], rows.weight[start:stop])
-        for draw in range(ab_n.shape[0]):
+        part = Lerp(rows.low[start:stop], rows.high[start:stop], rows.weight[start:stop])
+        mean, low, high, slope = (np.empty_like(strip.x) for _ in range(4))
+        if lightness is not None:
+            for plane, values in zip(lightness, (mean, low, high), strict=True):
+                strip.interpolate(plane, part, values)
+            mean = np.minimum(np.maximum(strip.fy, low), high) - mean
+        for draw in range(wide.shape[0]):
             for channel, f in enumerate((strip.x, strip.z)):
                 strip.interpolate(wide[draw, channel], part, f)
+                if lightness is not None:
+                    strip.interpolate(wide[draw, channel + 2], part, slope)
+                    np.add(f, slope * mean, out=f)
                 np.add(f, strip.fy, out=f)
                 strip.f_inverse(f)
             strip.to_linear_rgb()
             strip.into_gamut()
             strip.encode(out[draw, start:stop])
     return out
+
+
+def guided_reference(
+    rgb: NDArray[np.uint8], ab_n: NDArray[np.float32], region: Region, stride: int
+) -> NDArray[np.uint8]:
+    """Follow ``condgen.guide``'s formulas, one pass a term."""
+    rows = _axis(region.top, region.height, rgb.shape[0], stride)
+    columns = _axis(region.left, region.width, rgb.shape[1], stride)
+    f32 = np.float32
+    mean, variance = _moments(rgb, rows, columns)
+    noise = _neighbors(variance).min(axis=0)
+    steps = _neighbors(mean) - mean
+    spread = f32(9) * (f32(RIDGE / 116**2) + f32(TEXTURE) * noise)
+    for step in steps:
+        spread = spread + step * step
+    near = _neighbors(mean)
+    low, high = near.min(axis=0), near.max(axis=0)
+    widened = f32(MARGIN) * (high - low)
+    lightness = np.stack([mean, low - widened, high + widened])
+    bend = mean - _cell_means(mean, rows.blur, columns.blur)
+    cells = _grid_values(ab_n, stride, rows, columns) * _scale()
+    lines = np.empty((cells.shape[0], 4, *mean.shape), np.float32)
+    for draw in range(cells.shape[0]):
+        for channel in range(2):
+            center = cells[draw, channel]
+            around = _neighbors(center)
+            slope = np.zeros_like(center)
+            for step, value in zip(steps, around, strict=True):
+                slope = slope + step / spread * (value - center)
+            value = center + (center - _cell_means(center, rows.blur, columns.blur))
+            value = value - _cell_means(slope, rows.blur, columns.blur) * bend
+            lines[draw, channel] = np.clip(value, around.min(axis=0), around.max(axis=0))
+            lines[draw, channel + 2] = slope
+    return _paint(rgb, _widen(lines, columns.lerp), _widen(lightness, columns.lerp), rows.lerp)
+
+
+def _moments(rgb: NDArray[np.uint8], rows: _Axis, columns: _Axis) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and variance of f(Y) in the cells, row of pixels by row of pixels."""
+    strip = _Strip(*rgb.shape[:2])
+    strip.take_lightness(rgb)
+    beyond = strip.fy - np.float32(0.5)
+    sums = np.zeros((2, rows.num_cells + 1, rgb.shape[1]), np.float32)
+    for i, (row, share) in enumerate(zip(rows.cell, rows.share, strict=True)):
+        for moment, values in enumerate((beyond[i], beyond[i] * beyond[i])):
+            sums[moment, row] += share * values
+            if share < 1:
+                sums[moment, row + 1] += (np.float32(1) - share) * values
+    cells = np.zeros((2, rows.num_cells + 1, columns.num_cells + 1))
+    for j, (column, share) in enumerate(zip(columns.cell, columns.share, strict=True)):
+        cells[:, :, column] += share * sums[:, :, j]
+        cells[:, :, column + 1] += (np.float32(1) - share) * sums[:, :, j]
+    area = np.outer(_areas(rows), _areas(columns))
+    middle, square = cells[:, :-1, :-1] / area
+    return (middle + 0.5).astype(np.float32), np.maximum(square - middle * middle, 0).astype(np.float32)
+
+
+def _areas(axis: _Axis) -> NDArray[np.float64]:
+    areas = np.zeros(axis.num_cells + 1)
+    np.add.at(areas, axis.cell, axis.share)
+    np.add.at(areas, axis.cell + 1, np.float32(1) - axis.share)
+    return areas[:-1]
+
+
+def _neighbors(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each cell's 3 x 3 neighbors, row by row, the edges repeated: ``[9, h, w]``."""
+    height, width = values.shape
+    padded = np.pad(values, 1, mode="edge")
+    return np.stack([padded[r : r + height, c : c + width] for r in range(3) for c in range(3)])
+
+
+def _cell_means(values: NDArray[np.float32], down: np.float32, across: np.float32) -> NDArray[np.float32]:
+    """The means over cells of what is interpolated between them."""
+    for blur in (down, across):  # each pass works on the first axis, and turns the array
+        above, here, below = (np.pad(values, ((1, 1), (0, 0)), mode="edge")[k : k + values.shape[0]] for k in range(3))
+        values = (here + blur * np.float32(0.5) * ((above - here) + (below - here))).T
+    return values
+
+
+def _grid_values(ab_n: NDArray[np.float32], stride: int, rows: _Axis, columns: _Axis) -> NDArray[np.float32]:
+    """The values at the cells' centers, extrapolated from the two pixels on either side along each axis."""
+    values = ab_n
+    for axis, cells in ((3, columns), (2, rows)):
+        center = (cells.first + np.arange(cells.num_cells)) * stride + stride // 2
+        at = [np.take(values, np.clip(center + k, 0, ab_n.shape[axis] - 1), axis=axis) for k in (-2, -1, 0, 1)]
+        if stride % 2:
+            values = at[2]
+        elif axis == 3:
+            values = np.float32(0.75) * (at[1] + at[2]) + np.float32(-0.25) * (at[0] + at[3])
+        else:
+            values = sum(np.float32(w) * v for w, v in zip((-0.25, 0.75, 0.75, -0.25), at, strict=True))
+    return values

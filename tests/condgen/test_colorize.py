@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from skimage import data
 
+from condgen._tables import tables
 from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
-from condgen.colorize import Region, _tables, fit_square, recolor, resize
+from condgen.colorize import Region, fit_square, recolor, resize
 from condgen.errors import ConfigError
 from tests.condgen.recolor_reference import recolor_reference
 
@@ -198,18 +199,18 @@ def test_the_tables_are_as_close_as_they_say() -> None:
     exact_y = np.linspace(0, 1, 1_000_003)
     exact = np.where(exact_y <= 0.0031308, exact_y * 12.92, 1.055 * exact_y ** (1 / 2.4) - 0.055) * 255
     index = (exact_y * 65535 + 0.5).astype(np.int32)
-    assert np.abs(_tables(255).codes[index] - exact).max() < 0.5 + 0.03
+    assert np.abs(tables(255).codes[index] - exact).max() < 0.5 + 0.03
     exact_f = np.where(exact_y > (6 / 29) ** 3, np.cbrt(exact_y), exact_y / (3 * (6 / 29) ** 2) + 4 / 29)
-    assert np.abs(_tables(255).fy[index] - exact_f).max() * 116 < 0.007
+    assert np.abs(tables(255).fy[index] - exact_f).max() * 116 < 0.007
 
 
 def test_the_tables_of_sixteen_bits_are_as_close_as_they_say() -> None:
     exact_y = np.linspace(0, 1, 1_000_003)
     root, at = np.arange(65536), np.sqrt(exact_y) * 65535
     exact = np.where(exact_y <= 0.0031308, exact_y * 12.92, 1.055 * exact_y ** (1 / 2.4) - 0.055) * 65535
-    assert np.abs(np.interp(at, root, _tables(65535).codes) - exact).max() < 0.15
+    assert np.abs(np.interp(at, root, tables(65535).codes) - exact).max() < 0.15
     exact_f = np.where(exact_y > (6 / 29) ** 3, np.cbrt(exact_y), exact_y / (3 * (6 / 29) ** 2) + 4 / 29)
-    assert np.abs(np.interp(at, root, _tables(65535).fy) - exact_f).max() * 116 < 0.0005
+    assert np.abs(np.interp(at, root, tables(65535).fy) - exact_f).max() * 116 < 0.0005
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

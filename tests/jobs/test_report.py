@@ -20,9 +20,9 @@ from jobs.curves import make_curve, round_ticks
 from jobs.report import collect, run
 from pipelines.archives import plan_archive
 from pipelines.batch import About, Functions
-from pipelines.batch_job import BatchJob, job_digest
+from pipelines.batch_job import BatchJob
 from pipelines.chunks import ChunkLimits, iter_chunks
-from pipelines.plans import BatchSettings, write_plan
+from pipelines.plans import BatchSettings, job_digest, write_plan
 from pipelines.results import Draw, Failure, draws_name, encode_draws, write_errors
 from pipelines.storage import open_store
 
