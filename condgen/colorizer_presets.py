@@ -47,6 +47,7 @@ _MODEL: Mapping[str, Any] = MappingProxyType(
         "uniform_times": 0.1,
         "condition_dropout": 0.0,
         "point_head": "bins",
+        "point_balance": 0.3,
     }
 )
 
