@@ -172,7 +172,7 @@ def test_a_draw_has_the_same_bytes_alone_and_among_others(photo: NDArray[np.uint
 
 
 def ramp(noise: float) -> tuple[NDArray[np.uint8], NDArray[np.float32], Region]:
-    """A grey image that gets lighter from left to right, and a predicted color that goes from blue to orange with it."""
+    """A grey image that gets lighter from left to right, and a predicted color that goes from blue to orange."""
     rise = torch.linspace(-1, 1, 256, dtype=torch.float64)
     grain = noise * torch.randn(256, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rgb = rgb_of(torch.stack([45 + 25 * rise + grain, torch.zeros_like(grain), torch.zeros_like(grain)]))
