@@ -40,8 +40,8 @@ def originals(archive: Path, keys: list[str]) -> dict[str, Image.Image]:
 
 def chosen(keys: list[str], count: int) -> list[str]:
     """Return ``count`` of sorted keys, spread evenly."""
-    ordered = sorted(keys)
-    return [ordered[i * len(ordered) // count] for i in range(min(count, len(ordered)))]
+    ordered, count = sorted(keys), min(count, len(keys))
+    return [ordered[i * len(ordered) // count] for i in range(count)]
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[list[Image.Image]]:
