@@ -1,6 +1,6 @@
 """How much color bleeds over edges at full size, by the way in which it comes there, and what each way costs.
 
-    python benchmarks/bleeding.py [ROOT]
+    python benchmarks/bleeding.py [ROOT] [--sheet FILE.jpg]
 
 A photograph's own color, averaged to the 40 x 40 cells that a model of 160 px and stride 4 predicts, is put back onto
 its lightness: a model that knows each cell's mean exactly, so that all error is the upsampling's. ROOT is a folder in
@@ -11,6 +11,7 @@ scikit-image at their own size:
     for deb in *.deb; do dpkg-deb -x $deb ROOT; done
 
 Beside what `recolor` has stand the two methods of the papers, with the parameters that were best on these photographs.
+--sheet writes parts of scikit-image's photographs side by side: the original, bilinear, guided.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.bleeding import bleeding, crossing, edge_bands
 from condgen.color import lab_to_rgb, rgb_to_lab
 from condgen.colorize import Fitted, fit_square, recolor
 from condgen.guide import make_guide
+from condgen.metrics.bleeding import bleeding, crossing, edge_bands
 from condgen.unet import pool_to_stride, upsample_from_stride
 
 SQUARE_PX, STRIDE, SIZE_PX, DRAWS = 160, 4, 1024, 3
@@ -49,6 +50,8 @@ DEBIAN = (
     ),
     "usr/share/wallpapers/summer_1am/contents/images/2560x1600.jpg",
 )
+CROPS = (("astronaut.png", (128, 190)), ("coffee.png", (60, 160)))
+CROP_PX = 256
 SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
 Rgb: TypeAlias = NDArray[np.uint8]
@@ -204,7 +207,7 @@ def back_to_rgb(lab: Tensor) -> Rgb:
 
 
 def errors(method: Method, cases: Sequence[Case], truths: Sequence[Case]) -> NDArray[np.float64]:
-    """Mean over photographs of `condgen.bleeding.Bleeding`'s four numbers."""
+    """Mean over photographs of `condgen.metrics.bleeding.Bleeding`'s four numbers."""
     rows = [
         astuple(bleeding(lab_of(method(one))[1:], truth.lab[1:], edge_bands(truth.lab)))
         for one, truth in zip(cases, truths, strict=True)
@@ -277,6 +280,17 @@ def costs() -> None:
                 cost(f"{label}, {bits} bits, K = {draws}", np.ascontiguousarray(image), draws, runs)
 
 
+def write_sheet(path: Path) -> None:
+    """Write parts of photographs side by side: the original, bilinear, guided."""
+    rows = []
+    for name, (top, left) in CROPS:
+        one = case(load(skimage_folder() / name))
+        images = (one.rgb, *(paint_square(one, upsampled(one), guided=guided) for guided in (False, True)))
+        parts = [image[top : top + CROP_PX, left : left + CROP_PX] for image in images]
+        rows.append(np.concatenate([np.pad(part, ((0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts], 1))
+    Image.fromarray(np.concatenate(rows)).save(path, quality=88, subsampling=0)
+
+
 def skimage_folder() -> Path:
     """Where scikit-image keeps its photographs."""
     spec = importlib.util.find_spec("skimage")
@@ -289,8 +303,13 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", nargs="?", type=Path, help="where Debian's wallpapers were unpacked")
-    root = parser.parse_args().root
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a sheet of images, and stop")
+    options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.sheet:
+        write_sheet(options.sheet)
+        return
+    root = options.root
     paths = [root / name for name in DEBIAN] if root else [skimage_folder() / name for name in SKIMAGE]
     photographs = [load(path) for path in paths]
     truths = [case(rgb) for rgb in photographs]

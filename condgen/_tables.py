@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def lerp(source: int, target: int) -> Lerp:
     return lerp_at((np.arange(target) + 0.5) * (source / target) - 0.5, source)
 
 
-def lerp_at(places: NDArray[np.float64], source: int) -> Lerp:
+def lerp_at(places: NDArray[np.floating[Any]], source: int) -> Lerp:
     """Interpolate between ``source`` values at 0, 1, ... at these places; beyond the ends the edges are repeated."""
     at = np.clip(places, 0.0, source - 1.0)
     low = np.minimum(at.astype(np.int64), max(source - 2, 0))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen._tables import lerp, matrix, tables
+from condgen._tables import Lerp, lerp, matrix, tables
 from condgen.color import AB_SCALE, normalize_ab, normalize_l, rgb_to_lab
 from condgen.errors import ConfigError
 
@@ -143,27 +143,16 @@ def recolor(
         raise ConfigError("region", tuple(region), f"a part of the square {list(values.shape[2:])}")
     from condgen._paint import paint
 
-    height, width = rgb.shape[:2]
-    scale = np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)  # to offsets of f(X) and f(Z) from f(Y)
-    if guide is None:
-        inner = np.clip(values[:, :, region.top : bottom, region.left : right], -_LARGEST_AB_N, _LARGEST_AB_N)
-        lines, lightness = np.ascontiguousarray(inner * scale[:, None, None]), np.zeros((1, 3, 1, 1), np.float32)
-        rows, columns = lerp(region.height, height), lerp(region.width, width)
-    else:
-        rows, columns, lightness = guide.rows, guide.columns, guide.lightness
-        if (rows.low.size, columns.low.size) != (height, width):
-            raise ConfigError(
-                "guide", [rows.low.size, columns.low.size], f"the guide of this photograph, {height, width}"
-            )
-        lines = guide.lines(np.clip(values, -_LARGEST_AB_N, _LARGEST_AB_N), scale)
+    values = np.clip(values, -_LARGEST_AB_N, _LARGEST_AB_N)
+    lines, lightness, rows, columns = _planes(values, region, rgb.shape, guide)
     table = tables(int(np.iinfo(rgb.dtype).max))
-    out = np.empty((values.shape[0], height, width, 3), rgb.dtype)
+    out = np.empty((values.shape[0], *rgb.shape), rgb.dtype)
     paint(
         np.ascontiguousarray(rgb),
         lines,
         lightness,
-        tuple(columns),
-        tuple(rows),
+        (columns.low, columns.high, columns.weight),
+        (rows.low, rows.high, rows.weight),
         table.luminance,
         table.fy,
         matrix(),
@@ -171,3 +160,19 @@ def recolor(
         out,
     )
     return out
+
+
+def _planes(
+    values: NDArray[np.float32], region: Region, shape: tuple[int, ...], guide: Guide | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Lerp, Lerp]:
+    """Return what ``paint`` takes as ab and lightness, and how their rows and columns are interpolated."""
+    scale = np.array([AB_SCALE / 500, -AB_SCALE / 200], np.float32)  # to offsets of f(X) and f(Z) from f(Y)
+    height, width = shape[:2]
+    if guide is None:
+        inner = values[:, :, region.top : region.top + region.height, region.left : region.left + region.width]
+        lines = np.ascontiguousarray(inner * scale[:, None, None])
+        return lines, np.zeros((1, 3, 1, 1), np.float32), lerp(region.height, height), lerp(region.width, width)
+    size = guide.rows.low.size, guide.columns.low.size
+    if size != (height, width):
+        raise ConfigError("guide", list(size), f"the guide of this photograph, {[height, width]}")
+    return guide.lines(values, scale), guide.lightness, guide.rows, guide.columns

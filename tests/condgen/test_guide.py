@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from skimage import data
 
 from condgen._lines import grid_values
-from condgen.bleeding import bleeding, crossing, edge_bands
 from condgen.color import denormalize_ab, lab_to_rgb, rgb_to_lab
 from condgen.colorize import Region, fit_square, recolor
 from condgen.errors import ConfigError
 from condgen.guide import make_guide
+from condgen.metrics.bleeding import bleeding, crossing, edge_bands
 from condgen.unet import pool_to_stride, upsample_from_stride
 from tests.condgen.recolor_reference import guided_reference
 

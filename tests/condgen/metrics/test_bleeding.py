@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from condgen.bleeding import bleeding, crossing, edge_bands
 from condgen.errors import ConfigError
+from condgen.metrics.bleeding import bleeding, crossing, edge_bands
 
 LEFT, RIGHT = torch.tensor([20.0, 0.0]), torch.tensor([-10.0, 40.0])
 

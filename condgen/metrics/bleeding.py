@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from condgen.errors import ConfigError
+from condgen.metrics.color import ab_distance
 
 __all__ = ["Bleeding", "Crossing", "EdgeBands", "bleeding", "crossing", "edge_bands"]
 
@@ -121,7 +122,7 @@ def bleeding(ab: Tensor, truth: Tensor, bands: EdgeBands) -> Bleeding:
     if ab.ndim != 3 or ab.shape[0] != 2 or ab.shape != truth.shape or ab.shape[1:] != bands.color.shape:
         allowed = f"[2, H, W], the truth's {list(truth.shape)} and the bands' {list(bands.color.shape)}"
         raise ConfigError("ab", list(ab.shape), allowed)
-    distance = (ab - truth).square().sum(dim=0).sqrt()
+    distance = ab_distance(ab, truth)
     return Bleeding(
         overall=float(distance.mean()),
         at_edges=float(distance[bands.color].mean()),
@@ -140,7 +141,7 @@ def crossing(ab: Tensor, left: Tensor, right: Tensor, edge_px: int) -> Crossing:
     """
     contrast = (right - left).square().sum().sqrt()
     truth = torch.cat([left[:, None].expand(2, edge_px), right[:, None].expand(2, ab.shape[2] - edge_px)], dim=1)
-    error = (ab - truth[:, None]).square().sum(dim=0).sqrt() / contrast
+    error = ab_distance(ab, truth[:, None]) / contrast
     columns = torch.nonzero(error.amax(dim=0) >= _REACH_SHARE)[:, 0]
     distances = torch.where(columns < edge_px, edge_px - columns, columns - edge_px + 1)
     return Crossing(width_px=float(error.sum(dim=1).mean()), reach_px=int(distances.max()) if len(columns) else 0)
