@@ -269,7 +269,12 @@ def _facts(
         facts["calibration"] = calibration
     if weights is not None:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        facts["features"] = {"extractor": EXTRACTOR, "size_px": FEATURE_PX, "weights_sha256": digest}
+        facts["features"] = {
+            "extractor": EXTRACTOR,
+            "size_px": FEATURE_PX,
+            "weights_sha256": digest,
+            "kernel_images": totals.kernel_images,
+        }
     elif options.weights != "none":
         facts["features_missing"] = f"MobileNetV2's weights are not installed: {INSTALL}"
     return facts

@@ -25,7 +25,7 @@ from jobs.dataset_commands import examples, print_report
 __all__ = ["add_evaluation_commands"]
 
 Results = Annotated[
-    str | None, typer.Argument(metavar="[RESULTS]", help="What condgen colorize or translate wrote; or --data.")
+    str | None, typer.Argument(metavar="RESULTS", help="What condgen colorize or translate wrote; or --data.")
 ]
 Reference = Annotated[
     str | None,
