@@ -29,7 +29,7 @@ from pipelines.evaluation.features import EXTRACTOR, FEATURE_PX
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.parts import EvaluationSpec, cut_parts
 from pipelines.evaluation.planning import Subject, model_subject, results_subject
-from pipelines.evaluation.running import in_order, run_here, run_on_ray, survey_reference
+from pipelines.evaluation.running import in_order, one_thread, run_here, run_on_ray, survey_reference
 from pipelines.evaluation.stored import FORMAT, PARQUET_NAME, RowsFile, write_evaluation
 from pipelines.evaluation.summary import Shortfall, Totals, Values, estimate, set_distances, set_shortfalls
 from pipelines.evaluation.values import Rows
@@ -161,7 +161,8 @@ def run(options: EvaluateOptions) -> Evaluation:
             totals.reasons["not done yet"] += subject.missing
         rows = Rows.of(_measured(file.read(), totals.reasons))
         values, shortfalls = estimate(rows, kind=subject.kind, resamples=options.resamples, seed=options.seed)
-        distances = set_distances(totals)
+        with one_thread():
+            distances = set_distances(totals)
         values |= distances
         facts = _facts(options, subject, settings, weights, rows, totals, survey.mean.tolist())
         evaluation = Evaluation(
@@ -268,7 +269,12 @@ def _facts(
         facts["calibration"] = calibration
     if weights is not None:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        facts["features"] = {"extractor": EXTRACTOR, "size_px": FEATURE_PX, "weights_sha256": digest}
+        facts["features"] = {
+            "extractor": EXTRACTOR,
+            "size_px": FEATURE_PX,
+            "weights_sha256": digest,
+            "kernel_images": totals.kernel_images,
+        }
     elif options.weights != "none":
         facts["features_missing"] = f"MobileNetV2's weights are not installed: {INSTALL}"
     return facts

@@ -88,6 +88,15 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
     ]
     if resamples:
         lines.append(f"intervals     95 %, by bootstrap over images, {resamples} resamples; ± half the width")
+    if facts.get("mean_color"):
+        a, b = facts["mean_color"]
+        lines.append(f"mean color    a {a:+.1f}, b {b:+.1f}: the mean of the reference set, which no model is told")
+    if facts.get("features"):
+        features = facts["features"]
+        lines.append(
+            f"features      {features['extractor']} at {features['size_px']} px; kernel distance on "
+            f"{features['kernel_images']:,} images"
+        )
     if facts.get("calibration"):
         error = facts["calibration"]["expected_error"]
         lines.append(f"calibration   expected error {100 * error:.1f} % of the probability of the likeliest category")

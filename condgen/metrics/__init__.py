@@ -8,12 +8,11 @@ from __future__ import annotations
 from condgen.metrics.color import ab_cells, ab_distance, auc_balanced, auc_raw, chroma, colorfulness, count_hits
 from condgen.metrics.distribution import draw_diversity, energy_score, pair_distance, rms_norm, total_variation
 from condgen.metrics.fidelity import psnr, ssim
-from condgen.metrics.likelihood import ab_nll, marginal_ab_nll
+from condgen.metrics.likelihood import marginal_ab_nll
 
 __all__ = [
     "ab_cells",
     "ab_distance",
-    "ab_nll",
     "auc_balanced",
     "auc_raw",
     "chroma",

@@ -1,29 +1,18 @@
-"""How likely the true colors are under a classifier of colors, and under its training set alone."""
+"""How likely the true colors are under the training set of a classifier of colors alone."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from condgen.base import Condition
 from condgen.families.color_classifier import ColorClassifier
 
-__all__ = ["ab_nll", "marginal_ab_nll"]
-
-
-def ab_nll(model: ColorClassifier, condition: Condition, y: Tensor) -> Tensor:
-    """Return the negative log-likelihood of y's ab bins given x: nats a pixel of the model's grid, ``[B]``.
-
-    Args:
-        model: whose grid and bins are used.
-        condition: of B samples.
-        y: ab_n, ``[B, 2, H, W]`` float32.
-    """
-    pixels = model.pooled_ab(y).shape[-2:].numel()
-    return -model.log_prob(condition, y) / pixels
+__all__ = ["marginal_ab_nll"]
 
 
 def marginal_ab_nll(model: ColorClassifier, y: Tensor) -> Tensor:
-    """Return what ``ab_nll`` is to beat: that of y's bins under the training set's marginal, ``[B]``.
+    """Return the negative log-likelihood of y's bins under the training set's marginal: nats a grid pixel, ``[B]``.
+
+    It is what -``log_prob`` of the model, which sees the image, is to beat.
 
     The marginal is the model's prior, the training set's histogram smoothed; a bin that is left without any
     probability counts as 1e-6.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipelines.evaluation.survey import ChunkSurvey, Survey, add_up, survey_chun
 from pipelines.ray_batch import pool_shape
 from pipelines.ray_tasks import ray_tasks
 
-__all__ = ["in_order", "run_here", "run_on_ray", "survey_reference"]
+__all__ = ["in_order", "one_thread", "run_here", "run_on_ray", "survey_reference"]
 
 _CHUNKS_A_TASK = 8
 _IN_FLIGHT = 2
@@ -38,8 +39,9 @@ def survey_reference(reference: ReferenceSet, settings: MeasureSettings, *, on_r
         for first in range(0, len(chunks), _CHUNKS_A_TASK)
     )
     found: Iterable[list[ChunkSurvey]]
-    found = ray_tasks(survey_chunks, tasks) if on_ray else (survey_chunks(*task) for task in tasks)
-    return add_up([one for some in found for one in some], settings)
+    with one_thread():
+        found = ray_tasks(survey_chunks, tasks) if on_ray else (survey_chunks(*task) for task in tasks)
+        return add_up([one for some in found for one in some], settings)
 
 
 def run_here(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResult]:
@@ -48,11 +50,19 @@ def run_here(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResult
     Raises:
         As `pipelines.evaluation.parts.PartMeasurer.run`.
     """
-    threads = torch.get_num_threads()
-    try:
+    with one_thread():
         measurer = PartMeasurer(spec)
         for part in parts:
             yield measurer.run(part)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread for the time of the block: the last bits of a sum depend on how many share it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
 

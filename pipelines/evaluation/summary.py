@@ -79,6 +79,11 @@ class Totals:
             known = self.reliability
             self.reliability = part.reliability if known is None else known + part.reliability
 
+    @property
+    def kernel_images(self) -> int:
+        """Images whose features the kernel distance is of."""
+        return sum(len(features) for features in self.kernel.get(("reference", 0), ()))
+
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """The accuracy curves of each answer, raw and balanced, at thresholds 0 to 150."""
         found = {}

@@ -15,7 +15,7 @@ from pipelines.plans import BatchSettings
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_pool_of_actors_gives_the_bytes_of_one_process(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,21 +4,15 @@ import numpy as np
 import torch
 
 from condgen.families.color_classifier import ColorClassifier
-from condgen.metrics import ab_nll, marginal_ab_nll
+from condgen.metrics import marginal_ab_nll
 from condgen.statistics import DatasetStatistics
-from tests.condgen.models import color_batch, tiny
+from tests.condgen.models import tiny
 
 
 def classifier() -> ColorClassifier:
     model = tiny("color_classifier").eval()
     assert isinstance(model, ColorClassifier)
     return model
-
-
-def test_a_models_nll_is_its_log_prob_a_pixel() -> None:
-    model, batch = classifier(), color_batch(2)
-    expected = -model.log_prob(batch.condition, batch.target) / 64
-    torch.testing.assert_close(ab_nll(model, batch.condition, batch.target), expected)
 
 
 def test_the_marginal_nll_of_the_marginals_own_colours_is_its_entropy() -> None:
