@@ -186,7 +186,7 @@ def _cluster(images: int, *, verbose: bool) -> Iterator[bool]:
             try:
                 stack.enter_context(ray_cluster(verbose=verbose))
             except JobError as error:
-                if "RAY_ADDRESS" in os.environ:
+                if os.environ.get("RAY_ADDRESS"):
                     raise
                 logger.warning("%s; this process measures alone", str(error).partition(":")[0])
                 on_ray = False

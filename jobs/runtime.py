@@ -92,7 +92,7 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
     working_directory = Path.cwd()
     os.chdir(ROOT)
     try:
-        address = os.environ.get("RAY_ADDRESS", "local")
+        address = os.environ.get("RAY_ADDRESS") or "local"  # an empty one is none
         local: dict[str, Any] = (
             {} if address != "local" else {"num_cpus": num_cpus or usable_cpus(), "include_dashboard": False}
         )
@@ -111,6 +111,11 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
             f"no Ray cluster answers at RAY_ADDRESS={address} with RAY_AUTH_MODE={mode}: is it running, is that its "
             "GCS address (`ray status` shows it), and does it want a token (RAY_AUTH_MODE=token)?"
         ) from error
+    except ValueError as error:
+        if "Invalid address format" not in str(error):
+            raise
+        allowed = "HOST:PORT of a cluster's GCS, ray://HOST:PORT, auto, or nothing for a cluster of this machine alone"
+        raise ConfigError("RAY_ADDRESS", address, allowed) from error
     except Exception as error:
         if _TOO_SLOW not in str(error):
             raise

@@ -332,3 +332,30 @@ def test_a_ray_that_does_not_start_in_time_is_the_machines_fault_and_other_error
     monkeypatch.setattr(ray, "init", fails("another"))
     with pytest.raises(Exception, match="another"), ray_cluster():
         pass
+
+
+def test_an_address_that_is_none_is_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from jobs.runtime import ray_cluster
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_ADDRESS", "my-cluster")
+    with pytest.raises(ConfigError, match="RAY_ADDRESS: got 'my-cluster', allowed: HOST:PORT"), ray_cluster():
+        pass
+
+
+def test_an_empty_address_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from jobs.runtime import ray_cluster
+
+    asked: list[object] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options["address"]))
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    with ray_cluster():
+        pass
+    assert asked == ["local"]
