@@ -32,6 +32,7 @@ from pipelines.evaluation.planning import Subject, model_subject, results_subjec
 from pipelines.evaluation.running import in_order, one_thread, run_here, run_on_ray, survey_reference
 from pipelines.evaluation.stored import FORMAT, PARQUET_NAME, RowsFile, write_evaluation
 from pipelines.evaluation.summary import Shortfall, Totals, Values, estimate, set_distances, set_shortfalls
+from pipelines.evaluation.survey import Survey
 from pipelines.evaluation.values import Rows
 from pipelines.models import open_model
 from pipelines.plans import BatchSettings
@@ -164,7 +165,7 @@ def run(options: EvaluateOptions) -> Evaluation:
         with one_thread():
             distances = set_distances(totals)
         values |= distances
-        facts = _facts(options, subject, settings, weights, rows, totals, survey.mean.tolist())
+        facts = _facts(options, subject, settings, weights, rows, totals, survey)
         evaluation = Evaluation(
             facts=facts,
             values=values,
@@ -245,7 +246,7 @@ def _facts(
     weights: Path | None,
     rows: Rows,
     totals: Totals,
-    mean: Any,
+    survey: Survey,
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "format": FORMAT,
@@ -263,7 +264,9 @@ def _facts(
         "versions": {name: version(name) for name in VERSIONS},
     }
     if settings.is_color:
-        facts["mean_color"] = mean
+        facts["mean_color"] = survey.mean.tolist()
+    if survey.repeated:
+        facts["repeated_keys"] = survey.repeated
     calibration = totals.calibration()
     if calibration is not None:
         facts["calibration"] = calibration

@@ -100,6 +100,8 @@ def heading(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("calibration"):
         error = facts["calibration"]["expected_error"]
         lines.append(f"calibration   expected error {100 * error:.1f} % of the probability of the likeliest category")
+    if facts.get("repeated_keys"):
+        lines.append(f"left out      {facts['repeated_keys']:,} keys that several images of the reference have")
     if facts.get("features_missing"):
         lines.append(f"left out      distances of sets: {facts['features_missing']}")
     return lines
