@@ -126,7 +126,7 @@ class Training:
             lr=self.config.learning_rate,
             betas=self.config.adam_betas,
             weight_decay=self.config.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),  # one pass over the weights: six times faster on CPUs too
+            fused=self.device.type == "cuda",
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
