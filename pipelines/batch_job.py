@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import version
+from tokenize import TokenError
 from typing import Any
 
 import pyarrow as pa
@@ -252,7 +253,7 @@ def _functions_digest(functions: Functions) -> str:
             continue
         try:
             source = inspect.getsource(function)
-        except (OSError, TypeError):
+        except (OSError, TypeError, SyntaxError, TokenError):  # none, or a file that has changed since
             source = ""
         parts.append(
             f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(type(function)))}\n{source}"

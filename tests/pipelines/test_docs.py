@@ -46,6 +46,8 @@ def run(heading: str, page: Path = PAGE, **names: Any) -> dict[str, Any]:
     """Run the block under a heading that begins so; its functions travel by value, as those of a script do."""
     (code,) = [code for title, code in blocks(page).items() if title.startswith(heading)]
     scope: dict[str, Any] = {"__name__": "__main__", **names}
+    text = page.read_text()
+    code = "\n" * text[: text.index(code)].count("\n") + code  # at its own lines, where its source is looked for
     exec(compile(code, str(page), "exec"), scope)  # noqa: S102  # the page's own code is what is tested
     return scope
 
