@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_results import run_job, write_model, write_picture
 
 from condgen.errors import ConfigError
 from jobs import demo
 from jobs.demo import DemoOptions
-from jobs.demo_claims import DemoClaims
+from jobs.demo_claims import DemoClaims, measure_claims
+from pipelines.batch_job import BatchJob
+from pipelines.plans import BatchSettings
 from pipelines.storage import open_store
 
 PICTURES = {"num_training": 10, "origins": ["a generator"]}
@@ -70,3 +75,22 @@ def test_fresh_removes_what_a_demo_made_and_nothing_else(tmp_path: Path) -> None
     store.write("notes.txt", b"mine")
     demo._remove(store)
     assert [entry.name for entry in store.list()] == ["notes.txt"]
+
+
+def test_the_claims_are_taken_from_an_evaluation_of_each_of_the_results(tmp_path: Path) -> None:
+    for number in range(5):
+        write_picture(tmp_path / f"archive/{number}.png", number, size=(44 + number, 40))
+    model = write_model(tmp_path / "model")
+    for name, settings in (("draws", BatchSettings(draws=2)), ("points", BatchSettings(draws=1, mode="point"))):
+        run_job(
+            BatchJob(archive=str(tmp_path / "archive"), results=str(tmp_path / name), model=model, settings=settings)
+        )
+    found = measure_claims(draws=str(tmp_path / "draws"), points=str(tmp_path / "points"))
+    assert found.num_images == 5
+    assert found.grey < 1 < found.points < found.draws
+    assert found.nll == pytest.approx(math.log(313), abs=0.6)
+    assert found.marginal_nll == pytest.approx(math.log(313), abs=0.05)
+    for name, answer in (("draws", "draws"), ("points", "point")):
+        metrics = json.loads((tmp_path / name / "evaluation.json").read_text())["metrics"]
+        assert metrics["colorfulness"][answer]["value"] == getattr(found, name)
+    assert [row["holds"] for row in found.findings()][:2] == ["yes", "yes"]
