@@ -12,16 +12,18 @@ __all__ = ["grid_values", "guide_lines", "local_lines"]
 _Floats = NDArray[np.float32]
 
 _ZERO, _HALF = np.float32(0), np.float32(0.5)
-_INNER, _OUTER = np.float32(0.75), np.float32(-0.25)
+_CELLS, _INNER, _OUTER = np.float32(9), np.float32(0.75), np.float32(-0.25)
 
 
 @jit
 def _pad(values: _Floats, out: _Floats) -> None:
     """Write ``[h, w]`` into ``[h + 2, w + 2]``, its edges repeated."""
     height, width = values.shape
-    out[1 : height + 1, 1 : width + 1] = values
-    out[0], out[height + 1] = out[1], out[height]
-    out[:, 0], out[:, width + 1] = out[:, 1], out[:, width]
+    for r in range(height + 2):
+        row, padded = values[min(max(r - 1, 0), height - 1)], out[r]
+        padded[0], padded[width + 1] = row[0], row[width - 1]
+        for c in range(width):
+            padded[c + 1] = row[c]
 
 
 @jit
@@ -78,26 +80,29 @@ def guide_lines(
     low, high = lightness[0, 1], lightness[0, 2]
     _pad(variance, noise)
     _extremes(noise, low, high)
-    spread = np.empty((height, width), np.float32)
-    spread[:] = np.float32(9) * (ridge + texture * low)
     _pad(mean, padded)
+    _blur(padded, blur, bend)
+    spread = np.empty(width, np.float32)
     for r in range(height):
+        for c in range(width):
+            spread[c] = _CELLS * (ridge + texture * low[r, c])
+            bend[r, c] = mean[r, c] - bend[r, c]
         for k in range(9):
             row, part = padded[r + k // 3, k % 3 :], pull[k, r]
             for c in range(width):
                 part[c] = row[c] - mean[r, c]
-                spread[r, c] += part[c] * part[c]
+                spread[c] += part[c] * part[c]
         for k in range(9):
             part = pull[k, r]
             for c in range(width):
-                part[c] /= spread[r, c]
-    _blur(padded, blur, bend)
-    bend[:] = mean - bend
+                part[c] /= spread[c]
     _extremes(padded, low, high)
-    lightness[0, 0] = mean
-    spread[:] = margin * (high - low)
-    low -= spread
-    high += spread
+    for r in range(height):
+        for c in range(width):
+            widened = margin * (high[r, c] - low[r, c])
+            lightness[0, 0, r, c] = mean[r, c]
+            low[r, c] -= widened
+            high[r, c] += widened
 
 
 @jit
@@ -119,20 +124,21 @@ def local_lines(
         for channel in range(2):
             center, value, slope = values[draw, channel], out[draw, channel], out[draw, channel + 2]
             _pad(center, padded)
-            slope[:] = _ZERO
             for r in range(height):
+                for c in range(width):
+                    slope[r, c] = _ZERO
                 for k in range(9):
                     row, part = padded[r + k // 3, k % 3 :], pull[k, r]
                     for c in range(width):
                         slope[r, c] += part[c] * (row[c] - center[r, c])
-            _blur(padded, blur, blurred)
+            _blur(padded, blur, value)
             _extremes(padded, low, high)
-            value[:] = center + (center - blurred)
             _pad(slope, padded)
             _blur(padded, blur, blurred)
             for r in range(height):
                 for c in range(width):
-                    value[r, c] = min(max(value[r, c] - blurred[r, c] * bend[r, c], low[r, c]), high[r, c])
+                    told = center[r, c] + (center[r, c] - value[r, c]) - blurred[r, c] * bend[r, c]
+                    value[r, c] = min(max(told, low[r, c]), high[r, c])
 
 
 @jit

@@ -64,20 +64,15 @@ def _fold(above: _Floats, columns: _Split, out: _Doubles) -> None:
 
 
 @jit
-def _areas(columns: _Split, rows: _Split, out: _Doubles) -> None:
-    """Pixels in each cell, fractions included."""
-    across = np.zeros(out.shape[1])
-    for j in range(columns[0].shape[0]):
-        across[columns[0][j]] += columns[1][j]
-        across[columns[0][j] + 1] += _ONE - columns[1][j]
-    for i in range(rows[0].shape[0]):
-        out[rows[0][i]] += rows[1][i] * across
-        out[rows[0][i] + 1] += (_ONE - rows[1][i]) * across
-
-
-@jit
 def cell_moments(
-    rgb: NDArray[Any], columns: _Split, rows: _Split, luminance: _Floats, fy: _Floats, mean: _Floats, variance: _Floats
+    rgb: NDArray[Any],
+    columns: _Split,
+    rows: _Split,
+    areas: tuple[_Doubles, _Doubles],
+    luminance: _Floats,
+    fy: _Floats,
+    mean: _Floats,
+    variance: _Floats,
 ) -> None:
     """Write the mean and the variance of f(Y) in the cells of a grid over an image.
 
@@ -86,6 +81,7 @@ def cell_moments(
     Args:
         rgb, luminance, fy: as for ``paint``.
         columns, rows: of each pixel the first cell that it is in, and its share in it (the rest is in the next).
+        areas: pixels in each cell down, ``[h]``, and across, ``[w]``, fractions included.
         mean, variance: ``[h, w]`` float32, written.
     """
     height, width = rgb.shape[:2]
@@ -93,14 +89,14 @@ def cell_moments(
     y, f = np.empty(width, np.float32), np.empty(width, np.float32)
     here, below = np.zeros((2, width), np.float32), np.zeros((2, width), np.float32)
     sums = np.zeros((num_rows + 1, 2, num_columns + 1))
-    area = np.zeros((num_rows + 1, num_columns + 1))
     current = 0
     for i in range(height):
         row, share = rows[0][i], rows[1][i]
         if row > current:
             _fold(here, columns, sums[current])
             here, below = below, here
-            below[:] = _ZERO
+            for j in range(width):
+                below[0, j] = below[1, j] = _ZERO
             current = row
         _lightness(rgb[i], luminance, fy, y, f)
         for j in range(width):
@@ -115,12 +111,12 @@ def cell_moments(
                 below[1, j] += rest * (beyond * beyond)
     _fold(here, columns, sums[current])
     _fold(below, columns, sums[current + 1])
-    _areas(columns, rows, area)
     for row in range(num_rows):
         for cell in range(num_columns):
-            middle = sums[row, 0, cell] / area[row, cell]
+            area = areas[0][row] * areas[1][cell]
+            middle = sums[row, 0, cell] / area
             mean[row, cell] = middle + 0.5
-            variance[row, cell] = max(sums[row, 1, cell] / area[row, cell] - middle * middle, 0.0)
+            variance[row, cell] = max(sums[row, 1, cell] / area - middle * middle, 0.0)
 
 
 @jit

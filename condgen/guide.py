@@ -92,10 +92,14 @@ class Guide:
 
 
 class _Axis(NamedTuple):
-    """How an axis lies in cells: the first, how many, and of each pixel its cell and its share in that cell."""
+    """How an axis lies in cells.
+
+    The first cell, how many, how many pixels each has, and of each pixel its cell and its share in that cell.
+    """
 
     first: int
     num_cells: int
+    areas: NDArray[np.float64]
     cell: NDArray[np.int64]
     share: NDArray[np.float32]
     lerp: Lerp
@@ -113,7 +117,10 @@ def _axis(start: int, length: int, num_pixels: int, stride: int) -> _Axis:
     share[(cell == num_cells - 1) | (share > 1 - 1e-6)] = 1.0
     places = edges + scale / 2 - 0.5
     blur = math.fsum(np.abs(places - np.rint(places))) / num_pixels  # fsum: in no order of its own
-    return _Axis(first, num_cells, cell, share.astype(np.float32), lerp_at(places, num_cells), np.float32(blur))
+    shares = share.astype(np.float32)
+    areas = np.bincount(cell, shares, num_cells)
+    areas[1:] += np.bincount(cell, np.float32(1) - shares, num_cells)[:-1]
+    return _Axis(first, num_cells, areas, cell, shares, lerp_at(places, num_cells), np.float32(blur))
 
 
 def make_guide(
@@ -149,6 +156,7 @@ def make_guide(
         np.ascontiguousarray(rgb),
         (columns.cell, columns.share),
         (rows.cell, rows.share),
+        (rows.areas, columns.areas),
         table.luminance,
         table.fy,
         mean,

@@ -233,16 +233,8 @@ def _moments(rgb: NDArray[np.uint8], rows: _Axis, columns: _Axis) -> tuple[NDArr
     for j, (column, share) in enumerate(zip(columns.cell, columns.share, strict=True)):
         cells[:, :, column] += share * sums[:, :, j]
         cells[:, :, column + 1] += (np.float32(1) - share) * sums[:, :, j]
-    area = np.outer(_areas(rows), _areas(columns))
-    middle, square = cells[:, :-1, :-1] / area
+    middle, square = cells[:, :-1, :-1] / np.outer(rows.areas, columns.areas)
     return (middle + 0.5).astype(np.float32), np.maximum(square - middle * middle, 0).astype(np.float32)
-
-
-def _areas(axis: _Axis) -> NDArray[np.float64]:
-    areas = np.zeros(axis.num_cells + 1)
-    np.add.at(areas, axis.cell, axis.share)
-    np.add.at(areas, axis.cell + 1, np.float32(1) - axis.share)
-    return areas[:-1]
 
 
 def _neighbors(values: NDArray[np.float32]) -> NDArray[np.float32]:
