@@ -118,7 +118,7 @@ def _axis(start: int, length: int, num_pixels: int, stride: int) -> _Axis:
     places = edges + scale / 2 - 0.5
     blur = math.fsum(np.abs(places - np.rint(places))) / num_pixels  # fsum: in no order of its own
     shares = share.astype(np.float32)
-    areas = np.bincount(cell, shares, num_cells)
+    areas = np.bincount(cell, shares, num_cells).astype(np.float64)
     areas[1:] += np.bincount(cell, np.float32(1) - shares, num_cells)[:-1]
     return _Axis(first, num_cells, areas, cell, shares, lerp_at(places, num_cells), np.float32(blur))
 
