@@ -114,7 +114,7 @@ def recolor(
     The photograph's L is kept: of a color outside the gamut, chroma is given up instead. What is left is the
     rounding of codes (8 bits: L within 0.3 of the original's; 16 bits: within 0.002). The arithmetic is IEEE float32
     and tables alone, so that the bytes are the same on any machine. Beyond the result, memory is that of some rows.
-    The loop is compiled when it is first used (see ``condgen._paint``): 3 s, or more where nothing is cached.
+    The loops are compiled when they are first used (see ``condgen._compile``): 1 s, or 7 s where nothing is cached yet.
 
     Args:
         rgb: ``[H, W, 3]`` uint8 or uint16, sRGB.
