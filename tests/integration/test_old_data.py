@@ -1,0 +1,69 @@
+"""What version 0.1 left on disk is read by today's code, which goes on with it to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.numpy
+from numpy.testing import assert_allclose
+from old_data.make import TRAIN, TRANSLATE
+
+from jobs.cli import _run
+
+OLD = Path(__file__).resolve().parents[1] / "old_data"
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the old data, where the model of the user's is in the working directory."""
+    shutil.copytree(OLD / "0.1", tmp_path / "old")
+    shutil.copy(OLD / "inverse.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "old" / "results" / "plan" / "000.json"
+    plan.write_text(plan.read_text().replace("/tmp/old/", f"{tmp_path}/old/"))
+    return tmp_path / "old"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def condgen(*arguments: str | Path) -> None:
+    assert _run([str(argument) for argument in arguments]) == 0
+
+
+def test_a_dataset_is_whole_and_is_made_again_with_the_same_bytes(ray_cluster: None, old: Path) -> None:
+    condgen("validate", old / "dataset")
+    condgen("shard", old / "images", old / "again", "--samples-per-shard", "5", "--split", "train=0.8,val=0.2")
+    assert files(old / "again") == files(old / "dataset")
+
+
+def test_an_index_is_whole_and_is_made_again_with_the_same_bytes(ray_cluster: None, old: Path) -> None:
+    before = files(old / "foreign")
+    condgen("validate", old / "foreign")
+    condgen("index", old / "foreign", "--overwrite")
+    assert files(old / "foreign") == before
+
+
+def test_a_batch_job_goes_on_from_its_plan_to_the_same_draws(ray_cluster: None, old: Path) -> None:
+    results = old / "results"
+    before = files(results / "draws")
+    lost = sorted((results / "draws").iterdir())[1]
+    lost.unlink()
+    condgen("translate", old / "images", results, *TRANSLATE.split())
+    assert files(results / "draws") == before
+    condgen("verify", results)
+
+
+def test_training_goes_on_from_a_checkpoint_to_the_same_model(ray_cluster: None, old: Path) -> None:
+    condgen("train", "--data", old / "dataset", "--out", old / "run", *TRAIN.split())
+    run, finished = old / "run", old / "finished"
+    ours, theirs = json.loads((run / "model.json").read_text()), json.loads((finished / "model.json").read_text())
+    assert ours == theirs
+    weights = safetensors.numpy.load_file(run / "model.safetensors")
+    for name, expected in safetensors.numpy.load_file(finished / "model.safetensors").items():
+        assert_allclose(weights[name], expected, atol=1e-5, err_msg=name)  # CPUs of another kind round otherwise
