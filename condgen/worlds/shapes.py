@@ -167,7 +167,7 @@ class Judge(nn.Module):
         return torch.unflatten(found, 0, pictures.shape[:-3])
 
 
-def train_judge(seed: int = 0, *, steps: int = 400) -> Judge:
+def train_judge(seed: int = 0, *, steps: int = 700) -> Judge:
     """Train a judge on true pictures, blurred ever so little by noise so that it looks at shapes and not at noise."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed + 1)
