@@ -31,23 +31,23 @@ from corpus import make_corpus
 from machine import busy_seconds, describe, tree_seconds
 
 import jobs.batch
-import jobs.shard
+import jobs.datasets.shard
 from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
 from condgen.families import FAMILIES
 from condgen.noise import NoiseSource, SampleId
 from condgen.presets import find_preset
-from jobs.runtime import ray_cluster, usable_cpus
-from pipelines.archives import plan_archive
-from pipelines.batch_job import BatchJob
-from pipelines.batch_report import BatchReport, Pace
-from pipelines.chunks import ChunkLimits, image_member, iter_chunks, read_chunk
-from pipelines.images import decode, encode, read_metadata
-from pipelines.models import open_model, picture_task
-from pipelines.plans import BatchSettings
-from pipelines.results import Draw, encode_draws
-from pipelines.sharding import ShardOptions
-from pipelines.storage import open_store
+from jobs.cli.runtime import ray_cluster, usable_cpus
+from pipelines.batch.archive import plan_archive
+from pipelines.batch.job import BatchJob
+from pipelines.batch.report import BatchReport, Pace
+from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk
+from pipelines.images.decoding import decode, encode, read_metadata
+from pipelines.models.source import open_model, picture_task
+from pipelines.results.files import Draw, encode_draws
+from pipelines.results.plan import BatchSettings
+from pipelines.sharding.plan import ShardOptions
+from pipelines.storage.store import open_store
 
 T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def save_model(folder: Path, preset_name: str) -> Path:
 def make_shards(folder: Path, out: Path) -> Path:
     """The corpus as shards with an index."""
     if not (out / "manifest.json").exists():
-        jobs.shard.run(str(folder), str(out), options=ShardOptions(split={"all": 1.0}))
+        jobs.datasets.shard.run(str(folder), str(out), options=ShardOptions(split={"all": 1.0}))
     return out
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.runtime import usable_cpus
-from pipelines.images import decode, encode
+from jobs.cli.runtime import usable_cpus
+from pipelines.images.decoding import decode, encode
 
 BATCH = 16
 QUALITY = 95
@@ -31,7 +31,7 @@ SIZE_PX = 64
 
 def condition(data: bytes) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """A JPEG as its picture `[H, W, 3]`, the model's input `[1, S, S]`, and where in it the picture lies."""
-    from condgen.colorize import fit_square
+    from condgen.color.colorize import fit_square
 
     rgb = decode(data)
     fitted = fit_square(rgb, SIZE_PX)
@@ -44,7 +44,7 @@ class Colorizer:
     def __init__(self, model: str, draws: int, threads: int) -> None:
         import torch
 
-        from pipelines.models import open_model
+        from pipelines.models.source import open_model
 
         torch.set_num_threads(threads)
         self.model = open_model(model).load().model.eval()
@@ -63,8 +63,8 @@ class Colorizer:
 
     def encode(self, rgb: np.ndarray, ab: Any, region: tuple[int, ...]) -> list[bytes]:
         """The K pictures of one image as JPEGs."""
-        from condgen.colorize import recolor
-        from condgen.guide import make_guide
+        from condgen.color.colorize import recolor
+        from condgen.color.guide import make_guide
 
         rgb, place = np.asarray(rgb), tuple(map(int, region))
         guide = make_guide(rgb, place, getattr(self.model.config, "out_stride", 1))

@@ -32,11 +32,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.color import lab_to_rgb, rgb_to_lab
-from condgen.colorize import Fitted, fit_square, recolor
-from condgen.guide import make_guide
+from condgen.color.colorize import Fitted, fit_square, recolor
+from condgen.color.guide import make_guide
+from condgen.color.lab import lab_to_rgb, rgb_to_lab
 from condgen.metrics.bleeding import bleeding, crossing, edge_bands
-from condgen.unet import pool_to_stride, upsample_from_stride
+from condgen.nn.unet import pool_to_stride, upsample_from_stride
 
 SQUARE_PX, STRIDE, SIZE_PX, DRAWS = 160, 4, 1024, 3
 DEBIAN = (

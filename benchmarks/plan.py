@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.chunks import ChunkLimits
-from pipelines.datasets import RUN_SCHEMA
-from pipelines.order import EpochOrder, OrderConfig
-from pipelines.planning import chunk_table
-from pipelines.plans import write_plan
-from pipelines.storage import open_store
-from pipelines.unpaired import pair_table
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import RUN_SCHEMA
+from pipelines.results.plan import write_plan
+from pipelines.storage.store import open_store
+from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
+from pipelines.streaming.unpaired import pair_table
 
 CHUNKS = 1_000_000
 RUNS_PER_SHARD = 16

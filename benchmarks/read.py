@@ -35,9 +35,9 @@ from typing import Any
 from corpus import make_corpus
 from PIL import Image
 
-import jobs.shard
-from jobs.runtime import usable_cpus
-from pipelines.sharding import ShardOptions
+import jobs.datasets.shard
+from jobs.cli.runtime import usable_cpus
+from pipelines.sharding.plan import ShardOptions
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -124,7 +124,7 @@ def make_shards(folder: Path, out: Path, samples_per_shard: int) -> Path:
     if not (out / "manifest.json").exists():
         shutil.rmtree(out, ignore_errors=True)
         options = ShardOptions(split={"all": 1.0}, samples_per_shard=samples_per_shard)
-        jobs.shard.run(str(folder), str(out), options=options)
+        jobs.datasets.shard.run(str(folder), str(out), options=options)
     return out
 
 

@@ -28,16 +28,16 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from condgen.base import Condition, ConditionalModel, SampleOptions
-from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, normalize_l, rgb_to_lab
+from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb, normalize_l, rgb_to_lab
 from condgen.metrics import colorfulness
 from condgen.noise import NoiseSource, SampleId
 from jobs.chapter.training import grid
-from jobs.feeds import picture
-from pipelines.chunks import ChunkLimits, image_member, iter_chunks, read_chunk, sample_facts
-from pipelines.datasets import load_dataset
-from pipelines.images import decode
-from pipelines.models import open_model
-from pipelines.planning import chunk_table
+from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk, sample_facts
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import load_dataset
+from pipelines.images.decoding import decode
+from pipelines.models.source import open_model
+from pipelines.training.feed import picture
 
 DRAWS = 4
 SHOWN = 4

@@ -31,14 +31,14 @@ from real_data import PART, Members, at_size, samples
 from torch import Tensor
 
 from condgen.base import Condition, ConditionalModel, SampleOptions
-from condgen.color import rgb_to_lab
+from condgen.color.lab import rgb_to_lab
 from condgen.metrics import colorfulness, psnr, ssim, total_variation
 from condgen.metrics.sets import kernel_distance
 from condgen.noise import NoiseSource, SampleId
 from jobs.chapter.training import grid
 from pipelines.evaluation.features import load_extractor
-from pipelines.models import open_model
-from pipelines.pretrained_weights import read_weights, require_mobilenet_v2
+from pipelines.models.pretrained_weights import read_weights, require_mobilenet_v2
+from pipelines.models.source import open_model
 
 PAIR: Members = ("input", "target")
 ALONE: Members = (None, None)

@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-import jobs.shard
-from jobs.photographs import BLUE_MARBLE, held_out_boxes, land_share, prepare
-from pipelines.package_files import locate
-from pipelines.sharding import ShardOptions
+import jobs.datasets.shard
+from jobs.demo.photographs import BLUE_MARBLE, held_out_boxes, land_share, prepare
+from pipelines.sharding.plan import ShardOptions
+from pipelines.storage.package_files import locate
 
 __all__ = ["SIZE_PX", "chosen", "domain_of", "make_digits", "make_emoji", "make_maps", "make_photographs"]
 
@@ -101,7 +101,7 @@ def make_emoji(out: Path, package: Path | None = None) -> str:
             lines.append(json.dumps({"input": names["black"], "target": names["color"], **facts}))
         table = pictures / "emoji.jsonl"
         table.write_text("\n".join(lines) + "\n")
-        jobs.shard.run(str(table), str(out / "emoji"), options=SPLIT)
+        jobs.datasets.shard.run(str(table), str(out / "emoji"), options=SPLIT)
     return f"{len(rows)} emoji, a tenth of them held out; OpenMoji, CC-BY-SA-4.0"
 
 
@@ -139,9 +139,11 @@ def make_maps(out: Path) -> str:
                 )
                 for folder, pixels in shown.items():
                     Image.fromarray(pixels).save(Path(work) / folder / f"{left:04d}-{top:04d}.png")
-        jobs.shard.run_unpaired(f"{work}/a", f"{work}/b", str(out / "maps"))
+        jobs.datasets.shard.run_unpaired(f"{work}/a", f"{work}/b", str(out / "maps"))
         held_out = f"{work}/held out"
-        jobs.shard.run(f"{held_out}/input", str(out / "maps-held-out"), targets=f"{held_out}/target", options=HELD_OUT)
+        jobs.datasets.shard.run(
+            f"{held_out}/input", str(out / "maps-held-out"), targets=f"{held_out}/target", options=HELD_OUT
+        )
     return f"{counts['a']} satellite pictures, {counts['b']} maps, {counts['held out']} pairs held out"
 
 
@@ -169,13 +171,13 @@ def make_digits(out: Path) -> str:
             lines.append(json.dumps({"image": f"{number:04d}.png", "key": f"{number:04d}", "label": label}))
         table = Path(work) / "digits.jsonl"
         table.write_text("\n".join(lines) + "\n")
-        jobs.shard.run(str(table), str(out / "digits"), options=SPLIT)
+        jobs.datasets.shard.run(str(table), str(out / "digits"), options=SPLIT)
     return f"{len(lines)} digits, a tenth of them held out"
 
 
 def make_photographs(out: Path) -> str:
     """The demo's photographs, for colour; returns what they are."""
     made = prepare()
-    jobs.shard.run(str(made.training), str(out / "photographs"), options=ShardOptions(split={"train": 1.0}))
-    jobs.shard.run(str(made.archive), str(out / "photographs-held-out"), options=HELD_OUT)
+    jobs.datasets.shard.run(str(made.training), str(out / "photographs"), options=ShardOptions(split={"train": 1.0}))
+    jobs.datasets.shard.run(str(made.archive), str(out / "photographs-held-out"), options=HELD_OUT)
     return made.describe()

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from skimage import data
 
-from condgen.colorize import Region, recolor
+from condgen.color.colorize import Region, recolor
 from tests.condgen.recolor_reference import recolor_reference
 
 _START = (
-    "import torch, time, numpy as np, condgen.colorize as c; start = time.perf_counter();"
+    "import torch, time, numpy as np, condgen.color.colorize as c; start = time.perf_counter();"
     "c.recolor(np.zeros((8, 8, 3), np.uint8), np.zeros((1, 2, 4, 4), np.float32), (0, 0, 4, 4));"
     "print(time.perf_counter() - start)"
 )

@@ -29,11 +29,11 @@ import numpy as np
 import pyarrow as pa
 from machine import describe, peak_mib, tree_seconds
 
-from jobs.runtime import ray_cluster
-from pipelines.archives import Selection
-from pipelines.batch_job import BatchJob, run_batch
-from pipelines.batch_report import Pace
-from pipelines.plans import BatchSettings
+from jobs.cli.runtime import ray_cluster
+from pipelines.batch.archive import Selection
+from pipelines.batch.job import BatchJob, run_batch
+from pipelines.batch.report import Pace
+from pipelines.results.plan import BatchSettings
 
 HERE = Path(__file__).resolve().parent
 SIZE_PX = 32
@@ -54,9 +54,9 @@ def make_shards(folder: Path, images: int) -> Path:
     """Shards of tiny JPEGs, 500 different ones, with an index."""
     from PIL import Image
 
-    import jobs.index
-    from pipelines.storage import open_store
-    from pipelines.tars import TarWriter
+    import jobs.datasets.index
+    from pipelines.datasets.tar import TarWriter
+    from pipelines.storage.store import open_store
 
     if (folder / "manifest.json").exists():
         return folder
@@ -72,7 +72,7 @@ def make_shards(folder: Path, images: int) -> Path:
         for number in range(first, min(images, first + SHARD_SAMPLES)):
             tar.add(f"{number:09d}.jpg", pictures[number % len(pictures)])
         store.write(f"all-{shard:06d}.tar", tar.finish())
-    jobs.index.run(str(folder), statistics=False)
+    jobs.datasets.index.run(str(folder), statistics=False)
     return folder
 
 
@@ -137,10 +137,10 @@ def step(name: str) -> Iterator[None]:
 
 def list_files(files: int) -> pa.Table:
     """A listing of loose files, as a store gives it, to chunks."""
-    from pipelines.archives import listing_table
-    from pipelines.chunks import ChunkLimits
-    from pipelines.planning import file_table
-    from pipelines.storage import Entry
+    from pipelines.batch.archive import listing_table
+    from pipelines.datasets.chunk import ChunkLimits
+    from pipelines.datasets.chunk_plan import file_table
+    from pipelines.storage.store import Entry
 
     with step(f"{files:,} loose files (synthetic)"):
         entries = [Entry(f"album-{n // 1000:06d}/IMG_{n:09d}.jpg", 40_000 + n % 1000) for n in range(files)]
@@ -152,10 +152,10 @@ def list_files(files: int) -> pa.Table:
 
 def account(chunks: pa.Table, committed_files: int) -> None:
     """What the account of a job costs: its plan, what is committed, and the footers."""
-    from pipelines.accounts import make_account, pending_chunks
-    from pipelines.plans import load_plans, write_plan
-    from pipelines.results import draws_name, encode_draws
-    from pipelines.storage import open_store
+    from pipelines.results.account import make_account, pending_chunks
+    from pipelines.results.files import draws_name, encode_draws
+    from pipelines.results.plan import load_plans, write_plan
+    from pipelines.storage.store import open_store
 
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(folder)
@@ -181,8 +181,8 @@ def shards_table(images: int) -> None:
     """An index of shards, in runs of 16 images, to chunks."""
     from plan import synthetic_index
 
-    from pipelines.chunks import ChunkLimits
-    from pipelines.planning import chunk_table
+    from pipelines.datasets.chunk import ChunkLimits
+    from pipelines.datasets.chunk_plan import chunk_table
 
     with step(f"{images:,} images in shards (synthetic index)"):
         index = synthetic_index(images // 16)

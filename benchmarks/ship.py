@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from condgen import checkpoint
-from jobs.config import parse_assignment
-from pipelines.models import open_model
+from jobs.cli.config import parse_assignment
+from pipelines.models.source import open_model
 
 _KEPT = ("preset", "family", "size_px", "step", "versions")
 

@@ -26,15 +26,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from condgen import checkpoint
 from condgen.base import Batch, Condition, ConditionalModel
-from condgen.color import color_pair, rgb_to_lab
-from condgen.encoders import pretrained
+from condgen.color.lab import color_pair, rgb_to_lab
 from condgen.families import find_family
+from condgen.nn.encoders import pretrained
 from condgen.preset_parts import DataConfig
 from condgen.presets import find_preset
 from condgen.statistics import DatasetStatistics
 from condgen.training import Training, learning_rate
-from pipelines.aging import Aging, draw_aging
-from pipelines.augment import Augmentation, draw_crop
+from pipelines.streaming.aging import Aging, draw_aging
+from pipelines.streaming.augmentation import Augmentation, draw_crop
 
 Key = tuple[int, int]
 

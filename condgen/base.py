@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from condgen._checks import check_at_least, check_choice
+from condgen.diffusion.samplers import SAMPLERS
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
-from condgen.samplers import SAMPLERS
 from condgen.statistics import DatasetStatistics
 
 __all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions"]
@@ -95,7 +95,7 @@ class SampleOptions:
             families that have such a thing; the others do without.
         guidance_scale: of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out; None is the
             model's own.
-        sampler: one of ``condgen.samplers.SAMPLERS``; None is the model's own.
+        sampler: one of ``condgen.diffusion.samplers.SAMPLERS``; None is the model's own.
         top_k: draw each token among the k likeliest; None is all of them.
         top_p: draw each token among the likeliest that hold this much of the probability, > 0 and <= 1; None is
             all of them.

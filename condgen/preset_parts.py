@@ -21,7 +21,7 @@ class DataConfig:
             ``target``; ``domains``, a picture of one dataset and any picture of another; ``pictures``, y a picture and
             x what ``label`` and ``caption`` say.
         label: the field of a sample's JSON or table row with its label, a whole number >= 0; empty for none.
-        caption: the field with its text, whose words become tokens (``condgen.tokens``); empty for none.
+        caption: the field with its text, whose words become tokens (``condgen.nn.tokens``); empty for none.
         size_px: the square that images are fitted to in training, in pixels.
         sample_px: the square that they are fitted to when the finished model draws, in pixels; 0 is ``size_px``.
         lanes: of the epoch's order, a power of two up to 64; 0 chooses it from the dataset's size.

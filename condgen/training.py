@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, ConditionalModel
-from condgen.encoders import pretrained
+from condgen.nn.encoders import pretrained
 from condgen.precision import autocast
 from condgen.preset_parts import TrainConfig
 

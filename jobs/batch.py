@@ -1,4 +1,4 @@
-"""`condgen colorize` and `condgen translate`: the batch job of `pipelines.batch_job`, with its progress shown."""
+"""`condgen colorize` and `condgen translate`: the batch job of `pipelines.batch.job`, with its progress shown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.runtime import Progress, ray_cluster
-from pipelines.accounts import pending_chunks
-from pipelines.arrow_start import spare_pandas
-from pipelines.batch_job import BatchJob, list_job, run_batch, settle_job
-from pipelines.batch_report import BatchReport, Pace
+from jobs.cli.runtime import Progress, ray_cluster
+from pipelines.batch.job import BatchJob, list_job, run_batch, settle_job
+from pipelines.batch.report import BatchReport, Pace
+from pipelines.cluster.arrow_start import spare_pandas
+from pipelines.results.account import pending_chunks
 
 __all__ = ["DryRun", "dry_run", "run"]
 
@@ -19,7 +19,7 @@ def run(job: BatchJob, *, verbose: bool = False) -> BatchReport:
     """Do a job, or what is left of it, on Ray.
 
     Raises:
-        As `pipelines.batch_job.run_batch`.
+        As `pipelines.batch.job.run_batch`.
     """
     spare_pandas()
     job = replace(job, import_path=(*job.import_path, str(Path.cwd())))
@@ -87,16 +87,16 @@ def dry_run(job: BatchJob, *, sample_images: int = 16) -> DryRun:
     """Plan a job and try its first images in this process; nothing is written.
 
     Raises:
-        As `pipelines.batch_job.run_batch`.
+        As `pipelines.batch.job.run_batch`.
     """
     import time
 
     import pyarrow as pa
 
-    from jobs.runtime import usable_cpus
-    from pipelines.batch_job import worker_spec
-    from pipelines.chunks import iter_chunks, read_chunk
-    from pipelines.probe import inspect_model
+    from jobs.cli.runtime import usable_cpus
+    from pipelines.batch.job import worker_spec
+    from pipelines.batch.probe import inspect_model
+    from pipelines.datasets.chunk import iter_chunks, read_chunk
 
     listed = list_job(job)
     prepared = settle_job(listed, inspect_model(listed.source, listed.settings))

@@ -1,6 +1,6 @@
 """`condgen train`: a model from a preset, on a dataset of shards.
 
-    preset + dataset ─ TrainJob ─ Ray Train's workers (jobs/train_worker.py) ─ checkpoints, metrics.jsonl, model
+    preset + dataset ─ TrainJob ─ Ray Train's workers (pipelines/training/worker.py) ─ checkpoints, metrics.jsonl, model
 
 Running the same command again goes on from the newest checkpoint, at the next sample; a finished run says so at once.
 """
@@ -18,15 +18,15 @@ from typing import Any, cast
 
 from condgen.errors import CondgenError, ConfigError, JobError
 from condgen.presets import Preset
-from jobs.config import check_trainable
-from jobs.run_folder import MetricRow, RunFolder
-from jobs.runtime import LEAST_CPUS, Progress, configure_data, ray_cluster, usable_cpus
-from jobs.train_job import Monitor, Start, TrainJob
-from jobs.train_plans import PlannedDataset, Sources, plan_dataset
-from pipelines.models import open_model
-from pipelines.storage import open_store
-from pipelines.training import TrainingPlan
-from pipelines.unpaired import unpaired_plans
+from jobs.cli.config import check_trainable
+from jobs.cli.runtime import LEAST_CPUS, Progress, configure_data, ray_cluster, usable_cpus
+from pipelines.models.source import open_model
+from pipelines.storage.store import open_store
+from pipelines.streaming.stream import TrainingPlan
+from pipelines.streaming.unpaired import unpaired_plans
+from pipelines.training.job import Monitor, Start, TrainJob
+from pipelines.training.plan import PlannedDataset, Sources, plan_dataset
+from pipelines.training.run_folder import MetricRow, RunFolder
 
 __all__ = ["Shares", "TrainOptions", "TrainReport", "prepare", "run", "share_cluster"]
 
@@ -47,10 +47,11 @@ class TrainOptions:
         workers: training processes, a GPU each where there are any.
         member_names: what members are to be called, and how they are called in the dataset: ``{"image": "photo"}``. The
             picture that is trained on is ``image`` where there is such a name, else the only one that a sample has.
-        cache, cache_bytes: a folder of each machine in which chunks are kept, and its bound; see `pipelines.cache`.
+        cache, cache_bytes: a folder of each machine in which chunks are kept, and its bound; see
+            `pipelines.storage.cache`.
         init_from: a model, as `condgen colorize` takes it, whose weights a new run begins with.
         init_partial: take of it what matches.
-        encoder_weights: of a pretrained encoder; see `jobs.train_job.Start`.
+        encoder_weights: of a pretrained encoder; see `pipelines.training.job.Start`.
         threads: of torch, in each worker; 0 is a worker's share of the CPUs.
         dry_run: say what would be done, and start nothing.
         verbose: show Ray's own log.
@@ -275,7 +276,7 @@ def _facts(options: TrainOptions, job: TrainJob) -> dict[str, str]:
         "epoch": f"{order.num_batches} steps of {job.plan.order.batch_size}, {lanes} lanes, windows of {window} chunks",
     }
     if options.dry_run:
-        from jobs.first_model import build_model
+        from pipelines.training.first_model import build_model
 
         parameters = sum(value.numel() for value in build_model(job).parameters())
         train = job.preset.train
@@ -302,7 +303,7 @@ def _train(options: TrainOptions, job: TrainJob) -> float:
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
-        from jobs.train_worker import train_worker
+        from pipelines.training.worker import train_worker
 
         configure_data(verbose=options.verbose)
         cluster: dict[str, float] = cast("Any", ray.cluster_resources)()

@@ -14,10 +14,10 @@ from PIL import Image
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.noise import NoiseSource
-from pipelines.batch import ChunkEngine
-from pipelines.colour import ColourTask
-from pipelines.plans import BatchSettings
-from pipelines.storage import Store
+from pipelines.batch.engine import ChunkEngine
+from pipelines.models.colorization import ColourTask
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import Store
 
 __all__ = ["SETTINGS", "PoisonedColour", "UniformColour", "poisoned_engine", "write_image"]
 

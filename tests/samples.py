@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.tars import TarWriter
+from pipelines.datasets.tar import TarWriter
 
 __all__ = ["flat", "paired_dataset", "single_dataset"]
 

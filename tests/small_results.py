@@ -11,13 +11,13 @@ from PIL import Image
 from condgen import checkpoint
 from condgen.families import FAMILIES
 from condgen.families.configs import ColorClassifierConfig
-from pipelines import batch_job
-from pipelines.accounts import committed, make_account, pending_chunks, retry_chunks
-from pipelines.batch_job import BatchJob, list_job, settle_job, worker_spec
-from pipelines.batch_report import BatchReport, Pace
-from pipelines.chunks import iter_chunks
-from pipelines.plans import Generation, job_digest
-from pipelines.probe import inspect_model
+from pipelines.batch import job as batch_job
+from pipelines.batch.job import BatchJob, list_job, settle_job, worker_spec
+from pipelines.batch.probe import inspect_model
+from pipelines.batch.report import BatchReport, Pace
+from pipelines.datasets.chunk import iter_chunks
+from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
+from pipelines.results.plan import Generation, job_digest
 
 SIZE_PX = 32
 
@@ -68,7 +68,7 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 28)) -> No
 
 
 def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | None:
-    """What `pipelines.batch_job.run_batch` does, in this process; None where it is stopped after some chunks."""
+    """What `pipelines.batch.job.run_batch` does, in this process; None where it is stopped after some chunks."""
     listed = list_job(job)
     prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
     generations = batch_job._write_plans(prepared)

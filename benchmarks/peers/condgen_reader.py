@@ -1,4 +1,4 @@
-"""This project's reader: `pipelines.read.read_single`, consumed by the driver's `iter_batches`."""
+"""This project's reader: `pipelines.ray_data.reading.read_single`, consumed by the driver's `iter_batches`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from measure import BATCH, Batch, arguments, measure
 
-from jobs.runtime import configure_data, ray_cluster
-from pipelines.read import Decode, read_single
+from jobs.cli.runtime import configure_data, ray_cluster
+from pipelines.ray_data.reading import Decode, read_single
 
 
 def main() -> None:

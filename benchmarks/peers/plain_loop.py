@@ -22,8 +22,8 @@ import numpy as np
 from measure import MODES
 from PIL import Image
 
-from pipelines.augment import Crop
-from pipelines.images import decode
+from pipelines.images.decoding import decode
+from pipelines.streaming.augmentation import Crop
 
 
 def _condgen(mode: str, size_px: int) -> Callable[[bytes], Any]:

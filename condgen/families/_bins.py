@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.ab_bins import AbBins
-from condgen.color import denormalize_ab, normalize_ab
+from condgen.color.ab_bins import AbBins
+from condgen.color.lab import denormalize_ab, normalize_ab
 from condgen.statistics import DatasetStatistics
 
 __all__ = ["PointHead", "class_weights", "rebalanced_cross_entropy"]

@@ -13,7 +13,7 @@ from condgen.errors import ConfigError, UnsupportedError
 from condgen.families._common import weighted_mean
 from condgen.families.gan_configs import AdversarialConfig
 from condgen.families.gan_losses import GAN_LOSSES, r1_penalty
-from condgen.networks import Generator, initialise, translate
+from condgen.nn.networks import Generator, initialise, translate
 from condgen.noise import NoiseSource
 
 __all__ = ["Critic", "ImagePool", "absolute_error", "dropout_draws", "frozen"]

@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.ab_bins import AbBins
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.color import denormalize_ab, normalize_ab
-from condgen.conditioners import make_conditioners
+from condgen.color.ab_bins import AbBins
+from condgen.color.lab import denormalize_ab, normalize_ab
+from condgen.color.uniform_bins import from_levels, to_levels
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.latent_configs import AutoregressiveConfig
+from condgen.nn.conditioners import make_conditioners
+from condgen.nn.transformer import Cache, TransformerBlock, grid_positions
+from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
-from condgen.transformer import Cache, TransformerBlock, grid_positions
-from condgen.unet import pool_to_stride, upsample_from_stride
-from condgen.uniform_bins import from_levels, to_levels
 
 __all__ = ["Autoregressive", "AutoregressiveConfig", "Prefix", "filter_logits"]
 

@@ -21,7 +21,7 @@ from condgen.families._common import condition_image, weighted_mean
 from condgen.families._gan_parts import Critic, absolute_error
 from condgen.families.gan_configs import CganConfig
 from condgen.families.gan_losses import mode_seeking
-from condgen.networks import NoiseUNet, PatchDiscriminator, initialise
+from condgen.nn.networks import NoiseUNet, PatchDiscriminator, initialise
 from condgen.noise import NoiseSource
 
 __all__ = ["Cgan", "CganConfig"]

@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.ab_bins import AbBins
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.color import denormalize_ab, normalize_ab
+from condgen.color.ab_bins import AbBins
+from condgen.color.lab import denormalize_ab, normalize_ab
+from condgen.color.uniform_bins import UniformBins
 from condgen.families._bins import class_weights, rebalanced_cross_entropy
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.configs import ColorClassifierConfig
+from condgen.nn.unet import conditional_unet, pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
-from condgen.unet import conditional_unet, pool_to_stride, upsample_from_stride
-from condgen.uniform_bins import UniformBins
 
 __all__ = ["ColorClassifier", "ColorClassifierConfig"]
 

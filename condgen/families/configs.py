@@ -22,7 +22,7 @@ __all__ = [
 
 
 ENCODER_NAMES = ("none", "mobilenet_v2")
-"""The keys of ``condgen.encoders.ENCODERS``, and none."""
+"""The keys of ``condgen.nn.encoders.ENCODERS``, and none."""
 
 _MOST_BINS = 4096
 """Of a pixel, in a softmax."""
@@ -57,7 +57,7 @@ class UNetConfig:
         out_stride: 1, 2, 4 or 8. The network works and predicts at 1 / out_stride of the input's size; a
             colour is then upsampled bilinearly (Zhang et al. 2016 predict at 1/4).
         dropout: probability, in each residual block; 0 is none.
-        encoder: a pretrained encoder of the luminance (``condgen.encoders``) in the place of the network's own;
+        encoder: a pretrained encoder of the luminance (``condgen.nn.encoders``) in the place of the network's own;
             ``none`` trains all from the beginning. With one, ``width`` and ``multipliers`` say nothing of the
             conditional networks that have no other input than x.
         encoder_rate: the encoder's learning rate as a share of the others'; 0 freezes it.

@@ -34,9 +34,9 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.families._common import condition_image
 from condgen.families.color_classifier import ColorClassifier
 from condgen.families.pixel_configs import CrfConfig
+from condgen.nn.unet import pool_to_stride
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
-from condgen.unet import pool_to_stride
 
 __all__ = ["Crf", "CrfConfig", "WindowKernel", "compatibility_features", "maximize", "mean_field"]
 

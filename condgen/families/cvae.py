@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.denoiser import Block, ConditionEncoder, Encoded, ModulatedUNet, convolution
 from condgen.families._common import weighted_mean
 from condgen.families.latent_configs import CVAEConfig
+from condgen.nn.denoiser import Block, ConditionEncoder, Encoded, ModulatedUNet, convolution
+from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource, SampleId
-from condgen.unet import pool_to_stride, upsample_from_stride
 
 __all__ = ["CVAE", "CVAEConfig", "Gaussian"]
 

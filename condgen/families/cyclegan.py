@@ -25,7 +25,7 @@ from condgen.errors import UnsupportedError
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families._gan_parts import Critic, ImagePool, absolute_error, dropout_draws
 from condgen.families.gan_configs import CycleGanConfig
-from condgen.networks import (
+from condgen.nn.networks import (
     EncoderDecoder,
     EncoderDiscriminator,
     Generator,

@@ -4,8 +4,8 @@
     loss = E |F(c_in y_t; c_noise(t), x) - F*|^2          F*: what the parametrisation predicts
     D_w = D(no x) + w (D(x) - D(no x))                    guidance, Ho and Salimans 2022 (arXiv:2207.12598), eq. (6)
 
-Paths and parametrisations are in ``condgen.paths``, samplers in ``condgen.samplers``. In eq. (6) of the paper, w is
-1 + its own w. x's encoder runs once for all draws and steps.
+Paths and parametrisations are in ``condgen.diffusion.paths``, samplers in ``condgen.diffusion.samplers``. In eq. (6) of
+the paper, w is 1 + its own w. x's encoder runs once for all draws and steps.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.conditioners import ConditionerSet
-from condgen.denoiser import ConditionEncoder, Encoded, ModulatedUNet
-from condgen.encoders import DECODER_STRIDES
+from condgen.diffusion.paths import PARAMETRIZATIONS, Path
+from condgen.diffusion.samplers import find_sampler
 from condgen.errors import UnsupportedError
 from condgen.families._bins import PointHead
 from condgen.families._common import weighted_mean
 from condgen.families.latent_configs import DiffusionConfig
+from condgen.nn.conditioners import ConditionerSet
+from condgen.nn.denoiser import ConditionEncoder, Encoded, ModulatedUNet
+from condgen.nn.encoders import DECODER_STRIDES
+from condgen.nn.transformer import sinusoids
+from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
-from condgen.paths import PARAMETRIZATIONS, Path
-from condgen.samplers import find_sampler
 from condgen.statistics import DatasetStatistics
-from condgen.transformer import sinusoids
-from condgen.unet import pool_to_stride, upsample_from_stride
 
 __all__ = ["Diffusion", "DiffusionConfig"]
 

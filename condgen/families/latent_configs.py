@@ -13,7 +13,7 @@ from condgen.families.configs import UNetConfig
 __all__ = ["SAMPLER_NAMES", "AutoregressiveConfig", "CVAEConfig", "DiffusionConfig", "ModulatedConfig"]
 
 SAMPLER_NAMES = ("ddim", "ddpm", "dpm-solver++", "euler", "heun")
-"""The keys of ``condgen.samplers.SAMPLERS``."""
+"""The keys of ``condgen.diffusion.samplers.SAMPLERS``."""
 
 _PARTS = ("image", "label", "text")
 
@@ -94,8 +94,8 @@ class DiffusionConfig(ModulatedConfig):
         condition_dropout: probability that a training sample's condition is left out; 0 has no guidance.
         dropped_parts: what is left out, together, in training and in guidance.
         few_steps: EDM's samplers walk its own path from this many steps on, and a better one with fewer; see
-            ``condgen.paths``.
-        sampler: a name of ``condgen.samplers.SAMPLERS``, where the options name none.
+            ``condgen.diffusion.paths``.
+        sampler: a name of ``condgen.diffusion.samplers.SAMPLERS``, where the options name none.
         steps: of the sampler, where the options have none.
         guidance_scale: where the options have none; 1 is no guidance.
         clip: largest absolute value of a denoised y; 0 does not clip.

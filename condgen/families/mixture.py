@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.pixel_configs import GaussianConfig, MixtureConfig
+from condgen.nn.unet import conditional_unet, pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
-from condgen.unet import conditional_unet, pool_to_stride, upsample_from_stride
 
 __all__ = ["Components", "Mixture", "MixtureConfig", "PixelMixture"]
 

@@ -21,7 +21,7 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families._gan_parts import Critic, absolute_error, dropout_draws
 from condgen.families.gan_configs import Pix2PixConfig
-from condgen.networks import PatchDiscriminator, SkipUNet, initialise
+from condgen.nn.networks import PatchDiscriminator, SkipUNet, initialise
 from condgen.noise import NoiseSource
 
 __all__ = ["Pix2Pix", "Pix2PixConfig"]

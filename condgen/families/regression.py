@@ -16,8 +16,8 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import UnsupportedError
 from condgen.families._common import condition_image, weighted_mean
 from condgen.families.configs import RegressionConfig
+from condgen.nn.unet import conditional_unet, upsample_from_stride
 from condgen.noise import NoiseSource
-from condgen.unet import conditional_unet, upsample_from_stride
 
 __all__ = ["Regression", "RegressionConfig"]
 

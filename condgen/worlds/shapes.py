@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.tokens import tokenize
+from condgen.nn.tokens import tokenize
 
 __all__ = [
     "COLORS",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb
+from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb
 from condgen.worlds.shirts import MODES, WEIGHTS, Shirts, draw_shirts, mode_shares
 from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most, within
 from jobs.chapter.training import TINY_UNET, grid, noise, train

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from condgen.errors import CheckpointError
-from pipelines.pretrained_weights import INSTALL
+from pipelines.models.pretrained_weights import INSTALL
 
 __all__ = ["EXTRACTOR", "FEATURE_PX", "NUM_FEATURES", "MobileNetFeatures", "load_extractor"]
 
@@ -72,7 +72,7 @@ def load_extractor(state: Mapping[str, Tensor]) -> MobileNetFeatures:
     """Make the extractor on this process's device.
 
     Args:
-        state: torchvision's weights by name, see `pipelines.pretrained_weights.read_weights`.
+        state: torchvision's weights by name, see `pipelines.models.pretrained_weights.read_weights`.
 
     Raises:
         CheckpointError: it is something else.

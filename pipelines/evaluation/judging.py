@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condgen.base import Condition, ConditionalModel
-from condgen.colorize import fit_square, resize
+from condgen.color.colorize import fit_square, resize
 from condgen.errors import UnsupportedError
 from condgen.families.color_classifier import ColorClassifier
 from condgen.metrics.calibration import NUM_CONFIDENCE_BINS, count_reliability
 from condgen.metrics.likelihood import marginal_ab_nll
-from pipelines.models import LoadedModel, ModelSource, kind_of
+from pipelines.models.source import LoadedModel, ModelSource, kind_of
 
 __all__ = ["Judge", "JudgeSpec", "Verdict", "can_judge"]
 

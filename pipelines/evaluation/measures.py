@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.color import rgb_to_lab
-from condgen.colorize import recolor, resize
+from condgen.color.colorize import recolor, resize
+from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
 from condgen.metrics.color import NUM_THRESHOLDS, ab_cells, ab_distance, cell_hits, chroma, colorfulness, count_hits
 from condgen.metrics.distribution import energy_score, pair_distance, rms_norm, total_variation

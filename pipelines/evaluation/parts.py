@@ -19,13 +19,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from condgen.colorize import resize
+from condgen.color.colorize import resize
 from condgen.errors import ImageError
 from condgen.metrics.sets import FeatureMoments
-from pipelines.chunks import Chunk
+from pipelines.datasets.chunk import Chunk
 from pipelines.evaluation.measures import Answer, ImageRow, Measured, MeasureSettings, measure, measured_size, recolored
 from pipelines.evaluation.sources import AnswerReader, AnswerSource, Item, Unmeasured
-from pipelines.images import decode
+from pipelines.images.decoding import decode
 
 if TYPE_CHECKING:
     from pipelines.evaluation.features import MobileNetFeatures

@@ -10,23 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import CondgenError, ConfigError, DatasetError
-from pipelines.accounts import committed
-from pipelines.archives import limit_chunks, plan_archive
-from pipelines.chunks import ChunkLimits
-from pipelines.datasets import load_dataset, open_complete
+from pipelines.batch.archive import limit_chunks, plan_archive
+from pipelines.batch.probe import inspect_model
+from pipelines.batch.workers import WorkerSpec
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import load_dataset, open_complete
+from pipelines.datasets.opening import archive_store
 from pipelines.evaluation.judging import JudgeSpec, can_judge
 from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
 from pipelines.evaluation.survey import Survey
-from pipelines.functions import Functions
-from pipelines.models import ModelSource, PackagedModel, StoredModel, kind_of, open_model
-from pipelines.planning import chunk_table
-from pipelines.plans import BatchSettings, load_plans
-from pipelines.probe import inspect_model
-from pipelines.ray_batch import WorkerSpec
-from pipelines.results import draws_name
-from pipelines.storage import Store, open_store
-from pipelines.webdatasets import archive_store
+from pipelines.models.hooks import Functions
+from pipelines.models.source import ModelSource, PackagedModel, StoredModel, kind_of, open_model
+from pipelines.results.account import committed
+from pipelines.results.files import draws_name
+from pipelines.results.plan import BatchSettings, load_plans
+from pipelines.storage.store import Store, open_store
 
 __all__ = ["ReferenceSet", "Subject", "model_subject", "open_reference", "results_subject"]
 
@@ -41,8 +41,8 @@ class ReferenceSet:
     Attributes:
         uri: as the user named it.
         store: where they are.
-        chunks: of them, in `pipelines.chunks.CHUNK_SCHEMA`.
-        member_names: of a dataset, see `pipelines.chunks.read_chunk`.
+        chunks: of them, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
+        member_names: of a dataset, see `pipelines.datasets.chunk.read_chunk`.
         split: of a dataset, None for all of it.
         is_keyed: whether they are looked up by key, and not read along with the archive's chunks.
     """
@@ -61,7 +61,7 @@ class Subject:
 
     Attributes:
         kind: `colorize` or `translate`.
-        chunks: of the images that are answered for, in `pipelines.chunks.CHUNK_SCHEMA`.
+        chunks: of the images that are answered for, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
         reference: the true images.
         make_source: the answers' source, when the reference is surveyed.
         draws: K of the answer `draws`; 0 where there is none.

@@ -9,8 +9,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.chunks import Chunk, Sample, image_member, iter_chunks, read_chunk
-from pipelines.storage import Store
+from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, read_chunk
+from pipelines.storage.store import Store
 
 __all__ = ["KEYS_SCHEMA", "ArchiveReferences", "KeyedReferences", "References", "input_image", "reference_image"]
 
@@ -58,9 +58,9 @@ class KeyedReferences:
 
     Attributes:
         store: where they are.
-        chunks: of them, in `pipelines.chunks.CHUNK_SCHEMA`.
+        chunks: of them, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
         keys: in `KEYS_SCHEMA`; each key once.
-        member_names: of a dataset, see `pipelines.chunks.read_chunk`.
+        member_names: of a dataset, see `pipelines.datasets.chunk.read_chunk`.
     """
 
     store: Store

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from pipelines.actor_pool import run_on_actors
-from pipelines.chunks import iter_chunks
+from pipelines.batch.workers import pool_shape
+from pipelines.cluster.actor_pool import run_on_actors
+from pipelines.cluster.tasks import ray_tasks
+from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.parts import EvaluationSpec, Part, PartMeasurer, PartResult
 from pipelines.evaluation.planning import ReferenceSet
 from pipelines.evaluation.survey import ChunkSurvey, Survey, add_up, survey_chunks
-from pipelines.ray_batch import pool_shape
-from pipelines.ray_tasks import ray_tasks
 
 __all__ = ["in_order", "one_thread", "run_here", "run_on_ray", "survey_reference"]
 

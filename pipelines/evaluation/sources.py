@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 from condgen.errors import DatasetError, ImageError
-from pipelines.batch import ChunkEngine
-from pipelines.chunks import Chunk, Sample, image_member, read_chunk
+from pipelines.batch.engine import ChunkEngine
+from pipelines.batch.workers import WorkerSpec
+from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
+from pipelines.datasets.parquet import open_parquet
 from pipelines.evaluation.references import References, input_image, reference_image
-from pipelines.parquet_images import open_parquet
-from pipelines.ray_batch import WorkerSpec
-from pipelines.results import Failure, draws_name, read_footer
-from pipelines.storage import Store
+from pipelines.results.files import Failure, draws_name, read_footer
+from pipelines.storage.store import Store
 
 __all__ = ["AnswerReader", "AnswerSource", "Item", "ModelAnswers", "StoredAnswers", "Unmeasured"]
 
@@ -75,7 +75,7 @@ class StoredAnswers:
     """Answers of finished results; it reads them itself.
 
     Attributes:
-        results: see `pipelines.results`.
+        results: see `pipelines.results.files`.
         name: what the answers are called, `draws` or `point`.
         draws: K.
         references: where the true images are.
@@ -147,7 +147,7 @@ class ModelAnswers:
 
     Attributes:
         workers: what an engine is made of, by the name of its answers (`draws`, `point`).
-        member_names: of the dataset, see `pipelines.chunks.read_chunk`.
+        member_names: of the dataset, see `pipelines.datasets.chunk.read_chunk`.
     """
 
     workers: Mapping[str, WorkerSpec]

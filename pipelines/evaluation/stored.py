@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, MissingError
 from pipelines.evaluation.parts import ROWS_SCHEMA
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 __all__ = ["FORMAT", "JSON_NAME", "PARQUET_NAME", "RowsFile", "read_evaluation", "write_evaluation"]
 
@@ -78,7 +78,7 @@ def read_evaluation(store: Store) -> tuple[dict[str, Any], pa.Table]:
 
     Raises:
         DatasetError: there is no evaluation, or it is damaged or of another version.
-        AccessError, StorageError: see `pipelines.storage`.
+        AccessError, StorageError: see `pipelines.storage.store`.
     """
     try:
         facts = json.loads(store.read(JSON_NAME))

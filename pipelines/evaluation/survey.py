@@ -10,14 +10,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from condgen.color import rgb_to_lab
-from condgen.colorize import resize
+from condgen.color.colorize import resize
+from condgen.color.lab import rgb_to_lab
 from condgen.errors import DatasetError, ImageError
-from pipelines.chunks import Chunk, read_chunk
+from pipelines.datasets.chunk import Chunk, read_chunk
 from pipelines.evaluation.measures import MeasureSettings, measured_size
 from pipelines.evaluation.references import KEYS_SCHEMA, reference_image
-from pipelines.images import decode
-from pipelines.storage import Store
+from pipelines.images.decoding import decode
+from pipelines.storage.store import Store
 
 __all__ = ["ChunkSurvey", "Survey", "add_up", "survey_chunks"]
 
@@ -71,7 +71,7 @@ def survey_chunks(
         store: where they are.
         chunks: with their ordinals.
         settings: whether color or images are asked for, and at which size.
-        member_names: of a dataset, see `pipelines.chunks.read_chunk`.
+        member_names: of a dataset, see `pipelines.datasets.chunk.read_chunk`.
         with_keys: whether keys are asked for.
 
     Raises:

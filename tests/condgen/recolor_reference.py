@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from condgen._tables import Lerp, lerp
-from condgen.color import AB_SCALE, RGB_TO_XYZ, WHITE, XYZ_TO_RGB
-from condgen.colorize import Region
-from condgen.guide import MARGIN, RIDGE, TEXTURE, _Axis, _axis
+from condgen.color._tables import Lerp, lerp
+from condgen.color.colorize import Region
+from condgen.color.guide import MARGIN, RIDGE, TEXTURE, _Axis, _axis
+from condgen.color.lab import AB_SCALE, RGB_TO_XYZ, WHITE, XYZ_TO_RGB
 
 _STRIP_PIXELS = 1 << 15
 _TABLE_SIZE = 1 << 16
@@ -187,7 +187,7 @@ def _paint(
 def guided_reference(
     rgb: NDArray[np.uint8], ab_n: NDArray[np.float32], region: Region, stride: int
 ) -> NDArray[np.uint8]:
-    """Follow ``condgen.guide``'s formulas, one pass a term."""
+    """Follow ``condgen.color.guide``'s formulas, one pass a term."""
     rows = _axis(region.top, region.height, rgb.shape[0], stride)
     columns = _axis(region.left, region.width, rgb.shape[1], stride)
     f32 = np.float32

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from condgen.ab_bins import AbBins, gamut_points
-from condgen.color import rgb_to_lab
+from condgen.color.ab_bins import AbBins, gamut_points
+from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from skimage.color import rgb2lab
 
-from condgen.color import (
+from condgen.color.lab import (
     denormalize_ab,
     denormalize_l,
     lab_to_rgb,

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from skimage import data
 
-from condgen._tables import tables
-from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
-from condgen.colorize import Region, fit_square, recolor, resize
+from condgen.color._tables import tables
+from condgen.color.colorize import Region, fit_square, recolor, resize
+from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
 from condgen.errors import ConfigError
 from tests.condgen.recolor_reference import recolor_reference
 
@@ -178,7 +178,7 @@ def test_a_program_without_a_folder_for_its_machine_code_has_the_same_bytes(tmp_
     code = (
         "import numpy as np, numba.core.caching as c\n"
         "c.CacheImpl._locator_classes = []\n"
-        "from condgen.colorize import recolor\n"
+        "from condgen.color.colorize import recolor\n"
         "rgb = np.random.default_rng(1).integers(0, 256, (60, 90, 3)).astype(np.uint8)\n"
         "ab = np.random.default_rng(0).normal(0, 0.4, (3, 2, 48, 48)).astype(np.float32)\n"
         "import hashlib; print(hashlib.sha256(recolor(rgb, ab, (8, 0, 32, 48)).tobytes()).hexdigest()[:32])"

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from condgen.base import Condition, SampleOptions
-from condgen.conditioners import ConditionerSet, FrozenText, LabelEmbedding, TextEncoder, make_conditioners
 from condgen.errors import UnsupportedError
 from condgen.families import build
 from condgen.families.diffusion import Diffusion
 from condgen.families.latent_configs import DiffusionConfig
-from condgen.transformer import Cache, TransformerBlock, grid_positions
+from condgen.nn.conditioners import ConditionerSet, FrozenText, LabelEmbedding, TextEncoder, make_conditioners
+from condgen.nn.transformer import Cache, TransformerBlock, grid_positions
 from tests.condgen.models import TINY, color_batch, source
 
 KEPT = torch.zeros(3, dtype=torch.bool)

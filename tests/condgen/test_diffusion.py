@@ -10,13 +10,13 @@ from torch import Tensor
 
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.checkpoint import dump, load
+from condgen.diffusion.paths import PARAMETRIZATIONS, CosinePath, ExplodingPath, LinearPath, Path
+from condgen.diffusion.samplers import SAMPLERS, Denoise, find_sampler
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
 from condgen.families.diffusion import Diffusion
 from condgen.families.latent_configs import DiffusionConfig
 from condgen.noise import NoiseSource, SampleId
-from condgen.paths import PARAMETRIZATIONS, CosinePath, ExplodingPath, LinearPath, Path
-from condgen.samplers import SAMPLERS, Denoise, find_sampler
 from tests.condgen.models import TINY, color_batch, source
 
 NAMES = tuple(PARAMETRIZATIONS)

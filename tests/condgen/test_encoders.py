@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from condgen.base import Condition, ConditionalModel, SampleOptions
-from condgen.color import normalize_l, rgb_to_lab
-from condgen.encoders import ENCODERS, PretrainedEncoder, _grey, pretrained
+from condgen.color.lab import normalize_l, rgb_to_lab
 from condgen.errors import CheckpointError, ConfigError, UnsupportedError
 from condgen.families import FAMILIES, build
 from condgen.families.configs import ENCODER_NAMES
+from condgen.nn.encoders import ENCODERS, PretrainedEncoder, _grey, pretrained
 from condgen.preset_parts import TrainConfig
 from condgen.training import Training
 from tests.condgen.models import TINY, color_batch, source
@@ -203,7 +203,7 @@ def test_a_point_head_without_an_encoder_is_a_config_error() -> None:
 
 
 def test_a_median_is_the_color_of_least_expected_distance() -> None:
-    from condgen.ab_bins import AbBins
+    from condgen.color.ab_bins import AbBins
 
     bins = AbBins()
     torch.manual_seed(0)
@@ -224,7 +224,7 @@ def test_a_median_is_the_color_of_least_expected_distance() -> None:
 
 
 def test_a_distribution_on_one_bin_has_it_as_its_median() -> None:
-    from condgen.ab_bins import AbBins
+    from condgen.color.ab_bins import AbBins
 
     bins = AbBins()
     p = torch.zeros(1, 1, len(bins))

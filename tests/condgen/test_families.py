@@ -9,8 +9,8 @@ import torch
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import FAMILIES, build, find_family
+from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource, SampleId
-from condgen.unet import pool_to_stride, upsample_from_stride
 from tests.condgen.models import FAMILY_NAMES, TINY, color_batch, source, tiny
 
 DRAW = SampleOptions()

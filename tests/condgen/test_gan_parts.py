@@ -19,7 +19,7 @@ from condgen.families.cyclegan import CycleGan
 from condgen.families.gan_configs import AdversarialConfig
 from condgen.families.gan_losses import GAN_LOSSES, mode_seeking, r1_penalty
 from condgen.metrics import draw_diversity
-from condgen.networks import PatchDiscriminator
+from condgen.nn.networks import PatchDiscriminator
 from condgen.presets import PRESETS
 from tests.condgen.gan_models import DRAW, adam, batch_for, small, step, total
 from tests.condgen.models import color_batch, source

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from skimage import data
 
-from condgen._lines import grid_values
-from condgen.color import denormalize_ab, lab_to_rgb, rgb_to_lab
-from condgen.colorize import Region, fit_square, recolor
+from condgen.color._lines import grid_values
+from condgen.color.colorize import Region, fit_square, recolor
+from condgen.color.guide import make_guide
+from condgen.color.lab import denormalize_ab, lab_to_rgb, rgb_to_lab
 from condgen.errors import ConfigError
-from condgen.guide import make_guide
 from condgen.metrics.bleeding import bleeding, crossing, edge_bands
-from condgen.unet import pool_to_stride, upsample_from_stride
+from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from tests.condgen.recolor_reference import guided_reference
 
 SQUARE_PX, STRIDE = 64, 4
@@ -82,8 +82,8 @@ def test_the_compiled_loops_are_the_numpy_passes_bit_for_bit(
 _SHA = "46c95843d96380e7aecd207a1c357907"
 _PROGRAM = """
 import hashlib, numpy as np
-from condgen.colorize import recolor
-from condgen.guide import make_guide
+from condgen.color.colorize import recolor
+from condgen.color.guide import make_guide
 rgb = np.random.default_rng(1).integers(0, 256, (60, 90, 3)).astype(np.uint8)
 ab = np.random.default_rng(0).normal(0, 0.2, (3, 2, 48, 48)).astype(np.float32)
 made = recolor(rgb, ab, (8, 0, 32, 48), guide=make_guide(rgb, (8, 0, 32, 48), 4))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.families.gan_configs import AdversarialConfig, CganConfig
-from condgen.networks import (
+from condgen.nn.networks import (
     EncoderDecoder,
     EncoderDiscriminator,
     Generator,
@@ -21,8 +21,8 @@ from condgen.networks import (
     initialise,
     translate,
 )
-from condgen.networks.generator import dropout_with
-from condgen.networks.layers import InstanceNorm, pad_to
+from condgen.nn.networks.generator import dropout_with
+from condgen.nn.networks.layers import InstanceNorm, pad_to
 from condgen.noise import NoiseSource, SampleId
 
 PAPER = AdversarialConfig(norm="batch", discriminator_norm="batch", upsampling="transposed", padding="zero")

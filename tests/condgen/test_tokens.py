@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from condgen.tokens import tokenize
+from condgen.nn.tokens import tokenize
 
 
 def test_words_have_the_same_tokens_in_any_case_and_place() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from condgen.uniform_bins import UniformBins
+from condgen.color.uniform_bins import UniformBins
 from condgen.worlds.facades import CLASS_COLORS, CLASSES, SIZE_PX, Facades, draw_facades, edges
 
 

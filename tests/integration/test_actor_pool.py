@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError
 
-from pipelines.actor_pool import run_on_actors
+from pipelines.cluster.actor_pool import run_on_actors
 
 pytestmark = pytest.mark.ray
 

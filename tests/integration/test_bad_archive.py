@@ -14,10 +14,10 @@ from bad_images import write_bad_archive
 from condgen import checkpoint
 from condgen.families import FAMILIES
 from condgen.families.configs import RegressionConfig
-from pipelines.batch import Functions
-from pipelines.batch_job import BatchJob, run_batch
-from pipelines.plans import BatchSettings
-from pipelines.storage import open_store
+from pipelines.batch.engine import Functions
+from pipelines.batch.job import BatchJob, run_batch
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray
 

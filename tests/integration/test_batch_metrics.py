@@ -23,11 +23,11 @@ from condgen import checkpoint
 from condgen.errors import ConfigError, JobError
 from condgen.families import FAMILIES
 from condgen.families.configs import ColorClassifierConfig
-from pipelines.archives import Selection
-from pipelines.batch_job import BatchJob, run_batch
-from pipelines.batch_report import BatchReport, Pace
-from pipelines.plans import AUTO_BATCH, BatchSettings, load_plans
-from pipelines.storage import open_store
+from pipelines.batch.archive import Selection
+from pipelines.batch.job import BatchJob, run_batch
+from pipelines.batch.report import BatchReport, Pace
+from pipelines.results.plan import AUTO_BATCH, BatchSettings, load_plans
+from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray
 

@@ -23,7 +23,7 @@ from chaos_cluster import ChaosCluster
 from faults import FaultProxy
 from PIL import Image
 
-from pipelines.storage import open_store
+from pipelines.storage.store import open_store
 
 FAULTS = int(os.environ.get("SOAK_FAULTS", "8"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))

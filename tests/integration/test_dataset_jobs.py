@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 
 from condgen.errors import DatasetError
-from jobs import index, shard, shard_building, validate
-from pipelines import ray_tasks
-from pipelines.datasets import load_dataset
-from pipelines.images import encode
-from pipelines.sharding import ShardOptions
-from pipelines.storage import open_store
+from jobs.datasets import building as shard_building
+from jobs.datasets import index, shard, validate
+from pipelines.cluster import tasks as ray_tasks
+from pipelines.datasets.manifest import load_dataset
+from pipelines.images.decoding import encode
+from pipelines.sharding.plan import ShardOptions
+from pipelines.storage.store import open_store
 
 OPTIONS = ShardOptions(split={"train": 0.7, "test": 0.3}, samples_per_shard=4)
 
@@ -90,8 +91,9 @@ def run_until(source: str, dest: str, written: str, tars: int) -> None:
     """Shard in a process of its own, and kill it when so many tars and an object of that name have been written."""
     script = f"""
 import sys, time
-from jobs import shard
-from pipelines import sharding, storage
+from jobs.datasets import shard
+from pipelines.sharding import plan as sharding
+from pipelines.storage import store as storage
 write, tars = storage.Store.write, []
 def slow(self, name, data):
     if tars is not None and name.endswith(".tar"):

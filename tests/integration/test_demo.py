@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.demo import DemoOptions, run
+from jobs.demo.run import DemoOptions, run
 
 
 @pytest.mark.ray

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from small_results import run_job, write_model, write_picture
 
-from jobs import evaluate
-from jobs.evaluate import EvaluateOptions, run
-from pipelines.batch_job import BatchJob
+from jobs.evaluation import evaluate
+from jobs.evaluation.evaluate import EvaluateOptions, run
+from pipelines.batch.job import BatchJob
 from pipelines.evaluation import parts
-from pipelines.plans import BatchSettings
+from pipelines.results.plan import BatchSettings
 
 
 @pytest.mark.ray

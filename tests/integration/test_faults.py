@@ -13,9 +13,9 @@ import pytest
 from faults import FaultProxy
 
 from condgen.errors import StorageError
-from pipelines.chunks import Chunk, RunPart, read_chunk
-from pipelines.storage import RetryPolicy, Store, open_store
-from pipelines.tars import TarWriter
+from pipelines.datasets.chunk import Chunk, RunPart, read_chunk
+from pipelines.datasets.tar import TarWriter
+from pipelines.storage.store import RetryPolicy, Store, open_store
 
 DATA = np.random.default_rng(0).integers(0, 256, 200_000, dtype=np.uint8).tobytes()
 QUICK = RetryPolicy(attempts=4, base_s=0.01, max_s=0.05)

@@ -11,7 +11,7 @@ import safetensors.numpy
 from numpy.testing import assert_allclose
 from old_data.make import TRAIN, TRANSLATE
 
-from jobs.cli import _run
+from jobs.cli.app import _run
 
 OLD = Path(__file__).resolve().parents[1] / "old_data"
 

@@ -17,13 +17,13 @@ from pyarrow.fs import S3FileSystem
 from samples import flat, single_dataset
 
 from condgen.errors import DatasetError, StorageError
-from pipelines.chunks import ChunkLimits, read_chunk
-from pipelines.datasets import MANIFEST_NAME, load_dataset
-from pipelines.planning import chunks_from_runs
-from pipelines.read import read_single
-from pipelines.rows import Decode
-from pipelines.storage import RetryPolicy, open_store
-from pipelines.tars import TarWriter
+from pipelines.datasets.chunk import ChunkLimits, read_chunk
+from pipelines.datasets.chunk_plan import chunks_from_runs
+from pipelines.datasets.manifest import MANIFEST_NAME, load_dataset
+from pipelines.datasets.tar import TarWriter
+from pipelines.ray_data.operator import Decode
+from pipelines.ray_data.reading import read_single
+from pipelines.storage.store import RetryPolicy, open_store
 
 SAMPLES = 20
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from condgen.errors import ConfigError, JobError
-from jobs import cli
-from jobs.dataset_commands import parse_split
+from jobs.cli import app as cli
+from jobs.cli.datasets import parse_split
 
 COMMANDS = [
     "demo",

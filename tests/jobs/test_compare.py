@@ -13,12 +13,12 @@ import pytest
 from small_results import run_job, write_model, write_picture
 
 from condgen.errors import DatasetError
-from jobs.compare import Comparison, run
-from jobs.evaluate import EvaluateOptions
-from jobs.evaluate import run as evaluate
-from pipelines.batch_job import BatchJob
+from jobs.evaluation.compare import Comparison, run
+from jobs.evaluation.evaluate import EvaluateOptions
+from jobs.evaluation.evaluate import run as evaluate
+from pipelines.batch.job import BatchJob
 from pipelines.evaluation.comparison import Difference
-from pipelines.plans import BatchSettings
+from pipelines.results.plan import BatchSettings
 
 SETTINGS = BatchSettings(draws=2, batch_size=4, precision="fp32")
 

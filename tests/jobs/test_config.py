@@ -8,7 +8,7 @@ import pytest
 
 from condgen.errors import ConfigError, MissingError
 from condgen.presets import PRESETS, find_preset
-from jobs.config import check_trainable, describe_type, fill, parse_yaml, render, resolve, to_tree
+from jobs.cli.config import check_trainable, describe_type, fill, parse_yaml, render, resolve, to_tree
 
 
 def test_without_changes_it_is_the_preset() -> None:

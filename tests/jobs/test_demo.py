@@ -11,12 +11,12 @@ import pytest
 from small_results import run_job, write_model, write_picture
 
 from condgen.errors import ConfigError
-from jobs import demo
-from jobs.demo import DemoOptions
-from jobs.demo_claims import DemoClaims, measure_claims
-from pipelines.batch_job import BatchJob
-from pipelines.plans import BatchSettings
-from pipelines.storage import open_store
+from jobs.demo import run as demo
+from jobs.demo.claims import DemoClaims, measure_claims
+from jobs.demo.run import DemoOptions
+from pipelines.batch.job import BatchJob
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import open_store
 
 PICTURES = {"num_training": 10, "origins": ["a generator"]}
 

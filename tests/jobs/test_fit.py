@@ -16,19 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.color import denormalize_ab, denormalize_l, lab_to_rgb
+from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb
 from condgen.errors import DatasetError, JobError
 from condgen.noise import NoiseSource
 from condgen.presets import TrainConfig
 from condgen.training import learning_rate
-from jobs.feeds import OneDataset
-from jobs.fit import Loop, state_from_json
-from jobs.run_folder import MetricRow
-from pipelines.augment import Augmentation
-from pipelines.chunks import CHUNK_SCHEMA
-from pipelines.order import OrderConfig, StreamPosition
-from pipelines.storage import open_store
-from pipelines.training import StreamBatch, TrainingPlan
+from pipelines.datasets.chunk import CHUNK_SCHEMA
+from pipelines.storage.store import open_store
+from pipelines.streaming.augmentation import Augmentation
+from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
+from pipelines.streaming.stream import StreamBatch, TrainingPlan
+from pipelines.training.feed import OneDataset
+from pipelines.training.loop import Loop, state_from_json
+from pipelines.training.run_folder import MetricRow
 
 CONFIG = TrainConfig(
     steps=30,

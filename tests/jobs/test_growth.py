@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
-from jobs import shard
-from pipelines.datasets import load_dataset
-from pipelines.images import decode, encode
-from pipelines.sharding import ShardOptions
-from pipelines.storage import open_store
-from pipelines.tars import group_samples
+from jobs.datasets import shard
+from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.tar import group_samples
+from pipelines.images.decoding import decode, encode
+from pipelines.sharding.plan import ShardOptions
+from pipelines.storage.store import open_store
 
 SPLIT = {"train": 0.6, "test": 0.4}
 OPTIONS = ShardOptions(split=SPLIT, samples_per_shard=4)
@@ -191,8 +191,9 @@ def test_a_growth_that_is_killed_is_gone_on_with(tmp_path: Path, left_after: str
     # The last write that a manifest's place gets is held up, so that the kill falls before it.
     script = f"""
 import time
-from jobs import shard
-from pipelines import sharding, storage
+from jobs.datasets import shard
+from pipelines.sharding import plan as sharding
+from pipelines.storage import store as storage
 write = storage.Store.write
 def slow(self, name, data):
     if name == "manifest.json":

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import photographs
-from jobs.photographs import DAMAGED, NUM_ARCHIVE, prepare
+from jobs.demo import photographs
+from jobs.demo.photographs import DAMAGED, NUM_ARCHIVE, prepare
 
 FEW = 60
 

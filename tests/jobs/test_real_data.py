@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import real_data
 import real_sets
 
-from condgen.color import normalize_ab, rgb_to_lab
-from jobs.photographs import held_out_boxes
+from condgen.color.lab import normalize_ab, rgb_to_lab
+from jobs.demo.photographs import held_out_boxes
 
 
 def test_the_distance_looks_where_the_truth_has_a_colour() -> None:

@@ -18,12 +18,12 @@ from PIL import Image
 from small_results import run_job, write_model, write_picture
 
 from condgen.errors import CheckpointError, ConfigError, DatasetError
-from jobs.redraw import run
-from pipelines.batch import About, Functions
-from pipelines.batch_job import BatchJob
-from pipelines.plans import BatchSettings
-from pipelines.redrawing import find_draw, redraw
-from pipelines.storage import open_store
+from jobs.results.redraw import run
+from pipelines.batch.engine import About, Functions
+from pipelines.batch.job import BatchJob
+from pipelines.batch.redrawing import find_draw, redraw
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import open_store
 
 TINT = "small_results:NoisyTint"
 # Chunks of six in batches of four: a full batch and one padded with two.

@@ -16,15 +16,15 @@ from PIL import Image
 from small_results import run_job, write_picture
 
 from condgen.errors import DatasetError, MissingError
-from jobs.curves import make_curve, round_ticks
-from jobs.report import collect, run
-from pipelines.archives import plan_archive
-from pipelines.batch import About, Functions
-from pipelines.batch_job import BatchJob
-from pipelines.chunks import ChunkLimits, iter_chunks
-from pipelines.plans import BatchSettings, job_digest, write_plan
-from pipelines.results import Draw, Failure, draws_name, encode_draws, write_errors
-from pipelines.storage import open_store
+from jobs.report.curves import make_curve, round_ticks
+from jobs.report.page import collect, run
+from pipelines.batch.archive import plan_archive
+from pipelines.batch.engine import About, Functions
+from pipelines.batch.job import BatchJob
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks
+from pipelines.results.files import Draw, Failure, draws_name, encode_draws, write_errors
+from pipelines.results.plan import BatchSettings, job_digest, write_plan
+from pipelines.storage.store import open_store
 
 NASTY = "<script>alert('x')</script>&\"'"
 DRAWS = 3
@@ -280,7 +280,7 @@ def test_all_plans_are_told_with_their_errors_and_what_was_filtered(translated: 
 
 
 def test_errors_of_every_plan_have_their_share_of_the_page(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.report.MAX_ERRORS", 4)
+    monkeypatch.setattr("jobs.report.page.MAX_ERRORS", 4)
     store = open_store(results)
 
     def failures(source: str, count: int) -> list[Failure]:

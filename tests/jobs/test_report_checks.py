@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from jobs.report_checks import check_draws, difference
+from jobs.report.checks import check_draws, difference
 
 
 def picture(seed: int, shift: int = 0) -> Image.Image:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from condgen.errors import CheckpointError, ConfigError
-from jobs.run_folder import MetricRow, RunFolder
-from pipelines.storage import open_store
+from pipelines.storage.store import open_store
+from pipelines.training.run_folder import MetricRow, RunFolder
 
 CONFIG = {
     "model": {"width": 8, "multipliers": (1, 2)},

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from jobs import cli
-from pipelines.datasets import load_dataset
-from pipelines.images import decode, encode
+from jobs.cli import app as cli
+from pipelines.datasets.manifest import load_dataset
+from pipelines.images.decoding import decode, encode
 
 
 def picture(seed: int, width: int = 48, height: int = 32) -> np.ndarray:

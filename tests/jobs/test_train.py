@@ -25,7 +25,7 @@ from PIL import Image
 from condgen.errors import ConfigError, JobError
 from condgen.presets import Preset
 from jobs import train
-from jobs.config import resolve
+from jobs.cli.config import resolve
 from jobs.train import TrainOptions, TrainReport, share_cluster
 
 # A run starts a controller, workers and Ray Data: seconds on idle cores, minutes on crowded ones.
@@ -93,8 +93,8 @@ def whole(ray_cluster: None, dataset: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: Path) -> None:
-    from pipelines.models import load_model
-    from pipelines.storage import open_store
+    from pipelines.models.source import load_model
+    from pipelines.storage.store import open_store
 
     rows = metrics(whole)
     assert [row["step"] for row in rows] == [3, 6, 9, 12]
@@ -260,7 +260,7 @@ def test_a_loss_that_explodes_ends_in_one_line(ray_cluster: None, dataset: Path,
 def test_an_error_of_one_workers_own_is_told_at_once_and_a_crash_of_a_group_is_tried_again() -> None:
     import torch
 
-    from jobs.train_worker import _lasting
+    from pipelines.training.worker import _lasting
 
     assert isinstance(_lasting(JobError("x"), 4), JobError)
     assert "batch_size" in str(_lasting(torch.OutOfMemoryError("CUDA out of memory"), 4))
@@ -304,7 +304,7 @@ def test_each_worker_has_a_gpu_where_there_are_any() -> None:
 def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
     """The promise of equal bytes would be empty if everything were equal."""
     job, _ = train.prepare(TrainOptions(preset=settings("train.seed=1"), data=str(dataset), out=str(tmp_path)))
-    from jobs.first_model import build_model
+    from pipelines.training.first_model import build_model
 
     seeded = build_model(job).state_dict()
     same = build_model(replace(job, preset=settings())).state_dict()
@@ -316,7 +316,7 @@ def test_a_ray_that_does_not_start_in_time_is_the_machines_fault_and_other_error
 ) -> None:
     import ray
 
-    from jobs.runtime import ray_cluster
+    from jobs.cli.runtime import ray_cluster
 
     def fails(message: str) -> Callable[..., None]:
         def init(**_: object) -> None:
@@ -337,7 +337,7 @@ def test_a_ray_that_does_not_start_in_time_is_the_machines_fault_and_other_error
 def test_an_address_that_is_none_is_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from jobs.runtime import ray_cluster
+    from jobs.cli.runtime import ray_cluster
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
@@ -349,7 +349,7 @@ def test_an_address_that_is_none_is_a_users_mistake(monkeypatch: pytest.MonkeyPa
 def test_an_empty_address_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from jobs.runtime import ray_cluster
+    from jobs.cli.runtime import ray_cluster
 
     asked: list[object] = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)

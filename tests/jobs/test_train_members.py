@@ -11,17 +11,19 @@ from samples import flat, paired_dataset, single_dataset
 
 from condgen.errors import ConfigError, DatasetError
 from condgen.presets import Preset
-from jobs import cli, index, train
-from jobs.config import resolve
-from jobs.dataset_commands import parse_size
-from jobs.first_model import build_model
+from jobs import train
+from jobs.cli import app as cli
+from jobs.cli.config import resolve
+from jobs.cli.datasets import parse_size
+from jobs.datasets import index
 from jobs.train import TrainOptions
-from jobs.train_job import TrainJob
-from pipelines.chunks import ChunkLimits
-from pipelines.datasets import load_dataset
-from pipelines.planning import chunk_table
-from pipelines.tars import TarWriter
-from pipelines.training import load_block
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.tar import TarWriter
+from pipelines.streaming.stream import load_block
+from pipelines.training.first_model import build_model
+from pipelines.training.job import TrainJob
 
 SETTINGS = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "model.width=8"]
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from samples import paired_dataset, single_dataset
 
-from jobs import index, train
-from jobs.config import resolve
+from jobs import train
+from jobs.cli.config import resolve
+from jobs.datasets import index
 from jobs.train import TrainOptions
-from pipelines.batch_job import BatchJob, run_batch
-from pipelines.plans import BatchSettings
-from pipelines.storage import open_store
+from pipelines.batch.job import BatchJob, run_batch
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray
 

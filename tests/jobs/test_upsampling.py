@@ -13,13 +13,13 @@ import pytest
 from small_results import run_job, write_model, write_picture
 
 import jobs.batch
-import jobs.redraw
-import jobs.verify
+import jobs.results.redraw
+import jobs.results.verify
 from condgen.errors import ConfigError
-from jobs import cli
-from pipelines.batch_job import BatchJob
-from pipelines.images import decode
-from pipelines.plans import BatchSettings
+from jobs.cli import app as cli
+from pipelines.batch.job import BatchJob
+from pipelines.images.decoding import decode
+from pipelines.results.plan import BatchSettings
 
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32", output_format="png")
 
@@ -73,7 +73,7 @@ def test_new_results_are_guided_and_their_plan_says_so(root: Path) -> None:
     assert guided.keys() == plain.keys()
     assert all(not np.array_equal(guided[name], plain[name]) for name in guided)
     for results in ("results", "plain"):
-        assert jobs.redraw.run(str(root / results), key="2", draw=1).redrawn.is_identical
+        assert jobs.results.redraw.run(str(root / results), key="2", draw=1).redrawn.is_identical
 
 
 def test_results_are_continued_as_they_were_begun(root: Path) -> None:
@@ -96,9 +96,9 @@ def test_results_of_before_there_was_a_choice_go_on(root: Path, monkeypatch: pyt
     after, plain = images(root / "results"), images(root / "plain")
     assert after.keys() == plain.keys() > before.keys()
     assert all(np.array_equal(after[name], plain[name]) for name in after)
-    assert jobs.verify.run(str(root / "results")).exit_code == 0
+    assert jobs.results.verify.run(str(root / "results")).exit_code == 0
     for key in ("1", "new"):
-        assert jobs.redraw.run(str(root / "results"), key=key, draw=1).redrawn.is_identical
+        assert jobs.results.redraw.run(str(root / "results"), key=key, draw=1).redrawn.is_identical
 
 
 def test_results_of_before_there_was_a_choice_are_not_guided_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

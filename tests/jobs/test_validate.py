@@ -18,15 +18,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import cli, index, inspect, shard, validate
-from pipelines.archives import list_chunks
-from pipelines.chunks import ChunkLimits, read_chunk
-from pipelines.datasets import load_dataset, runs_to_table, table_bytes
-from pipelines.images import decode, encode
-from pipelines.sharding import ShardOptions
-from pipelines.storage import open_store
-from pipelines.tars import TarWriter
-from pipelines.webdatasets import archive_store
+from jobs.cli import app as cli
+from jobs.datasets import index, inspect, shard, validate
+from pipelines.batch.archive import list_chunks
+from pipelines.datasets.chunk import ChunkLimits, read_chunk
+from pipelines.datasets.manifest import load_dataset, runs_to_table, table_bytes
+from pipelines.datasets.opening import archive_store
+from pipelines.datasets.tar import TarWriter
+from pipelines.images.decoding import decode, encode
+from pipelines.sharding.plan import ShardOptions
+from pipelines.storage.store import open_store
 
 
 def picture(seed: int) -> bytes:

@@ -12,15 +12,15 @@ import pytest
 from fakes import SETTINGS, UniformColour, write_image
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.accounts import committed, make_account, pending_chunks, retry_chunks
-from pipelines.archives import Selection, plan_archive
-from pipelines.attempts import begin_attempt, clear_attempts, forget_run
-from pipelines.batch import About, ChunkEngine, Functions
-from pipelines.chunks import ChunkLimits, iter_chunks
-from pipelines.colour import ColourTask
-from pipelines.plans import BatchSettings, Generation, load_plans, write_plan
-from pipelines.results import draws_schema, read_footer
-from pipelines.storage import Store, open_store
+from pipelines.batch.archive import Selection, plan_archive
+from pipelines.batch.attempts import begin_attempt, clear_attempts, forget_run
+from pipelines.batch.engine import About, ChunkEngine, Functions
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks
+from pipelines.models.colorization import ColourTask
+from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
+from pipelines.results.files import draws_schema, read_footer
+from pipelines.results.plan import BatchSettings, Generation, load_plans, write_plan
+from pipelines.storage.store import Store, open_store
 
 JOB = "job"
 

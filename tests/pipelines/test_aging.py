@@ -15,16 +15,16 @@ import pytest
 import torch
 from samples import gradient
 
-from condgen.color import rgb_to_lab
+from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
-from pipelines.aging import LUMINANCE, Aging, AgingDraw, draw_aging
-from pipelines.augment import Augmentation
-from pipelines.chunks import ChunkLimits
-from pipelines.datasets import load_dataset
-from pipelines.order import OrderConfig, StreamPosition
-from pipelines.planning import chunk_table
-from pipelines.tars import TarWriter
-from pipelines.training import TrainingPlan, TrainingStream, load_block
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.tar import TarWriter
+from pipelines.streaming.aging import LUMINANCE, Aging, AgingDraw, draw_aging
+from pipelines.streaming.augmentation import Augmentation
+from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
+from pipelines.streaming.stream import TrainingPlan, TrainingStream, load_block
 
 # Of the 12 gradients' squares in epoch 1, as they were before there was aging.
 PLAIN_SHA256 = "acbb475b74c4898d3d8962e70034d21555b23cbbe20c8426497538fac15f30ea"

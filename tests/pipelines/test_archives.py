@@ -14,11 +14,11 @@ from PIL import Image
 from samples import single_dataset
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.archives import Selection, plan_archive
-from pipelines.chunks import ChunkLimits, Sample, image_member, iter_chunks, read_chunk, sample_facts
-from pipelines.storage import Store, open_store
-from pipelines.webdatasets import archive_store
-from pipelines.where import parse
+from pipelines.batch.archive import Selection, plan_archive
+from pipelines.datasets.chunk import ChunkLimits, Sample, image_member, iter_chunks, read_chunk, sample_facts
+from pipelines.datasets.opening import archive_store
+from pipelines.datasets.row_filter import parse
+from pipelines.storage.store import Store, open_store
 
 LIMITS = ChunkLimits(samples=4)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.augment import Crop
+from pipelines.streaming.augmentation import Crop
 
 
 def picture(height: int, width: int) -> np.ndarray:

@@ -22,7 +22,7 @@ import pytest
 from bad_images import bad_images, bombs, whole_images, write_bad_archive
 
 from condgen.errors import ImageError
-from pipelines.images import Metadata, decode, encode, probe, read_metadata
+from pipelines.images.decoding import Metadata, decode, encode, probe, read_metadata
 
 TESTS = Path(__file__).parents[1]
 COUNT = 2_400

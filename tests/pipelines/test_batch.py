@@ -13,14 +13,14 @@ from fakes import SETTINGS, UniformColour, write_image
 from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
-from pipelines.archives import list_chunks, plan_archive
-from pipelines.batch import ChunkEngine
-from pipelines.chunks import ChunkLimits, chunks_to_table, iter_chunks, read_chunk
-from pipelines.colour import ColourTask
-from pipelines.planning import chunks_from_files
-from pipelines.plans import BatchSettings, load_plans, write_plan
-from pipelines.results import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
-from pipelines.storage import Store, open_store
+from pipelines.batch.archive import list_chunks, plan_archive
+from pipelines.batch.engine import ChunkEngine
+from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks, read_chunk
+from pipelines.datasets.chunk_plan import chunks_from_files
+from pipelines.models.colorization import ColourTask
+from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
+from pipelines.results.plan import BatchSettings, load_plans, write_plan
+from pipelines.storage.store import Store, open_store
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from condgen.errors import ConfigError, MissingError
-from pipelines.cache import ChunkCache, cached
-from pipelines.chunks import Chunk, RunPart, read_chunk
-from pipelines.storage import Store, open_store
-from pipelines.tars import TarWriter
+from pipelines.datasets.chunk import Chunk, RunPart, read_chunk
+from pipelines.datasets.tar import TarWriter
+from pipelines.storage.cache import ChunkCache, cached
+from pipelines.storage.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def test_a_bound_is_a_number_of_bytes() -> None:
 
 _READER = """
 import sys
-from pipelines.cache import ChunkCache, cached
-from pipelines.storage import open_store
+from pipelines.storage.cache import ChunkCache, cached
+from pipelines.storage.store import open_store
 remote, folder, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = cached(open_store(remote), ChunkCache(folder, 40_000))
 for step in range(300):
@@ -199,7 +199,7 @@ def test_a_writer_that_was_killed_leaves_nothing_wrong(remote: Store, tmp_path: 
     script = f"""
 import os, signal
 from pathlib import Path
-from pipelines.cache import ChunkCache
+from pipelines.storage.cache import ChunkCache
 Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 ChunkCache({str(folder)!r}, 10_000).put("x", bytes(1000))
 """

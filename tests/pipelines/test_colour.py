@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from condgen.colorize import recolor
+from condgen.color.colorize import recolor
+from condgen.color.guide import make_guide
 from condgen.errors import ConfigError
-from condgen.guide import make_guide
-from pipelines import colour
-from pipelines.colour import ColourTask
+from pipelines.models import colorization as colour
+from pipelines.models.colorization import ColourTask
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

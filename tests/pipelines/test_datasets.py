@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from condgen.errors import ConfigError, DatasetError, MissingError
-from pipelines.archives import list_chunks
-from pipelines.chunks import ChunkLimits, read_chunk
-from pipelines.datasets import (
+from pipelines.batch.archive import list_chunks
+from pipelines.datasets.chunk import ChunkLimits, read_chunk
+from pipelines.datasets.manifest import (
     RUN_SCHEMA,
     Manifest,
     Run,
@@ -23,9 +23,9 @@ from pipelines.datasets import (
     runs_to_table,
     table_bytes,
 )
-from pipelines.storage import Store, open_store
-from pipelines.tars import TarWriter, group_samples
-from pipelines.webdatasets import archive_store, expand_braces, open_archive, scan_webdataset, split_of
+from pipelines.datasets.opening import archive_store, expand_braces, open_archive, scan_webdataset, split_of
+from pipelines.datasets.tar import TarWriter, group_samples
+from pipelines.storage.store import Store, open_store
 
 
 def shard(

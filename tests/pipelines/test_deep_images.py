@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from condgen.errors import ImageError
-from pipelines.images import decode, encode, probe
+from pipelines.images.decoding import decode, encode, probe
 
 DEEP = np.random.default_rng(0).integers(0, 65536, (37, 53, 3), dtype=np.uint16)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -22,8 +22,8 @@ from condgen.errors import ConfigError
 from condgen.families import FAMILIES
 from condgen.families.configs import ColorClassifierConfig
 from condgen.noise import NoiseSource, SampleId
-from pipelines.models import open_model, picture_task
-from pipelines.storage import open_store
+from pipelines.models.source import open_model, picture_task
+from pipelines.storage.store import open_store
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "pipelines.md"

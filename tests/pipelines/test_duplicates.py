@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.duplicates import MAX_DISTANCE, Fingerprint, close_pairs, find_duplicates, perceptual_hash
+from pipelines.sharding.dedup import MAX_DISTANCE, Fingerprint, close_pairs, find_duplicates, perceptual_hash
 
 
 def rgb(seed: int, size: int = 96) -> np.ndarray:

@@ -16,13 +16,13 @@ from condgen import checkpoint
 from condgen.errors import ConfigError
 from condgen.families import FAMILIES
 from condgen.presets import PRESETS
-from pipelines.archives import plan_archive
-from pipelines.batch import ChunkEngine
-from pipelines.chunks import ChunkLimits, Sample, iter_chunks, read_chunk
-from pipelines.models import open_model, picture_task
-from pipelines.plans import BatchSettings
-from pipelines.results import Draw
-from pipelines.storage import Store, open_store
+from pipelines.batch.archive import plan_archive
+from pipelines.batch.engine import ChunkEngine
+from pipelines.datasets.chunk import ChunkLimits, Sample, iter_chunks, read_chunk
+from pipelines.models.source import open_model, picture_task
+from pipelines.results.files import Draw
+from pipelines.results.plan import BatchSettings
+from pipelines.storage.store import Store, open_store
 
 
 @pytest.fixture

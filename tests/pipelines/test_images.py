@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.images import EXTENSIONS, FORMATS, decode, encode, probe
+from pipelines.images.decoding import EXTENSIONS, FORMATS, decode, encode, probe
 
 RED = (200, 30, 40)
 

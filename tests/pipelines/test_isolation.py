@@ -14,12 +14,12 @@ from fakes import poisoned_engine, write_image
 from PIL import Image
 
 from condgen.errors import JobError
-from pipelines.archives import plan_archive
-from pipelines.batch import ChunkEngine
-from pipelines.chunks import Chunk, ChunkLimits, iter_chunks, read_chunk
-from pipelines.isolation import IsolatedEngine
-from pipelines.results import Failure, read_footer
-from pipelines.storage import Store, open_store
+from pipelines.batch.archive import plan_archive
+from pipelines.batch.engine import ChunkEngine
+from pipelines.batch.isolation import IsolatedEngine
+from pipelines.datasets.chunk import Chunk, ChunkLimits, iter_chunks, read_chunk
+from pipelines.results.files import Failure, read_footer
+from pipelines.storage.store import Store, open_store
 
 
 @pytest.fixture

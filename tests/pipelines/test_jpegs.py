@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from condgen.errors import ImageError
-from pipelines import images
-from pipelines.images import decode
-from pipelines.jpegs import decode_plain, plain_jpeg
+from pipelines.images import decoding as images
+from pipelines.images.decoding import decode
+from pipelines.images.jpeg import decode_plain, plain_jpeg
 
 FORMS: dict[str, dict[str, Any]] = {
     "4:2:0": {"quality": 85},

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from condgen.errors import ImageError
-from pipelines.exif import MAX_EXIF_BYTES, read_exif
-from pipelines.images import Metadata, decode, encode, read_metadata
-from pipelines.srgb import SRGB_PROFILE
+from pipelines.images.decoding import Metadata, decode, encode, read_metadata
+from pipelines.images.exif import MAX_EXIF_BYTES, read_exif
+from pipelines.images.icc import SRGB_PROFILE
 
 FORMATS = ["jpeg", "png", "webp", "tiff"]
 RGB = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)

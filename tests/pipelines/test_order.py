@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condgen.errors import CheckpointError, ConfigError
-from pipelines.order import (
+from pipelines.streaming.epoch_order import (
     EpochOrder,
     OrderConfig,
     StreamPosition,

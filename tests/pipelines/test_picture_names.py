@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.picture_names import Identity, name_pictures, stem_digest, stem_of
+from pipelines.results.names import Identity, name_pictures, stem_digest, stem_of
 
 
 def names_of(chunks: dict[str, list[Identity]], suffix: str = "jpg") -> tuple[bool, dict[Identity, list[str]]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.archives import list_chunks, plan_archive
-from pipelines.chunks import ChunkLimits, chunks_to_table
-from pipelines.storage import open_store
+from pipelines.batch.archive import list_chunks, plan_archive
+from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
+from pipelines.storage.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def test_a_hundred_thousand_chunks_are_planned_in_seconds_and_little_memory() ->
 
 
 def test_a_plan_in_columns_has_the_chunks_that_are_listed_one_by_one(photos: Path, tmp_path: Path) -> None:
-    from pipelines.tars import TarWriter
+    from pipelines.datasets.tar import TarWriter
 
     tar = TarWriter()
     for number in range(20):

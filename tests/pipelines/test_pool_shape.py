@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from condgen.errors import ConfigError
-from pipelines.ray_batch import pool_shape
+from pipelines.batch.workers import pool_shape
 
 
 @pytest.mark.parametrize(

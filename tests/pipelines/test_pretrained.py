@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from condgen.base import Condition, SampleOptions
-from condgen.color import normalize_l, rgb_to_lab
+from condgen.color.lab import normalize_l, rgb_to_lab
 from condgen.errors import ConfigError
 from condgen.noise import NoiseSource, SampleId
 from condgen.pretrained import DEFAULT_COLORIZER, PRETRAINED, read_pretrained
-from pipelines.models import LoadedModel, PackagedModel, open_model, picture_task
-from pipelines.package_files import locate
+from pipelines.models.source import LoadedModel, PackagedModel, open_model, picture_task
+from pipelines.storage.package_files import locate
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 

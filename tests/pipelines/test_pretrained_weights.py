@@ -10,8 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from condgen.errors import CheckpointError, ConfigError, MissingError
-from pipelines import pretrained_weights
-from pipelines.pretrained_weights import MOBILENET_V2_SHA256, find_mobilenet_v2, read_weights, require_mobilenet_v2
+from pipelines.models import pretrained_weights
+from pipelines.models.pretrained_weights import (
+    MOBILENET_V2_SHA256,
+    find_mobilenet_v2,
+    read_weights,
+    require_mobilenet_v2,
+)
 
 FILE = "mobilenet_v2-b0353104.pth"
 

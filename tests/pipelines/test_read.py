@@ -14,17 +14,17 @@ from PIL import Image
 from samples import flat, paired_dataset, single_dataset
 
 from condgen.errors import ConfigError, DatasetError
-from pipelines import rows as rows_module
-from pipelines.blocks import PictureColumn, _kept
-from pipelines.cache import ChunkCache
-from pipelines.chunks import ChunkLimits, chunks_to_table, iter_chunks
-from pipelines.datasets import Run, runs_to_table
-from pipelines.planning import chunk_table, chunks_from_runs
-from pipelines.read import _task_chunks, open_source, read_paired, read_single, read_unpaired
-from pipelines.rows import ChunkReader, Decode, Domain
-from pipelines.storage import open_store
-from pipelines.tally import Tally
-from pipelines.unpaired import iter_pairs, pair_table
+from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks
+from pipelines.datasets.chunk_plan import chunk_table, chunks_from_runs
+from pipelines.datasets.manifest import Run, runs_to_table
+from pipelines.ray_data import operator as rows_module
+from pipelines.ray_data.counters import Tally
+from pipelines.ray_data.operator import ChunkReader, Decode, Domain
+from pipelines.ray_data.reading import _task_chunks, open_source, read_paired, read_single, read_unpaired
+from pipelines.ray_data.tensors import PictureColumn, _kept
+from pipelines.storage.cache import ChunkCache
+from pipelines.storage.store import open_store
+from pipelines.streaming.unpaired import iter_pairs, pair_table
 
 BAD = frozenset({3, 17, 18})
 SAMPLES = 45

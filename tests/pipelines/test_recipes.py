@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.images import decode, encode
-from pipelines.recipes import Recipe, half_of
+from pipelines.images.decoding import decode, encode
+from pipelines.sharding.recipe import Recipe, half_of
 
 
 def picture(width: int, height: int, format: str = "jpeg") -> bytes:  # noqa: A002

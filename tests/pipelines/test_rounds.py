@@ -13,12 +13,12 @@ from fakes import SETTINGS, write_image
 from ray.exceptions import ActorDiedError, OutOfDiskError, RayTaskError
 
 from condgen.errors import CheckpointError, ConfigError, JobError
-from pipelines import ray_batch
-from pipelines.archives import plan_archive
-from pipelines.batch import Functions
-from pipelines.chunks import ChunkLimits
-from pipelines.ray_batch import PoolShape, WorkerSpec, run_chunks
-from pipelines.storage import open_store
+from pipelines.batch import workers as ray_batch
+from pipelines.batch.archive import plan_archive
+from pipelines.batch.engine import Functions
+from pipelines.batch.workers import PoolShape, WorkerSpec, run_chunks
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.storage.store import open_store
 
 SHAPE = PoolShape(1, 1, 1.0, 0.0)
 FULL = OutOfDiskError("the disk is full\nin many lines")

@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condgen.errors import ConfigError
-from pipelines.images import encode
-from pipelines.recipes import Recipe
-from pipelines.shard_writer import write_shard
-from pipelines.sharding import (
+from pipelines.datasets.tar import group_samples, split_key
+from pipelines.images.decoding import encode
+from pipelines.sharding.plan import (
     PlannedSample,
     PlannedShard,
     ShardOptions,
@@ -27,9 +26,10 @@ from pipelines.sharding import (
     safe_key,
     split_share,
 )
-from pipelines.sources import Listing, Part, Record, list_folder
-from pipelines.storage import Entry, Store, open_store
-from pipelines.tars import group_samples, split_key
+from pipelines.sharding.recipe import Recipe
+from pipelines.sharding.sources import Listing, Part, Record, list_folder
+from pipelines.sharding.writer import write_shard
+from pipelines.storage.store import Entry, Store, open_store
 
 
 def listing(*names: str, size_bytes: int = 100) -> Listing:

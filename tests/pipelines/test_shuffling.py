@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.order import EpochOrder, OrderConfig, choose_lanes
-from pipelines.shuffling import epoch_positions, kolmogorov_smirnov, shuffle_quality
+from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, choose_lanes
+from pipelines.streaming.shuffle_quality import epoch_positions, kolmogorov_smirnov, shuffle_quality
 
 
 def order(samples: int, batch_size: int, epoch: int = 0) -> EpochOrder:

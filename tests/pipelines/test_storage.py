@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from condgen.errors import AccessError, ConfigError, MissingError, StorageError
-from pipelines.storage import Entry, RetryPolicy, Store, open_store
+from pipelines.storage.store import Entry, RetryPolicy, Store, open_store
 
 QUICK = RetryPolicy(attempts=3, base_s=0.001)
 
@@ -195,7 +195,7 @@ def test_waits_double_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_writer_that_was_killed_leaves_nothing_that_is_listed_and_is_swept(tmp_path: Path) -> None:
     script = f"""
 import os, signal
-from pipelines.storage import open_store
+from pipelines.storage.store import open_store
 store = open_store({str(tmp_path)!r})
 store.write("x", b"old")
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
@@ -314,7 +314,7 @@ def test_ceph_is_written_to_without_a_setting_of_its_own(ceph: Any, monkeypatch:
 def test_a_forked_child_connects_anew(s3: Any) -> None:
     script = f"""
 import os
-from pipelines.storage import open_store
+from pipelines.storage.store import open_store
 store = open_store({s3.uri("storage-tests") + "/fork"!r})
 store.write("x", b"1")
 child = os.fork()

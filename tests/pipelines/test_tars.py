@@ -11,7 +11,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.tars import Fault, Member, TarWriter, group_samples, iter_members, iter_spans, split_key
+from pipelines.datasets.tar import Fault, Member, TarWriter, group_samples, iter_members, iter_spans, split_key
 
 NAMES = [
     "a.jpg",

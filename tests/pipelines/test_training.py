@@ -21,15 +21,15 @@ from PIL import Image
 from samples import flat, paired_dataset
 
 from condgen.errors import ConfigError, StorageError
-from pipelines import training
-from pipelines.augment import Augmentation, draw_crop
-from pipelines.chunks import ChunkLimits, chunks_to_table
-from pipelines.datasets import load_dataset
-from pipelines.images import decode
-from pipelines.order import OrderConfig, StreamPosition
-from pipelines.planning import chunk_table, chunks_from_runs
-from pipelines.tars import TarWriter
-from pipelines.training import StreamBatch, TrainingPlan, TrainingStream, load_block, prefetched
+from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
+from pipelines.datasets.chunk_plan import chunk_table, chunks_from_runs
+from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.tar import TarWriter
+from pipelines.images.decoding import decode
+from pipelines.streaming import stream as training
+from pipelines.streaming.augmentation import Augmentation, draw_crop
+from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
+from pipelines.streaming.stream import StreamBatch, TrainingPlan, TrainingStream, load_block, prefetched
 
 SAMPLES = 90
 BAD = {17, 60}  # not images
@@ -76,7 +76,7 @@ class CountingStore:
 
 def counting_load(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
     """`load_block` that writes down each picture that is decoded, whatever process decodes."""
-    from pipelines import training
+    from pipelines.streaming import stream as training
 
     def counting(data: bytes, **options: Any) -> Any:
         with open(f"{plan.store.log}-decoded", "a") as log:  # type: ignore[attr-defined]  # noqa: PTH123

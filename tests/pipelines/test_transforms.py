@@ -15,15 +15,15 @@ from samples import paired_dataset, single_dataset
 from torchvision.transforms import v2
 
 from condgen.errors import ConfigError, DatasetError
-from pipelines.blocks import picture_array, pictures
-from pipelines.chunks import ChunkLimits
-from pipelines.read import known_samples, read_paired, read_single
-from pipelines.rows import Decode
-from pipelines.tally import Tally
-from pipelines.transforms import REPEAT, keep, mix, transform
-from pipelines.transforms import _Apply as Apply
-from pipelines.transforms import _Choose as Choose
-from pipelines.transforms import _Keep as Keep
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.ray_data.counters import Tally
+from pipelines.ray_data.operator import Decode
+from pipelines.ray_data.reading import known_samples, read_paired, read_single
+from pipelines.ray_data.tensors import picture_array, pictures
+from pipelines.ray_data.transforms import REPEAT, keep, mix, transform
+from pipelines.ray_data.transforms import _Apply as Apply
+from pipelines.ray_data.transforms import _Choose as Choose
+from pipelines.ray_data.transforms import _Keep as Keep
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condgen.errors import ConfigError
-from pipelines.translation import Axis, TranslateTask
+from pipelines.models.translation import Axis, TranslateTask
 
 
 def picture(height: int, width: int, dtype: Any = np.uint8) -> npt.NDArray[Any]:

@@ -11,15 +11,15 @@ import pytest
 from samples import single_dataset
 
 from condgen.errors import CheckpointError, ConfigError
-from pipelines import training
-from pipelines.augment import Augmentation
-from pipelines.chunks import ChunkLimits
-from pipelines.datasets import load_dataset
-from pipelines.order import EpochOrder, OrderConfig
-from pipelines.planning import chunk_table
-from pipelines.ray_pace import Unhurried
-from pipelines.training import TrainingPlan
-from pipelines.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, domain_seed, unpaired_plans
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import load_dataset
+from pipelines.streaming import stream as training
+from pipelines.streaming.augmentation import Augmentation
+from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
+from pipelines.streaming.pacing import Unhurried
+from pipelines.streaming.stream import TrainingPlan
+from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, domain_seed, unpaired_plans
 
 LARGE, SMALL = 40, 12
 

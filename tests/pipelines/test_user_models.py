@@ -19,8 +19,8 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import CheckpointError, ConfigError, MissingError, UnsupportedError
 from condgen.families import build
 from condgen.noise import NoiseSource, SampleId
-from pipelines.colour import ColourTask
-from pipelines.models import (
+from pipelines.models.colorization import ColourTask
+from pipelines.models.source import (
     ImportedModel,
     LoadedModel,
     ProgramFile,
@@ -29,9 +29,9 @@ from pipelines.models import (
     open_model,
     picture_task,
 )
-from pipelines.storage import open_store
-from pipelines.translation import TranslateTask
-from pipelines.user_models import ModuleFacts, check_output, wrap
+from pipelines.models.translation import TranslateTask
+from pipelines.models.user import ModuleFacts, check_output, wrap
+from pipelines.storage.store import open_store
 
 SOURCE = """
 import torch

@@ -11,7 +11,7 @@ import torch
 from condgen.errors import CheckpointError
 from condgen.metrics.sets import FeatureMoments, FrechetReference
 from pipelines.evaluation.features import FEATURE_PX, NUM_FEATURES, MobileNetFeatures, load_extractor
-from pipelines.pretrained_weights import find_mobilenet_v2, read_weights
+from pipelines.models.pretrained_weights import find_mobilenet_v2, read_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from condgen.color import rgb_to_lab
+from condgen.color.lab import rgb_to_lab
 from condgen.errors import DatasetError
-from pipelines.chunks import iter_chunks
+from pipelines.datasets.chunk import iter_chunks
+from pipelines.datasets.tar import TarWriter
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.planning import open_reference
 from pipelines.evaluation.references import KeyedReferences
 from pipelines.evaluation.running import survey_reference
 from pipelines.evaluation.survey import Survey, add_up, survey_chunks
-from pipelines.storage import open_store
-from pipelines.tars import TarWriter
+from pipelines.storage.store import open_store
 
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (250, 250, 250))
 

@@ -61,7 +61,7 @@ def test_the_best_draws_balanced_auc_is_of_one_draw_an_image() -> None:
 
 
 def _ab(codes):
-    from condgen.color import rgb_to_lab
+    from condgen.color.lab import rgb_to_lab
 
     return rgb_to_lab(codes.float() / 255)[:, 1:]
 

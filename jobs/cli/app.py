@@ -1,0 +1,296 @@
+"""The command line: ``condgen COMMAND``.
+
+Each command is a function below: it builds its job's options, runs the job, and prints the lines of its report. A job
+is imported when its command runs, so that ``--help`` needs neither torch nor ray. How a command ends is said in one
+place, `_run`: an error that condgen raises on purpose is one line and its own exit code, anything else is a bug and
+shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from condgen.errors import deliberate, nearest
+from jobs.cli.batch import add_batch_commands
+from jobs.cli.chapter import add_chapter_command
+from jobs.cli.datasets import add_commands, examples, parse_names, parse_size, print_report
+from jobs.cli.evaluation import add_evaluation_commands
+from jobs.cli.results import add_results_commands
+
+__all__ = ["app", "main"]
+
+EXIT_USAGE = 2
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+VERBOSE_FLAGS = ("--verbose", "-v")
+
+app = typer.Typer(
+    name="condgen",
+    help="""Conditional image models at archive scale: several draws of p(y | x) for every image, into Parquet.
+
+    \b
+    First:   condgen demo                     everything once, small, in minutes
+    Then:    condgen shard PHOTOS DATASET     photographs to WebDataset shards
+             condgen train --preset color-classifier-small --data DATASET --out RUN
+             condgen colorize PHOTOS RESULTS --model RUN
+             condgen report RESULTS
+
+    Every path is a local path or a URI that fsspec knows (s3://bucket/prefix). A command that was stopped goes on where
+    it was when it is run again.""",
+    epilog="condgen COMMAND --help tells the rest. Exit codes: 0 done, 1 the job failed, 2 it can't be done as asked.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    suggest_commands=False,  # done in `_explain`, in one way for commands and options
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+
+
+def _print_version(value: bool) -> None:
+    if not value:
+        return
+    names = ("condgen", "torch", "torchvision", "ray", "pyarrow")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} (not installed)")
+    python = ".".join(map(str, sys.version_info[:3]))
+    typer.echo(f"{found[0]} ({', '.join(found[1:])}, Python {python})")
+    raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option(*VERBOSE_FLAGS, help="Log all that is done, Ray's own lines too; show tracebacks.")
+    ] = False,
+) -> None:
+    from jobs.cli.runtime import configure_logging
+
+    configure_logging(verbose=verbose)
+    context.obj = verbose
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    short_help="Everything once, small, in minutes.",
+    epilog=examples("condgen demo", "condgen demo --out s3://bucket/demo", "condgen demo --fresh"),
+)
+def demo(
+    context: typer.Context,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Where shards, models, results and the report go; a path or URI.")
+    ] = "demo-out",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over: remove what an earlier demo left there.")] = False,
+    photographs: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the photographs are written (default: the user's cache folder)."),
+    ] = None,
+) -> None:
+    """Everything once, small, in minutes: photographs, shards, training, three colorizations of each, a report.
+
+    The photographs come from installed packages (the extra `demo`); nothing is downloaded. What an earlier run
+    completed is used again.
+    """
+    from jobs.demo.run import DemoOptions, run
+
+    print_report(run(DemoOptions(out=out, fresh=fresh, photographs=photographs, verbose=context.obj), say=_say))
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+add_commands(app)
+
+
+@app.command(
+    short_help="Train a model from a preset.",
+    epilog=examples(
+        "condgen train --preset color-classifier-small --data dataset/ --out runs/first",
+        "condgen train --preset color-classifier --data s3://bucket/dataset --out s3://bucket/run --workers 8",
+        "condgen train --preset regression-small --data dataset/ --out runs/l2 --set train.steps=200 --dry-run",
+    ),
+)
+def train(
+    context: typer.Context,
+    data: Annotated[str, typer.Option(metavar="DATASET", help="The dataset, as condgen shard makes it.")],
+    out: Annotated[
+        str, typer.Option(metavar="RUN", help="The run's folder or prefix: checkpoints, metrics, configuration.")
+    ],
+    data_b: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="The second domain's dataset, of an unpaired model.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A complete configuration: condgen models lists them."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one field (again and again); YAML values."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.yaml", help="Change the fields that the file names; --set goes over it."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Training processes, a GPU each if there are any.")
+    ] = 1,
+    members: Annotated[
+        list[str] | None,
+        typer.Option("--member", metavar="NAME=THEIRS", help="A member's name in the dataset, such as image=target."),
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keep chunks on each machine's disk, for the next epochs.")
+    ] = None,
+    cache_size: Annotated[str, typer.Option(metavar="SIZE", help="Most bytes in the cache: 500M, 50G, 2T.")] = "50G",
+    init_from: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Begin with the weights of a run or of a shipped model."),
+    ] = None,
+    init_partial: Annotated[
+        bool, typer.Option("--init-partial", help="Of --init-from, take the weights that match by name and shape.")
+    ] = False,
+    encoder_weights: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Of a pretrained encoder: auto, torchvision (download), random, or a file."),
+    ] = "auto",
+    threads: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of torch in each process; 0 is its share of the CPUs.")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
+    ] = False,
+) -> None:
+    """Train a model from a preset on a dataset of shards.
+
+    The same command again goes on from the last checkpoint, at the next sample.
+    """
+    from jobs.cli.config import render, resolve
+
+    settings = resolve(preset, file=config, assignments=assignments or ())
+    names = parse_names("--member", ",".join(members) if members else None)
+    size_bytes = parse_size("--cache-size", cache_size)
+    if dry_run:
+        typer.echo(render(settings))
+    from jobs.train import TrainOptions, run
+
+    options = TrainOptions(
+        preset=settings,
+        data=data,
+        data_b=data_b,
+        out=out,
+        workers=workers,
+        member_names=names,
+        cache=cache,
+        cache_bytes=size_bytes,
+        init_from=init_from,
+        init_partial=init_partial,
+        encoder_weights=encoder_weights,
+        threads=threads,
+        dry_run=dry_run,
+        verbose=context.obj,
+    )
+    print_report(run(options))
+
+
+add_batch_commands(app)
+add_results_commands(app)
+add_evaluation_commands(app)
+add_chapter_command(app)
+
+
+@app.command(short_help="The shipped models, the families and the presets.", epilog=examples("condgen models"))
+def models() -> None:
+    """List the models that ship with condgen, the families and the presets."""
+    from condgen.families import FAMILIES
+    from condgen.presets import PRESETS
+    from condgen.pretrained import PRETRAINED
+
+    width = max(len(name) for name in (*PRETRAINED, *FAMILIES, *PRESETS))
+    typer.echo("Models (condgen colorize PHOTOS RESULTS --model NAME)")
+    for name, summary in PRETRAINED.items():
+        typer.echo(f"  {name:<{width}}  {summary}")
+    typer.echo("\nFamilies")
+    for family in FAMILIES.values():
+        typer.echo(f"  {family.name:<{width}}  {family.summary}")
+    typer.echo("\nPresets (condgen train --preset NAME --data ... --out ... --dry-run shows all fields)")
+    for preset in PRESETS.values():
+        typer.echo(f"  {preset.name:<{width}}  {preset.family}: {preset.summary}")
+
+
+def _explain(error: TyperException, arguments: Sequence[str]) -> str:
+    """A wrong command or option, or a missing one, in a line with the nearest right one."""
+    message = " ".join(error.format_message().split()).partition(" (Possible options")[0].rstrip(".")
+    context = getattr(error, "ctx", None)
+    wrong = getattr(error, "option_name", None)
+    hint = None
+    if wrong and context is not None:
+        known = [name for parameter in context.command.params for name in parameter.opts]
+        hint = nearest(wrong, [*known, "--help"])
+    elif message.startswith("No such command"):
+        names = [command.name or _name(command.callback) for command in app.registered_commands]
+        wrong = next((argument for argument in arguments if not argument.startswith("-")), "")
+        hint = nearest(wrong, names)
+    path = context.command_path if context is not None else "condgen"
+    return f"{message}: did you mean {hint!r}?" if hint else f"{message}: see {path} --help"
+
+
+def _name(callback: Callable[..., object] | None) -> str:
+    return getattr(callback, "__name__", "")
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    # `condgen train --verbose` is as good as `condgen --verbose train`.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    verbose = any(argument in VERBOSE_FLAGS for argument in arguments[:end])
+    rest = [argument for i, argument in enumerate(arguments) if i >= end or argument not in VERBOSE_FLAGS]
+    ordered = ["--verbose", *rest] if verbose else rest
+    try:
+        code = app(args=ordered, prog_name="condgen", standalone_mode=False)
+    except TyperException as error:
+        return _fail(_explain(error, rest), EXIT_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); keep Python from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BUG
+    except Exception as error:  # noqa: BLE001 - the one place where every error ends
+        known = deliberate(error)
+        if known is None or verbose:
+            traceback.print_exc()
+        if known is None:
+            return _fail("this is a bug of condgen; the traceback is above", EXIT_BUG)
+        return _fail(str(known), known.exit_code)
+    if code == EXIT_INTERRUPTED:
+        typer.echo("stopped; run the same command again to go on", err=True)
+    return int(code or 0)
+
+
+def main() -> None:
+    """The entry point of ``condgen``."""
+    raise SystemExit(_run(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""`condgen inspect`: what a dataset is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from condgen.errors import ConfigError
+from pipelines.datasets.contact_sheet import contact_sheet
+from pipelines.datasets.manifest import DOMAINS_NAME, Dataset, load_dataset
+from pipelines.datasets.opening import locate_shards
+from pipelines.storage.store import write_file
+
+__all__ = ["DatasetReport", "InspectReport", "run"]
+
+_FIRST_KEYS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """What a dataset is, as `condgen inspect` prints it.
+
+    Attributes:
+        dataset: its manifest and index.
+        first_keys: of each split, the first keys of its first runs.
+    """
+
+    dataset: Dataset
+    first_keys: Mapping[str, list[str]]
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        manifest = self.dataset.manifest
+        made = f"generation {manifest.generation}" if manifest.index_sha256 else "no manifest: scanned"
+        if manifest.base:
+            made += f", shards in {manifest.base}"
+        shards_mb = f"{len(manifest.shards):,} shards, {manifest.size_bytes / 1e6:,.1f} MB"
+        lines = [
+            f"{self.dataset.uri}: {manifest.kind} images, {made}",
+            f"  samples  {manifest.samples:,}, {shards_mb}, {manifest.runs:,} runs",
+        ]
+        for split, samples in manifest.splits.items():
+            shards = [shard for shard in manifest.shards if shard.split == split]
+            size = sum(shard.size_bytes for shard in shards)
+            keys = ", ".join(self.first_keys[split])
+            lines.append(f"  {split:8} {samples:,} samples, {len(shards):,} shards, {size / 1e6:,.1f} MB; keys: {keys}")
+        lines.append(f"  members  {', '.join(f'{name} {n:,}' for name, n in manifest.members.items()) or 'none'}")
+        if manifest.rejected:
+            reasons = ", ".join(f"{error} {count:,}" for error, count in manifest.rejected.items())
+            lines.append(f"  rejected {sum(manifest.rejected.values()):,} files of the source ({reasons})")
+        return lines + _statistics_lines(manifest.statistics, self.dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectReport:
+    """What `condgen inspect` prints: a report of each dataset, and the contact sheets that were written."""
+
+    reports: Sequence[DatasetReport]
+    sheets: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        return [line for report in self.reports for line in report.lines()] + [
+            f"contact sheet: {sheet}" for sheet in self.sheets
+        ]
+
+
+def _statistics_lines(statistics: Mapping[str, Any], dataset: Dataset) -> list[str]:
+    lines = []
+    for name, values in statistics.get("sizes", {}).items():
+        lines.append(f"  {name:8} min {values['min']:,}, median {values['median']:,}, max {values['max']:,}")
+    if statistics.get("mean_rgb"):
+        red, green, blue = statistics["mean_rgb"]
+        lines.append(f"  mean RGB {red:.1f}, {green:.1f}, {blue:.1f} of 255")
+    modes = statistics.get("modes")
+    if modes:
+        lines.append(f"  modes    {', '.join(f'{name} {count:,}' for name, count in modes.items())}")
+    train = dataset.manifest.train_statistics()
+    if train is not None and train.num_samples:
+        colours = int((train.ab_histogram > 0).sum())
+        grey = train.ab_histogram[11, 11] / train.ab_histogram.sum()
+        lines.append(f"  colours  {colours} cells of the ab grid, {grey:.0%} of the pixels grey")
+    return lines
+
+
+def run(dataset: str, *, sheet: str | None = None, sheet_samples: int = 24) -> InspectReport:
+    """Open a dataset, by its manifest or by a scan of its shards, and say what it is; both domains of one that has two.
+
+    Args:
+        dataset: a dataset, or shards made elsewhere.
+        sheet: a file for a contact sheet, a PNG; of a second domain it is `<name>-b.png`.
+        sheet_samples: most samples on it.
+
+    Raises:
+        ConfigError: a contact sheet of another format.
+        DatasetError: damaged, or none.
+        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+    """
+    if sheet is not None and not sheet.lower().endswith(".png"):
+        raise ConfigError("--contact-sheet", sheet, "a file name that ends in .png")
+    place, names = locate_shards(dataset)
+    is_unpaired = names is None and place.exists(DOMAINS_NAME)
+    uris = [place.locate(name) for name in ("a", "b")] if is_unpaired else [dataset]
+    reports, sheets = [], []
+    for uri, suffix in zip(uris, (".png", "-b.png"), strict=False):
+        opened = load_dataset(uri)
+        reports.append(_described(opened))
+        if sheet is not None:
+            sheets.append(f"{sheet[:-4]}{suffix}")
+            write_file(sheets[-1], contact_sheet(opened, sheet_samples))
+    return InspectReport(reports=reports, sheets=sheets)
+
+
+def _described(opened: Dataset) -> DatasetReport:
+    keys = {
+        split: opened.table(split)["first_key"].slice(0, _FIRST_KEYS).to_pylist() for split in opened.manifest.splits
+    }
+    return DatasetReport(dataset=opened, first_keys=keys)

@@ -1,0 +1,176 @@
+"""`condgen shard`: images to a dataset of shards, and more of them to a dataset that is there.
+
+source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ tars ─ index, samples, rejected ─ manifest.json
+
+`jobs.datasets.building` does it; here is what is found in the source and at the destination.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from condgen.errors import ConfigError, DatasetError
+from jobs.datasets.building import Building, fingerprints
+from jobs.datasets.report import ShardReport
+from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, open_complete, table_name
+from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
+from pipelines.sharding.plan import ShardOptions, input_digest
+from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
+from pipelines.sharding.tables import is_table, table_source
+from pipelines.storage.store import Store, open_store
+
+__all__ = ["ShardReport", "find_source", "run", "run_unpaired"]
+
+
+def run_unpaired(source: str, other: str, dest: str, **options: Any) -> list[ShardReport]:
+    """Make the two datasets of an unpaired one, a domain each: `DEST/a` of the source, `DEST/b` of the other.
+
+    Raises:
+        CondgenError: see `run`.
+    """
+    place = open_store(dest)
+    if load_manifest(place) is not None:
+        raise ConfigError("dest", dest, "another DEST: it holds one dataset, not two domains")
+    for images in (source, other):
+        _check_apart(images, dest)
+    reports = [run(images, place.locate(name), **options) for images, name in ((source, "a"), (other, "b"))]
+    facts = {"format": "condgen-domains", "domains": ["a", "b"]}
+    place.write(DOMAINS_NAME, (json.dumps(facts, sort_keys=True) + "\n").encode())
+    return reports
+
+
+def find_source(
+    source: str,
+    *,
+    targets: str | None = None,
+    input_half: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Listing:
+    """Return the listing of a source: a table, pairs, halves, or a folder.
+
+    Raises:
+        ConfigError: options of which only one can be.
+        CondgenError: see the source's own function.
+    """
+    kinds = [name for name, value in (("--targets", targets), ("--side-by-side", input_half)) if value]
+    if is_table(source):
+        if kinds:
+            raise ConfigError(kinds[0], targets or input_half, "a folder as SOURCE; a table has columns for pairs")
+        return table_source(source, columns)
+    if columns:
+        raise ConfigError("--columns", dict(columns), "a table as SOURCE: .parquet, .csv, .tsv or .jsonl")
+    if len(kinds) > 1:
+        raise ConfigError("--side-by-side", input_half, "either --targets or --side-by-side")
+    if targets:
+        return pairs_source(source, targets)
+    return halves_source(source, input_half) if input_half else folder_source(source)
+
+
+def run(
+    source: str,
+    dest: str,
+    *,
+    options: ShardOptions | None = None,
+    targets: str | None = None,
+    input_half: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> ShardReport:
+    """Make a dataset, or add to it what is new in its source; one that was interrupted is gone on with.
+
+    Args:
+        source: a folder or prefix of images, at any depth; or a table that lists or holds them.
+        dest: the dataset's folder or prefix.
+        options: the splits, the bounds of a shard, what becomes of a picture.
+        targets: a folder of the targets, for pairs whose inputs are in the source.
+        input_half: which half of each picture is the input, for pairs that are side by side.
+        columns: of a table; see `pipelines.sharding.tables.ROLES`.
+        overwrite: whether a dataset of other images or options may be replaced.
+        verbose: whether Ray's own lines are shown.
+
+    Raises:
+        ConfigError: options that can't be, or a destination that holds something else.
+        DatasetError: a source without a single picture.
+        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+    """
+    began = time.monotonic()
+    options = options or ShardOptions()
+    if not is_table(source):
+        _check_apart(source, dest)
+    listing = find_source(source, targets=targets, input_half=input_half, columns=columns)
+    dataset = open_store(dest)
+    catalog = _find_existing(dataset, listing, options, overwrite)
+    manifest = catalog.manifest
+    gone, changed = catalog.differences(listing)
+    changed = sorted([*changed, *_rewritten(dataset, catalog, listing, options)])
+    if overwrite and changed:
+        catalog, gone, changed = Catalog(), [], []
+        manifest = None
+    report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
+    report = replace(report, gone=gone, changed=changed, was_there=True)
+    if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
+        return replace(report, rejected=read_rejected(dataset, manifest), seconds=time.monotonic() - began)
+    building = Building(dataset, listing, options, catalog, verbose)
+    made, rejected = building.make()
+    if made is None and manifest is None:
+        first = rejected[0] if rejected else reject(listing.uri, "", "list", "Empty", "no rows")
+        reason = f"none of the {len(rejected)} files in {listing.uri} is a picture, such as {first.source}"
+        raise DatasetError(f"{reason}: {first.message}")
+    seconds = time.monotonic() - began
+    if made is None:
+        return replace(report, rejected=rejected, seconds=seconds)
+    added = made.samples - (manifest.samples if manifest else 0)
+    return replace(report, manifest=made, rejected=rejected, seconds=seconds, added=added, was_there=False)
+
+
+def _rewritten(dataset: Store, catalog: Catalog, listing: Listing, options: ShardOptions) -> list[str]:
+    """Return the names of records whose files have their old size and other bytes."""
+    if catalog.manifest is None:
+        return []
+    written = {entry.name: entry.modified_s for entry in dataset.list(recursive=False)}
+    suspects = catalog.written_since(listing, written)
+    if not suspects:
+        return []
+    had, names = catalog.digests(), {key: record.name for key, record in suspects}
+    found = fingerprints(suspects, listing, near=False, max_pixels=options.max_pixels, title="comparing")
+    return [names[item.key] for item in found if item.sha256 != had[item.key]]
+
+
+def _check_apart(source: str, dest: str) -> None:
+    """Refuse a destination inside the source: the next run would take shards for images."""
+    places = [place if "://" in place else str(Path(place).expanduser().resolve()) for place in (source, dest)]
+    if (places[1].rstrip("/") + "/").startswith(places[0].rstrip("/") + "/"):
+        raise ConfigError("dest", dest, "a place outside SOURCE")
+
+
+def _find_existing(dataset: Store, listing: Listing, options: ShardOptions, overwrite: bool) -> Catalog:
+    """Return what the destination holds and can grow by; refuse to write over anything that is not ours."""
+    manifest = load_manifest(dataset)
+    sizes = {entry.name: entry.size_bytes for entry in dataset.list(recursive=False)}
+    if manifest is None:
+        foreign = BUILDING_NAME not in sizes and any(name.endswith(".tar") for name in sizes)
+        if foreign and not overwrite:
+            allowed = "another DEST, or --overwrite: it holds shards that were made elsewhere"
+            raise ConfigError("dest", dataset.uri, allowed)
+        return Catalog()
+    if overwrite and manifest.input_sha256 != input_digest(listing, options):
+        return Catalog()
+    tables = [table_name("samples", generation) for generation in range(manifest.generation + 1)]
+    tables.append(table_name("index", manifest.generation))
+    if manifest.base or not manifest.input_sha256:
+        allowed = "another DEST, or --overwrite: it holds an index of shards that were made elsewhere"
+        raise ConfigError("dest", dataset.uri, allowed)
+    if not all(name in sizes for name in tables) or any(sizes.get(s.name) != s.size_bytes for s in manifest.shards):
+        if manifest.generation == 0 and manifest.input_sha256 == input_digest(listing, options):
+            return Catalog()  # something was lost: the same input gives the same bytes again
+        raise DatasetError(f"{dataset.uri} lost a shard or a table: see condgen validate, or --overwrite it")
+    opened = open_complete(dataset)
+    catalog = load_catalog(opened) if opened else Catalog()
+    check_growth(catalog, listing, {**asdict(options), **listing.options}, dataset.uri)
+    return catalog

@@ -1,0 +1,276 @@
+"""`condgen demo`: everything once, small, in minutes, on the machine at hand.
+
+    some photographs ─ colorized by the model that ships with condgen ─ a page of them
+    photographs ─ shards ─ two models trained ─ a held-out archive colorized by each ─ measured ─ report
+
+What is complete from an earlier run is used again (every job knows by itself), so a demo that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from condgen.errors import ConfigError
+from condgen.pretrained import DEFAULT_COLORIZER
+from jobs.cli.runtime import LEAST_CPUS, ray_cluster, usable_cpus
+from jobs.demo.claims import DemoClaims
+from jobs.demo.photographs import NUM_TRAINING, PhotographSet, prepare, write_showcase
+from pipelines.storage.store import Store, open_store
+
+__all__ = ["DemoOptions", "DemoReport", "run"]
+
+logger = logging.getLogger(__name__)
+
+CLASSIFIER, REGRESSION = "color-classifier-small", "regression-small"
+# Steps, and the seconds after which a slow machine stops all the same. On two free cores the steps come first.
+TRAINING = {CLASSIFIER: (300, 120), REGRESSION: (120, 50)}
+SPLIT = {"train": 0.95, "test": 0.05}
+SAMPLES_PER_SHARD = 256
+DRAWS = 3
+TEMPERATURE = 0.5  # after a minute of training, the tails of the predicted colours are still wild
+FOLDERS = ("showcase", "showcase-results", "archive", "dataset", "runs", "results", "results-l2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What `condgen demo` was asked for.
+
+    Attributes:
+        out: a folder or prefix for all that it makes.
+        fresh: remove what an earlier demo left there.
+        photographs: the folder for the photographs; the user's cache by default.
+        num_training: photographs to train on.
+        train_steps: of each model, in place of those of `TRAINING`; 0 keeps those.
+        verbose: show Ray's own log.
+    """
+
+    out: str
+    fresh: bool = False
+    photographs: str | None = None
+    num_training: int = NUM_TRAINING
+    train_steps: int = 0
+    verbose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoReport:
+    """How the demo went."""
+
+    pictures: str
+    images: int
+    draws: int
+    errors: int
+    images_per_s: float
+    results: str
+    page: str
+    showcase_page: str
+    claims: DemoClaims
+    archive: str
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The summary, a line each."""
+        pace = f"{self.images_per_s:.1f} images/s" if self.images_per_s else "complete from an earlier run"
+        return [
+            "",
+            *self.claims.lines(),
+            "",
+            f"pictures      {self.pictures}",
+            f"images in     {self.images}",
+            f"draws out     {self.draws}",
+            f"errors        {self.errors} (one file is damaged on purpose)",
+            f"rate          {pace}",
+            f"Parquet       {self.results}/draws/*.parquet",
+            f"report        {self.page}",
+            f"showcase      {self.showcase_page} (the shipped colorizer)",
+            f"took          {self.seconds:.0f} s",
+            "",
+            "Next: draws of your own photographs, by the shipped colorizer",
+            "  condgen colorize PHOTOS my-results && condgen report my-results",
+        ]
+
+
+class _Stages:
+    """Says what is being done, and how long it took."""
+
+    def __init__(self, say: Callable[[str], None], total: int) -> None:
+        self._say, self._total, self._number = say, total, 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A stage; what is called with the note that ends its line."""
+        self._number += 1
+        notes: list[str] = []
+        start = time.monotonic()
+        yield notes.append
+        took = time.monotonic() - start
+        self._say(f"[{self._number}/{self._total}] {name:<12} {took:5.1f} s  {'; '.join(notes)}")
+
+
+def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> DemoReport:
+    """Run the demo.
+
+    Args:
+        options: see there.
+        say: called with a line for each stage that is done.
+
+    Raises:
+        ConfigError: what is in the folder is of another demo.
+        CondgenError: as the jobs that it runs.
+    """
+    start = time.monotonic()
+    store = open_store(options.out)
+    if options.fresh:
+        _remove(store)
+    stages = _Stages(say, 8)
+    with ThreadPoolExecutor(1, thread_name_prefix="photographs") as pool:
+        # Ray takes seconds to start, and so do the photographs: side by side.
+        folder = Path(options.photographs).expanduser() if options.photographs else None
+        prepared = pool.submit(prepare, folder, num_training=options.num_training)
+        _claim(store, options, {"train_steps": options.train_steps})
+        with ray_cluster(verbose=options.verbose, num_cpus=max(LEAST_CPUS, usable_cpus())):
+            showcase = _show(options, store, stages)
+            with stages.stage("photographs") as note:
+                pictures = prepared.result()
+                note(pictures.describe())
+                facts = asdict(pictures) | {"origins": list(pictures.origins)}
+                _claim(store, options, {name: value for name, value in facts.items() if name != "folder"})
+            return _work(options, store, pictures, stages, showcase, start)
+
+
+def _show(options: DemoOptions, store: Store, stages: _Stages) -> str:
+    """Colorize some photographs with the model that ships with condgen; returns their page."""
+    from jobs import batch
+    from jobs.report import page as report
+    from pipelines.batch.job import BatchJob
+    from pipelines.results.plan import BatchSettings
+
+    out = options.out.rstrip("/")
+    with stages.stage("showcase") as note:
+        count = write_showcase(store.child("showcase"))
+        job = BatchJob(
+            archive=f"{out}/showcase",
+            results=f"{out}/showcase-results",
+            model=DEFAULT_COLORIZER,
+            settings=BatchSettings(draws=DRAWS),
+        )
+        done = batch.run(job, verbose=options.verbose)
+        page = report.run(f"{out}/showcase-results")
+        again = "" if done.pace.images else "; was complete"
+        note(f"{count} photographs, {done.draws} draws by the shipped colorizer: {page.path}{again}")
+    return page.path
+
+
+def _work(
+    options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, showcase_page: str, start: float
+) -> DemoReport:
+    # Imported late: these import torch, which takes seconds.
+    from jobs import batch
+    from jobs.datasets import shard
+    from jobs.demo.claims import measure_claims
+    from jobs.report import page as report
+    from jobs.report.page import CLAIMS_NAME
+    from pipelines.batch.job import BatchJob
+    from pipelines.results.plan import BatchSettings
+    from pipelines.sharding.plan import ShardOptions
+
+    out = options.out.rstrip("/")
+    with stages.stage("shards") as note:
+        cut = ShardOptions(split=SPLIT, samples_per_shard=SAMPLES_PER_SHARD)
+        made = shard.run(str(pictures.training), f"{out}/dataset", options=cut)
+        _upload(pictures.archive, store.child("archive"))
+        note(made.lines()[0])
+    runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}
+    finished = []
+    for name, preset, settings in (
+        ("results", CLASSIFIER, BatchSettings(draws=DRAWS, temperature=TEMPERATURE)),
+        ("results-l2", REGRESSION, BatchSettings(draws=1, mode="point")),
+    ):
+        with stages.stage("colorize" if name == "results" else "colorize L2") as note:
+            job = BatchJob(archive=f"{out}/archive", results=f"{out}/{name}", model=runs[preset], settings=settings)
+            done = batch.run(job, verbose=options.verbose)
+            note(f"{done.draws} draws, {done.errors} errors" + ("" if done.pace.images else "; was complete"))
+            finished.append(done)
+    with stages.stage("measure") as note:
+        claims = measure_claims(draws=f"{out}/results", points=f"{out}/results-l2", verbose=options.verbose)
+        store.write(f"results/{CLAIMS_NAME}", json.dumps(claims.findings(), indent=1).encode())
+        page = report.run(f"{out}/results")
+        note(f"{claims.num_images} held-out images; {page.lines()[0].split(maxsplit=1)[1]}")
+    return DemoReport(
+        pictures=pictures.describe(),
+        images=finished[0].images,
+        draws=finished[0].draws,
+        errors=finished[0].errors,
+        images_per_s=finished[0].pace.images_per_s,
+        results=f"{out}/results",
+        page=page.path,
+        showcase_page=showcase_page,
+        claims=claims,
+        archive=f"{out}/archive",
+        seconds=time.monotonic() - start,
+    )
+
+
+def _train(options: DemoOptions, preset: str, stages: _Stages) -> str:
+    """Train one of the models, or find it trained; returns its run."""
+    from jobs import train
+    from jobs.cli.config import resolve
+
+    out = options.out.rstrip("/")
+    steps, seconds = TRAINING[preset]
+    place = f"{out}/runs/{preset}"
+    with stages.stage("train" if preset == CLASSIFIER else "train L2") as note:
+        settings = resolve(
+            preset, assignments=[f"train.steps={options.train_steps or steps}", f"train.max_seconds={seconds}"]
+        )
+        done = train.run(train.TrainOptions(preset=settings, data=f"{out}/dataset", out=place, verbose=options.verbose))
+        summary = done.summary or {}
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in summary.get("losses", {}).items())
+        note(f"{preset}: {summary.get('step', 0)} steps, {terms}" + ("; was complete" if done.already else ""))
+    return place
+
+
+def _claim(store: Store, options: DemoOptions, facts: Mapping[str, Any]) -> None:
+    """Note in the folder what the demo is made of, or check that it was made of the same.
+
+    Raises:
+        ConfigError: it was made of other pictures, or trained for other steps; or the folder is another's.
+    """
+    before = {}
+    if store.exists("demo.json"):
+        before = json.loads(store.read("demo.json"))
+    elif any(store.exists(name) for name in FOLDERS):
+        raise ConfigError("--out", options.out, "an empty folder, or one of an earlier demo: this has other content")
+    for name in sorted(facts):
+        if name in before and before[name] != facts[name]:
+            allowed = f"{before[name]!r}, with which {options.out} was begun; --fresh starts it over"
+            raise ConfigError(name, facts[name], allowed)
+    if facts.keys() - before.keys():
+        store.write("demo.json", json.dumps({**before, **facts}, indent=1).encode())
+
+
+def _upload(folder: Path, store: Store) -> None:
+    """Copy the archive beside the results, which then need nothing else; what is there already stays."""
+    known = {entry.name for entry in store.list()}
+    names: Sequence[str] = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        if name not in known:
+            store.write(name, (folder / name).read_bytes())
+
+
+def _remove(store: Store) -> None:
+    """Remove what a demo made there, and nothing else."""
+    if not store.exists("demo.json"):
+        return
+    for folder in FOLDERS:
+        for entry in store.list(folder):
+            store.delete(entry.name)
+    store.delete("demo.json")

@@ -1,0 +1,277 @@
+"""What a batch job reads, as a table of chunks: shards, loose images, or Parquet with an image column.
+
+`plan_archive` lists an archive once and cuts what of it is wanted (`Selection`) and not in earlier plans into chunks:
+an archive that has grown gives what is new, with no request an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from condgen.errors import ConfigError, DatasetError
+from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
+from pipelines.datasets.chunk_plan import chunk_name, chunk_table, chunks_from_files, chunks_from_runs, file_table
+from pipelines.datasets.manifest import Dataset, open_complete
+from pipelines.datasets.opening import locate_files, locate_shards, names_parquet, open_archive, scan_webdataset
+from pipelines.datasets.row_filter import Where
+from pipelines.storage.store import Entry, Store
+
+__all__ = ["Selection", "limit_chunks", "list_chunks", "listing_table", "plan_archive"]
+
+_FILE_COLUMNS = ("name", "extension", "size_bytes")
+_SHARD_COLUMNS = ("shard",)
+_ENTRIES_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What of an archive is wanted.
+
+    Attributes:
+        where: a condition on the listing's columns: a Parquet file's own, `name`, `extension` and `size_bytes` of
+            loose files, `shard` of shards.
+        limit: at most so many images in all of the results; 0 for no limit.
+        columns: of a Parquet archive: roles (`image`, `key`) to columns, where the names don't tell.
+        facts: columns of a Parquet archive that are to be read along.
+    """
+
+    where: Where | None = None
+    limit: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
+    facts: tuple[str, ...] = ()
+
+
+def list_chunks(archive: str | Store, limits: ChunkLimits) -> Iterable[Chunk]:
+    """The chunks of an archive: of its shards where it has any, else of its loose files in the order of their names.
+
+    They are relative to `pipelines.datasets.opening.archive_store(archive)`, which is not `open_store(archive)` for
+    shards that are named by a pattern, or for an index that lies elsewhere.
+
+    Raises:
+        DatasetError: there is nothing in it.
+        MissingError, AccessError: it can't be listed.
+    """
+    store, runs = open_archive(archive)
+    return chunks_from_files(_some(store, store.list()), limits) if runs is None else chunks_from_runs(runs, limits)
+
+
+def plan_archive(
+    archive: str | Store,
+    limits: ChunkLimits,
+    selection: Selection | None = None,
+    planned: Sequence[pa.Table] = (),
+) -> pa.Table:
+    """List an archive and cut what is wanted of it, and not planned yet, into chunks.
+
+    Args:
+        archive: as `condgen colorize` takes it.
+        limits: bounds of a chunk.
+        selection: what of it is wanted; everything without.
+        planned: chunks of earlier plans (`CHUNK_SCHEMA`), whose samples are left out.
+
+    Returns:
+        A table in `CHUNK_SCHEMA`; with no rows where nothing is new.
+
+    Raises:
+        DatasetError: there is nothing in the archive.
+        ConfigError: the selection names a column that its listing does not have.
+        MissingError, AccessError, StorageError: it can't be listed.
+    """
+    selection = selection or Selection()
+    before = [table.filter(pc.is_null(table["redoes"])) for table in planned]
+    store, names = (archive, None) if isinstance(archive, Store) else _locate(archive)
+    dataset = open_complete(store.require()) if names is None else None
+    if dataset is not None:
+        table = _shard_chunks(dataset, limits, selection, before)
+    else:
+        entries = store.list() if names is None else []
+        tars = [entry.name for entry in entries if entry.name.lower().endswith(".tar")] if names is None else names
+        names = [entry.name for entry in entries] if names is None else names
+        if names and all(name.lower().endswith(".parquet") for name in names):
+            table = _parquet_chunks(store, names, limits, selection, before)
+        elif tars:
+            table = _shard_chunks(scan_webdataset(store, tars, checksums=False), limits, selection, before)
+        else:
+            table = file_table(*_files(store, entries, selection, before), limits)
+    if selection.limit:
+        done = sum(int(pc.sum(t["samples"]).as_py() or 0) for t in before)
+        table = limit_chunks(table, max(0, selection.limit - done))
+    return table
+
+
+def _locate(archive: str) -> tuple[Store, list[str] | None]:
+    return locate_files(archive) if names_parquet(archive) else locate_shards(archive)
+
+
+def _some(store: Store, entries: list[Entry]) -> list[Entry]:
+    """The entries, of which there must be one.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if not entries:
+        raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, .tar shards or .parquet")
+    return entries
+
+
+def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, before: Sequence[pa.Table]) -> pa.Table:
+    """Chunks of the runs that are in no earlier plan, after what a limit cut off from the last chunk of one."""
+    index = dataset.table()
+    if selection.where is not None:
+        selection.where.check(_SHARD_COLUMNS)
+        index = index.filter(selection.where.filter(index.select(["shard"])))
+    shards = pc.unique(index["shard"])
+    for table in before:
+        runs = table["runs"].combine_chunks()
+        covered = pa.table(
+            {
+                "shard": table["shard"].combine_chunks().take(pc.list_parent_indices(runs)),
+                "start": runs.flatten().field("start"),
+            }
+        )
+        known = pa.table({"shard": index["shard"], "start": index["start"], "row": np.arange(index.num_rows)})
+        fresh = known.join(covered, ["shard", "start"], join_type="left anti")["row"].combine_chunks()
+        index = index.take(fresh.take(pc.sort_indices(fresh)))
+    taken: dict[tuple[str | None, int], tuple[Chunk, set[int]]] = {}
+    for chunk in _cut(before):
+        _, places = taken.setdefault((chunk.shard, chunk.runs[0].start), (chunk, set()))
+        places.update(chunk.places)
+    rest = []
+    for chunk, places in taken.values():
+        select = tuple(p for p in range(sum(run.samples for run in chunk.runs)) if p not in places)
+        if select and pc.is_in(pa.scalar(chunk.shard), value_set=shards).as_py():
+            rest.append(_part(chunk, select))
+    table = chunk_table(index, limits)
+    return _numbered(pa.concat_tables([chunks_to_table(rest), table])) if rest else table
+
+
+def _cut(before: Sequence[pa.Table]) -> Iterator[Chunk]:
+    """Chunks of earlier plans of which only a part was wanted."""
+    for table in before:
+        yield from iter_chunks(table.filter(pc.is_valid(table["select"])))
+
+
+def _files(
+    store: Store, entries: list[Entry], selection: Selection, before: Sequence[pa.Table]
+) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64]]:
+    """Names and sizes of the loose files that are wanted and in no earlier plan."""
+    listing = listing_table(_some(store, entries))
+    wanted: list[Any] = []
+    if selection.where is not None:
+        selection.where.check(_FILE_COLUMNS)
+        extensions = [[name.rpartition(".")[2].lower() for name in part.to_pylist()] for part in listing["name"].chunks]
+        extension = pa.chunked_array(extensions, pa.string())
+        wanted.append(selection.where.filter(listing.append_column("extension", extension)))
+    planned = [
+        part.flatten().field("name")
+        for table in before
+        for part in table.filter(pc.is_null(table["select"]))["files"].chunks
+    ]
+    planned.append(pa.array([chunk.files[place].name for chunk in _cut(before) for place in chunk.places], pa.string()))
+    wanted += [pc.invert(pc.is_in(listing["name"], value_set=names)) for names in planned if len(names)]
+    if wanted:
+        listing = listing.filter(reduce(pc.and_, wanted))
+    return listing["name"], listing["size_bytes"].to_numpy()
+
+
+def listing_table(entries: list[Entry]) -> pa.Table:
+    """A listing as columns, which have a fourth of its objects' memory. The list is emptied on the way."""
+    parts = []
+    entries.reverse()
+    while entries:
+        some = [entries.pop() for _ in range(min(_ENTRIES_AT_ONCE, len(entries)))]
+        columns = [pa.array([e.name for e in some], pa.string()), pa.array([e.size_bytes for e in some], pa.int64())]
+        parts.append(pa.table(columns, names=["name", "size_bytes"]))
+    return pa.concat_tables(parts)
+
+
+def _parquet_chunks(
+    store: Store, names: Sequence[str], limits: ChunkLimits, selection: Selection, before: Sequence[pa.Table]
+) -> pa.Table:
+    """Chunks of the rows that are wanted and in no earlier plan, each within one row group."""
+    covered: dict[str, set[int]] = {}
+    for table in before:
+        for chunk in iter_chunks(table.filter(pc.is_valid(table["rows"]))):
+            if chunk.rows is not None and chunk.shard is not None:
+                start = chunk.rows.start
+                covered.setdefault(chunk.shard, set()).update(start + place for place in chunk.places)
+    chunks: list[Chunk] = []
+    first = 0
+    for name in names:
+        for rows, select in _row_parts(store, name, limits, selection, covered.get(name, set())):
+            content = [name, f"{rows.start}:{rows.stop}", *(["+".join(map(str, select))] if select else [])]
+            chunk = Chunk(
+                ordinal=len(chunks),
+                name=chunk_name(len(chunks), content),
+                shard=name,
+                samples=len(select) if select else rows.stop - rows.start,
+                first_sample=first,
+                rows=rows,
+                select=select,
+            )
+            chunks.append(chunk)
+            first += chunk.samples
+    return chunks_to_table(chunks)
+
+
+def _row_parts(
+    store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int]
+) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
+    """The parts of one Parquet file, and which rows of each are wanted (None for all)."""
+    from pipelines.datasets.parquet import open_parquet
+    from pipelines.sharding.tables import find_roles
+
+    file = open_parquet(store, name)
+    known = file.schema_arrow.names
+    roles = find_roles(file.schema_arrow, selection.columns, store.locate(name))
+    if "image" not in roles:
+        raise ConfigError("archive", store.locate(name), "Parquet with one column of images, and not of pairs")
+    for column in selection.facts:
+        if column not in known:
+            raise ConfigError.unknown("columns", column, known)
+    unwanted = covered
+    if selection.where is not None:
+        selection.where.check([column for column in known if column != roles["image"]])
+        wanted = selection.where.filter(file.read(sorted(selection.where.columns))).to_pylist()
+        unwanted = covered | {row for row, is_wanted in enumerate(wanted) if not is_wanted}
+    begin = 0
+    for group in range(file.metadata.num_row_groups):
+        end = begin + file.metadata.row_group(group).num_rows
+        for start in range(begin, end, limits.samples):
+            rows = RowPart(start, min(start + limits.samples, end), roles["image"], roles.get("key"), selection.facts)
+            select = tuple(row - start for row in range(start, rows.stop) if row not in unwanted)
+            if select:
+                yield rows, None if len(select) == rows.stop - start else select
+        begin = end
+
+
+def _part(chunk: Chunk, select: tuple[int, ...]) -> Chunk:
+    name = chunk_name(chunk.ordinal, [chunk.name, "+".join(map(str, select))])
+    return replace(chunk, name=name, select=select, samples=len(select))
+
+
+def limit_chunks(table: pa.Table, limit: int) -> pa.Table:
+    """The first chunks of a table that have `limit` samples together, the last of them cut."""
+    samples = table["samples"].to_numpy()
+    ends = np.cumsum(samples)
+    whole = int(np.searchsorted(ends, limit, side="right"))
+    rest = limit - (int(ends[whole - 1]) if whole else 0)
+    kept = table.slice(0, whole)
+    if rest > 0 and whole < table.num_rows:
+        (last,) = iter_chunks(table.slice(whole, 1))
+        kept = pa.concat_tables([kept, chunks_to_table([_part(last, tuple(last.places[:rest]))])])
+    return kept
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    """Ordinals anew, where tables were joined."""
+    place = CHUNK_SCHEMA.get_field_index("ordinal")
+    return table.set_column(place, CHUNK_SCHEMA.field(place), pa.array(np.arange(table.num_rows)))

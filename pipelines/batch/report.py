@@ -1,0 +1,141 @@
+"""What is told of a batch job: its pace while it runs, its report, and `run.json`, which is written last."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from pipelines.results.files import Receipt
+from pipelines.results.plan import Generation
+from pipelines.storage.store import Store
+
+__all__ = ["VERSIONS", "BatchReport", "Pace", "write_run"]
+
+VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow", "pyarrow")
+"""The packages whose versions decide the bytes of results."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """What this run of the job did, and how fast; told again after each chunk.
+
+    Attributes:
+        total: images that were to be done when it began.
+        images, draws, errors, filtered: done by this run.
+        seconds: since the chunks were handed out.
+        steady_images, steady_seconds: of these, after the first chunk was committed: without the actors' start.
+        kinds: errors by stage and name.
+        busy: seconds by stage, summed over the actors.
+        cpu_seconds: of the actors, after their start.
+        cpus, gpus: of the cluster.
+    """
+
+    total: int = 0
+    images: int = 0
+    draws: int = 0
+    errors: int = 0
+    filtered: int = 0
+    seconds: float = 0.0
+    steady_images: int = 0
+    steady_seconds: float = 0.0
+    kinds: Counter[str] = field(default_factory=Counter)
+    busy: Counter[str] = field(default_factory=Counter)
+    cpu_seconds: float = 0.0
+    cpus: float = 0.0
+    gpus: float = 0.0
+
+    def add(self, receipt: Receipt, now: float) -> None:
+        """Count a chunk, committed `now` seconds after the first was handed out."""
+        if self.images:
+            self.steady_images += receipt.samples
+            self.steady_seconds += now - self.seconds
+            self.cpu_seconds += receipt.cpu_seconds
+        self.images += receipt.samples
+        self.draws += receipt.draws
+        self.errors += receipt.errors
+        self.filtered += receipt.filtered
+        self.seconds = now
+        self.kinds.update(receipt.kinds)
+        self.busy.update(receipt.seconds)
+
+    @property
+    def cpu_use(self) -> float:
+        """Share of the cluster's CPUs that the actors used, after the first chunk; 0 where it is not known yet."""
+        capacity = self.steady_seconds * self.cpus
+        return self.cpu_seconds / capacity if capacity > 0 else 0.0
+
+    @property
+    def gpu_use(self) -> float:
+        """Share of the time in which a GPU had a batch of the model in hand; 0 without GPUs."""
+        capacity = self.seconds * self.gpus
+        return self.busy["model"] / capacity if capacity > 0 else 0.0
+
+    @property
+    def images_per_s(self) -> float:
+        """From the first chunk handed out to the last committed."""
+        return self.images / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def steady_images_per_s(self) -> float:
+        """The same, from the first chunk committed on."""
+        return self.steady_images / self.steady_seconds if self.steady_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchReport:
+    """How a job ended; the counts are of all of the results, the pace of this run."""
+
+    results: str
+    images: int
+    with_draws: int
+    draws: int
+    errors: int
+    filtered: int
+    errors_by_kind: dict[str, int]
+    generations: int
+    pace: Pace
+
+    def lines(self) -> list[str]:
+        """The summary, a line each."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.errors_by_kind.items()))
+        pace = "nothing was left to do"
+        if self.pace.images:
+            pace = f"{self.pace.images} in {self.pace.seconds:.1f} s: {self.pace.images_per_s:.1f} images/s"
+        return [
+            f"images in     {self.images}" + (f" ({self.generations} plans)" if self.generations > 1 else ""),
+            f"draws out     {self.draws} (of {self.with_draws} images)",
+            f"errors        {self.errors}" + (f" ({kinds})" if kinds else ""),
+            *([f"filtered      {self.filtered}"] if self.filtered else []),
+            f"this run      {pace}",
+            f"Parquet       {self.results}/draws/*.parquet",
+        ]
+
+
+def write_run(results: Store, generations: Sequence[Generation], report: BatchReport) -> None:
+    """Write `run.json`, the last file: its presence means that the job is complete."""
+    plan = generations[0].plan
+    counts = {name: getattr(report, name) for name in ("images", "with_draws", "draws", "errors", "filtered")}
+    facts = {
+        "format": "condgen-run-2",
+        "archive": plan.archive,
+        "model": dict(plan.model),
+        "settings": dict(plan.settings),
+        "plans": [
+            {"name": one.plan.name, "kind": one.plan.kind, "digest": one.plan.digest, "images": one.plan.num_samples}
+            for one in generations
+        ],
+        "counts": {**counts, "errors_by_kind": report.errors_by_kind},
+        "this_run": {
+            "images": report.pace.images,
+            "seconds": round(report.pace.seconds, 3),
+            "images_per_s": round(report.pace.images_per_s, 3),
+            "cpu_use": round(report.pace.cpu_use, 3),
+            "gpu_use": round(report.pace.gpu_use, 3),
+            "stage_seconds": {stage: round(seconds, 3) for stage, seconds in sorted(report.pace.busy.items())},
+        },
+        "versions": {name: version(name) for name in (*VERSIONS, "ray")},
+    }
+    results.write("run.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())

@@ -1,0 +1,78 @@
+"""Independent tasks, of which the results come as they are done: on the cluster that is connected, or in threads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["ray_tasks", "thread_tasks"]
+
+T = TypeVar("T")
+
+_WAITING_PER_CPU = 2
+
+
+def _call(import_path: tuple[str, ...], function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    sys.path.extend(path for path in import_path if path not in sys.path)
+    import torch
+
+    torch.set_num_threads(1)
+    return function(*arguments)
+
+
+def ray_tasks(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+    """Call a function for each tuple of arguments, one CPU each, and yield the results in any order.
+
+    A task that is lost with its worker runs again: it must do the same, or write the same bytes to the same name.
+
+    Raises:
+        CondgenError: that the function raised.
+        ray.exceptions.RayError: the cluster failed beyond what Ray itself retries.
+    """
+    import ray
+
+    from condgen.errors import CondgenError
+
+    import_path = (str(Path(__file__).resolve().parents[2]),)
+    remote: Any = ray.remote(num_cpus=1, max_retries=3)(_call)
+    cpus = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    limit = max(1, int(cpus)) * _WAITING_PER_CPU
+    waiting = iter(tasks)
+    running: list[ray.ObjectRef[T]] = []
+    try:
+        while True:
+            running += [remote.remote(import_path, function, task) for task in islice(waiting, limit - len(running))]
+            if not running:
+                return
+            done, running = ray.wait(running, num_returns=1)
+            yield ray.get(done[0])
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, CondgenError):
+            raise cause from error
+        raise
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+
+
+def thread_tasks(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], threads: int) -> Iterator[T]:
+    """Call a function for each tuple of arguments in threads of this process, and yield the results in any order."""
+    waiting = iter(tasks)
+    running: set[Future[T]] = set()
+    with ThreadPoolExecutor(threads, thread_name_prefix="task") as pool:
+        try:
+            while True:
+                running |= {pool.submit(function, *task) for task in islice(waiting, threads - len(running))}
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()

@@ -1,0 +1,348 @@
+"""Chunks: the unit of work, of commit and of resume, and how one is read.
+
+A chunk is a contiguous run of samples of one shard, or of an archive's sorted listing of loose files. It is one row
+of a plan (`CHUNK_SCHEMA`), says all that a worker needs to read it, and what must be found there: samples and
+checksums. `read_chunk` gives exactly `chunk.samples` samples, one for each that the plan counted: a sample that can't
+be read is there with its fault, never left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from condgen.errors import ImageError, MissingError
+from pipelines.datasets.tar import TarSample, group_samples
+from pipelines.storage.cache import CachedStore
+from pipelines.storage.store import Store
+
+__all__ = [
+    "CHUNK_SCHEMA",
+    "Chunk",
+    "ChunkLimits",
+    "FilePart",
+    "RowPart",
+    "RunPart",
+    "Sample",
+    "chunks_to_table",
+    "image_member",
+    "iter_chunks",
+    "read_chunk",
+    "renamed",
+    "sample_facts",
+]
+
+T = TypeVar("T")
+
+_FILE_READERS = 8
+_ROWS_AT_ONCE = 4096
+_MISMATCH = "ChecksumMismatch"
+
+CHUNK_SCHEMA = pa.schema(
+    [
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("shard", pa.string()),
+        pa.field("samples", pa.int32(), nullable=False),
+        pa.field("first_sample", pa.int64(), nullable=False),
+        pa.field(
+            "runs",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("start", pa.int64()),
+                        ("stop", pa.int64()),
+                        ("samples", pa.int32()),
+                        ("sha256", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        pa.field("files", pa.list_(pa.struct([("name", pa.string()), ("size_bytes", pa.int64())]))),
+        pa.field(
+            "rows",
+            pa.struct(
+                [
+                    ("start", pa.int64()),
+                    ("stop", pa.int64()),
+                    ("image", pa.string()),
+                    ("key", pa.string()),
+                    ("columns", pa.list_(pa.string())),
+                ]
+            ),
+        ),
+        pa.field("select", pa.list_(pa.int32())),
+        pa.field("redoes", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """A run of consecutive samples of a chunk's shard: its byte range [start, stop), count and checksum."""
+
+    start: int
+    stop: int
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """One loose file of a chunk: its name, relative to the archive's root."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowPart:
+    """Rows [start, stop) of a Parquet file, in one row group.
+
+    Attributes:
+        image: the column of their pictures.
+        key: the column of their keys; None for the rows' numbers.
+        columns: others that are to be read along, as ``Sample.facts``.
+    """
+
+    start: int
+    stop: int
+    image: str
+    key: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One row of a plan.
+
+    Attributes:
+        ordinal: its place in the plan, from 0.
+        name: of its outputs, made from its place and its content.
+        shard: the tar or the Parquet file it is a part of, relative to the archive's root; None for loose files.
+        samples: how many of it are to be done.
+        first_sample: the ordinal of its first sample in the plan.
+        runs: its parts where it is of a tar, in the order of the tar.
+        files: its parts where it is of loose files.
+        rows: where it is of a Parquet file.
+        select: the places in it, from 0, of those that are to be done; None for all.
+        redoes: the name of the chunk some of whose samples are to be done again; None where they are new.
+    """
+
+    ordinal: int
+    name: str
+    shard: str | None
+    samples: int
+    first_sample: int
+    runs: tuple[RunPart, ...] = ()
+    files: tuple[FilePart, ...] = ()
+    rows: RowPart | None = None
+    select: tuple[int, ...] | None = None
+    redoes: str | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """Where in the chunk each of its samples is that `read_chunk` gives."""
+        return range(self.samples) if self.select is None else self.select
+
+    def to_row(self) -> dict[str, Any]:
+        """The chunk as a row of `CHUNK_SCHEMA`."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Chunk:
+        """The chunk of a row of `CHUNK_SCHEMA`."""
+        values = {name: row[name] for name in CHUNK_SCHEMA.names}
+        values["runs"] = tuple(RunPart(**run) for run in row["runs"] or ())
+        values["files"] = tuple(FilePart(**file) for file in row["files"] or ())
+        rows = row["rows"]
+        values["rows"] = RowPart(**{**rows, "columns": tuple(rows["columns"] or ())}) if rows else None
+        values["select"] = tuple(row["select"]) if row["select"] is not None else None
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkLimits:
+    """The bounds of a chunk, which bound what a worker holds; one sample alone may exceed them."""
+
+    samples: int = 64
+    size_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One record: its identity and its members (`jpg`, `input.png`, `json`), or why it can't be read.
+
+    `facts` are what a table says of it; None where it has none of a table.
+    """
+
+    source: str
+    key: str
+    members: dict[str, bytes] = field(default_factory=dict)
+    fault: ImageError | None = None
+    facts: dict[str, Any] | None = None
+
+
+def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
+    """The chunks as rows of `CHUNK_SCHEMA`."""
+    rows = (chunk.to_row() for chunk in chunks)
+    batches = iter(lambda: list(itertools.islice(rows, _ROWS_AT_ONCE)), [])
+    return pa.Table.from_batches((pa.RecordBatch.from_pylist(b, CHUNK_SCHEMA) for b in batches), CHUNK_SCHEMA)
+
+
+def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
+    """The chunks of a table in `CHUNK_SCHEMA`."""
+    for batch in table.to_batches(max_chunksize=1024):
+        yield from map(Chunk.from_row, batch.to_pylist())
+
+
+def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | None = None) -> list[Sample]:
+    """Read a chunk: one range request for a shard's, a request a file for loose files.
+
+    Args:
+        store: of the archive.
+        chunk: of its plan.
+        member_names: what members are to be called, and how they are in the shard; see ``Manifest.member_names``.
+
+    Returns:
+        Exactly `chunk.samples` samples, those of `chunk.places`, in data order. One that can't be read has a `fault`
+        (stage `read`): bytes that are not those of the index, a cut tar, a file that is gone.
+
+    Raises:
+        StorageError: the storage did not answer, after retries; the whole chunk is to be tried again.
+    """
+    if chunk.shard is None:
+        return _read_files(store, _selected(chunk.files, chunk))
+    if chunk.rows is not None:
+        return _read_rows(store, chunk.shard, chunk.rows, chunk.places)
+    samples = _read_runs(store, chunk.shard, chunk)
+    if any(sample.fault is not None and sample.fault.error == _MISMATCH for sample in samples):
+        # Bytes that were changed on the way are not what lies there: a second reading tells the two apart.
+        if isinstance(store, CachedStore):
+            store.forget_range(chunk.shard, chunk.runs[0].start, chunk.runs[-1].stop)
+        samples = _read_runs(store, chunk.shard, chunk)
+    if member_names:
+        samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
+    return _selected(samples, chunk)
+
+
+def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:
+    return list(items) if chunk.select is None else [items[place] for place in chunk.select]
+
+
+def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
+    start, stop = chunk.runs[0].start, chunk.runs[-1].stop
+    data = memoryview(store.read_range(shard, start, stop))
+    samples: list[Sample] = []
+    for run in chunk.runs:
+        piece = data[run.start - start : run.stop - start]
+        samples += _read_run(shard, run, piece, chunk.first_sample + len(samples))
+    return samples
+
+
+def renamed(members: Mapping[str, T], member_names: Mapping[str, str]) -> dict[str, T]:
+    """Return members under the names of a mapping: with ``{"input": "cond"}``, ``cond.png`` is ``input.png``."""
+    found = {}
+    for member, value in members.items():
+        for name, theirs in member_names.items():
+            if member == theirs.lower() or member.startswith(f"{theirs.lower()}."):
+                member = f"{name}.{member.rpartition('.')[2]}"
+                break
+        found[member] = value
+    return found
+
+
+def _read_run(shard: str, run: RunPart, piece: memoryview, first_sample: int) -> list[Sample]:
+    found = group_samples(bytes(piece))
+    changed = None
+    # A run of a shard of which only headers were read has no checksum.
+    if len(found) != run.samples or (run.sha256 and hashlib.sha256(piece).hexdigest() != run.sha256):
+        changed = ImageError("read", _MISMATCH, "the shard's bytes are not those that its index describes")
+    if len(found) != run.samples:
+        found = [TarSample(None)] * run.samples
+    return [
+        Sample(
+            source=shard,
+            key=sample.key if sample.key is not None else f"#{first_sample + place}",
+            members={} if changed else sample.members,
+            fault=changed or sample.fault,
+        )
+        for place, sample in enumerate(found)
+    ]
+
+
+def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
+    def read(file: FilePart) -> Sample:
+        key, _, extension = file.name.rpartition(".")
+        if "/" in extension or not key or key.endswith("/"):  # a name without an extension
+            key, extension = file.name, "bin"
+        try:
+            data = store.read(file.name)
+        except MissingError:
+            gone = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
+            return Sample(source=file.name, key=key, fault=gone)
+        return Sample(source=file.name, key=key, members={extension.lower(): data})
+
+    if len(files) == 1:
+        return [read(files[0])]
+    with ThreadPoolExecutor(min(_FILE_READERS, len(files)), thread_name_prefix="read") as pool:
+        return list(pool.map(read, files))
+
+
+def _read_rows(store: Store, name: str, rows: RowPart, places: Sequence[int]) -> list[Sample]:
+    from pipelines.datasets.parquet import read_columns, read_pictures
+
+    numbers = [rows.start + place for place in places]
+    columns = [*([rows.key] if rows.key else []), *rows.columns]
+    samples = []
+    pictures = read_pictures(store, name, rows.image, numbers)
+    for number, values, picture in zip(numbers, read_columns(store, name, columns, numbers), pictures, strict=True):
+        found = values.get(rows.key) if rows.key else None
+        key = str(found) if found not in (None, "") else f"#{number}"
+        facts = {column: values[column] for column in rows.columns}
+        if isinstance(picture, ImageError):
+            samples.append(Sample(source=name, key=key, fault=picture, facts=facts))
+        else:
+            samples.append(Sample(source=name, key=key, members={"image": picture}, facts=facts))
+    return samples
+
+
+def sample_facts(sample: Sample) -> Mapping[str, Any]:
+    """What belongs to a sample besides its pictures: a table's columns, or its JSON member; empty where it has none."""
+    if sample.facts is not None:
+        return sample.facts
+    data = sample.members.get("json")
+    try:
+        found = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def image_member(sample: Sample, member: str | None = None) -> bytes:
+    """The encoded image of a sample: its member `member`, or the only one that is not text about it.
+
+    Raises:
+        ImageError: its fault, or that there is no such member.
+    """
+    if sample.fault is not None:
+        raise sample.fault
+    if member is not None:
+        names = [name for name in sample.members if name == member or name.startswith(f"{member}.")]
+    else:
+        names = [name for name in sample.members if name.rpartition(".")[2] not in _NOT_IMAGES]
+    if len(names) != 1:
+        have = ", ".join(sorted(sample.members)) or "nothing"
+        want = f"no single member {member!r}" if member else "no single image"
+        raise ImageError("read", "Members", f"{want} among: {have}")
+    return sample.members[names[0]]
+
+
+_NOT_IMAGES = frozenset({"json", "txt", "cls", "csv", "caption", "label"})

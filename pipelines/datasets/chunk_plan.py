@@ -1,0 +1,208 @@
+"""How archives are cut into chunks: runs of shards, loose files, and whole datasets at once in columns.
+
+In columns, a million chunks take seconds and no object each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, FilePart, RunPart
+from pipelines.datasets.manifest import Run
+from pipelines.storage.store import Entry
+
+__all__ = ["chunk_name", "chunk_table", "chunks_from_files", "chunks_from_runs", "file_table"]
+
+_NAMED_AT_ONCE = 1 << 16
+_FILES_AT_ONCE = 1 << 20
+
+
+def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk]:
+    """Merge consecutive runs of a shard into chunks, in the order given."""
+    for first, ordinal, group in _grouped(runs, limits, lambda r: (r.shard, r.samples, r.stop - r.start)):
+        parts = tuple(RunPart(run.start, run.stop, run.samples, run.sha256) for run in group)
+        samples = sum(part.samples for part in parts)
+        content = [part.sha256 or f"{part.start}:{part.stop}" for part in parts]
+        yield Chunk(
+            ordinal=ordinal,
+            name=chunk_name(ordinal, [group[0].shard, *content]),
+            shard=group[0].shard,
+            samples=samples,
+            first_sample=first,
+            runs=parts,
+        )
+
+
+def chunks_from_files(entries: Iterable[Entry], limits: ChunkLimits) -> Iterator[Chunk]:
+    """Cut a sorted listing of loose files, each one sample, into chunks."""
+    for first, ordinal, group in _grouped(entries, limits, lambda e: (None, 1, e.size_bytes)):
+        files = tuple(FilePart(entry.name, entry.size_bytes) for entry in group)
+        yield Chunk(
+            ordinal=ordinal,
+            name=chunk_name(ordinal, [f"{file.name}:{file.size_bytes}" for file in files]),
+            shard=None,
+            samples=len(files),
+            first_sample=first,
+            files=files,
+        )
+
+
+def _grouped(items: Iterable[Any], limits: ChunkLimits, measure: Any) -> Iterator[tuple[int, int, list[Any]]]:
+    group: list[Any] = []
+    shard, samples, size, first, ordinal = None, 0, 0, 0, 0
+    for item in items:
+        its_shard, its_samples, its_bytes = measure(item)
+        full = samples + its_samples > limits.samples or size + its_bytes > limits.size_bytes
+        if group and (full or its_shard != shard):
+            yield first, ordinal, group
+            group, first, ordinal, samples, size = [], first + samples, ordinal + 1, 0, 0
+        group.append(item)
+        shard, samples, size = its_shard, samples + its_samples, size + its_bytes
+    if group:
+        yield first, ordinal, group
+
+
+def chunk_name(ordinal: int, content: Sequence[str]) -> str:
+    """Return a chunk's name: its place in the plan, and a digest of what it consists of."""
+    digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
+    return f"{ordinal:08d}-{digest[:12]}"
+
+
+def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
+    """Return the chunks of a dataset's index, the same as `chunks_from_runs` makes of its runs.
+
+    Args:
+        index: in `pipelines.datasets.manifest.RUN_SCHEMA`, in the order of the shards.
+        limits: bounds of a chunk.
+
+    Returns:
+        A table in `CHUNK_SCHEMA`.
+    """
+    if index.num_rows == 0:
+        return CHUNK_SCHEMA.empty_table()
+    index = index.combine_chunks()
+    samples = index["samples"].to_numpy().astype(np.int64)
+    start, stop = index["start"].to_numpy(), index["stop"].to_numpy()
+    # Shards are told apart by where the name changes: a row of text each would be most of the time.
+    shard = index["shard"].chunk(0)
+    changes = np.ones(len(shard), dtype=bool)
+    changes[1:] = pc.not_equal(shard.slice(1), shard.slice(0, len(shard) - 1)).to_numpy(zero_copy_only=False)
+    firsts = _first_runs(changes, samples, stop - start, limits)
+    lists = pa.array(np.append(firsts, len(samples)).astype(np.int32))
+    run_type = CHUNK_SCHEMA.field("runs").type.value_type
+    columns = [index[name].chunk(0).cast(run_type.field(name).type) for name in ("start", "stop", "samples", "sha256")]
+    in_chunks = np.add.reduceat(samples, firsts)
+    shards = shard.take(pa.array(firsts))
+    return pa.Table.from_arrays(
+        [
+            pa.array(np.arange(len(firsts), dtype=np.int64)),
+            _names(shards, index, firsts),
+            shards,
+            pa.array(in_chunks.astype(np.int32)),
+            pa.array(np.cumsum(in_chunks) - in_chunks),
+            pa.ListArray.from_arrays(lists, pa.StructArray.from_arrays(columns, fields=list(run_type))),
+            _nothing("files", len(firsts)),
+            *(pa.nulls(len(firsts), CHUNK_SCHEMA.field(name).type) for name in ("rows", "select", "redoes")),
+        ],
+        schema=CHUNK_SCHEMA,
+    )
+
+
+def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: ChunkLimits) -> pa.Table:
+    """Return the chunks of loose files, the same as `chunks_from_files` makes of their entries.
+
+    Args:
+        names: of the files, in their order, string.
+        sizes: of the files, in bytes.
+        limits: bounds of a chunk.
+
+    Returns:
+        A table in `CHUNK_SCHEMA`.
+    """
+    changes = np.zeros(len(sizes), dtype=bool)
+    changes[:1] = True
+    firsts = _first_runs(changes, np.ones(len(sizes), dtype=np.int64), sizes, limits)
+    stops = np.append(firsts[1:], len(sizes))[: len(firsts)]
+    batches, at = [], 0
+    while at < len(firsts):
+        begin = int(firsts[at])
+        end = max(at + 1, int(np.searchsorted(stops, begin + _FILES_AT_ONCE, side="right")))
+        stop = int(stops[end - 1])
+        part = pa.concat_arrays(names.slice(begin, stop - begin).chunks)
+        lists = np.append(firsts[at:end], stop) - begin
+        batches.append(_files_batch(at, begin, part, sizes[begin:stop], lists))
+        at = end
+    return pa.Table.from_batches(batches, CHUNK_SCHEMA)
+
+
+def _files_batch(
+    ordinal: int, first_sample: int, names: pa.StringArray, sizes: npt.NDArray[np.int64], lists: npt.NDArray[np.int64]
+) -> pa.RecordBatch:
+    """Chunks of consecutive files; `lists` is where each begins, and the end."""
+    offsets, size_column = pa.array(lists.astype(np.int32)), pa.array(sizes)
+    described = pc.binary_join_element_wise(names, size_column.cast(pa.string()), ":")
+    contents = pc.binary_join(pa.ListArray.from_arrays(offsets, described), "\n")
+    chunk_names = [
+        f"{place:08d}-{hashlib.sha256(content.as_buffer()).hexdigest()[:12]}"
+        for place, content in enumerate(contents, ordinal)
+    ]
+    count = len(chunk_names)
+    kind = CHUNK_SCHEMA.field("files").type.value_type
+    values = {
+        "ordinal": pa.array(np.arange(ordinal, ordinal + count)),
+        "name": pa.array(chunk_names, pa.string()),
+        "samples": pa.array(np.diff(lists).astype(np.int32)),
+        "first_sample": pa.array(first_sample + lists[:-1]),
+        "files": pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([names, size_column], fields=list(kind))),
+        "runs": _nothing("runs", count),
+    }
+    columns = [values.get(field.name, pa.nulls(count, field.type)) for field in CHUNK_SCHEMA]
+    return pa.RecordBatch.from_arrays(columns, schema=CHUNK_SCHEMA)
+
+
+def _first_runs(
+    changes: npt.NDArray[np.bool_], samples: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], limits: ChunkLimits
+) -> npt.NDArray[np.int64]:
+    """Which runs begin a chunk: one of another shard, or one with which the chunk would pass a bound."""
+    firsts: list[int] = []
+    in_chunk = size = 0
+    for place, (is_new, count, size_bytes) in enumerate(
+        zip(changes.tolist(), samples.tolist(), sizes.tolist(), strict=True)
+    ):
+        if is_new or in_chunk + count > limits.samples or size + size_bytes > limits.size_bytes:
+            firsts.append(place)
+            in_chunk = size = 0
+        in_chunk += count
+        size += size_bytes
+    return np.array(firsts, dtype=np.int64)
+
+
+def _names(shards: pa.Array, index: pa.Table, firsts: npt.NDArray[np.int64]) -> pa.Array:
+    """The chunks' names, made from their places and contents; see `pipelines.datasets.chunk`."""
+    lasts = np.append(firsts[1:], index.num_rows)
+    names: list[pa.Array] = []
+    for at in range(0, len(firsts), _NAMED_AT_ONCE):
+        begin, end = int(firsts[at]), int(lasts[min(at + _NAMED_AT_ONCE, len(firsts)) - 1])
+        runs = index.slice(begin, end - begin)
+        where = zip(runs["start"].to_pylist(), runs["stop"].to_pylist(), strict=True)
+        content = [
+            sha256 or f"{start}:{stop}" for sha256, (start, stop) in zip(runs["sha256"].to_pylist(), where, strict=True)
+        ]
+        part = []
+        for place, shard in enumerate(shards.slice(at, _NAMED_AT_ONCE).to_pylist(), at):
+            text = "\n".join([shard, *content[firsts[place] - begin : lasts[place] - begin]])
+            part.append(f"{place:08d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+        names.append(pa.array(part, pa.string()))
+    return pa.concat_arrays(names)
+
+
+def _nothing(column: str, rows: int) -> pa.ListArray:
+    empty = pa.array([], CHUNK_SCHEMA.field(column).type.value_type)
+    return pa.ListArray.from_arrays(pa.array(np.zeros(rows + 1, dtype=np.int32)), empty)

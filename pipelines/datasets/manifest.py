@@ -1,0 +1,345 @@
+"""Datasets of shards: the manifest and the index beside them.
+
+{split}-{index:06d}.tar   WebDataset shards
+index.parquet             one row a run of up to 16 samples: its byte range, samples, keys and checksum (RUN_SCHEMA)
+samples.parquet           one row a sample: its key, its source and that one's checksum (SAMPLE_SCHEMA)
+rejected.parquet          one row a file that is in no shard, and why (REJECTED_SCHEMA); only where there are any
+manifest.json             all of it in a page, written last: its presence means that the dataset is complete
+
+Each growth of a dataset adds shards and tables of its own (``index-001.parquet``, see ``table_name``) and replaces the
+manifest alone, so that a growth that was cut changes nothing. The index and the rejected files are whole in each
+generation, the samples are those that it added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from condgen.errors import DatasetError
+from condgen.statistics import DatasetStatistics
+from pipelines.storage.store import Store, open_store
+
+__all__ = [
+    "BUILDING_NAME",
+    "DOMAINS_NAME",
+    "INDEX_NAME",
+    "MANIFEST_NAME",
+    "REJECTED_NAME",
+    "REJECTED_SCHEMA",
+    "RUN_SAMPLES",
+    "RUN_SCHEMA",
+    "SAMPLE_SCHEMA",
+    "Dataset",
+    "Manifest",
+    "Run",
+    "ShardInfo",
+    "load_dataset",
+    "load_manifest",
+    "open_complete",
+    "runs_to_table",
+    "table_bytes",
+    "table_name",
+]
+
+MANIFEST_NAME = "manifest.json"
+INDEX_NAME = "index.parquet"
+REJECTED_NAME = "rejected.parquet"
+DOMAINS_NAME = "domains.json"
+"""Beside two datasets, ``a`` and ``b``, that are the domains of an unpaired one."""
+
+BUILDING_NAME = "manifest.building.json"
+"""There while a dataset is made: what stands beside it without a manifest is not complete, and ours to write over."""
+
+RUN_SAMPLES = 16
+"""Most samples in a run; chunks are made of whole runs."""
+
+RUN_BYTES = 32 << 20
+"""Most bytes in a run of more than one sample."""
+
+_FORMAT = "condgen-dataset"
+_VERSION = 1
+
+RUN_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stop", pa.int64(), nullable=False),
+        pa.field("samples", pa.int32(), nullable=False),
+        pa.field("pixels", pa.int64(), nullable=False),
+        pa.field("first_key", pa.string(), nullable=False),
+        pa.field("last_key", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+    ]
+)
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("phash", pa.uint64()),
+    ]
+)
+"""``size_bytes`` as listed (0 where it was not) and ``sha256`` are of the source's bytes; ``phash`` is of the picture,
+where near duplicates were looked for."""
+
+REJECTED_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Consecutive samples of a shard, at most ``RUN_SAMPLES``: what one checksum covers.
+
+    Attributes:
+        shard: the tar's name, relative to the dataset.
+        start, stop: the bytes ``[start, stop)`` of all their members, with headers and padding.
+        samples: how many.
+        pixels: of all their images together; 0 where they were not counted.
+        first_key, last_key: of the first and the last sample; empty where a key can't be read.
+        sha256: of the bytes, in hexadecimal; empty where it was not computed.
+    """
+
+    shard: str
+    start: int
+    stop: int
+    samples: int
+    pixels: int = 0
+    first_key: str = ""
+    last_key: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardInfo:
+    """One shard of a dataset.
+
+    Attributes:
+        name: relative to the dataset.
+        split: train, test, ...; ``all`` where the names tell of none.
+        samples: how many.
+        size_bytes: of the tar.
+        sha256: of the tar, in hexadecimal; empty where it was not computed.
+        generation: in which growth of the dataset it was added; 0 is its making.
+    """
+
+    name: str
+    split: str
+    samples: int
+    size_bytes: int
+    sha256: str = ""
+    generation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a dataset is.
+
+    Attributes:
+        kind: ``single`` (one image a sample) or ``paired`` (``input`` and ``target``).
+        shards: all shards of all generations, in the order of their splits and names.
+        members: how many samples have a member of that name (``jpg``, ``json``).
+        rejected: how many files of the source are in no shard, by the error; see ``rejected.parquet``.
+        runs: rows of the index.
+        index_sha256: of the index's file; empty for a dataset that was scanned.
+        input_sha256: of what the shards were made from and with; the same input gives the same bytes.
+        options: of the making: the split's shares, the bounds of a shard.
+        statistics: of the images: ``sizes``, ``mean_rgb``, and ``train`` (see ``condgen.statistics``).
+        generation: how many times the dataset has grown.
+        base: where the shards are; empty where they are beside the manifest.
+        member_names: what members are called here, and how in the shards: ``{"input": "cond.png"}``.
+    """
+
+    kind: str
+    shards: tuple[ShardInfo, ...]
+    members: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    runs: int = 0
+    index_sha256: str = ""
+    input_sha256: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
+    base: str = ""
+    member_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """All samples."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.size_bytes for shard in self.shards)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Samples of each split, in the order of the shards."""
+        counts: dict[str, int] = {}
+        for shard in self.shards:
+            counts[shard.split] = counts.get(shard.split, 0) + shard.samples
+        return counts
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the manifest: two datasets with the same one have the same bytes."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def train_statistics(self) -> DatasetStatistics | None:
+        """Return what models are fitted to (``ConditionalModel.fit_statistics``), or None where it was not counted."""
+        train = self.statistics.get("train")
+        return DatasetStatistics.from_json(json.dumps(train)) if train is not None else None
+
+    def to_json(self) -> str:
+        """Return a JSON text, the same for equal manifests."""
+        values = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
+        return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = MANIFEST_NAME) -> Manifest:
+        """Return what ``to_json`` wrote.
+
+        Raises:
+            DatasetError: damaged, of another program, or of a newer version.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") != _FORMAT:
+                raise ValueError("not a condgen dataset")
+            version = int(values.pop("version"))
+            if version > _VERSION:
+                raise DatasetError(f"{where} has version {version}, this condgen reads {_VERSION}: use a newer condgen")
+            shards = tuple(ShardInfo(**shard) for shard in values.pop("shards"))
+            known = {item.name for item in fields(cls)}
+            return cls(shards=shards, **{name: value for name, value in values.items() if name in known})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DatasetError(f"{where} is damaged ({error}): make the dataset again") from error
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that can be read: its store, what it is, and the runs that it is made of.
+
+    Attributes:
+        store: where the shards are; runs and shards are named relative to it.
+        manifest: what it is.
+        index: a table in ``RUN_SCHEMA``, in the order of the manifest's shards.
+        home: where the manifest is, when that is not where the shards are.
+    """
+
+    store: Store
+    manifest: Manifest
+    index: pa.Table = field(repr=False)
+    home: Store | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return (self.home or self.store).uri
+
+    def runs(self, split: str | None = None) -> list[Run]:
+        """Return the runs of a split, or of all.
+
+        Raises:
+            DatasetError: there is no such split.
+        """
+        return [Run(**row) for row in self.table(split).to_pylist()]
+
+    def table(self, split: str | None = None) -> pa.Table:
+        """Return the index of a split, or of all, in ``RUN_SCHEMA``.
+
+        Raises:
+            DatasetError: there is no such split.
+        """
+        if split is None:
+            return self.index
+        if split not in self.manifest.splits:
+            known = ", ".join(self.manifest.splits) or "none"
+            raise DatasetError(f"{self.uri} has no split {split!r}; it has: {known}")
+        names = [shard.name for shard in self.manifest.shards if shard.split == split]
+        return self.index.filter(pc.is_in(self.index["shard"], value_set=pa.array(names, pa.string())))
+
+
+def runs_to_table(runs: Iterable[Run]) -> pa.Table:
+    """Return runs as rows of ``RUN_SCHEMA``."""
+    return pa.Table.from_pylist([asdict(run) for run in runs], schema=RUN_SCHEMA)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file, the same for equal tables."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 16)
+    return sink.getvalue()
+
+
+def load_manifest(store: Store) -> Manifest | None:
+    """Return a dataset's manifest, or None where it has none (made elsewhere, or not complete).
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    if not store.exists(MANIFEST_NAME):
+        return None
+    return Manifest.from_json(store.read(MANIFEST_NAME), store.locate(MANIFEST_NAME))
+
+
+def table_name(stem: str, generation: int) -> str:
+    """Return the name of a generation's ``index``, ``samples`` or ``rejected`` table."""
+    return f"{stem}-{generation:03d}.parquet" if generation else f"{stem}.parquet"
+
+
+def load_dataset(uri: str | Store, **storage_options: Any) -> Dataset:
+    """Open a dataset: by its manifest, or by a scan of its shards where it has none.
+
+    Args:
+        uri: a folder or prefix; or shards made elsewhere by names, braces and globs (see ``locate_shards``).
+        storage_options: see ``open_store``.
+
+    Raises:
+        DatasetError: damaged, not complete, or without shards.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    from pipelines.datasets.opening import locate_shards, scan_webdataset
+
+    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
+    dataset = open_complete(store) if names is None else None
+    return dataset or scan_webdataset(store.require(), names)
+
+
+def open_complete(store: Store) -> Dataset | None:
+    """Return the dataset of a manifest, or None where there is none.
+
+    Raises:
+        DatasetError: damaged, not complete, or two datasets.
+    """
+    manifest = load_manifest(store)
+    if manifest is None:
+        if store.exists(BUILDING_NAME):
+            raise DatasetError(f"{store.uri} is not complete: run the `condgen shard` that makes it again")
+        if store.exists(DOMAINS_NAME):
+            raise DatasetError(f"{store.uri} holds two domains: name one, {store.locate('a')} or {store.locate('b')}")
+        return None
+    name = table_name("index", manifest.generation)
+    data = store.read(name)
+    if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
+        raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
+    index = pq.ParquetFile(io.BytesIO(data)).read().cast(RUN_SCHEMA)
+    if manifest.base:
+        return Dataset(open_store(manifest.base), manifest, index, home=store)
+    return Dataset(store, manifest, index)

@@ -1,0 +1,185 @@
+"""Pictures in a column of a Parquet file: read by row groups, of which the last few are kept.
+
+A picture is bytes, a struct of `bytes` and `path` (as Hugging Face's datasets have it), or a URI to be fetched: a path
+relative to the file's folder, or any URI that fsspec knows.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from condgen.errors import AccessError, ConfigError, DatasetError, ImageError, MissingError
+from pipelines.storage.store import Store, open_store
+
+__all__ = ["StoreFile", "open_parquet", "read_cell", "read_columns", "read_pictures"]
+
+_FETCHERS = 8
+
+_KEPT_GROUPS = 8
+_KEPT_BYTES = 512 << 20
+_KEPT_FILES = 16
+_lock = threading.Lock()
+_files: OrderedDict[tuple[str, str], pq.ParquetFile] = OrderedDict()
+_groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
+
+
+class StoreFile(io.RawIOBase):
+    """A stored object as a file that is read at any place, by range requests."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._size = store.size(name)
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to an offset from the start, the position or the end."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return bytes from the position on."""
+        stop = self._size if size is None or size < 0 else min(self._size, self._position + size)
+        if stop <= self._position:
+            return b""
+        data = self._store.read_range(self._name, self._position, stop)
+        self._position = stop
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the position on."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def open_parquet(store: Store, name: str) -> pq.ParquetFile:
+    """Open a Parquet file; its footer is read.
+
+    Raises:
+        DatasetError: it is none, or damaged.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    try:
+        return pq.ParquetFile(pa.PythonFile(StoreFile(store, name), mode="r"))
+    except pa.ArrowInvalid as error:
+        raise DatasetError(f"{store.locate(name)} is no Parquet file, or damaged: {error}") from error
+
+
+def read_cell(store: Store, name: str, column: str, row: int) -> bytes:
+    """Return the bytes in a cell: of a binary column, or of the field ``bytes`` of a struct.
+
+    Raises:
+        ImageError: the cell is empty.
+        DatasetError: the file is damaged.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    (value,) = _cells(store, name, column, [row])
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not data:
+        raise ImageError("read", "EmptyCell", f"no bytes in column {column!r} of row {row}")
+    return bytes(data)
+
+
+def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[Any]:
+    """The values in some rows of a column; its row groups are read one at a time, and the last few are kept."""
+    found = []
+    with _lock:
+        file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name))
+        for row in rows:
+            group, place = 0, row
+            while place >= file.metadata.row_group(group).num_rows:
+                place -= file.metadata.row_group(group).num_rows
+                group += 1
+            found.append(_group(file, store, name, column, group)[place].as_py())
+    return found
+
+
+def _group(file: pq.ParquetFile, store: Store, name: str, column: str, group: int) -> pa.ChunkedArray:
+    def read() -> pa.ChunkedArray:
+        return file.read_row_group(group, columns=[column]).column(0)
+
+    try:
+        column_of_group = _kept(_groups, (store.uri, name, column, group), _KEPT_GROUPS, read)
+    except pa.ArrowException as error:
+        raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
+    while len(_groups) > 1 and sum(kept.nbytes for kept in _groups.values()) > _KEPT_BYTES:
+        _groups.popitem(last=False)
+    return cast("pa.ChunkedArray", column_of_group)
+
+
+def read_pictures(store: Store, name: str, column: str, rows: Sequence[int]) -> Iterator[bytes | ImageError]:
+    """Return the encoded pictures in some rows of a column, fetched where it holds URIs; in place of one, what's wrong.
+
+    Raises:
+        DatasetError: the file is damaged.
+        StorageError: see ``pipelines.storage.store``; a picture that is missing is no such error, but its own.
+    """
+    cells = _cells(store, name, column, rows)
+
+    def picture(row: int, value: Any) -> bytes | ImageError:
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if not value:
+            return ImageError("read", "EmptyCell", f"no picture in column {column!r} of row {row}")
+        return _fetch(store, name, value) if isinstance(value, str) else bytes(value)
+
+    if not any(isinstance(v, str) or (isinstance(v, dict) and not v.get("bytes")) for v in cells):
+        yield from map(picture, rows, cells)
+        return
+    with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as pool:
+        yield from pool.map(picture, rows, cells)
+
+
+def read_columns(store: Store, name: str, columns: Sequence[str], rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the values of some columns in some rows, a dictionary a row."""
+    found = {column: _cells(store, name, column, rows) for column in columns}
+    return [{column: values[place] for column, values in found.items()} for place in range(len(rows))]
+
+
+def _fetch(store: Store, name: str, uri: str) -> bytes | ImageError:
+    try:
+        if "://" not in uri and not uri.startswith("/"):
+            folder = name.rpartition("/")[0]
+            return store.read(f"{folder}/{uri}" if folder else uri)
+        root, _, leaf = uri.rpartition("/")
+        return _store(root).read(leaf)
+    except MissingError:
+        return ImageError("read", "Missing", "nothing is there under the URI that the table has")
+    except (AccessError, ConfigError):
+        return ImageError("read", "Unreachable", "the URI that the table has can't be read")
+
+
+@lru_cache(maxsize=256)
+def _store(root: str) -> Store:
+    return open_store(root)
+
+
+def _kept(cache: OrderedDict[Any, Any], key: Any, most: int, make: Any) -> Any:
+    if key not in cache:
+        cache[key] = make()
+        while len(cache) > most:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]

@@ -1,0 +1,192 @@
+"""Encoded pictures to sRGB arrays and back.
+
+Whatever a photographer's disk holds is decoded as a viewer shows it, or refused with an ``ImageError`` that says why:
+a picture is never half there, never clipped, and a header is believed only below a bound of pixels. Of a file with
+several pictures it is the first; of a TIFF the first page that is a full picture, neither a reduced copy nor a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageFile
+
+from pipelines.images.encoding import encode
+from pipelines.images.formats import (
+    DECODE_ERRORS,
+    EXTENSIONS,
+    FORMATS,
+    MAX_PIXELS,
+    check_end,
+    exif_orientation,
+    image_error,
+    jp2_boxes,
+    open_image,
+    orientation_of,
+)
+from pipelines.images.high_depth import decode_deep, is_deep_only
+from pipelines.images.icc import deep_to_srgb, to_8_bits, to_srgb
+from pipelines.images.jpeg import decode_plain, plain_jpeg
+from pipelines.images.metadata import Metadata, read_metadata
+
+__all__ = [
+    "EXTENSIONS", "FORMATS", "MAX_PIXELS", "ImageInfo", "Metadata", "decode", "encode", "probe", "read_metadata",
+]  # fmt: skip
+
+
+_MAX_PROFILE_BYTES = 1 << 24
+"""Larger profiles are ignored: a JPEG can't hold them, and the last ones are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What a picture's header says.
+
+    Attributes:
+        width, height: in pixels, as displayed (after the EXIF orientation).
+        format: one of ``FORMATS``.
+        mode: Pillow's, as stored: ``RGB``, ``CMYK``, ``P``, ``I;16``...
+    """
+
+    width: int
+    height: int
+    format: str
+    mode: str
+
+
+def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
+    """Read a picture's header, without decoding it.
+
+    Raises:
+        ImageError: stage ``decode``: not a picture of a known format, or one of more than ``max_pixels``.
+    """
+    try:
+        image, name = open_image(data, max_pixels)
+        width, height = image.size
+        if orientation_of(image, name) >= 5:
+            width, height = height, width
+        return ImageInfo(width, height, name, image.mode)
+    except DECODE_ERRORS as error:
+        raise image_error("decode", error) from error
+
+
+@overload
+def decode(
+    data: bytes,
+    *,
+    min_size_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    out: NDArray[np.uint8] | None = None,
+    keep_16_bit: Literal[False] = False,
+) -> NDArray[np.uint8]: ...
+
+
+@overload
+def decode(
+    data: bytes,
+    *,
+    min_size_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    out: NDArray[np.uint8] | None = None,
+    keep_16_bit: bool,
+) -> NDArray[np.uint8] | NDArray[np.uint16]: ...
+
+
+def decode(
+    data: bytes,
+    *,
+    min_size_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    out: NDArray[np.uint8] | None = None,
+    keep_16_bit: bool = False,
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a picture as it is displayed.
+
+    The EXIF orientation is applied; an embedded colour profile is followed where it works (sRGB itself costs nothing);
+    CMYK, greyscale, palettes and 16 bits become 8-bit sRGB; what is transparent is put on white.
+
+    Args:
+        data: the file's bytes.
+        min_size_px: a JPEG may come back smaller by 2, 4 or 8 (DCT scaling, many times faster), its short side at
+            least this; other formats, and None, come back at full size.
+        max_pixels: larger pictures are refused before they are decoded.
+        out: ``[H, W, 3]`` uint8, C-contiguous, to be filled and returned where the picture has just its shape; a
+            place in a batch, which saves a copy. What it holds otherwise, or after an error, is not defined.
+        keep_16_bit: PNG, TIFF and JPEG 2000, grey or RGB, of more than 8 bits a channel come back as uint16 at full
+            precision, 65535 being white (12 bits are scaled to it), and not in ``out``.
+
+    Returns:
+        ``[H, W, 3]`` uint8, sRGB; ``out`` itself or another array. With ``keep_16_bit`` perhaps uint16.
+
+    Raises:
+        ImageError: stage ``decode``: damaged, cut, not a picture, or too large.
+    """
+    try:
+        plain = _decode_plain(data, min_size_px, max_pixels, out)
+        if plain is not None:
+            return plain
+        image, name = open_image(data, max_pixels)
+        if name == "JPEG":
+            check_end(data, image.width * image.height)
+            if min_size_px is not None:
+                image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
+        orientation, profile = orientation_of(image, name), _profile_of(image, name, data)
+        if keep_16_bit or is_deep_only(image, name):
+            deep = decode_deep(data, image, name, max_pixels)
+            if deep is not None:
+                wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, profile), orientation))
+                return wide if keep_16_bit else _placed(to_8_bits(wide), out)
+        image.load()
+        pixels = np.array(to_srgb(image, name, profile), dtype=np.uint8)
+        return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)
+    except DECODE_ERRORS as error:
+        raise image_error("decode", error) from error
+
+
+def _decode_plain(
+    data: bytes, min_size_px: int | None, max_pixels: int, out: NDArray[np.uint8] | None
+) -> NDArray[np.uint8] | None:
+    """Decode a plain JPEG without Pillow; None for everything else."""
+    header = plain_jpeg(data)
+    if header is None or header.width * header.height > max_pixels:
+        return None
+    scale = 1
+    if min_size_px is not None:
+        fitting = min(header.width, header.height) // max(1, min_size_px)
+        scale = next((s for s in (8, 4, 2) if fitting >= s), 1)
+    orientation = exif_orientation(header.exif) if header.exif else 1
+    rgb = decode_plain(data, header, scale, out if orientation == 1 else None)
+    if rgb is None or orientation == 1:
+        return rgb
+    return _placed(np.ascontiguousarray(_displayed(rgb, orientation)), out)
+
+
+def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    if out is None or out.shape != rgb.shape:
+        return rgb
+    out[...] = rgb
+    return out
+
+
+def _profile_of(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes | None:
+    """Return the embedded ICC profile; that of a JPEG 2000 file, which Pillow leaves aside, too."""
+    profile = image.info.get("icc_profile")
+    if name == "JPEG2000":
+        for kind, start, stop in jp2_boxes(data):
+            if kind == b"colr" and data[start : start + 1] == b"\x02":
+                profile = data[start + 3 : stop]
+    return profile if isinstance(profile, bytes) and len(profile) <= _MAX_PROFILE_BYTES else None
+
+
+def _displayed(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn and mirror stored pixels as the EXIF orientation says (EXIF 2.32, tag 0x0112)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

@@ -1,0 +1,62 @@
+"""Color as a picture task: L goes in, the predicted ab comes back onto the image's own L at its own size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from condgen._checks import check_choice
+from condgen.color.colorize import Region, fit_square, recolor
+from condgen.color.guide import make_guide
+
+__all__ = ["UPSAMPLING", "ColourTask"]
+
+UPSAMPLING = ("guided", "bilinear")
+"""How color comes to an image's own size: along the image's own edges (`condgen.color.guide`), or across them."""
+
+Rgb: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+# Up to this many pixels, a picture's K draws are put back together, which converts its L once; above, one by one.
+_TOGETHER_PIXELS = 8_000_000
+
+
+class ColourTask:
+    """Colorization for `pipelines.batch.engine.ChunkEngine`. A picture of any size is one tile, whose colours are
+    widened.
+
+    Args:
+        size_px: side of the square that the model takes; images keep their aspect in it.
+        chroma: what predicted ab is multiplied by, >= 0: below 1 colors are paler, above 1 stronger, 0 is grey.
+        upsampling: one of `UPSAMPLING`.
+        stride: pixels of the square, down and across, to each value that the model predicts before its own bilinear
+            upsampling; >= 1. It matters to guided upsampling alone.
+
+    Raises:
+        ConfigError: an unknown upsampling.
+    """
+
+    def __init__(self, size_px: int, chroma: float = 1.0, *, upsampling: str = "bilinear", stride: int = 1) -> None:
+        check_choice("upsampling", upsampling, UPSAMPLING)
+        self._size_px = size_px
+        self._chroma = chroma
+        self._guided = upsampling == "guided"
+        self._stride = stride
+
+    def condition(self, rgb: Rgb) -> tuple[Sequence[torch.Tensor], Region]:
+        """`[H, W, 3]` uint8 or uint16 as L_n `[1, S, S]` float32, and where in the square the picture lies."""
+        fitted = fit_square(rgb, self._size_px)
+        return [torch.from_numpy(fitted.l_n)], fitted.region
+
+    def pictures(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Region) -> Iterator[Rgb]:
+        """Turn the one tile's ab_n `[K, 2, S, S]` into K images `[H, W, 3]` of the original's own L, size and type."""
+        (y,) = outputs
+        y = y * self._chroma if self._chroma != 1.0 else y
+        together = rgb.shape[0] * rgb.shape[1] * y.shape[0] <= _TOGETHER_PIXELS
+        step = y.shape[0] if together else 1
+        guide = make_guide(rgb, context, self._stride) if self._guided else None
+        for first in range(0, y.shape[0], step):
+            yield from recolor(rgb, y[first : first + step], context, guide=guide)

@@ -1,0 +1,315 @@
+"""Models by name: a run of `condgen train` in storage, the user's own class, or a program file.
+
+Naming one imports no torch; loading it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from condgen.errors import CheckpointError, ConfigError, MissingError
+from condgen.families import FAMILIES
+from condgen.pretrained import PRETRAINED, read_pretrained
+from pipelines.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from condgen.base import ConditionalModel
+    from pipelines.batch.engine import PictureTask
+
+__all__ = [
+    "ImportedModel",
+    "Kind",
+    "LoadedModel",
+    "ModelSource",
+    "PackagedModel",
+    "ProgramFile",
+    "StoredModel",
+    "is_import_path",
+    "kind_of",
+    "load_model",
+    "open_model",
+    "picture_task",
+    "read_model",
+]
+
+Kind: TypeAlias = Literal["colorize", "translate"]
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_PROGRAMS = {".pt": "a TorchScript program", ".pt2": "a torch.export program"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model, the digest of all that makes it, and what was saved beside its weights (preset, size, training state).
+
+    `extra` has `size_px` and, where the model's maker said it, `task` (`color` or `image`).
+    """
+
+    model: ConditionalModel
+    digest: str
+    extra: dict[str, Any]
+
+
+class ModelSource(Protocol):
+    """Where a model comes from: plain data, which travels to workers."""
+
+    @property
+    def uri(self) -> str:
+        """As people know it, without credentials."""
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """Load the model, on the CPU in `eval()` mode.
+
+        Args:
+            expect_digest: of the plan, in a worker; None in the driver, where a user's model is tried once as well.
+
+        Raises:
+            CheckpointError: it is damaged, or another than the plan was made with.
+            ConfigError: it is no model of the documented form.
+            MissingError, AccessError: the place can't be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedModel:
+    """A model that ships with condgen, by its name: every node has it in its own installation."""
+
+    name: str
+
+    @property
+    def uri(self) -> str:
+        """The name."""
+        return self.name
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        return _loaded(self.uri, read_pretrained(self.name), expect_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A run of `condgen train`, or a checkpoint's folder; loading it runs no code from it."""
+
+    store: Store
+
+    @property
+    def uri(self) -> str:
+        """The folder's or prefix's."""
+        return self.store.uri
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        return load_model(self.store, expect_digest=expect_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedModel:
+    """The user's own class or function, `package.module:name`.
+
+    Attributes:
+        path: the import path.
+        import_from: folders that are looked in after all that is installed: the driver's working directory. On a
+            cluster, every node must have the module there or installed.
+    """
+
+    path: str
+    import_from: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """The import path."""
+        return self.path
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        from pipelines.models.user import digest_of, import_model
+
+        model = import_model(self.path, self.import_from)
+        return _users(self.path, model, digest_of(model, self.path), expect_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFile:
+    """A TorchScript or `torch.export` file, whose code is run."""
+
+    folder: Store
+    name: str
+
+    @property
+    def uri(self) -> str:
+        """The file's."""
+        return f"{self.folder.uri}/{self.name}"
+
+    def load(self, expect_digest: str | None = None) -> LoadedModel:
+        """See `ModelSource.load`."""
+        from pipelines.models.user import load_program
+
+        data = self.folder.read(self.name)
+        digest = hashlib.sha256(data).hexdigest()
+        _expect(self.uri, digest, expect_digest)
+        return _users(self.uri, load_program(self.name, data), digest, expect_digest)
+
+
+def _expect(uri: str, digest: str, expected: str | None) -> None:
+    if expected is not None and digest != expected:
+        raise CheckpointError(f"{uri} holds another model than the plan was made with: run the job again")
+
+
+def _users(uri: str, model: ConditionalModel, digest: str, expect_digest: str | None) -> LoadedModel:
+    """A user's model, with what its attributes say in `extra`."""
+    _expect(uri, digest, expect_digest)
+    told = {name: getattr(model, name, getattr(model.config, name, None)) for name in ("size_px", "task")}
+    loaded = LoadedModel(model=model, digest=digest, extra={name: value for name, value in told.items() if value})
+    if expect_digest is None:
+        from pipelines.models.user import check_output
+
+        check_output(model, _size_px(loaded))
+    return loaded
+
+
+def is_import_path(model: str) -> bool:
+    """Whether a model's name is `package.module:Class`, rather than a path or URI."""
+    return _IMPORT_PATH.fullmatch(model) is not None
+
+
+def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
+    """Say where a model is to be loaded from; nothing of it is read yet, and no code of it is run.
+
+    Args:
+        model: the name of a model that ships with condgen; a folder or URI of a trained model (a folder of a shipped
+            model's name is `./colorizer`); `package.module:Class`; or a file or URI ending in `.pt` or `.pt2`.
+        trust_code: whether a program file's code may be run. (A class that the user names is the user's own.)
+
+    Raises:
+        ConfigError: a program file without `trust_code`.
+        MissingError: the place is not there.
+    """
+    if model in PRETRAINED:
+        return PackagedModel(model)
+    if is_import_path(model):
+        return ImportedModel(model, (str(Path.cwd()),))
+    what = next((text for suffix, text in _PROGRAMS.items() if model.endswith(suffix)), None)
+    if what is None:
+        return StoredModel(open_store(model).require())
+    if not trust_code:
+        raise ConfigError(
+            "model", model, f"data alone: this is {what}, whose code would be run; --trust-code if you trust its maker"
+        )
+    folder, _, name = model.rpartition("/")
+    return ProgramFile(open_store(folder or ("/" if model.startswith("/") else ".")).require(), name)
+
+
+def read_model(store: Store) -> dict[str, bytes]:
+    """The files of a model: those at the root of a finished run or checkpoint, else a run's newest checkpoint.
+
+    Raises:
+        CheckpointError: there is no model.
+        MissingError, AccessError: the place can't be read.
+    """
+    from condgen import checkpoint
+
+    names = {entry.name for entry in store.list()}
+    folders = sorted({name.rpartition("/")[0] for name in names if name.endswith("/complete.json")}, reverse=True)
+    for folder in ["", *folders]:
+        prefix = f"{folder}/" if folder else ""
+        if all(prefix + file in names for file in checkpoint.FILES):
+            return {file: store.read(prefix + file) for file in checkpoint.FILES}
+    if not names:
+        raise MissingError(store.uri, "read the model in", "there is nothing there")
+    raise CheckpointError(
+        f"{store.uri} has no {' and '.join(checkpoint.FILES)}: name the folder of a run of `condgen train`"
+    )
+
+
+def load_model(store: Store, *, expect_digest: str | None = None) -> LoadedModel:
+    """Load a trained model.
+
+    Raises:
+        CheckpointError: it is damaged, or (with `expect_digest`) another than the plan was made with.
+    """
+    return _loaded(store.uri, read_model(store), expect_digest)
+
+
+def _loaded(uri: str, files: Mapping[str, bytes], expect_digest: str | None) -> LoadedModel:
+    from condgen import checkpoint
+
+    digest = checkpoint.digest(files)
+    _expect(uri, digest, expect_digest)
+    model, extra = checkpoint.load(files)
+    return LoadedModel(model=model, digest=digest, extra=dict(extra))
+
+
+def picture_task(
+    loaded: LoadedModel,
+    kind: str = "colorize",
+    *,
+    large: str = "tile",
+    overlap_px: int = 32,
+    chroma: float = 1.0,
+    upsampling: str = "guided",
+) -> PictureTask[Any]:
+    """How pictures go into a model and come out.
+
+    Args:
+        loaded: the model.
+        kind: `colorize` puts predicted colours onto a picture's own lightness; `translate` is image to image.
+        large, overlap_px: of `translate`; see `pipelines.models.translation.TranslateTask`.
+        chroma, upsampling: of `colorize`; see `pipelines.models.colorization.ColourTask`.
+
+    Raises:
+        ConfigError: the model is of the other kind, its size is not known, or an option is not allowed.
+    """
+    if kind not in ("colorize", "translate"):
+        raise ConfigError.unknown("kind", kind, ("colorize", "translate"))
+    size_px, task = _size_px(loaded), _task(loaded)
+    if kind == "translate":
+        from pipelines.models.translation import TranslateTask
+
+        if task == "color":
+            raise ConfigError("model", loaded.model.family, "a model from image to image; for colour: condgen colorize")
+        return TranslateTask(size_px, large=large, overlap_px=overlap_px)
+    if task != "color":
+        raise ConfigError("model", loaded.model.family, "a model of colour; for image to image: condgen translate")
+    from pipelines.models.colorization import ColourTask
+
+    if not 0.0 <= chroma < float("inf"):
+        raise ConfigError("chroma", chroma, "a number >= 0")
+    return ColourTask(size_px, chroma, upsampling=upsampling, stride=_stride(loaded.model))
+
+
+def kind_of(loaded: LoadedModel) -> Kind:
+    """Return which kind of job a model is for."""
+    return "colorize" if _task(loaded) == "color" else "translate"
+
+
+def _size_px(loaded: LoadedModel) -> int:
+    size_px = loaded.extra.get("size_px")
+    if not isinstance(size_px, int) or size_px < 1:
+        raise ConfigError(
+            "model.size_px", size_px, "the side of the square that the model takes, as `condgen train` saves it"
+        )
+    return size_px
+
+
+def _stride(model: ConditionalModel) -> int:
+    """Pixels of the square to each value that a model predicts: its configuration's `out_stride`, where it has one."""
+    stride = getattr(model.config, "out_stride", 1)
+    return stride if isinstance(stride, int) and stride >= 1 else 1
+
+
+def _task(loaded: LoadedModel) -> str:
+    """`color` or `image`: as the model says, else by its family and the channels it takes and gives."""
+    told = loaded.extra.get("task", getattr(loaded.model, "task", None))
+    if told is not None:
+        if told not in ("color", "image"):
+            raise ConfigError.unknown("model.task", str(told), ("color", "image"))
+        return str(told)
+    family, config = FAMILIES.get(loaded.model.family), loaded.model.config
+    if family is None:
+        raise ConfigError("model.task", None, "an attribute of the model: color or image")
+    channels = getattr(config, "condition_channels", None), getattr(config, "target_channels", 2)
+    return "color" if family.task == "colorize" and channels == (1, 2) else "image"

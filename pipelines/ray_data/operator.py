@@ -1,0 +1,238 @@
+"""Samples as rows: the operator that reads chunks and decodes them, which is the first of every dataset.
+
+A task holds one chunk's encoded bytes and one block of rows, which is given out when it has `BLOCK_BYTES`. Pictures are
+decoded into their place in the block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from condgen.errors import ConfigError, DatasetError, ImageError
+from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, Sample, image_member, iter_chunks, read_chunk
+from pipelines.images.decoding import MAX_PIXELS, decode
+from pipelines.ray_data.counters import Tally, work_name
+from pipelines.ray_data.tensors import PictureColumn
+from pipelines.storage.store import Store
+from pipelines.streaming.augmentation import Crop
+from pipelines.streaming.unpaired import iter_pairs
+
+__all__ = ["BLOCK_BYTES", "ChunkReader", "Decode", "Domain"]
+
+BLOCK_BYTES = 32 << 20
+"""About what a block of rows has."""
+
+_POLICIES = ("raise", "skip", "row")
+_EMPTY = np.zeros((0, 0, 3), dtype=np.uint8)
+
+Picture = npt.NDArray[np.uint8] | bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """How samples become rows.
+
+    Attributes:
+        size_px: S; pictures become the largest square in their middle, `[S, S, 3]`, antialiased. 0 keeps their size.
+        min_size_px: where sizes are kept, JPEGs are decoded at an eighth, a quarter or half of theirs as long as the
+            shorter side stays at least this; 0 decodes all of it. (With `size_px` it follows from that.)
+        encoded: leave pictures as the bytes that are stored.
+        fields: of the `json` member to have as columns, with their types: `{"caption": pa.string()}`. Null where a
+            sample has none.
+        on_error: what is done with a sample that can't be read or decoded: `raise` a `DatasetError`, `skip` it (the
+            tally of the read function counts it by its error), or have it as a `row` whose `error` says why and whose
+            pictures are empty, `[0, 0, 3]`.
+        max_pixels: larger pictures are refused by their headers.
+
+    Raises:
+        ConfigError: a policy or a size that is not there.
+    """
+
+    size_px: int = 0
+    min_size_px: int = 0
+    encoded: bool = False
+    fields: Mapping[str, pa.DataType] = field(default_factory=dict)
+    on_error: str = "raise"
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.on_error not in _POLICIES:
+            raise ConfigError.unknown("decode.on_error", self.on_error, _POLICIES)
+        for name in ("size_px", "min_size_px"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"decode.{name}", getattr(self, name), "0 or more pixels")
+
+    def picture(self, data: bytes, out: npt.NDArray[np.uint8] | None = None) -> Picture:
+        """One encoded picture as this says.
+
+        Args:
+            data: the picture.
+            out: where it may be put, if it has just that shape; see `pipelines.images.decoding.decode`.
+
+        Raises:
+            ImageError: it can't be decoded.
+        """
+        if self.encoded:
+            return data
+        rgb = decode(data, min_size_px=self.size_px or self.min_size_px or None, max_pixels=self.max_pixels, out=out)
+        return Crop(1.0, 0.5, 0.5, False).apply(rgb, self.size_px) if self.size_px else rgb
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where samples are read from, and the columns of pictures that are made of them: name and member."""
+
+    store: Store
+    member_names: Mapping[str, str]
+    columns: tuple[tuple[str, str | None], ...]
+
+    def read(self, chunks: Iterable[Chunk]) -> list[Sample]:
+        return [sample for chunk in chunks for sample in read_chunk(self.store, chunk, self.member_names)]
+
+
+@dataclass(frozen=True)
+class ChunkReader:
+    """The first operator: rows of a plan to blocks of samples."""
+
+    domains: tuple[Domain, ...]
+    decode: Decode
+    tally: Tally | None
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        rows, size_bytes = self._rows(), 0
+        for records, work in self._work(block):
+            counts = {"read": 0}
+            for record in records:
+                row, error = self._row(record, rows)
+                if error is not None and self.decode.on_error != "row":
+                    if self.decode.on_error == "raise":
+                        where = " and ".join(f"{sample.source} {sample.key}" for sample in record)
+                        raise DatasetError(f'{where}: {error} (Decode(on_error="skip") goes on without it)')
+                    reason = f"{error.stage}: {error.error}"
+                    counts[reason] = counts.get(reason, 0) + 1
+                    continue
+                counts["read"] += 1
+                rows.add(record, row, error)
+                size_bytes += rows.last_bytes
+                if size_bytes >= BLOCK_BYTES:
+                    yield rows.table()
+                    rows, size_bytes = self._rows(), 0
+            if self.tally is not None:
+                self.tally.report(work_name("read", work), counts)
+        if len(rows):
+            yield rows.table()
+
+    def _work(self, block: pa.Table) -> Iterator[tuple[Iterable[tuple[Sample, ...]], list[str]]]:
+        """The samples of each chunk, or of each couple of chunks, and what is read, for the tally."""
+        uri = self.domains[0].store.uri
+        if len(self.domains) == 1:
+            for chunk in iter_chunks(block.select(CHUNK_SCHEMA.names)):
+                yield ((sample,) for sample in self.domains[0].read([chunk])), [uri, chunk.name]
+            return
+        for pairs in iter_pairs(block):
+            inputs, targets = (
+                [samples[place] for place in order]
+                for samples, order in zip(map(Domain.read, self.domains, pairs.chunks), pairs.order, strict=True)
+            )
+            names = [chunk.name for chunks in pairs.chunks for chunk in chunks]
+            yield zip(inputs, targets, strict=True), [uri, *names]
+
+    def _row(self, record: tuple[Sample, ...], rows: _Rows) -> tuple[_Row | None, ImageError | None]:
+        pairs = zip(self.domains, record, strict=True)
+        wanted = [(sample, *column) for domain, sample in pairs for column in domain.columns]
+        try:
+            images = [
+                self.decode.picture(image_member(sample, member), rows.place(name)) for sample, name, member in wanted
+            ]
+            return _Row(images, *_json_fields(record[0], self.decode.fields)), None
+        except ImageError as error:
+            return None, error
+
+    def _rows(self) -> _Rows:
+        names = [name for domain in self.domains for name, _ in domain.columns]
+        return _Rows(names, self.decode, unpaired=len(self.domains) > 1)
+
+
+@dataclass(frozen=True)
+class _Row:
+    images: list[Picture]
+    text: str
+    values: list[Any]
+
+
+def _json_fields(sample: Sample, fields: Mapping[str, pa.DataType]) -> tuple[str, list[Any]]:
+    """The text of a sample's `json` member, and the values of its fields.
+
+    Raises:
+        ImageError: stage ``read``: it is no JSON object, or a field is not of its type.
+    """
+    text = sample.members.get("json", b"").decode("utf-8", "replace")
+    if not fields:
+        return text, []
+    try:
+        found = json.loads(text) if text else {}
+        return text, [pa.scalar(found.get(name), kind).as_py() for name, kind in fields.items()]
+    except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise ImageError("read", "Fields", "the json member does not have the fields in the types asked for") from error
+
+
+class _Rows:
+    """A block that is being made."""
+
+    def __init__(self, names: Sequence[str], decode: Decode, *, unpaired: bool) -> None:
+        self._decode, self._unpaired = decode, unpaired
+        self._names = names
+        self._identity: list[tuple[Sample, ...]] = []
+        self._encoded: dict[str, list[bytes]] = {name: [] for name in names}
+        self._pictures = {name: PictureColumn(BLOCK_BYTES // len(names)) for name in names}
+        self._text: list[str] = []
+        self._values: list[list[Any]] = []
+        self._errors: list[str] = []
+        self.last_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._identity)
+
+    def place(self, name: str) -> npt.NDArray[np.uint8] | None:
+        """Where the next picture of a column may be put."""
+        return None if self._decode.encoded else self._pictures[name].place()
+
+    def add(self, record: tuple[Sample, ...], row: _Row | None, error: ImageError | None) -> None:
+        empty: Picture = b"" if self._decode.encoded else _EMPTY
+        row = row or _Row([empty] * len(self._names), "", [None] * len(self._decode.fields))
+        self._identity.append(tuple(Sample(source=sample.source, key=sample.key) for sample in record))
+        for name, image in zip(self._names, row.images, strict=True):
+            if isinstance(image, bytes):
+                self._encoded[name].append(image)
+            else:
+                self._pictures[name].add(image)
+        self._text.append(row.text)
+        self._values.append(row.values)
+        self._errors.append(str(error or ""))
+        self.last_bytes = sum(len(i) if isinstance(i, bytes) else i.nbytes for i in row.images) + len(row.text)
+
+    def table(self) -> pa.Table:
+        prefixes = ("", "target_") if self._unpaired else ("",)
+        columns: dict[str, Any] = {}
+        for place, prefix in enumerate(prefixes):
+            for name in ("source", "key"):
+                values = [getattr(samples[place], name) for samples in self._identity]
+                columns[prefix + name] = pa.array(values, pa.string())
+        for name in self._names:
+            encoded = self._decode.encoded
+            columns[name] = (
+                pa.array(self._encoded[name], pa.large_binary()) if encoded else self._pictures[name].array()
+            )
+        columns["json"] = pa.array(self._text, pa.string())
+        for place, (name, kind) in enumerate(self._decode.fields.items()):
+            columns[name] = pa.array([values[place] for values in self._values], kind)
+        if self._decode.on_error == "row":
+            columns["error"] = pa.array(self._errors, pa.string())
+        return pa.table(columns)

@@ -1,0 +1,211 @@
+"""Datasets as ordinary `ray.data.Dataset`s: rows of samples with decoded pictures.
+
+    read_single("s3://bucket/photos", split="train", decode=Decode(size_px=256))
+
+Plan first: the rows that Ray Data sees first are chunks (shard, byte range, samples, checksums), and its first operator
+makes of each by one range request, with retries and verification, a few blocks of samples. A task holds one chunk's
+encoded bytes and one block; no tar is held whole. What follows is the user's: `pipelines.ray_data.transforms` or any
+method of a Dataset. Rows come in the order of the plan where `ds.context.execution_options.preserve_order` is set.
+
+Columns: `source` and `key` (a sample's identity, strings), `image` (single) or `input` and `target` (pairs), uint8
+`[H, W, 3]` sRGB or the encoded bytes, `json` (the text of the sample's `json` member, empty where it has none), one
+column for each of `Decode.fields`, and `error` where bad samples are rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+import pyarrow as pa
+
+from condgen.errors import DatasetError
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.manifest import Dataset, open_complete
+from pipelines.datasets.opening import locate_shards, scan_webdataset
+from pipelines.ray_data.counters import Tally
+from pipelines.ray_data.operator import BLOCK_BYTES, ChunkReader, Decode, Domain
+from pipelines.storage.cache import ChunkCache, cached
+from pipelines.storage.store import Store
+from pipelines.streaming.unpaired import pair_table
+
+if TYPE_CHECKING:
+    import ray.data
+
+__all__ = ["Decode", "known_samples", "note_samples", "open_source", "read_paired", "read_single", "read_unpaired"]
+
+_TASK_SAMPLES = 4096
+_SMALL_TASK_SAMPLES, _SMALL_TASK_CHUNKS = 128, 8
+_FEWEST_TASKS, _TASKS_A_CPU = 8, 4
+_MAX_TASKS = 4096
+_DECODE = Decode()
+_LIMITS = ChunkLimits(samples=256, size_bytes=4 << 20)
+
+_planned: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def open_source(uri: str | Store | Dataset, **storage_options: Any) -> Dataset:
+    """Open a dataset for reading: by its manifest, or by its shards' headers alone where it has none.
+
+    Args:
+        uri: a folder or prefix, shards made elsewhere by names, braces and globs, or a dataset that is open.
+        storage_options: see `pipelines.storage.store.open_store`.
+
+    Raises:
+        DatasetError, MissingError, AccessError, StorageError: see `pipelines.datasets.manifest.load_dataset`.
+    """
+    if isinstance(uri, Dataset):
+        return uri
+    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
+    dataset = open_complete(store) if names is None else None
+    return dataset or scan_webdataset(store.require(), names, checksums=False)
+
+
+def read_single(
+    uri: str | Store | Dataset,
+    *,
+    split: str | None = None,
+    member: str | None = None,
+    decode: Decode = _DECODE,
+    limits: ChunkLimits = _LIMITS,
+    cache: ChunkCache | None = None,
+    tally: Tally | None = None,
+    num_cpus: float = 1.0,
+) -> ray.data.Dataset:
+    """Read a dataset of single images: rows with `image`.
+
+    Args:
+        uri: see `open_source`.
+        split: of the dataset; None is all of it.
+        member: which of a sample's members is the image, where there are several.
+        decode: how samples become rows.
+        limits: bounds of a chunk, and so of what a task reads at once.
+        cache: where chunks are kept on this machine; see `pipelines.storage.cache`.
+        tally: counts samples and what was skipped; see `pipelines.ray_data.counters`.
+        num_cpus: that a reading task is counted as.
+
+    Raises:
+        DatasetError: no such dataset or split, or nothing in it.
+        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+    """
+    dataset = open_source(uri)
+    domain = _domain(dataset, cache, [("image", member)])
+    return _dataset(_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
+
+
+def read_paired(
+    uri: str | Store | Dataset,
+    *,
+    split: str | None = None,
+    members: tuple[str, str] = ("input", "target"),
+    decode: Decode = _DECODE,
+    limits: ChunkLimits = _LIMITS,
+    cache: ChunkCache | None = None,
+    tally: Tally | None = None,
+    num_cpus: float = 1.0,
+) -> ray.data.Dataset:
+    """Read a dataset of pairs: rows with `input` and `target`. A pair of which one can't be decoded is a bad sample.
+
+    Args:
+        members: what the two are called in the shards.
+        uri, split, decode, limits, cache, tally, num_cpus: see `read_single`.
+
+    Raises:
+        As `read_single`.
+    """
+    dataset = open_source(uri)
+    domain = _domain(dataset, cache, [("input", members[0]), ("target", members[1])])
+    return _dataset(_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
+
+
+def read_unpaired(
+    a: str | Store | Dataset,
+    b: str | Store | Dataset,
+    *,
+    splits: tuple[str | None, str | None] = (None, None),
+    seed: int = 0,
+    epoch: int = 0,
+    decode: Decode = _DECODE,
+    limits: ChunkLimits = _LIMITS,
+    cache: ChunkCache | None = None,
+    tally: Tally | None = None,
+    num_cpus: float = 1.0,
+) -> ray.data.Dataset:
+    """Read two domains side by side: rows with `input` from `a` and `target` from `b`, each drawn independently.
+
+    An epoch has as many rows as the larger domain has samples, each of which comes once; the smaller one cycles. Both
+    are shuffled by a permutation of their own of chunks, and of samples within each chunk. `source` and `key` are those
+    of the input, `target_source` and `target_key` those of the target; `json` and fields are the input's.
+
+    Args:
+        a, b: see `open_source`.
+        splits: of `a` and of `b`.
+        seed, epoch: fix the permutations.
+        decode, limits, cache, tally, num_cpus: see `read_single`.
+
+    Raises:
+        As `read_single`.
+    """
+    opened = open_source(a), open_source(b)
+    plans = [_plan(dataset, split, limits) for dataset, split in zip(opened, splits, strict=True)]
+    domains = tuple(
+        _domain(dataset, cache, [(name, None)]) for name, dataset in zip(("input", "target"), opened, strict=True)
+    )
+    return _dataset(pair_table(*plans, seed=seed, epoch=epoch), ChunkReader(domains, decode, tally), num_cpus)
+
+
+def known_samples(dataset: ray.data.Dataset) -> int | None:
+    """How many samples a dataset of this module's plan has, bad ones too; None for others."""
+    return _planned.get(dataset)
+
+
+def note_samples(dataset: ray.data.Dataset, samples: int | None) -> ray.data.Dataset:
+    """Remember how many samples a dataset has, for those that are made from it row by row."""
+    if samples is not None:
+        _planned[dataset] = samples
+    return dataset
+
+
+def _domain(dataset: Dataset, cache: ChunkCache | None, columns: Sequence[tuple[str, str | None]]) -> Domain:
+    store = cached(dataset.store, cache, dataset.manifest.digest)
+    return Domain(store, dataset.manifest.member_names, tuple(columns))
+
+
+def _plan(dataset: Dataset, split: str | None, limits: ChunkLimits) -> pa.Table:
+    table = chunk_table(dataset.table(split), limits)
+    if table.num_rows == 0:
+        raise DatasetError(f"{dataset.uri} has no samples{f' of split {split!r}' if split else ''}")
+    return table
+
+
+def _dataset(plan: pa.Table, reader: ChunkReader, num_cpus: float) -> ray.data.Dataset:
+    import ray
+    import ray.data
+
+    samples = int(plan["samples"].to_numpy().sum())
+    cpus = cast("Any", ray).cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
+    rows = _task_chunks(plan.num_rows, samples, max(_FEWEST_TASKS, _TASKS_A_CPU * int(cpus)))
+    blocks = [plan.slice(at, rows).combine_chunks() for at in range(0, plan.num_rows, rows)]
+    chunks = ray.data.from_blocks(blocks)
+    # What a task raises on purpose reaches the user as it is.
+    chunks.context.raise_original_map_exception = True
+    chunks.context.max_errored_blocks = 0
+    # Blocks leave a task as they are: Ray would copy several together, up to 128 MiB.
+    chunks.context.target_max_block_size = BLOCK_BYTES
+    dataset = chunks.map_batches(
+        cast("Any", reader), batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=num_cpus
+    )
+    return note_samples(dataset, samples)
+
+
+def _task_chunks(chunks: int, samples: int, tasks: int) -> int:
+    """How many chunks a task reads: enough that there are as many tasks as wanted, each of which is worth its start.
+
+    Ray looks ten times a second for tasks that are done: each must have work for several of these turns.
+    """
+    fewest = min(_SMALL_TASK_CHUNKS, round(_SMALL_TASK_SAMPLES * chunks / samples))
+    wanted = min(round(_TASK_SAMPLES * chunks / samples), max(fewest, math.ceil(chunks / tasks)))
+    return max(1, math.ceil(chunks / _MAX_TASKS), wanted)

@@ -1,0 +1,69 @@
+"""The index of shards that were made elsewhere, one shard at a time, with the statistics of their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from condgen.errors import ImageError
+from pipelines.datasets.chunk import renamed
+from pipelines.datasets.scan import ShardScan, scan_shard
+from pipelines.datasets.tar import Member, SampleSpan
+from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode, probe
+from pipelines.sharding.plan import PictureStatistics
+from pipelines.sharding.recipe import STATISTICS_SIZE_PX, Picture, shrunk
+from pipelines.sharding.writer import PictureCounter
+from pipelines.storage.store import Store
+
+__all__ = ["IndexedShard", "index_shard"]
+
+
+@dataclass(frozen=True)
+class IndexedShard:
+    """A shard that was scanned, and the counts of its pictures (of pairs, of the targets) that can be decoded."""
+
+    scan: ShardScan
+    statistics: PictureStatistics
+    undecodable: int
+
+
+def index_shard(store: Store, name: str, member_names: Mapping[str, str], statistics: bool) -> IndexedShard:
+    """Read a shard once: its runs with their checksums and, where asked for, what its pictures are.
+
+    Raises:
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    counter = PictureCounter()
+    undecodable = 0
+
+    def visit(spans: list[SampleSpan], data: bytes) -> int:
+        nonlocal undecodable
+        pixels = 0
+        for span in spans:
+            members = renamed(span.members, member_names)
+            target = _target(members)
+            for member, place in members.items():
+                if member.rpartition(".")[2] not in EXTENSIONS:
+                    continue
+                begin = place.data_start - spans[0].start
+                piece = data[begin : begin + place.size_bytes]
+                try:
+                    info = probe(piece, max_pixels=MAX_PIXELS)
+                    if member == target:
+                        small = shrunk(np.asarray(decode(piece, min_size_px=STATISTICS_SIZE_PX)))
+                        counter.add(Picture(b"", info, small))
+                except ImageError:
+                    undecodable += 1
+                    continue
+                pixels += info.width * info.height
+        return pixels
+
+    scan = scan_shard(store, name, visit=visit if statistics else None)
+    return IndexedShard(scan, counter.finish(), undecodable)
+
+
+def _target(members: Mapping[str, Member]) -> str | None:
+    pictures = [name for name in members if name.rpartition(".")[2] in EXTENSIONS]
+    return next((name for name in pictures if name.startswith("target.")), pictures[0] if pictures else None)

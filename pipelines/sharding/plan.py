@@ -1,0 +1,351 @@
+"""From a source's records to a plan of shards, and from the shards' receipts to a manifest: pure functions.
+
+What decides the bytes of a dataset is the listing (names, sizes, captions, labels), the files, the options, and what
+the dataset holds already; not the order in which shards are made, nor by how many workers.
+``pipelines.sharding.writer`` makes one shard of a plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from condgen.errors import ConfigError
+from condgen.statistics import DatasetStatistics
+from pipelines.datasets.manifest import Manifest, Run, ShardInfo
+from pipelines.images.decoding import MAX_PIXELS
+from pipelines.sharding.dedup import MAX_DISTANCE
+from pipelines.sharding.recipe import Recipe
+from pipelines.sharding.sources import Listing, Record, Rejected
+
+__all__ = [
+    "DEDUP_MODES",
+    "MadeSample",
+    "PictureStatistics",
+    "PlannedSample",
+    "PlannedShard",
+    "ShardOptions",
+    "ShardReceipt",
+    "assign_keys",
+    "cut_shards",
+    "input_digest",
+    "make_manifest",
+    "safe_key",
+    "split_share",
+]
+
+_VERSION = 2
+"""Of what decides the bytes; with another one, the same input is another dataset."""
+
+DEDUP_MODES = ("none", "exact", "near")
+_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_UNSAFE = re.compile("[\x00-\x1f\x7f%\\\\\ud800-\udfff]")
+_UNSAFE_STEM = re.compile("[\x00-\x1f\x7f%\\\\.\ud800-\udfff]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """How a dataset is cut, and what becomes of its pictures; a dataset grows with those that it was made with.
+
+    Attributes:
+        split: the share of each split, in the order of the hash; they add up to 1.
+        samples_per_shard: most samples in a shard.
+        shard_bytes: most bytes of images in a shard of more than one sample.
+        max_pixels: larger images are rejected.
+        resize_px, resize_mode, format, quality: see ``pipelines.sharding.recipe.Recipe``.
+        dedup: of ``DEDUP_MODES``; see ``pipelines.sharding.dedup``.
+        near_distance: bits of 64 in which the perceptual hashes of near duplicates may differ.
+    """
+
+    split: Mapping[str, float] = field(default_factory=lambda: {"train": 1.0})
+    samples_per_shard: int = 1000
+    shard_bytes: int = 256 << 20
+    max_pixels: int = MAX_PIXELS
+    resize_px: int = 0
+    resize_mode: str = "short"
+    format: str = ""
+    quality: int = 95
+    dedup: str = "none"
+    near_distance: int = 4
+
+    def __post_init__(self) -> None:
+        for name, share in self.split.items():
+            if not _SPLIT_NAME.fullmatch(name):
+                raise ConfigError("split", name, "names of lower-case letters, digits and _, such as train")
+            if not 0 < share <= 1:
+                raise ConfigError(f"split.{name}", share, "a share above 0, at most 1")
+        if abs(sum(self.split.values()) - 1) > 1e-6:
+            raise ConfigError("split", dict(self.split), "shares that add up to 1, such as train=0.9,test=0.1")
+        if self.samples_per_shard < 1:
+            raise ConfigError("samples_per_shard", self.samples_per_shard, "1 or more")
+        if self.dedup not in DEDUP_MODES:
+            raise ConfigError.unknown("dedup", self.dedup, DEDUP_MODES)
+        if not 0 <= self.near_distance <= MAX_DISTANCE:
+            raise ConfigError("near_distance", self.near_distance, f"0 to {MAX_DISTANCE} bits")
+        self.recipe()
+
+    def recipe(self) -> Recipe:
+        """Return what becomes of a picture."""
+        return Recipe(
+            resize_px=self.resize_px,
+            resize_mode=self.resize_mode,
+            format=self.format,
+            quality=self.quality,
+            max_pixels=self.max_pixels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSample:
+    """A record with its key and its split."""
+
+    key: str
+    split: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """One row of the plan: a shard's name, its split, its generation, and its samples in order."""
+
+    name: str
+    split: str
+    samples: tuple[PlannedSample, ...]
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class PictureStatistics:
+    """Counts over images; parts add up with ``+``.
+
+    Attributes:
+        sizes: images by (width, height).
+        modes: images by Pillow's mode, as stored: ``RGB``, ``L``, ``CMYK``.
+        rgb_sum: ``[3]`` float64, sum over images of their mean colour, 0 to 255.
+        colours: the ab histogram.
+    """
+
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    rgb_sum: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    colours: DatasetStatistics = field(default_factory=DatasetStatistics)
+
+    def __add__(self, other: PictureStatistics) -> PictureStatistics:
+        red, green, blue = (a + b for a, b in zip(self.rgb_sum, other.rgb_sum, strict=True))
+        return PictureStatistics(
+            self.sizes + other.sizes, self.modes + other.modes, (red, green, blue), self.colours + other.colours
+        )
+
+    def to_json(self, counted: DatasetStatistics) -> dict[str, Any]:
+        """Return what a manifest holds of them, with the colours that models are fitted to."""
+        samples = max(1, sum(self.sizes.values()))
+        return {
+            "sizes": _size_summary(self.sizes),
+            "modes": dict(sorted(self.modes.items())),
+            "mean_rgb": [round(value / samples, 3) for value in self.rgb_sum],
+            "rgb_sum": list(self.rgb_sum),
+            "train": json.loads(counted.to_json()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MadeSample:
+    """A sample in a shard: its key, the SHA-256 of its source's bytes, and the size of its (target) picture."""
+
+    key: str
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardReceipt:
+    """What was made of a planned shard.
+
+    Attributes:
+        name: of the shard.
+        info: None where none of its records became a sample.
+        runs: of its samples.
+        samples: that it holds, in order.
+        members: samples by the names of their members.
+        rejected: records that are not in it.
+        statistics: of its pictures; of a pair's, the target.
+        seconds: that it took.
+    """
+
+    name: str
+    info: ShardInfo | None
+    runs: tuple[Run, ...]
+    samples: tuple[MadeSample, ...]
+    members: Mapping[str, int]
+    rejected: tuple[Rejected, ...]
+    statistics: PictureStatistics
+    seconds: float
+
+
+def safe_key(stem: str) -> str:
+    """Return a file's path without its extension as a key.
+
+    Folders and their slashes stay. Dots of the last part (a key ends at its first), percent signs, backslashes,
+    control characters and bytes that are no text are written as ``%2E``, so that no two paths have the same key.
+    """
+    folder, slash, last = stem.rpartition("/")
+    return _UNSAFE.sub(_percent, folder) + slash + _UNSAFE_STEM.sub(_percent, last)
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogateescape"))
+
+
+def split_share(stem_key: str) -> float:
+    """Return where in [0, 1) a key falls: the first 53 bits of its SHA-256."""
+    return (int.from_bytes(hashlib.sha256(stem_key.encode()).digest()[:8], "big") >> 11) / 2.0**53
+
+
+def _split_at(share: float, split: Mapping[str, float]) -> str:
+    bound = 0.0
+    for name, part in split.items():
+        bound += part
+        if share < bound:
+            return name
+    return next(reversed(dict(split)))  # shares that add up to a little less than 1
+
+
+def assign_keys(
+    listing: Listing, options: ShardOptions, known: Collection[str] = (), taken: Collection[str] = ()
+) -> list[PlannedSample]:
+    """Return the records that are new, each with its key and its split.
+
+    A record's key is its name without the extension. Where several have the same (``a.jpg``, ``a.png``), the first by
+    name keeps it and the others get theirs with the extension (``a%2Epng``); all go to the same split.
+
+    Args:
+        listing: of the source.
+        options: its splits.
+        known: names of records that the dataset has.
+        taken: keys that it has.
+    """
+    used = set(taken)
+    samples = []
+    for record in listing.records:
+        if record.name in known:
+            continue
+        key = safe_key(record.stem)
+        split = _split_at(split_share(key), options.split)
+        while key in used:
+            key = f"{key}%2E{record.extension or '2'}"
+        used.add(key)
+        samples.append(PlannedSample(key, split, record))
+    return samples
+
+
+def cut_shards(
+    samples: Sequence[PlannedSample], options: ShardOptions, *, in_order: bool = False, grown: Manifest | None = None
+) -> list[PlannedShard]:
+    """Cut samples into shards.
+
+    Samples are in the order of their keys' hashes, so that a shard is a random part of its split; or in the source's
+    order where that is much faster to read. A growth begins new shards, numbered after those that are there.
+    """
+    ordered = samples if in_order else sorted(samples, key=lambda item: hashlib.sha256(item.key.encode()).digest())
+    shards: list[PlannedShard] = []
+    for split in options.split:
+        numbers = [int(info.name[-10:-4]) for info in grown.shards if info.split == split] if grown else []
+        first = max(numbers, default=-1) + 1
+        generation = grown.generation + 1 if grown else 0
+        for index, group in enumerate(_cut([item for item in ordered if item.split == split], options), first):
+            shards.append(PlannedShard(f"{split}-{index:06d}.tar", split, tuple(group), generation))
+    return shards
+
+
+def _cut(samples: Sequence[PlannedSample], options: ShardOptions) -> Iterator[list[PlannedSample]]:
+    group: list[PlannedSample] = []
+    size = 0
+    for sample in samples:
+        full = len(group) == options.samples_per_shard or size + sample.record.size_bytes > options.shard_bytes
+        if group and full:
+            yield group
+            group, size = [], 0
+        group.append(sample)
+        size += sample.record.size_bytes
+    if group:
+        yield group
+
+
+def input_digest(listing: Listing, options: ShardOptions) -> str:
+    """Return the digest of all that decides a dataset's bytes, but for the bytes of the files."""
+    facts = [_VERSION, listing.kind, dict(listing.options), asdict(options)]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for record in listing.records:
+        row = [record.name, record.stem, [(part.name, part.size_bytes) for part in record.parts], dict(record.about)]
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    for rejected in listing.rejected:
+        digest.update(json.dumps([rejected.source, rejected.error]).encode())
+    return digest.hexdigest()
+
+
+def make_manifest(
+    listing: Listing,
+    options: ShardOptions,
+    receipts: Sequence[ShardReceipt],
+    rejected: Sequence[Rejected],
+    grown: Manifest | None = None,
+    old_sizes: Mapping[tuple[int, int], int] | None = None,
+) -> Manifest:
+    """Return the manifest of a dataset, without its index, from the receipts of its new shards, in the plan's order.
+
+    Args:
+        listing: of the source.
+        options: that the shards were made with.
+        receipts: of the new shards.
+        rejected: all that is in no shard.
+        grown: the manifest of the generation before.
+        old_sizes: its pictures, by (width, height).
+    """
+    old = grown or Manifest(kind=listing.kind, shards=(), generation=-1)
+    members = Counter(old.members)
+    counted = old.train_statistics() or DatasetStatistics()
+    red, green, blue = old.statistics.get("rgb_sum", (0.0, 0.0, 0.0))
+    total = PictureStatistics(Counter(old_sizes or {}), Counter(old.statistics.get("modes", {})), (red, green, blue))
+    for receipt in receipts:
+        members.update(receipt.members)
+        total += receipt.statistics
+        if receipt.info is not None and (receipt.info.split == "train" or "train" not in options.split):
+            counted += receipt.statistics.colours
+    splits = list(options.split)
+    infos = [*old.shards, *(receipt.info for receipt in receipts if receipt.info is not None)]
+    return Manifest(
+        kind=listing.kind,
+        shards=tuple(sorted(infos, key=lambda info: (splits.index(info.split), info.name))),
+        members=dict(sorted(members.items())),
+        rejected=dict(sorted(Counter(row.error for row in rejected).items())),
+        runs=old.runs + sum(len(receipt.runs) for receipt in receipts),
+        input_sha256=input_digest(listing, options),
+        options={**asdict(options), **listing.options},
+        statistics=total.to_json(counted),
+        generation=old.generation + 1,
+    )
+
+
+def _size_summary(sizes: Mapping[tuple[int, int], int]) -> dict[str, Any]:
+    """Return min, median and max of widths, heights and pixels; the median is the lower one."""
+    if not sizes:
+        return {}
+    counts = np.array(list(sizes.values()))
+    summary = {}
+    for name, values in (
+        ("width", [width for width, _ in sizes]),
+        ("height", [height for _, height in sizes]),
+        ("pixels", [width * height for width, height in sizes]),
+    ):
+        order = np.argsort(values, kind="stable")
+        middle = int(np.searchsorted(np.cumsum(counts[order]), (counts.sum() + 1) // 2))
+        summary[name] = {"min": min(values), "median": values[order[middle]], "max": max(values)}
+    return summary

@@ -1,0 +1,268 @@
+"""Where the samples of a dataset come from: a listing of records, made once, and the reader of one picture of one.
+
+A source is a function that returns a ``Listing``; sharding, growth, the search for duplicates and the writer know
+nothing else of it. Folders, pairs and halves are here, tables in ``pipelines.sharding.tables``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from condgen.errors import ConfigError, DatasetError, ImageError, MissingError, StorageError
+from pipelines.images.decoding import EXTENSIONS
+from pipelines.storage.store import Entry, Store, open_store
+
+__all__ = [
+    "HALVES",
+    "Listing",
+    "Part",
+    "Record",
+    "Rejected",
+    "folder_source",
+    "halves_source",
+    "list_folder",
+    "pairs_source",
+    "read_part",
+    "reject",
+    "shown",
+    "split_name",
+]
+
+HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+"""Which half of a picture faces which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A file of the source that is in no shard, and why; a row of ``rejected.parquet``."""
+
+    source: str
+    key: str
+    stage: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """One picture of a record.
+
+    Attributes:
+        member: of the sample: empty for its only picture, ``input`` or ``target``.
+        name: of the file in its store; of the Parquet where ``column`` is set.
+        size_bytes: as listed; an estimate where it was not.
+        is_listed: whether the size was listed, so that a file of another one was cut or replaced.
+        store: which of the listing's stores.
+        half: the half of the picture that is meant (a key of ``HALVES``), or empty.
+        column, row: of a table that holds the picture itself.
+        modified_s: when the file was last written, as listed; 0 where it is not known. Decides nothing of the bytes.
+    """
+
+    member: str
+    name: str
+    size_bytes: int
+    is_listed: bool = True
+    store: int = 0
+    half: str = ""
+    column: str = ""
+    row: int = -1
+    modified_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is to become one sample.
+
+    Attributes:
+        name: by which the source knows it, unlike all others' of it.
+        stem, extension: what its key is made of; the extension only where keys would be equal.
+        parts: its pictures.
+        about: what is known of it, for the sample's JSON: ``caption``, ``label``.
+    """
+
+    name: str
+    stem: str
+    extension: str
+    parts: tuple[Part, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its pictures, for the bounds of a shard."""
+        return sum({(part.store, part.name, part.row): part.size_bytes for part in self.parts}.values())
+
+    @property
+    def modified_s(self) -> float:
+        """When any of its pictures was last written; 0 where that is not known."""
+        return max(part.modified_s for part in self.parts)
+
+    @property
+    def listed_bytes(self) -> int:
+        """Of all its pictures where they were listed, else 0."""
+        return self.size_bytes if all(part.is_listed for part in self.parts) else 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All records of a source.
+
+    Attributes:
+        uri: what it is called in messages.
+        kind: ``single`` or ``paired``.
+        stores: what parts refer to.
+        records: in the order of their names.
+        rejected: what is no record, and why.
+        options: of the source, which decide the bytes.
+        in_order: whether shards are to keep the records' order, since reading them in another is slow.
+    """
+
+    uri: str
+    kind: str
+    stores: tuple[Store, ...]
+    records: tuple[Record, ...]
+    rejected: tuple[Rejected, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    in_order: bool = False
+
+
+def reject(source: str, key: str, stage: str, error: str, message: str) -> Rejected:
+    """Return a row of ``rejected.parquet``; a name that is no text is shown escaped."""
+    return Rejected(source=shown(source), key=key, stage=stage, error=error, message=message)
+
+
+def shown(name: str) -> str:
+    """Return a name as text that any format can hold; bytes that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return (stem with its folder, extension), as ``("a/b.c", "jpg")``."""
+    folder, slash, last = name.rpartition("/")
+    stem, _, extension = last.rpartition(".")
+    return (f"{folder}{slash}{stem}", extension) if stem else (name, "")
+
+
+def folder_source(uri: str) -> Listing:
+    """Return the images of a folder or prefix, at any depth.
+
+    Raises:
+        DatasetError: it holds no files.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    store = open_store(uri)
+    records, rejected = list_folder(_listed(store))
+    return Listing(store.uri, "single", (store,), records, rejected)
+
+
+def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[Rejected, ...]]:
+    """Return a record for each entry that may be an image: by its extension, or because it has none."""
+    records, rejected = [], []
+    for entry in sorted(entries):
+        stem, extension = split_name(entry.name)
+        if extension and extension.lower() not in EXTENSIONS:
+            reason = f".{shown(extension)} is no extension of a picture that is read"
+            rejected.append(reject(entry.name, "", "list", "NotAnImage", reason))
+        else:
+            parts = (Part("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)
+            records.append(Record(shown(entry.name), stem, extension, parts))
+    return tuple(records), tuple(rejected)
+
+
+def _listed(store: Store) -> list[Entry]:
+    entries = store.require().list()
+    if not entries:
+        raise DatasetError(f"{store.uri} holds no files: SOURCE is a folder or prefix of images, or a table")
+    return entries
+
+
+def pairs_source(inputs: str, targets: str) -> Listing:
+    """Return pairs of pictures that have the same name, without its extension, in two folders.
+
+    A file without a partner is rejected, and so are files of which several could be the partner.
+
+    Raises:
+        DatasetError: a folder holds no files.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    stores = open_store(inputs), open_store(targets)
+    records, rejected = [], []
+    sides: list[dict[str, list[Record]]] = []
+    for store in stores:
+        found, others = list_folder(_listed(store))
+        rejected += [reject(f"{store.uri}/{row.source}", "", "list", row.error, row.message) for row in others]
+        by_stem: dict[str, list[Record]] = {}
+        for record in found:
+            by_stem.setdefault(record.stem, []).append(record)
+        sides.append(by_stem)
+    for stem in sorted(sides[0].keys() | sides[1].keys()):
+        both = [side.get(stem, []) for side in sides]
+        if len(both[0]) == len(both[1]) == 1:
+            (a,), (b,) = (record[0].parts for record in both)
+            name = a.name if a.name == b.name else f"{a.name} {b.name}"
+            parts = (
+                Part("input", a.name, a.size_bytes, modified_s=a.modified_s),
+                Part("target", b.name, b.size_bytes, store=1, modified_s=b.modified_s),
+            )
+            records.append(Record(shown(name), stem, "", parts))
+            continue
+        for store, side, other in zip(stores, both, both[::-1], strict=True):
+            where = stores[1].uri if store is stores[0] else stores[0].uri
+            for record in side:
+                error = "NoPartner" if not other else "Ambiguous"
+                why = "no file of that name in" if not other else "several files of that name make it unclear in"
+                rejected.append(reject(f"{store.uri}/{record.name}", "", "list", error, f"{why} {where}"))
+    return Listing(f"{stores[0].uri} and {stores[1].uri}", "paired", stores, tuple(records), tuple(rejected))
+
+
+def halves_source(uri: str, input_half: str) -> Listing:
+    """Return pairs of which both pictures are in one, side by side or one above the other.
+
+    Args:
+        uri: a folder or prefix of them.
+        input_half: where the input is, a key of ``HALVES``; the target is the other half.
+
+    Raises:
+        ConfigError: another half.
+        DatasetError: it holds no files.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    if input_half not in HALVES:
+        raise ConfigError.unknown("--side-by-side", input_half, HALVES)
+    whole = folder_source(uri)
+    records = []
+    for record in whole.records:
+        (part,) = record.parts
+        parts = tuple(
+            replace(part, member=member, half=half)
+            for member, half in (("input", input_half), ("target", HALVES[input_half]))
+        )
+        records.append(Record(record.name, record.stem, record.extension, parts))
+    options = {"input_half": input_half}
+    return Listing(whole.uri, "paired", whole.stores, tuple(records), whole.rejected, options)
+
+
+def read_part(stores: tuple[Store, ...], part: Part) -> bytes:
+    """Return the file's bytes that a picture is in.
+
+    Raises:
+        ImageError: stage ``read``: it is gone, or can't be had from where a table says that it is.
+        StorageError: the source's own storage failed.
+    """
+    store = stores[part.store]
+    try:
+        if part.column:
+            from pipelines.datasets.parquet import read_cell
+
+            return read_cell(store, part.name, part.column, part.row)
+        return store.read(part.name, (part.size_bytes or None) if part.is_listed else None)
+    except MissingError as error:
+        reason = "it was listed and is gone, or is a link to nothing" if part.is_listed else "nothing is there"
+        raise ImageError("read", "Missing", reason) from error
+    except (StorageError, ConfigError) as error:
+        if part.is_listed or part.column:
+            raise
+        # A place that a table names: that one of many servers is gone is no reason to lose the others.
+        reason = error.reason if isinstance(error, StorageError) else str(error)
+        raise ImageError("read", type(error).__name__.removesuffix("Error"), reason) from error

@@ -1,0 +1,58 @@
+"""What a ``Store`` talks to: one try each, no retries here.
+
+A local folder without detours is in `pipelines.storage.local`, all else, by fsspec, in `pipelines.storage.remote`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pipelines.storage.store import Entry
+
+__all__ = ["Backend"]
+
+
+class Backend(Protocol):
+    """Operations on names relative to a root; they raise ``OSError`` and the client's own errors."""
+
+    @property
+    def advice_missing(self) -> str:
+        """What to tell a user when something is not there."""
+        ...
+
+    @property
+    def advice_access(self) -> str:
+        """What to tell a user who was refused."""
+        ...
+
+    def child(self, name: str) -> Backend:
+        """Return the backend of a folder under this one."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return all bytes of an object."""
+        ...
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return bytes ``[start, stop)``, or fewer where the object ends before."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store an object atomically."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is an object or folder."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return an object's size in bytes."""
+        ...
+
+    def list(self, prefix: str, recursive: bool) -> list[Entry]:
+        """Return the objects under a folder in any order, names relative to the root."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...

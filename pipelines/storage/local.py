@@ -1,0 +1,167 @@
+"""Local folders as the backend of a ``Store``, without detours."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.storage.store import Entry
+
+__all__ = ["LocalBackend"]
+
+_TEMPORARY = ".condgen-write-"
+
+_swept: set[tuple[int, str]] = set()
+
+
+@dataclass(frozen=True)
+class LocalBackend:
+    """A folder of this machine, or of a file system that is mounted on it.
+
+    A write goes to a hidden name beside its target, is flushed to the disk and renamed. The writer holds a lock on it
+    while it lives, by which the next writer in that folder knows the leftovers of a crash, and removes them.
+    """
+
+    root: str
+
+    advice_missing = "no such file or folder: check the path"
+    advice_access = "permission denied: check the owner and the mode of the path"
+
+    def child(self, name: str) -> LocalBackend:
+        """Return the backend of a folder under this one."""
+        return LocalBackend(self._path(name))
+
+    def read(self, name: str) -> bytes:
+        """Return all bytes of a file."""
+        with Path(self._path(name)).open("rb", buffering=0) as file:
+            return file.readall()
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return bytes ``[start, stop)``, or fewer where the file ends before."""
+        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pieces = []
+            while start < stop:  # Linux gives at most 2 GiB a call
+                piece = os.pread(descriptor, min(stop - start, 1 << 30), start)
+                if not piece:
+                    break
+                pieces.append(piece)
+                start += len(piece)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            os.close(descriptor)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a file atomically."""
+        target = self._path(name)
+        folder = str(Path(target).parent)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if (os.getpid(), folder) not in _swept:
+            _swept.add((os.getpid(), folder))
+            _sweep(folder)
+        temporary = f"{folder}/{_TEMPORARY}{secrets.token_hex(8)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(descriptor)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view[: 1 << 30]) :]
+            os.fsync(descriptor)
+            try:
+                Path(temporary).replace(target)
+            except FileNotFoundError as error:  # swept between its creation and its lock: to be tried again
+                raise InterruptedError(errno.EINTR, "the temporary file was removed by another writer") from error
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        _sync_folder(folder)
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file or folder."""
+        try:
+            Path(self._path(name)).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        return Path(self._path(name)).stat().st_size
+
+    def list(self, prefix: str, recursive: bool) -> list[Entry]:
+        """Return the files under a folder; a link to nothing is listed, for its reader to complain of."""
+        top = self._path(prefix)
+        if not Path(top).is_dir():
+            return []
+        start = f"{prefix}/" if prefix else ""
+        return list(_walk(top, start, recursive, frozenset()))
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        Path(self._path(name)).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+
+def _walk(folder: str, start: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    status = Path(folder).stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link to a folder that it is in
+        return
+    with os.scandir(folder) as found:
+        for item in found:
+            if item.name.startswith("."):
+                continue
+            if item.is_dir():
+                if recursive:
+                    yield from _walk(item.path, f"{start}{item.name}/", recursive, above | {here})
+            elif item.is_file():
+                status = item.stat()
+                # A copy that keeps its time stamp is new to the file system all the same.
+                yield Entry(start + item.name, status.st_size, max(status.st_mtime, status.st_ctime))
+            elif item.is_symlink() and not Path(item.path).exists():
+                yield Entry(start + item.name, 0)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:  # a sweeper has it, and removes it
+            raise InterruptedError(errno.EINTR, "the temporary file was removed by another writer") from error
+        # A file system without locks: nothing is swept there either.
+
+
+def _sweep(folder: str) -> None:
+    """Remove the temporary files of writers that are gone."""
+    for path in Path(folder).glob(f"{_TEMPORARY}*"):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except OSError:  # its writer is alive, or there are no locks
+            continue
+        finally:
+            os.close(descriptor)
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF):  # not every mount can
+            raise
+    finally:
+        os.close(descriptor)

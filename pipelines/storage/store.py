@@ -1,0 +1,342 @@
+"""Stored data by name, the same for a local folder and for any fsspec scheme.
+
+    store = open_store("s3://bucket/photos")
+    store.list()                       # [Entry(name="a/1.jpg", size_bytes=48213), ...]
+    store.read_range("a/1.jpg", 0, 16)
+
+A ``Store`` promises what jobs build on: a write appears whole or not at all, a read has all of its bytes or raises,
+lists are sorted, passing faults are tried again a limited number of times, and what remains is one of three errors
+(``MissingError``, ``AccessError``, ``StorageError``) that names the object and what to do. Names are relative, with
+``/`` between their parts; a part that begins with a dot is hidden: never listed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from condgen.errors import AccessError, CondgenError, ConfigError, MissingError, StorageError
+
+if TYPE_CHECKING:
+    from pipelines.storage.backend import Backend
+
+__all__ = ["Entry", "RetryPolicy", "Store", "open_store", "write_file"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)(://|::)")
+_PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One listed object: its name relative to the store, its size, and when it was last written.
+
+    `modified_s`, in seconds since 1970, is the storage's own clock's, of a local file the later of its own time stamp
+    and the file system's; 0 where the storage does not tell. Entries are equal without it.
+    """
+
+    name: str
+    size_bytes: int
+    modified_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How passing faults are tried again: exponential backoff with full jitter.
+
+    Attributes:
+        attempts: tries in all, the first one included.
+        base_s: upper bound of the first wait; it doubles with every try.
+        max_s: upper bound of any wait.
+    """
+
+    attempts: int = 6
+    base_s: float = 0.25
+    max_s: float = 8.0
+
+    def wait(self, failed_attempts: int) -> None:
+        """Sleep before the next try."""
+        bound_s = min(self.max_s, self.base_s * 2.0 ** (failed_attempts - 1))
+        time.sleep(bound_s * (0.5 + 0.5 * random.random()))  # noqa: S311  # jitter, not a secret
+
+
+def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_options: Any) -> Store:
+    """Return the store of a folder, a prefix or anything else that fsspec can address; nothing is connected yet.
+
+    S3 takes its credentials as every AWS client does (environment, profiles, roles), and another server's address from
+    ``AWS_ENDPOINT_URL``.
+
+    Args:
+        uri: a local path (``~`` is the home), or ``scheme://...``.
+        retry: how passing faults are tried again.
+        storage_options: for fsspec's file system, such as ``endpoint_url``, ``key`` and ``secret`` for S3.
+
+    Raises:
+        ConfigError: a scheme that is unknown, or whose fsspec package is not installed.
+    """
+    from pipelines.storage.local import LocalBackend
+    from pipelines.storage.remote import FsspecBackend
+
+    text = str(uri)
+    if not text:
+        raise ConfigError("path", text, "a path, or a URI such as s3://bucket/prefix")
+    match = _SCHEME.match(text)
+    scheme = match.group(1).lower() if match else "file"
+    backend: Backend
+    if scheme in ("file", "local"):
+        path = Path(text[match.end() :] if match else text).expanduser().absolute()
+        backend = LocalBackend(str(path))
+        shown = str(path)
+    else:
+        backend = FsspecBackend.of(text, storage_options)
+        shown = _PASSWORD.sub("", text).rstrip("/")
+    return Store(backend, shown, retry or RetryPolicy())
+
+
+def write_file(uri: str, data: bytes, **storage_options: Any) -> None:
+    """Store one file by its own path or URI; see ``Store.write``.
+
+    Raises:
+        MissingError, AccessError, StorageError: see the module.
+    """
+    folder, slash, name = uri.rpartition("/")
+    open_store((folder or slash) if slash else ".", **storage_options).write(name, data)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder or prefix, and the objects under it. Picklable; safe in threads, after a fork and in other processes.
+
+    Attributes:
+        backend: what talks to the storage.
+        uri: where it is, without credentials; ``open_store(uri)`` gives it again where none were in it.
+        retry: how passing faults are tried again.
+    """
+
+    backend: Backend = field(repr=False)
+    uri: str
+    retry: RetryPolicy = field(default_factory=RetryPolicy, repr=False)
+
+    def child(self, name: str) -> Store:
+        """Return the store of a folder under this one."""
+        name = _checked(name)
+        return replace(self, backend=self.backend.child(name), uri=f"{self.uri}/{name}") if name else self
+
+    def locate(self, name: str = "") -> str:
+        """Return the full path or URI of an object, for messages."""
+        return f"{self.uri}/{name}" if name else self.uri
+
+    def require(self) -> Store:
+        """Return this store where something is there.
+
+        Raises:
+            MissingError: no such folder or bucket, or nothing under the prefix.
+            AccessError: it can't be looked at.
+        """
+        if not self._try("find", "", lambda: self.backend.exists("")):
+            raise MissingError(self.uri, "find", self.backend.advice_missing)
+        return self
+
+    def read(self, name: str, size_bytes: int | None = None) -> bytes:
+        """Return an object's bytes.
+
+        Args:
+            name: of the object.
+            size_bytes: its size where known; other than that is an error.
+
+        Raises:
+            MissingError, AccessError, StorageError: see the module.
+        """
+        name = _checked(name)
+
+        def call() -> bytes:
+            data = self.backend.read(name)
+            if size_bytes is None or len(data) == size_bytes:
+                return data
+            size = self.backend.size(name)
+            if size != size_bytes:
+                reason = f"it has {size} bytes, not the {size_bytes} that were listed: it was cut or replaced"
+                raise StorageError(self.locate(name), "read", reason)
+            raise _ShortReadError(f"got {len(data)} of {size_bytes} bytes")
+
+        return self._try("read", name, call)
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return bytes ``[start, stop)`` of an object: exactly ``stop - start`` of them.
+
+        Raises:
+            StorageError: the object ends before ``stop``, or as in ``read``.
+        """
+        name = _checked(name)
+        if not 0 <= start <= stop:
+            raise StorageError(self.locate(name), "read", f"bytes {start} to {stop} are no range")
+        if start == stop:
+            return b""
+
+        def call() -> bytes:
+            try:
+                data = self.backend.read_range(name, start, stop)
+                found: OSError = _ShortReadError(f"got {len(data)} of {stop - start} bytes from {start}")
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a range beyond the end, in S3
+                    raise
+                data, found = b"", error
+            if len(data) == stop - start:
+                return data
+            size = self.backend.size(name)
+            if size < stop:
+                reason = f"it has {size} bytes, {start} to {stop} were wanted: it was cut or replaced"
+                raise StorageError(self.locate(name), "read", reason)
+            raise found
+
+        return self._try("read", name, call)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store an object in place of any of that name; others see the old one or all of the new one.
+
+        Raises:
+            MissingError, AccessError, StorageError: see the module.
+        """
+        name = _checked(name)
+        self._try("write", name, lambda: self.backend.write(name, data))
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is an object, or a folder, of that name.
+
+        Raises:
+            AccessError, StorageError: it can't be told.
+        """
+        name = _checked(name)
+        return self._try("find", name, lambda: self.backend.exists(name))
+
+    def size(self, name: str) -> int:
+        """Return an object's size in bytes.
+
+        Raises:
+            MissingError, AccessError, StorageError: see the module.
+        """
+        name = _checked(name)
+        return self._try("find", name, lambda: self.backend.size(name))
+
+    def list(self, prefix: str = "", recursive: bool = True) -> list[Entry]:
+        """Return the objects under a folder, sorted by name; none where there is no such folder (see ``require``).
+
+        Args:
+            prefix: a folder's name, without which all of the store is listed.
+            recursive: with those in folders under it.
+
+        Raises:
+            MissingError: no such bucket.
+            AccessError, StorageError: see the module.
+        """
+        prefix = _checked(prefix)
+        found = self._try("list", prefix, lambda: self.backend.list(prefix, recursive))
+        return sorted(entry for entry in found if not _is_hidden(entry.name))
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error.
+
+        Raises:
+            AccessError, StorageError: see the module.
+        """
+        name = _checked(name)
+        self._try("delete", name, lambda: self.backend.delete(name))
+
+    def _try(self, operation: str, name: str, call: Callable[[], T]) -> T:
+        failed = 0
+        while True:
+            try:
+                return call()
+            except CondgenError:
+                raise
+            except Exception as error:  # noqa: BLE001  # every fsspec implementation has its own errors
+                failed += 1
+                self._settle(error, operation, name, failed)
+                logger.debug("could not %s %s, try %d: %r", operation, self.locate(name), failed, error)
+            self.retry.wait(failed)
+
+    def _settle(self, error: Exception, operation: str, name: str, failed: int) -> None:
+        """Raise what a failed try means, or return where it is to be tried again."""
+        where = self.locate(name)
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise MissingError(where, operation, self.backend.advice_missing) from error
+        if _is_access(error):
+            raise AccessError(where, operation, self.backend.advice_access) from error
+        reason = _describe(error)
+        if not _is_passing(error):
+            raise StorageError(where, operation, reason) from error
+        if failed >= self.retry.attempts:
+            raise StorageError(where, operation, f"{reason} (after {failed} tries)") from error
+
+
+class _ShortReadError(OSError):
+    """Fewer bytes came than were asked for, of an object that has them."""
+
+
+_PASSING_ERRNOS = frozenset(
+    {
+        errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH,
+        errno.EINTR, errno.EIO, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.EPIPE, errno.ESTALE,
+        errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO),
+    }
+)  # fmt: skip
+# By name, so that neither botocore nor aiohttp is imported for a local path.
+_PASSING_NAMES = frozenset(
+    {
+        "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError",
+        "ReadTimeoutError",
+        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "ResponseParserError",
+    }
+)  # fmt: skip
+_ACCESS_NAMES = frozenset(
+    {
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
+        "TokenRetrievalError", "SSOError", "NoAuthTokenError",
+    }
+)  # fmt: skip
+_ACCESS_STATUS = frozenset({401, 403})
+_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+
+
+def _class_names(error: BaseException) -> set[str]:
+    return {cls.__name__ for cls in type(error).__mro__}
+
+
+def _is_access(error: Exception) -> bool:
+    status = getattr(error, "status", None)
+    return isinstance(error, PermissionError) or status in _ACCESS_STATUS or bool(_class_names(error) & _ACCESS_NAMES)
+
+
+def _is_passing(error: Exception) -> bool:
+    if isinstance(error, TimeoutError | ConnectionError | _ShortReadError):
+        return True
+    if isinstance(error, OSError) and error.errno in _PASSING_ERRNOS:
+        return True
+    return getattr(error, "status", None) in _PASSING_STATUS or bool(_class_names(error) & _PASSING_NAMES)
+
+
+def _describe(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = " ".join(str(text).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _checked(name: str) -> str:
+    """Return a name as stored, without a slash at its end."""
+    name = name.rstrip("/")
+    if name and (name.startswith("/") or "\0" in name or any(p in ("", ".", "..") for p in name.split("/"))):
+        raise StorageError(name, "use", "a stored name is relative, without empty, '.' or '..' parts")
+    return name
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))

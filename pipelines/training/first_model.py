@@ -1,0 +1,116 @@
+"""The model that a run begins with: its initial weights by the seed, pretrained ones, or those of an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen.base import ConditionalModel
+from condgen.color.lab import rgb_to_lab
+from condgen.errors import CheckpointError, ImageError
+from condgen.families import find_family
+from condgen.nn.encoders import PretrainedEncoder, pretrained
+from condgen.statistics import DatasetStatistics
+from pipelines.datasets.chunk import image_member, iter_chunks, read_chunk
+from pipelines.images.decoding import decode
+from pipelines.models.pretrained_weights import read_weights, require_mobilenet_v2
+from pipelines.streaming.stream import TrainingPlan
+from pipelines.training.job import Start, TrainJob
+
+__all__ = ["build_model"]
+
+_STATISTICS_CHUNKS = 32
+_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Difference:
+    """Weights of two models that do not match, by name."""
+
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    shapes: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unknown or self.shapes)
+
+    def describe(self) -> str:
+        """Return what differs, some names of each kind."""
+        kinds = {"lacks": self.missing, "has unknown": self.unknown, "has of another shape": self.shapes}
+        return "; ".join(
+            f"it {kind} {', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}"
+            for kind, names in kinds.items()
+            if names
+        )
+
+
+def build_model(job: TrainJob) -> ConditionalModel:
+    """Return a new model: the same weights for the same seed, statistics and start.
+
+    Raises:
+        ConfigError: a pretrained encoder's weights are not there.
+        CheckpointError: the weights that it is to begin with are damaged, or do not match.
+    """
+    torch.manual_seed(job.preset.train.seed)
+    model = find_family(job.preset.family).model_class(job.preset.model)
+    if model.needs_statistics:
+        model.fit_statistics(job.statistics if job.statistics is not None else _count(job.plans["a"]))
+    encoder = pretrained(model)
+    start = job.start
+    if encoder is not None and (start.init_from is None or start.init_partial) and start.encoder_weights != "random":
+        encoder.load_pretrained(_encoder_weights(start.encoder_weights, encoder))
+    if start.init_from is not None:
+        _take(model, start.init_from.load().model, start)
+    return model
+
+
+def _encoder_weights(where: str, encoder: PretrainedEncoder) -> Mapping[str, Tensor]:
+    if where == "torchvision":
+        from torchvision.models import get_model_weights
+
+        weights: Mapping[str, Tensor] = get_model_weights(encoder.kind.name).DEFAULT.get_state_dict(check_hash=True)
+        return weights
+    return read_weights(require_mobilenet_v2(None if where == "auto" else where))
+
+
+def _take(model: ConditionalModel, given: ConditionalModel, start: Start) -> None:
+    """Copy the weights of another model that have the same name and shape.
+
+    Raises:
+        CheckpointError: others differ, and a part was not asked for; or none match.
+    """
+    wanted, offered = model.state_dict(), given.state_dict()
+    common = wanted.keys() & offered.keys()
+    difference = _Difference(
+        missing=tuple(sorted(wanted.keys() - common)),
+        unknown=tuple(sorted(offered.keys() - common)),
+        shapes=tuple(sorted(name for name in common if wanted[name].shape != offered[name].shape)),
+    )
+    uri = start.init_from.uri if start.init_from is not None else ""
+    if difference and not start.init_partial:
+        raise CheckpointError(
+            f"the model in {uri} does not match: {difference.describe()}; --init-partial takes what does"
+        )
+    taken = {name: offered[name] for name in common - set(difference.shapes)}
+    if not taken:
+        raise CheckpointError(f"no weight of the model in {uri} matches: {difference.describe()}")
+    model.load_state_dict(taken, strict=False)
+
+
+def _count(plan: TrainingPlan) -> DatasetStatistics:
+    """Statistics of a few hundred pictures, of chunks evenly spread over a dataset whose manifest has none."""
+    total = DatasetStatistics()
+    rows = np.unique(np.linspace(0, plan.chunks.num_rows - 1, _STATISTICS_CHUNKS).astype(np.int64))
+    for chunk in iter_chunks(plan.chunks.take(rows)):
+        for sample in read_chunk(plan.store, chunk, plan.member_names):
+            try:
+                rgb = decode(image_member(sample, plan.members[-1]), min_size_px=64)
+            except ImageError:
+                continue  # the stream counts and logs it
+            lab = rgb_to_lab(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255)
+            total = total + DatasetStatistics.of_ab(lab[None, 1:].numpy())
+    return total

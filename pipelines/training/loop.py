@@ -1,0 +1,237 @@
+"""The training loop: the stream, the workers, rows of metrics, the clock. It knows nothing of Ray or of families.
+
+    for each global batch:   agree on its weight, on stopping and on the time; then each phase: forward, backward, step
+
+The loss is the sum over the global batch's samples of weight × loss, divided by their weights' sum, whatever the number
+of workers: a worker's terms are means over its own share, and are scaled by its part of the global weight.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+
+from condgen.base import Batch, ConditionalModel
+from condgen.errors import DatasetError, JobError
+from condgen.presets import TrainConfig
+from condgen.training import Training, learning_rate
+from pipelines.streaming.epoch_order import StreamPosition
+from pipelines.training.feed import Item, Position
+from pipelines.training.run_folder import MetricRow
+
+__all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup"]
+
+# A stream whose pictures are mostly undecodable is the wrong dataset: tell it, don't train on the rest.
+_FAULTS_JUDGED_AFTER = 256
+_FAULTS_MOST = 0.5
+
+
+class Group(Protocol):
+    """The workers of a run, as the loop sees them."""
+
+    rank: int
+    size: int
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The element-wise sums over all workers, the same everywhere."""
+
+
+class Alone:
+    """A group of one."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        return list(values)
+
+
+class TorchGroup:
+    """torch.distributed's workers; sums go over gloo, so that a GPU's stream is never waited for."""
+
+    def __init__(self) -> None:
+        self.rank = distributed.get_rank()
+        self.size = distributed.get_world_size()
+        self._group: Any = distributed.new_group(backend="gloo")
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        total = torch.tensor(list(values), dtype=torch.float64)
+        distributed.all_reduce(total, group=self._group)
+        return [float(value) for value in total]
+
+
+@dataclass(kw_only=True)
+class LoopState:
+    """What a resume needs besides tensors; plain values.
+
+    Attributes:
+        step: optimizer steps done.
+        position: of the next batch.
+        images, undecodable, seconds: see `MetricRow`.
+        sums: of weight × each term since the last row of metrics; `sums_weight` of the weights alone.
+        row_images, row_seconds: `images` and `seconds` at the last row of metrics.
+    """
+
+    step: int = 0
+    position: Position = field(default_factory=StreamPosition)
+    images: int = 0
+    undecodable: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    sums_weight: float = 0.0
+    row_images: int = 0
+    row_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        del values["position"]  # saved by its own `state_dict`, which says of which stream it is
+        return values
+
+
+class Loop:
+    """A model in training: its weights, their average, and an optimizer a phase.
+
+    Args:
+        model: on its device, the same weights on every worker.
+        config: of the training.
+        group: the workers.
+        device: the model's.
+        to_batch: makes the model's batch of a stream's, on the device.
+    """
+
+    def __init__(
+        self,
+        model: ConditionalModel,
+        config: TrainConfig,
+        *,
+        group: Group | None = None,
+        device: torch.device | None = None,
+        to_batch: Callable[[Any, torch.device], Batch],
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.group: Group = group or Alone()
+        self.device = device or torch.device("cpu")
+        self.state = LoopState()
+        self._training = Training(model, config, wrap=self._distribute)
+        self.averaged = self._training.averaged
+        self.optimizers = self._training.optimizers
+        self._to_batch = to_batch
+        self._terms: list[tuple[float, dict[str, Tensor]]] = []
+
+    def run(
+        self,
+        stream: Iterator[Item],
+        *,
+        on_row: Callable[[MetricRow], None],
+        on_checkpoint: Callable[[Loop], None],
+        wants_stop: Callable[[], bool] = lambda: False,
+    ) -> str:
+        """Train to the end, from where `state` is; `on_checkpoint` is called at every checkpoint but the last.
+
+        Returns:
+            Why it ended: `steps`, `max_seconds` or `stopped`.
+
+        Raises:
+            JobError: the loss is no finite number.
+            DatasetError: most pictures can't be decoded.
+        """
+        began = time.monotonic() - self.state.seconds
+        self.model.train()
+        while self.state.step < self.config.steps:
+            stop = float(wants_stop() and self.group.rank == 0)
+            seconds = time.monotonic() - began if self.group.rank == 0 else 0.0
+            stops, self.state.seconds = self.group.sum([stop, seconds])
+            if self.config.max_seconds and self.state.seconds >= self.config.max_seconds:
+                return self._end("max_seconds", on_row)
+            if stops:
+                self._reduce_terms()
+                return "stopped"
+            self._step(next(stream))
+            if self.state.step % self.config.log_every_steps == 0 or self.state.step == self.config.steps:
+                on_row(self._row(time.monotonic() - began))
+            elif self.state.step % self.config.checkpoint_every_steps == 0:
+                self._reduce_terms()
+            if self.state.step % self.config.checkpoint_every_steps == 0 and self.state.step < self.config.steps:
+                on_checkpoint(self)
+        return self._end("steps", on_row)
+
+    def _step(self, item: Item) -> None:
+        state, config = self.state, self.config
+        # What a model draws in training (dropout, noise levels) is the same after a resume.
+        torch.manual_seed((config.seed * 1_000_003 + state.step) * 65_537 + self.group.rank)
+        batch = self._to_batch(item, self.device)
+        weight = float(item.weight.sum())
+        total, faults = self.group.sum([weight, item.faults])
+        share = weight * self.group.size / total if total else 0.0
+        rate = learning_rate(config, state.step, state.seconds)
+        seen = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
+        self._terms.append((weight, seen))
+        state.step += 1
+        state.position = item.after
+        state.images += round(total)
+        state.undecodable += round(faults)
+        tried = state.images + state.undecodable
+        if tried >= _FAULTS_JUDGED_AFTER and state.undecodable > _FAULTS_MOST * tried:
+            raise DatasetError(f"{state.undecodable} of {tried} pictures can't be decoded: condgen validate lists them")
+
+    def _reduce_terms(self) -> None:
+        """Add what the workers saw since the last time to the state's sums."""
+        names = sorted({name for _, terms in self._terms for name in terms})
+        mine = [sum(weight * float(terms[name]) for weight, terms in self._terms if name in terms) for name in names]
+        sums = self.group.sum([*mine, sum(weight for weight, _ in self._terms)]) if self._terms else [0.0]
+        if not all(math.isfinite(value) for value in sums):
+            raise JobError(
+                f"the loss is not finite at step {self.state.step}: lower train.learning_rate, "
+                "then start in a new folder"
+            )
+        for name, value in zip(names, sums, strict=False):
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+        self.state.sums_weight += sums[-1]
+        self._terms.clear()
+
+    def _row(self, seconds: float) -> MetricRow:
+        self._reduce_terms()
+        state = self.state
+        [state.seconds] = self.group.sum([seconds if self.group.rank == 0 else 0.0])
+        losses = {name: value / max(state.sums_weight, 1e-12) for name, value in state.sums.items()}
+        took = max(state.seconds - state.row_seconds, 1e-9)
+        row = MetricRow(
+            step=state.step,
+            epoch=state.position.epoch - (state.position.batch == 0),
+            images=state.images,
+            seconds=round(state.seconds, 3),
+            loss=sum(losses.values()),
+            losses=losses,
+            lr=learning_rate(self.config, state.step - 1, state.seconds),
+            images_per_s=round((state.images - state.row_images) / took, 2),
+            undecodable=state.undecodable,
+        )
+        state.sums, state.sums_weight = {}, 0.0
+        state.row_images, state.row_seconds = state.images, state.seconds
+        return row
+
+    def _end(self, reason: str, on_row: Callable[[MetricRow], None]) -> str:
+        if self._terms or self.state.sums:
+            on_row(self._row(self.state.seconds))
+        return reason
+
+    def _distribute(self, model: ConditionalModel) -> nn.Module:
+        if self.group.size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        several = len(model.phases) > 1
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=devices, find_unused_parameters=several, broadcast_buffers=False
+        )
+
+
+def state_from_json(values: Mapping[str, Any], position: Position) -> LoopState:
+    """The state that `LoopState.to_json` saved, with its position."""
+    return LoopState(position=position, **values)

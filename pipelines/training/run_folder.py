@@ -1,0 +1,165 @@
+"""A run's folder or prefix: its configuration, checkpoints, metrics and model, as `condgen train` keeps it.
+
+    config.json                        all of the configuration and the versions, written first
+    metrics.jsonl                      one MetricRow a line, rewritten whole before each checkpoint
+    checkpoints/step-00000100/         the averaged model (model.safetensors, model.json), raw.safetensors,
+                                       optimizer.safetensors, state.json; complete.json last, with their digests
+    model.safetensors, model.json      of a finished run: what `condgen colorize --model RUN` loads
+    run.json                           written last: the run is finished, and how
+
+What is killed halfway leaves a checkpoint without its complete.json, which nobody reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from condgen.errors import CheckpointError, ConfigError
+from pipelines.storage.store import Store
+
+__all__ = ["MetricRow", "RunFolder", "json_bytes"]
+
+_COMPLETE = "complete.json"
+_KEPT = 2
+_FINISHED = "run.json"
+_CONFIG = "config.json"
+_METRICS = "metrics.jsonl"
+# What may differ between the runs of one folder: where and by what it is run, not what.
+_FREE = ("versions", "format", "data_uri", "workers", "start")
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Indented JSON, the same for equal values."""
+    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """A row of metrics.jsonl: means since the row before.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: of the data, from 0.
+        images: trained on since the run's beginning, each epoch's counted.
+        seconds: of training since the run's beginning, without the time between a cut and a resume.
+        loss: the sum of `losses`.
+        losses: the model's named terms.
+        lr: learning rate of the last step.
+        images_per_s: over all workers.
+        undecodable: samples left out since the run's beginning.
+    """
+
+    step: int
+    epoch: int
+    images: int
+    seconds: float
+    loss: float
+    losses: dict[str, float]
+    lr: float
+    images_per_s: float
+    undecodable: int
+
+
+class RunFolder:
+    """The files of one run in storage."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def finished(self) -> dict[str, Any] | None:
+        """run.json of a finished run, or None."""
+        return self._json(_FINISHED)
+
+    def claim(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration into a new folder, or check that the folder's is the same.
+
+        Raises:
+            ConfigError: the folder is another run's: the first field that differs.
+        """
+        before = self._json(_CONFIG)
+        if before is None:
+            self.store.write(_CONFIG, json_bytes(config))
+            return
+        old, new = dict(_flat(before)), dict(_flat(json.loads(json_bytes(config))))
+        for name in sorted(old.keys() | new.keys()):
+            if name.split(".")[0] not in _FREE and old.get(name) != new.get(name):
+                allowed = f"{old.get(name)!r}, with which {self.store.uri} was begun, or another --out"
+                raise ConfigError(name, new.get(name), allowed)
+
+    def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
+        """The step and the files of the newest complete checkpoint, or None where there is none.
+
+        Raises:
+            CheckpointError: its files are not those that were written.
+        """
+        steps = self._complete_steps()
+        if not steps:
+            return None
+        folder = _folder(steps[-1])
+        listed = json.loads(self.store.read(f"{folder}/{_COMPLETE}"))["files"]
+        files = {name: self.store.read(f"{folder}/{name}") for name in listed}
+        for name, data in files.items():
+            if hashlib.sha256(data).hexdigest() != listed[name]:
+                where = self.store.locate(f"{folder}/{name}")
+                raise CheckpointError(f"{where} is damaged: delete its folder to resume from the one before")
+        return steps[-1], files
+
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write a checkpoint, its mark last; then remove all but the newest two."""
+        folder = _folder(step)
+        for name, data in files.items():
+            self.store.write(f"{folder}/{name}", data)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        self.store.write(f"{folder}/{_COMPLETE}", json_bytes({"step": step, "files": digests}))
+        keep = {_folder(kept) for kept in self._complete_steps()[-_KEPT:]}
+        names = [entry.name for entry in self.store.list("checkpoints")]
+        # A mark goes first, so that what is left of a folder is never taken for a whole one.
+        for name in sorted(names, key=lambda name: not name.endswith(_COMPLETE)):
+            if name.rpartition("/")[0] not in keep:
+                self.store.delete(name)
+
+    def read_metrics(self, up_to_step: int) -> list[MetricRow]:
+        """The rows of the run's earlier parts, up to the checkpoint that it goes on from."""
+        if not self.store.exists(_METRICS):
+            return []
+        lines = self.store.read(_METRICS).decode().splitlines()
+        rows = [MetricRow(**json.loads(line)) for line in lines]
+        return [row for row in rows if row.step <= up_to_step]
+
+    def write_metrics(self, rows: Sequence[MetricRow]) -> None:
+        """Write all rows, in place of those that were there."""
+        lines = [json.dumps(asdict(row)) + "\n" for row in rows]
+        self.store.write(_METRICS, "".join(lines).encode())
+
+    def finish(self, files: Mapping[str, bytes], summary: Mapping[str, Any]) -> None:
+        """Write the finished model, and the mark of the end."""
+        for name, data in files.items():
+            self.store.write(name, data)
+        self.store.write(_FINISHED, json_bytes(summary))
+
+    def _complete_steps(self) -> list[int]:
+        names = [entry.name for entry in self.store.list("checkpoints")]
+        folders = [name.split("/")[-2] for name in names if name.endswith(f"/{_COMPLETE}")]
+        return sorted(int(folder.removeprefix("step-")) for folder in folders)
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        if not self.store.exists(name):
+            return None
+        values: dict[str, Any] = json.loads(self.store.read(name))
+        return values
+
+
+def _folder(step: int) -> str:
+    return f"checkpoints/step-{step:08d}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,219 @@
+"""What each training worker does.
+
+A worker is started, and after a crash started again, by Ray Train. It always goes on from the newest complete
+checkpoint in the run's folder, so that a restart by Ray and a restart of the command are one and the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from condgen import checkpoint
+from condgen.base import ConditionalModel
+from condgen.errors import CheckpointError, CondgenError, JobError
+from pipelines.streaming.stream import prefetched
+from pipelines.training.feed import make_feed
+from pipelines.training.first_model import build_model
+from pipelines.training.job import TrainJob
+from pipelines.training.loop import Alone, Group, Loop, TorchGroup, state_from_json
+from pipelines.training.run_folder import MetricRow, RunFolder, json_bytes
+
+__all__ = ["train_worker"]
+
+logger = logging.getLogger(__name__)
+
+_STATE, _OPTIMIZER, _RAW = "state.json", "optimizer.safetensors", "raw.safetensors"
+_STOP_POLL_S = 0.5
+_BATCHES_AHEAD = 2
+
+
+def train_worker(config: Mapping[str, Any]) -> None:
+    """The function that Ray Train runs in each worker; `config` has `job` (TrainJob) and `monitor` (Monitor's handle).
+
+    Raises:
+        CondgenError: told to the monitor first; on Ray Train's next try, every worker then ends at once.
+    """
+    import ray
+    import ray.train
+
+    job, monitor = config["job"], config["monitor"]
+    if ray.get(monitor.failure.remote()) is not None:
+        return
+    context = ray.train.get_context()
+    torch.set_num_threads(job.threads)
+    if torch.cuda.is_available():
+        from ray.train.torch import get_device
+
+        device = get_device()
+    else:
+        device = torch.device("cpu")
+    group: Group = TorchGroup() if context.get_world_size() > 1 else Alone()
+    try:
+        _Worker(job, group, device, monitor).run()
+    except Exception as error:  # what the driver is told must not depend on where it came from
+        lasting = _lasting(error, group.size)
+        if lasting is not None:
+            ray.get(monitor.fail.remote(lasting))
+        raise
+
+
+def _lasting(error: Exception, num_workers: int) -> CondgenError | None:
+    """The error to tell where trying again will not mend it; None where a restart may.
+
+    Among several workers, one that dies makes the others fail too, in ways that can't be told from faults of their own.
+    """
+    import ray
+
+    if isinstance(error, CondgenError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return JobError("a GPU's memory does not suffice: lower train.batch_size or data.size_px")
+    if num_workers > 1 or isinstance(error, ray.exceptions.RayError):
+        return None
+    return JobError(f"training failed ({type(error).__name__}: {error}): --verbose shows where")
+
+
+class _Worker:
+    def __init__(self, job: TrainJob, group: Group, device: torch.device, monitor: Any) -> None:
+        self._job, self._group, self._monitor = job, group, monitor
+        self._folder = RunFolder(job.out)
+        self._stop = threading.Event()
+        saved = self._folder.newest_checkpoint()
+        files = saved[1] if saved else None
+        model = build_model(job) if files is None else _load(files[_RAW], files)
+        self._feed = make_feed(job.preset, job.plans)
+        self._loop = Loop(model.to(device), job.preset.train, group=group, device=device, to_batch=self._feed.batch)
+        self._loop.state.position = self._feed.start()
+        if files is not None:
+            self._restore(files)
+        self._rows = self._folder.read_metrics(self._loop.state.step)
+
+    def run(self) -> None:
+        config, state = self._job.preset.train, self._loop.state
+        stream = self._feed.stream(
+            state.position,
+            config.steps - state.step,
+            rank=self._group.rank,
+            num_workers=self._group.size,
+            task_cpus=self._job.task_cpus,
+        )
+        if self._group.rank == 0:
+            threading.Thread(target=self._watch, name="stop", daemon=True).start()
+        batches = prefetched(stream, _BATCHES_AHEAD)
+        try:
+            reason = self._loop.run(
+                batches, on_row=self._add_row, on_checkpoint=self._save, wants_stop=self._stop.is_set
+            )
+        finally:
+            batches.close()
+        self._save(self._loop)
+        if reason != "stopped" and self._group.rank == 0:
+            self._finish(reason)
+
+    def _watch(self) -> None:
+        import ray
+
+        while not self._stop.is_set():
+            time.sleep(_STOP_POLL_S)
+            try:
+                if ray.get(self._monitor.wants_stop.remote()):
+                    self._stop.set()
+            except ray.exceptions.RayError:
+                return  # the driver is gone, and Ray ends its workers
+
+    def _add_row(self, row: MetricRow) -> None:
+        if self._group.rank == 0:
+            self._rows.append(row)
+            self._monitor.add_row.remote(row)
+
+    def _save(self, loop: Loop) -> None:
+        if self._group.rank != 0:
+            return
+        position = self._feed.state_dict(loop.state.position)
+        files = self._model_files()
+        files[_RAW] = checkpoint.dump(loop.model, {})[checkpoint.WEIGHTS_NAME]
+        files[_OPTIMIZER] = _dump_optimizers(loop)
+        files[_STATE] = json_bytes({"loop": loop.state.to_json(), "stream": position})
+        # Rows first: a cut between the two leaves rows that the resumed run drops, never a gap.
+        self._folder.write_metrics(self._rows)
+        self._folder.save_checkpoint(loop.state.step, files)
+
+    def _finish(self, reason: str) -> None:
+        state = self._loop.state
+        last = self._rows[-1] if self._rows else None
+        self._folder.finish(
+            self._model_files(),
+            {
+                "reason": reason,
+                "step": state.step,
+                "images": state.images,
+                "undecodable": state.undecodable,
+                "seconds": round(state.seconds, 3),
+                "loss": last.loss if last else None,
+                "losses": last.losses if last else {},
+            },
+        )
+
+    def _model_files(self) -> dict[str, bytes]:
+        extra = {**self._job.extra, "step": self._loop.state.step}
+        return dict(checkpoint.dump(self._loop.averaged, extra, weights=self._job.preset.train.stored_weights))
+
+    def _restore(self, files: Mapping[str, bytes]) -> None:
+        try:
+            saved = json.loads(files[_STATE])
+            self._loop.state = state_from_json(saved["loop"], self._feed.position(saved["stream"]))
+            if self._loop.averaged is not self._loop.model:
+                averaged = _load(files[checkpoint.WEIGHTS_NAME], files)
+                self._loop.averaged.load_state_dict(averaged.state_dict())
+            _load_optimizers(self._loop, files[_OPTIMIZER])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the newest checkpoint in {self._job.out.uri} is of another version of condgen ({error}): "
+                "start anew in another folder"
+            ) from error
+
+
+def _load(weights: bytes, files: Mapping[str, bytes]) -> ConditionalModel:
+    names = (checkpoint.WEIGHTS_NAME, checkpoint.META_NAME)
+    model, _ = checkpoint.load(dict(zip(names, (weights, files[checkpoint.META_NAME]), strict=True)))
+    return model
+
+
+def _parameter_names(loop: Loop, phase: str) -> list[str]:
+    names = {id(parameter): name for name, parameter in loop.model.named_parameters()}
+    return [names[id(parameter)] for group in loop.optimizers[phase].param_groups for parameter in group["params"]]
+
+
+def _dump_optimizers(loop: Loop) -> bytes:
+    """All optimizers' tensors by phase, parameter and name; safetensors, so that loading them runs no code."""
+    from safetensors.torch import save
+
+    tensors = {}
+    for phase, optimizer in loop.optimizers.items():
+        names = _parameter_names(loop, phase)
+        for index, values in optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                tensors[f"{phase}/{names[index]}/{key}"] = value.detach().cpu().contiguous()
+    data: bytes = save(tensors)
+    return data
+
+
+def _load_optimizers(loop: Loop, data: bytes) -> None:
+    from safetensors.torch import load
+
+    tensors = load(data)
+    for phase, optimizer in loop.optimizers.items():
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for index, name in enumerate(_parameter_names(loop, phase)):
+            prefix = f"{phase}/{name}/"
+            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if found:
+                state[index] = found
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
