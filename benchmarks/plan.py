@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import RUN_SCHEMA
+from pipelines.datasets.run import RUN_SCHEMA
 from pipelines.results.plan import write_plan
 from pipelines.storage.store import open_store
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig

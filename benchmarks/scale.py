@@ -140,7 +140,7 @@ def list_files(files: int) -> pa.Table:
     from pipelines.batch.archive import listing_table
     from pipelines.datasets.chunk import ChunkLimits
     from pipelines.datasets.chunk_plan import file_table
-    from pipelines.storage.store import Entry
+    from pipelines.storage.backend import Entry
 
     with step(f"{files:,} loose files (synthetic)"):
         entries = [Entry(f"album-{n // 1000:06d}/IMG_{n:09d}.jpg", 40_000 + n % 1000) for n in range(files)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
-from pipelines.datasets.manifest import BUILDING_NAME, MANIFEST_NAME, Manifest, runs_to_table, table_bytes, table_name
+from pipelines.datasets.manifest import BUILDING_NAME, MANIFEST_NAME, Manifest, table_bytes, table_name
+from pipelines.datasets.run import runs_to_table
 from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
 from pipelines.sharding.growth import Catalog, rejected_bytes, sample_rows
 from pipelines.sharding.plan import (

@@ -12,15 +12,9 @@ from condgen.errors import ConfigError, DatasetError
 from condgen.statistics import DatasetStatistics
 from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
 from pipelines.cluster.tasks import ray_tasks, thread_tasks
-from pipelines.datasets.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    load_manifest,
-    runs_to_table,
-    table_bytes,
-    table_name,
-)
+from pipelines.datasets.manifest import MANIFEST_NAME, Manifest, load_manifest, table_bytes, table_name
 from pipelines.datasets.opening import foreign_manifest, list_tars, locate_shards, split_of
+from pipelines.datasets.run import runs_to_table
 from pipelines.sharding.indexing import IndexedShard, index_shard
 from pipelines.sharding.plan import PictureStatistics
 from pipelines.storage.store import Store, open_store

@@ -8,8 +8,8 @@ from typing import Any
 
 from condgen.errors import ConfigError
 from pipelines.datasets.contact_sheet import contact_sheet
-from pipelines.datasets.manifest import DOMAINS_NAME, Dataset, load_dataset
-from pipelines.datasets.opening import locate_shards
+from pipelines.datasets.manifest import DOMAINS_NAME, Dataset
+from pipelines.datasets.opening import load_dataset, locate_shards
 from pipelines.storage.store import write_file
 
 __all__ = ["DatasetReport", "InspectReport", "run"]

@@ -17,7 +17,8 @@ from typing import Any
 from condgen.errors import ConfigError, DatasetError
 from jobs.datasets.building import Building, fingerprints
 from jobs.datasets.report import ShardReport
-from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, open_complete, table_name
+from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, table_name
+from pipelines.datasets.opening import open_complete
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
 from pipelines.sharding.plan import ShardOptions, input_digest
 from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
@@ -90,7 +91,7 @@ def run(
         options: the splits, the bounds of a shard, what becomes of a picture.
         targets: a folder of the targets, for pairs whose inputs are in the source.
         input_half: which half of each picture is the input, for pairs that are side by side.
-        columns: of a table; see `pipelines.sharding.tables.ROLES`.
+        columns: of a table; see `pipelines.datasets.parquet.ROLES`.
         overwrite: whether a dataset of other images or options may be replaced.
         verbose: whether Ray's own lines are shown.
 

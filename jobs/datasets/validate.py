@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from condgen.errors import ConfigError, DatasetError
 from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
 from pipelines.cluster.tasks import ray_tasks, thread_tasks
-from pipelines.datasets.manifest import DOMAINS_NAME, Dataset, Run, open_complete, table_bytes
-from pipelines.datasets.opening import locate_shards, scan_webdataset
+from pipelines.datasets.manifest import DOMAINS_NAME, Dataset, table_bytes
+from pipelines.datasets.opening import locate_shards, open_complete, scan_webdataset
+from pipelines.datasets.run import Run
 from pipelines.datasets.validation import (
     DatasetFault,
     ShardFindings,

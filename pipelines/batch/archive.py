@@ -19,10 +19,18 @@ import pyarrow.compute as pc
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
 from pipelines.datasets.chunk_plan import chunk_name, chunk_table, chunks_from_files, chunks_from_runs, file_table
-from pipelines.datasets.manifest import Dataset, open_complete
-from pipelines.datasets.opening import locate_files, locate_shards, names_parquet, open_archive, scan_webdataset
+from pipelines.datasets.manifest import Dataset
+from pipelines.datasets.opening import (
+    locate_files,
+    locate_shards,
+    names_parquet,
+    open_archive,
+    open_complete,
+    scan_webdataset,
+)
 from pipelines.datasets.row_filter import Where
-from pipelines.storage.store import Entry, Store
+from pipelines.storage.backend import Entry
+from pipelines.storage.store import Store
 
 __all__ = ["Selection", "limit_chunks", "list_chunks", "listing_table", "plan_archive"]
 
@@ -226,8 +234,7 @@ def _row_parts(
     store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int]
 ) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
     """The parts of one Parquet file, and which rows of each are wanted (None for all)."""
-    from pipelines.datasets.parquet import open_parquet
-    from pipelines.sharding.tables import find_roles
+    from pipelines.datasets.parquet import find_roles, open_parquet
 
     file = open_parquet(store, name)
     known = file.schema_arrow.names

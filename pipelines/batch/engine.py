@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk, sample_facts
 from pipelines.images.decoding import Metadata, decode, encode, read_metadata
-from pipelines.models.hooks import About, Functions, Rgb
+from pipelines.models.hooks import About, Functions
+from pipelines.models.task import PictureTask, Rgb
 from pipelines.results.files import Draw, Failure, Filtered, Receipt, draws_name, encode_draws
 from pipelines.results.plan import BatchSettings
 from pipelines.storage.store import Store
 
-__all__ = ["SUFFIXES", "About", "ChunkEngine", "Clock", "Functions", "Outcome", "PictureTask", "Rgb"]
+__all__ = ["SUFFIXES", "About", "ChunkEngine", "Clock", "Functions", "Outcome", "Rgb"]
 
 C = TypeVar("C")
 
@@ -40,26 +41,6 @@ SUFFIXES: Mapping[str, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "tif
 # A micro-batch's decoded pictures are bounded in memory: past this many pixels it is run with fewer images (padded).
 _BATCH_PIXELS = 48_000_000
 _DEEP_FORMATS = ("png", "tiff")
-
-
-class PictureTask(Protocol[C]):
-    """How pictures become what a model takes, and what it gives becomes pictures again.
-
-    Both functions are pure: the same picture gives the same bytes, in any process.
-    """
-
-    def condition(self, rgb: Rgb) -> tuple[Sequence[torch.Tensor], C]:
-        """A picture `[H, W, 3]` as the model's inputs, and what `pictures` needs to know of it.
-
-        The inputs are one or more tiles, each `[C, S, S]` float32 and all of one shape; they are made on access, so
-        that those of a huge picture are not all held.
-        """
-
-    def pictures(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: C) -> Iterable[Rgb]:
-        """K pictures `[H, W, 3]` of the type of `rgb`, of what the model gave for each tile in order.
-
-        The outputs are `[K, C', S', S']` float32 on the CPU, and are computed as they are asked for.
-        """
 
 
 Outcome: TypeAlias = list[Draw] | Failure | Filtered

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
-from pipelines.datasets.tar import TarSample, group_samples
+from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.storage.cache import CachedStore
 from pipelines.storage.store import Store
 
@@ -35,7 +35,6 @@ __all__ = [
     "image_member",
     "iter_chunks",
     "read_chunk",
-    "renamed",
     "sample_facts",
 ]
 
@@ -245,18 +244,6 @@ def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
         piece = data[run.start - start : run.stop - start]
         samples += _read_run(shard, run, piece, chunk.first_sample + len(samples))
     return samples
-
-
-def renamed(members: Mapping[str, T], member_names: Mapping[str, str]) -> dict[str, T]:
-    """Return members under the names of a mapping: with ``{"input": "cond"}``, ``cond.png`` is ``input.png``."""
-    found = {}
-    for member, value in members.items():
-        for name, theirs in member_names.items():
-            if member == theirs.lower() or member.startswith(f"{theirs.lower()}."):
-                member = f"{name}.{member.rpartition('.')[2]}"
-                break
-        found[member] = value
-    return found
 
 
 def _read_run(shard: str, run: RunPart, piece: memoryview, first_sample: int) -> list[Sample]:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, FilePart, RunPart
-from pipelines.datasets.manifest import Run
-from pipelines.storage.store import Entry
+from pipelines.datasets.run import Run
+from pipelines.storage.backend import Entry
 
 __all__ = ["chunk_name", "chunk_table", "chunks_from_files", "chunks_from_runs", "file_table"]
 
@@ -79,7 +79,7 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
     """Return the chunks of a dataset's index, the same as `chunks_from_runs` makes of its runs.
 
     Args:
-        index: in `pipelines.datasets.manifest.RUN_SCHEMA`, in the order of the shards.
+        index: in `pipelines.datasets.run.RUN_SCHEMA`, in the order of the shards.
         limits: bounds of a chunk.
 
     Returns:

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from condgen.errors import DatasetError, ImageError
-from pipelines.datasets.chunk import renamed
-from pipelines.datasets.manifest import Dataset, Run
-from pipelines.datasets.tar import TarSample, group_samples
+from pipelines.datasets.manifest import Dataset
+from pipelines.datasets.run import Run
+from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.images.decoding import EXTENSIONS, decode, encode
 
 __all__ = ["contact_sheet"]

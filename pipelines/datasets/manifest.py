@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError
 from condgen.statistics import DatasetStatistics
-from pipelines.storage.store import Store, open_store
+from pipelines.datasets.run import Run
+from pipelines.storage.store import Store
 
 __all__ = [
     "BUILDING_NAME",
@@ -36,17 +37,11 @@ __all__ = [
     "MANIFEST_NAME",
     "REJECTED_NAME",
     "REJECTED_SCHEMA",
-    "RUN_SAMPLES",
-    "RUN_SCHEMA",
     "SAMPLE_SCHEMA",
     "Dataset",
     "Manifest",
-    "Run",
     "ShardInfo",
-    "load_dataset",
     "load_manifest",
-    "open_complete",
-    "runs_to_table",
     "table_bytes",
     "table_name",
 ]
@@ -60,27 +55,10 @@ DOMAINS_NAME = "domains.json"
 BUILDING_NAME = "manifest.building.json"
 """There while a dataset is made: what stands beside it without a manifest is not complete, and ours to write over."""
 
-RUN_SAMPLES = 16
-"""Most samples in a run; chunks are made of whole runs."""
-
-RUN_BYTES = 32 << 20
-"""Most bytes in a run of more than one sample."""
 
 _FORMAT = "condgen-dataset"
 _VERSION = 1
 
-RUN_SCHEMA = pa.schema(
-    [
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("start", pa.int64(), nullable=False),
-        pa.field("stop", pa.int64(), nullable=False),
-        pa.field("samples", pa.int32(), nullable=False),
-        pa.field("pixels", pa.int64(), nullable=False),
-        pa.field("first_key", pa.string(), nullable=False),
-        pa.field("last_key", pa.string(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-    ]
-)
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -100,29 +78,6 @@ where near duplicates were looked for."""
 REJECTED_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Consecutive samples of a shard, at most ``RUN_SAMPLES``: what one checksum covers.
-
-    Attributes:
-        shard: the tar's name, relative to the dataset.
-        start, stop: the bytes ``[start, stop)`` of all their members, with headers and padding.
-        samples: how many.
-        pixels: of all their images together; 0 where they were not counted.
-        first_key, last_key: of the first and the last sample; empty where a key can't be read.
-        sha256: of the bytes, in hexadecimal; empty where it was not computed.
-    """
-
-    shard: str
-    start: int
-    stop: int
-    samples: int
-    pixels: int = 0
-    first_key: str = ""
-    last_key: str = ""
-    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,11 +231,6 @@ class Dataset:
         return self.index.filter(pc.is_in(self.index["shard"], value_set=pa.array(names, pa.string())))
 
 
-def runs_to_table(runs: Iterable[Run]) -> pa.Table:
-    """Return runs as rows of ``RUN_SCHEMA``."""
-    return pa.Table.from_pylist([asdict(run) for run in runs], schema=RUN_SCHEMA)
-
-
 def table_bytes(table: pa.Table) -> bytes:
     """Return a table as a Parquet file, the same for equal tables."""
     sink = io.BytesIO()
@@ -302,44 +252,3 @@ def load_manifest(store: Store) -> Manifest | None:
 def table_name(stem: str, generation: int) -> str:
     """Return the name of a generation's ``index``, ``samples`` or ``rejected`` table."""
     return f"{stem}-{generation:03d}.parquet" if generation else f"{stem}.parquet"
-
-
-def load_dataset(uri: str | Store, **storage_options: Any) -> Dataset:
-    """Open a dataset: by its manifest, or by a scan of its shards where it has none.
-
-    Args:
-        uri: a folder or prefix; or shards made elsewhere by names, braces and globs (see ``locate_shards``).
-        storage_options: see ``open_store``.
-
-    Raises:
-        DatasetError: damaged, not complete, or without shards.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
-    """
-    from pipelines.datasets.opening import locate_shards, scan_webdataset
-
-    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
-    dataset = open_complete(store) if names is None else None
-    return dataset or scan_webdataset(store.require(), names)
-
-
-def open_complete(store: Store) -> Dataset | None:
-    """Return the dataset of a manifest, or None where there is none.
-
-    Raises:
-        DatasetError: damaged, not complete, or two datasets.
-    """
-    manifest = load_manifest(store)
-    if manifest is None:
-        if store.exists(BUILDING_NAME):
-            raise DatasetError(f"{store.uri} is not complete: run the `condgen shard` that makes it again")
-        if store.exists(DOMAINS_NAME):
-            raise DatasetError(f"{store.uri} holds two domains: name one, {store.locate('a')} or {store.locate('b')}")
-        return None
-    name = table_name("index", manifest.generation)
-    data = store.read(name)
-    if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
-        raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
-    index = pq.ParquetFile(io.BytesIO(data)).read().cast(RUN_SCHEMA)
-    if manifest.base:
-        return Dataset(open_store(manifest.base), manifest, index, home=store)
-    return Dataset(store, manifest, index)

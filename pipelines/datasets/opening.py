@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +11,21 @@ from fnmatch import fnmatchcase
 from posixpath import commonpath
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from condgen.errors import ConfigError, DatasetError, MissingError
-from pipelines.datasets.chunk import renamed
-from pipelines.datasets.manifest import Dataset, Manifest, Run, ShardInfo, load_manifest, open_complete, runs_to_table
+from pipelines.datasets.manifest import (
+    BUILDING_NAME,
+    DOMAINS_NAME,
+    Dataset,
+    Manifest,
+    ShardInfo,
+    load_manifest,
+    table_name,
+)
+from pipelines.datasets.run import RUN_SCHEMA, Run, runs_to_table
 from pipelines.datasets.scan import ShardScan, scan_shard
+from pipelines.datasets.tar import renamed
 from pipelines.storage.store import Store, open_store
 
 __all__ = [
@@ -20,10 +33,12 @@ __all__ = [
     "expand_braces",
     "foreign_manifest",
     "list_tars",
+    "load_dataset",
     "locate_files",
     "locate_shards",
     "names_parquet",
     "open_archive",
+    "open_complete",
     "scan_webdataset",
     "split_of",
 ]
@@ -245,3 +260,42 @@ def foreign_manifest(
         member_names=dict(member_names or {}),
     )
     return manifest, runs
+
+
+def load_dataset(uri: str | Store, **storage_options: Any) -> Dataset:
+    """Open a dataset: by its manifest, or by a scan of its shards where it has none.
+
+    Args:
+        uri: a folder or prefix; or shards made elsewhere by names, braces and globs (see ``locate_shards``).
+        storage_options: see ``open_store``.
+
+    Raises:
+        DatasetError: damaged, not complete, or without shards.
+        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+    """
+    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
+    dataset = open_complete(store) if names is None else None
+    return dataset or scan_webdataset(store.require(), names)
+
+
+def open_complete(store: Store) -> Dataset | None:
+    """Return the dataset of a manifest, or None where there is none.
+
+    Raises:
+        DatasetError: damaged, not complete, or two datasets.
+    """
+    manifest = load_manifest(store)
+    if manifest is None:
+        if store.exists(BUILDING_NAME):
+            raise DatasetError(f"{store.uri} is not complete: run the `condgen shard` that makes it again")
+        if store.exists(DOMAINS_NAME):
+            raise DatasetError(f"{store.uri} holds two domains: name one, {store.locate('a')} or {store.locate('b')}")
+        return None
+    name = table_name("index", manifest.generation)
+    data = store.read(name)
+    if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
+        raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
+    index = pq.ParquetFile(io.BytesIO(data)).read().cast(RUN_SCHEMA)
+    if manifest.base:
+        return Dataset(open_store(manifest.base), manifest, index, home=store)
+    return Dataset(store, manifest, index)

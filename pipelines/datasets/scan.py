@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from pipelines.datasets.manifest import RUN_BYTES, RUN_SAMPLES, Run
+from pipelines.datasets.run import RUN_BYTES, RUN_SAMPLES, Run
 from pipelines.datasets.tar import MAX_MEMBER_BYTES, Fault, SampleSpan, iter_members, iter_spans
 from pipelines.storage.store import Store
 

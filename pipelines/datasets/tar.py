@@ -10,8 +10,9 @@ Keys follow WebDataset: the name up to the first dot of its last part is the key
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from condgen.errors import ImageError
 
@@ -25,8 +26,11 @@ __all__ = [
     "group_samples",
     "iter_members",
     "iter_spans",
+    "renamed",
     "split_key",
 ]
+
+T = TypeVar("T")
 
 BLOCK_BYTES = 512
 MAX_MEMBER_BYTES = 512 << 20
@@ -377,3 +381,15 @@ def group_samples(data: bytes) -> list[TarSample]:
             }
             samples.append(TarSample(span.key, members))
     return samples
+
+
+def renamed(members: Mapping[str, T], member_names: Mapping[str, str]) -> dict[str, T]:
+    """Return members under the names of a mapping: with ``{"input": "cond"}``, ``cond.png`` is ``input.png``."""
+    found = {}
+    for member, value in members.items():
+        for name, theirs in member_names.items():
+            if member == theirs.lower() or member.startswith(f"{theirs.lower()}."):
+                member = f"{name}.{member.rpartition('.')[2]}"
+                break
+        found[member] = value
+    return found

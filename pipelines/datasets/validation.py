@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
-from pipelines.datasets.chunk import renamed
-from pipelines.datasets.manifest import Dataset, Manifest, Run, ShardInfo
+from pipelines.datasets.manifest import Dataset, Manifest, ShardInfo
+from pipelines.datasets.run import Run
 from pipelines.datasets.scan import ShardScan, scan_shard
-from pipelines.datasets.tar import SampleSpan
+from pipelines.datasets.tar import SampleSpan, renamed
 from pipelines.images.decoding import FORMATS, MAX_PIXELS, decode
 from pipelines.storage.store import Store
 

@@ -15,8 +15,7 @@ from pipelines.batch.probe import inspect_model
 from pipelines.batch.workers import WorkerSpec
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import load_dataset, open_complete
-from pipelines.datasets.opening import archive_store
+from pipelines.datasets.opening import archive_store, load_dataset, open_complete
 from pipelines.evaluation.judging import JudgeSpec, can_judge
 from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from condgen._checks import check_choice
 from condgen.color.colorize import Region, fit_square, recolor
 from condgen.color.guide import make_guide
+from pipelines.models.task import Rgb
 
 __all__ = ["UPSAMPLING", "ColourTask"]
 
 UPSAMPLING = ("guided", "bilinear")
 """How color comes to an image's own size: along the image's own edges (`condgen.color.guide`), or across them."""
 
-Rgb: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 # Up to this many pixels, a picture's K draws are put back together, which converts its L once; above, one by one.
 _TOGETHER_PIXELS = 8_000_000

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from pipelines.models.task import Rgb
 
-__all__ = ["About", "Functions", "Rgb"]
-
-Rgb: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+__all__ = ["About", "Functions"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pipelines.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
-    from pipelines.batch.engine import PictureTask
+    from pipelines.models.task import PictureTask
 
 __all__ = [
     "ImportedModel",

@@ -16,10 +16,10 @@ import torch
 
 from condgen.color.colorize import resize
 from condgen.errors import ConfigError
+from pipelines.models.task import Rgb
 
 __all__ = ["LARGE", "Axis", "Layout", "TranslateTask"]
 
-Rgb: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
 LARGE = ("tile", "resize")

@@ -24,8 +24,8 @@ import pyarrow as pa
 from condgen.errors import DatasetError
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import Dataset, open_complete
-from pipelines.datasets.opening import locate_shards, scan_webdataset
+from pipelines.datasets.manifest import Dataset
+from pipelines.datasets.opening import locate_shards, open_complete, scan_webdataset
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import BLOCK_BYTES, ChunkReader, Decode, Domain
 from pipelines.storage.cache import ChunkCache, cached
@@ -55,7 +55,7 @@ def open_source(uri: str | Store | Dataset, **storage_options: Any) -> Dataset:
         storage_options: see `pipelines.storage.store.open_store`.
 
     Raises:
-        DatasetError, MissingError, AccessError, StorageError: see `pipelines.datasets.manifest.load_dataset`.
+        DatasetError, MissingError, AccessError, StorageError: see `pipelines.datasets.opening.load_dataset`.
     """
     if isinstance(uri, Dataset):
         return uri

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from condgen.errors import ImageError
-from pipelines.datasets.chunk import renamed
 from pipelines.datasets.scan import ShardScan, scan_shard
-from pipelines.datasets.tar import Member, SampleSpan
+from pipelines.datasets.tar import Member, SampleSpan, renamed
 from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode, probe
 from pipelines.sharding.plan import PictureStatistics
 from pipelines.sharding.recipe import STATISTICS_SIZE_PX, Picture, shrunk

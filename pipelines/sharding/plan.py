@@ -19,7 +19,8 @@ import numpy as np
 
 from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
-from pipelines.datasets.manifest import Manifest, Run, ShardInfo
+from pipelines.datasets.manifest import Manifest, ShardInfo
+from pipelines.datasets.run import Run
 from pipelines.images.decoding import MAX_PIXELS
 from pipelines.sharding.dedup import MAX_DISTANCE
 from pipelines.sharding.recipe import Recipe

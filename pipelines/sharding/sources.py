@@ -12,7 +12,8 @@ from typing import Any
 
 from condgen.errors import ConfigError, DatasetError, ImageError, MissingError, StorageError
 from pipelines.images.decoding import EXTENSIONS
-from pipelines.storage.store import Entry, Store, open_store
+from pipelines.storage.backend import Entry
+from pipelines.storage.store import Store, open_store
 
 __all__ = [
     "HALVES",

@@ -14,25 +14,17 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.types as pt
 
-from condgen.errors import AccessError, ConfigError, DatasetError, MissingError, nearest
+from condgen.errors import AccessError, ConfigError, DatasetError, MissingError
 from pipelines.datasets.opening import locate_files
+from pipelines.datasets.parquet import find_roles, is_text
 from pipelines.images.decoding import EXTENSIONS
 from pipelines.sharding.sources import Listing, Part, Record, Rejected, reject, split_name
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["ROLES", "TABLE_SUFFIXES", "find_roles", "is_table", "table_source"]
+__all__ = ["TABLE_SUFFIXES", "is_table", "table_source"]
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 
-ROLES: Mapping[str, tuple[str, ...]] = {
-    "image": ("image", "image_uri", "uri", "url", "image_url", "path", "image_path", "file", "file_name", "filename"),
-    "input": ("input",),
-    "target": ("target",),
-    "caption": ("caption", "text"),
-    "label": ("label",),
-    "key": ("key",),
-}
-"""What columns are for, and the names by which each is found where none is given."""
 
 _UNKNOWN_BYTES = 1 << 20
 _LISTERS = 8
@@ -66,7 +58,7 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
         schema, table = _read_schema(store, name)
         roles = find_roles(schema, columns or {}, store.locate(name))
         images = [role for role in ("image", "input", "target") if role in roles]
-        held = [role for role in images if not _is_text(schema.field(roles[role]).type)]
+        held = [role for role in images if not is_text(schema.field(roles[role]).type)]
         embedded = embedded or bool(held)
         wanted = {role: roles[role] for role in roles if role not in held}
         if table is None:
@@ -125,50 +117,6 @@ def _read_columns(store: Store, name: str, columns: list[str]) -> pa.Table:
         return file.read(columns=columns)
     except pa.ArrowException as error:
         raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
-
-
-def find_roles(schema: pa.Schema, columns: Mapping[str, str], where: str) -> dict[str, str]:
-    """Return the column for each of ``ROLES`` that a table has one for: those given, the others by their names.
-
-    Args:
-        schema: of the table.
-        columns: role to column.
-        where: the table's place, for messages.
-
-    Raises:
-        ConfigError: there is no such column, or none with images.
-    """
-    for role, column in columns.items():
-        if role not in ROLES:
-            raise ConfigError.unknown("--columns", role, ROLES)
-        if column not in schema.names:
-            near = nearest(column, schema.names)
-            hint = f" (did you mean {near!r}?)" if near else ""
-            raise ConfigError("--columns", f"{role}={column}", f"a column of {where}{hint}: {', '.join(schema.names)}")
-    by_fold = {name.lower(): name for name in reversed(schema.names)}
-    roles = dict(columns)
-    is_pair = "input" in roles or "target" in roles or ("image" not in roles and {"input", "target"} <= set(by_fold))
-    for role, known in ROLES.items():
-        if role in roles or (role == "image" if is_pair else role in ("input", "target")):
-            continue
-        found = next((by_fold[name] for name in known if name in by_fold), None)
-        if found is not None:
-            roles[role] = found
-    needed = ("input", "target") if is_pair else ("image",)
-    missing = [role for role in needed if role not in roles]
-    if missing:
-        allowed = f"{missing[0]}=COLUMN, one of {where}: {', '.join(schema.names)}"
-        raise ConfigError("--columns", "nothing that holds the images", allowed)
-    for role in needed:
-        kind = schema.field(roles[role]).type
-        holds = pt.is_struct(kind) and "bytes" in [field.name for field in kind]
-        if not (_is_text(kind) or holds or pt.is_binary(kind) or pt.is_large_binary(kind)):
-            raise ConfigError("--columns", f"{role}={roles[role]}", f"a column of URIs or of images, not of {kind}")
-    return roles
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_null(kind))
 
 
 def _paths(schema: pa.Schema, roles: Mapping[str, str], held: Sequence[str]) -> list[str]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from condgen.errors import ImageError
 from condgen.statistics import DatasetStatistics, count_ab
-from pipelines.datasets.manifest import RUN_BYTES, RUN_SAMPLES, Run, ShardInfo
+from pipelines.datasets.manifest import ShardInfo
+from pipelines.datasets.run import RUN_BYTES, RUN_SAMPLES, Run
 from pipelines.datasets.tar import TarWriter
 from pipelines.sharding.dedup import content_digest
 from pipelines.sharding.plan import MadeSample, PictureStatistics, PlannedSample, PlannedShard, ShardReceipt

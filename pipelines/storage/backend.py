@@ -5,11 +5,23 @@ A local folder without detours is in `pipelines.storage.local`, all else, by fss
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipelines.storage.store import Entry
+__all__ = ["Backend", "Entry"]
 
-__all__ = ["Backend"]
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One listed object: its name relative to the store, its size, and when it was last written.
+
+    `modified_s`, in seconds since 1970, is the storage's own clock's, of a local file the later of its own time stamp
+    and the file system's; 0 where the storage does not tell. Entries are equal without it.
+    """
+
+    name: str
+    size_bytes: int
+    modified_s: float = field(default=0.0, compare=False)
 
 
 class Backend(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.storage.store import Entry
+from pipelines.storage.backend import Entry
 
 __all__ = ["LocalBackend"]
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from condgen.errors import ConfigError
-from pipelines.storage.store import Entry
+from pipelines.storage.backend import Entry
 
 __all__ = ["FsspecBackend"]
 

@@ -23,30 +23,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from condgen.errors import AccessError, CondgenError, ConfigError, MissingError, StorageError
+from pipelines.storage.backend import Entry
 
 if TYPE_CHECKING:
     from pipelines.storage.backend import Backend
 
-__all__ = ["Entry", "RetryPolicy", "Store", "open_store", "write_file"]
+__all__ = ["RetryPolicy", "Store", "open_store", "write_file"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)(://|::)")
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """One listed object: its name relative to the store, its size, and when it was last written.
-
-    `modified_s`, in seconds since 1970, is the storage's own clock's, of a local file the later of its own time stamp
-    and the file system's; 0 where the storage does not tell. Entries are equal without it.
-    """
-
-    name: str
-    size_bytes: int
-    modified_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

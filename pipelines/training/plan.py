@@ -12,7 +12,8 @@ from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import Dataset, load_dataset
+from pipelines.datasets.manifest import Dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.streaming.aging import Aging
 from pipelines.streaming.augmentation import Augmentation

@@ -19,7 +19,7 @@ from condgen.errors import DatasetError
 from jobs.datasets import building as shard_building
 from jobs.datasets import index, shard, validate
 from pipelines.cluster import tasks as ray_tasks
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.images.decoding import encode
 from pipelines.sharding.plan import ShardOptions
 from pipelines.storage.store import open_store

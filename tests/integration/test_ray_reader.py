@@ -19,7 +19,8 @@ from samples import flat, single_dataset
 from condgen.errors import DatasetError, StorageError
 from pipelines.datasets.chunk import ChunkLimits, read_chunk
 from pipelines.datasets.chunk_plan import chunks_from_runs
-from pipelines.datasets.manifest import MANIFEST_NAME, load_dataset
+from pipelines.datasets.manifest import MANIFEST_NAME
+from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.ray_data.operator import Decode
 from pipelines.ray_data.reading import read_single

@@ -19,7 +19,7 @@ from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
 from jobs.datasets import shard
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import decode, encode
 from pipelines.sharding.plan import ShardOptions

@@ -22,7 +22,7 @@ from jobs.datasets import building as shard_building
 from jobs.datasets import inspect, shard
 from pipelines.datasets.chunk import ChunkLimits, read_chunk
 from pipelines.datasets.chunk_plan import chunks_from_runs
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import encode
 from pipelines.sharding.plan import ShardOptions

@@ -12,7 +12,7 @@ import pytest
 import webdataset
 
 from jobs.cli import app as cli
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.images.decoding import decode, encode
 
 

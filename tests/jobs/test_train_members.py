@@ -19,7 +19,7 @@ from jobs.datasets import index
 from jobs.train import TrainOptions
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.stream import load_block
 from pipelines.training.first_model import build_model

@@ -22,8 +22,9 @@ from jobs.cli import app as cli
 from jobs.datasets import index, inspect, shard, validate
 from pipelines.batch.archive import list_chunks
 from pipelines.datasets.chunk import ChunkLimits, read_chunk
-from pipelines.datasets.manifest import load_dataset, runs_to_table, table_bytes
-from pipelines.datasets.opening import archive_store
+from pipelines.datasets.manifest import table_bytes
+from pipelines.datasets.opening import archive_store, load_dataset
+from pipelines.datasets.run import runs_to_table
 from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode, encode
 from pipelines.sharding.plan import ShardOptions

@@ -19,7 +19,7 @@ from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.aging import LUMINANCE, Aging, AgingDraw, draw_aging
 from pipelines.streaming.augmentation import Augmentation

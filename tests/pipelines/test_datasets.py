@@ -14,16 +14,16 @@ import pytest
 from condgen.errors import ConfigError, DatasetError, MissingError
 from pipelines.batch.archive import list_chunks
 from pipelines.datasets.chunk import ChunkLimits, read_chunk
-from pipelines.datasets.manifest import (
-    RUN_SCHEMA,
-    Manifest,
-    Run,
-    ShardInfo,
+from pipelines.datasets.manifest import Manifest, ShardInfo, table_bytes
+from pipelines.datasets.opening import (
+    archive_store,
+    expand_braces,
     load_dataset,
-    runs_to_table,
-    table_bytes,
+    open_archive,
+    scan_webdataset,
+    split_of,
 )
-from pipelines.datasets.opening import archive_store, expand_braces, open_archive, scan_webdataset, split_of
+from pipelines.datasets.run import RUN_SCHEMA, Run, runs_to_table
 from pipelines.datasets.tar import TarWriter, group_samples
 from pipelines.storage.store import Store, open_store
 

@@ -16,7 +16,7 @@ from samples import flat, paired_dataset, single_dataset
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks
 from pipelines.datasets.chunk_plan import chunk_table, chunks_from_runs
-from pipelines.datasets.manifest import Run, runs_to_table
+from pipelines.datasets.run import Run, runs_to_table
 from pipelines.ray_data import operator as rows_module
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import ChunkReader, Decode, Domain

@@ -29,7 +29,8 @@ from pipelines.sharding.plan import (
 from pipelines.sharding.recipe import Recipe
 from pipelines.sharding.sources import Listing, Part, Record, list_folder
 from pipelines.sharding.writer import write_shard
-from pipelines.storage.store import Entry, Store, open_store
+from pipelines.storage.backend import Entry
+from pipelines.storage.store import Store, open_store
 
 
 def listing(*names: str, size_bytes: int = 100) -> Listing:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from condgen.errors import AccessError, ConfigError, MissingError, StorageError
-from pipelines.storage.store import Entry, RetryPolicy, Store, open_store
+from pipelines.storage.backend import Entry
+from pipelines.storage.store import RetryPolicy, Store, open_store
 
 QUICK = RetryPolicy(attempts=3, base_s=0.001)
 

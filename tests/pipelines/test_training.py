@@ -23,7 +23,7 @@ from samples import flat, paired_dataset
 from condgen.errors import ConfigError, StorageError
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
 from pipelines.datasets.chunk_plan import chunk_table, chunks_from_runs
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode
 from pipelines.streaming import stream as training

@@ -13,7 +13,7 @@ from samples import single_dataset
 from condgen.errors import CheckpointError, ConfigError
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.manifest import load_dataset
+from pipelines.datasets.opening import load_dataset
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
