@@ -1,0 +1,31 @@
+"""One store for a local folder, a prefix in a bucket, or whatever else fsspec can address.
+
+store.py           ``Store``: atomic writes, complete reads, retries, three errors; ``open_store`` opens one
+backend.py         what a store talks to, and ``Entry``, which a listing consists of
+local.py           a local folder as a backend
+remote.py          every other scheme as a backend, through fsspec
+cache.py           a cache of remote chunks on a local disk
+package_files.py   files of installed packages
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from condgen.doors import lazy_names
+
+if TYPE_CHECKING:
+    from pipelines.storage.backend import Entry
+    from pipelines.storage.cache import CachedStore, ChunkCache, cached
+    from pipelines.storage.store import RetryPolicy, Store, open_store, write_file
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "backend": ["Entry"],
+            "cache": ["CachedStore", "ChunkCache", "cached"],
+            "store": ["RetryPolicy", "Store", "open_store", "write_file"],
+        },
+    )
+
+__all__ = ["CachedStore", "ChunkCache", "Entry", "RetryPolicy", "Store", "cached", "open_store", "write_file"]
