@@ -37,10 +37,10 @@ from condgen.base import Condition, SampleOptions
 from condgen.families import FAMILIES
 from condgen.noise import NoiseSource, SampleId
 from condgen.presets import find_preset
-from jobs.cli.runtime import ray_cluster, usable_cpus
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.job import BatchJob
 from pipelines.batch.report import BatchReport, Pace
+from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk
 from pipelines.images.decoding import decode, encode, read_metadata
 from pipelines.models.source import open_model, picture_task

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.cli.runtime import usable_cpus
+from pipelines.cluster.starting import usable_cpus
 from pipelines.images.decoding import decode, encode
 
 BATCH = 16

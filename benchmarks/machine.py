@@ -8,7 +8,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-from jobs.cli.runtime import usable_cpus
+from pipelines.cluster.starting import usable_cpus
 
 __all__ = ["busy_seconds", "describe", "peak_mib", "tree_seconds"]
 

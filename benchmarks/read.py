@@ -36,7 +36,7 @@ from corpus import make_corpus
 from PIL import Image
 
 import jobs.datasets.shard
-from jobs.cli.runtime import usable_cpus
+from pipelines.cluster.starting import usable_cpus
 from pipelines.sharding.plan import ShardOptions
 
 HERE = Path(__file__).resolve().parent

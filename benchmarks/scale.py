@@ -29,10 +29,10 @@ import numpy as np
 import pyarrow as pa
 from machine import describe, peak_mib, tree_seconds
 
-from jobs.cli.runtime import ray_cluster
 from pipelines.batch.archive import Selection
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.batch.report import Pace
+from pipelines.cluster.starting import ray_cluster
 from pipelines.results.plan import BatchSettings
 
 HERE = Path(__file__).resolve().parent

@@ -31,7 +31,6 @@ __all__ = [
     "MissingError",
     "StorageError",
     "UnsupportedError",
-    "deliberate",
     "nearest",
 ]
 
@@ -147,18 +146,3 @@ class JobError(CondgenError):
     """A job that started and could not end well."""
 
     exit_code = 1
-
-
-def deliberate(error: BaseException) -> CondgenError | None:
-    """Return the CondgenError that an error is or carries (Ray wraps what a worker raised), or None."""
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        inner = getattr(current, "cause", None)
-        if isinstance(inner, CondgenError):
-            return inner
-        if isinstance(current, CondgenError):
-            return current
-        current = inner if isinstance(inner, BaseException) else current.__cause__
-    return None

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.cli.runtime import Progress, ray_cluster
+from jobs.cli.progress import Progress
 from pipelines.batch.job import BatchJob, list_job, run_batch, settle_job
 from pipelines.batch.report import BatchReport, Pace
-from pipelines.cluster.arrow_start import spare_pandas
+from pipelines.cluster.imports import spare_pandas
+from pipelines.cluster.starting import ray_cluster
 from pipelines.results.account import pending_chunks
 
 __all__ = ["DryRun", "dry_run", "run"]
@@ -93,9 +94,9 @@ def dry_run(job: BatchJob, *, sample_images: int = 16) -> DryRun:
 
     import pyarrow as pa
 
-    from jobs.cli.runtime import usable_cpus
     from pipelines.batch.job import worker_spec
     from pipelines.batch.probe import inspect_model
+    from pipelines.cluster.starting import usable_cpus
     from pipelines.datasets.chunk import iter_chunks, read_chunk
 
     listed = list_job(job)

@@ -19,7 +19,8 @@ from typing import Any, cast
 from condgen.errors import CondgenError, ConfigError, JobError
 from condgen.presets import Preset
 from jobs.cli.config import check_trainable
-from jobs.cli.runtime import LEAST_CPUS, Progress, configure_data, ray_cluster, usable_cpus
+from jobs.cli.progress import Progress
+from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
 from pipelines.streaming.stream import TrainingPlan

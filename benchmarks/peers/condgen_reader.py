@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from measure import BATCH, Batch, arguments, measure
 
-from jobs.cli.runtime import configure_data, ray_cluster
+from pipelines.cluster.starting import configure_data, ray_cluster
 from pipelines.ray_data.reading import Decode, read_single
 
 

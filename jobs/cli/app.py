@@ -18,12 +18,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from condgen.errors import deliberate, nearest
+from condgen.errors import nearest
 from jobs.cli.batch import add_batch_commands
 from jobs.cli.chapter import add_chapter_command
 from jobs.cli.datasets import add_commands, examples, parse_names, parse_size, print_report
 from jobs.cli.evaluation import add_evaluation_commands
 from jobs.cli.results import add_results_commands
+from pipelines.cluster.errors import unwrap
 
 __all__ = ["app", "main"]
 
@@ -80,7 +81,7 @@ def _root(
         bool, typer.Option(*VERBOSE_FLAGS, help="Log all that is done, Ray's own lines too; show tracebacks.")
     ] = False,
 ) -> None:
-    from jobs.cli.runtime import configure_logging
+    from jobs.cli.progress import configure_logging
 
     configure_logging(verbose=verbose)
     context.obj = verbose
@@ -280,7 +281,7 @@ def _run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BUG
     except Exception as error:  # noqa: BLE001 - the one place where every error ends
-        known = deliberate(error)
+        known = unwrap(error)
         if known is None or verbose:
             traceback.print_exc()
         if known is None:

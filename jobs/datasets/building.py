@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
-from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
+from jobs.cli.progress import Progress
+from pipelines.cluster.starting import ray_cluster, usable_cpus
+from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.manifest import BUILDING_NAME, MANIFEST_NAME, Manifest, table_bytes, table_name
 from pipelines.datasets.run import runs_to_table
 from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
@@ -121,7 +122,7 @@ class Building:
         tasks = ((self.listing.stores, self.dataset, shard, recipe, threads) for shard in shards)
         receipts: dict[str, ShardReceipt] = {}
         with Progress("sharding", total=samples, unit="images") as progress:
-            for receipt in run_tasks(write_shard, tasks, 1, by_ray=by_ray):
+            for receipt in run_tasks(write_shard, tasks, 1, on_ray=by_ray):
                 receipts[receipt.name] = receipt
                 progress.advance(len(receipt.samples) + len(receipt.rejected), shards=len(receipts))
         return [receipts[shard.name] for shard in shards]
@@ -182,14 +183,7 @@ def fingerprints(
     )
     found: list[Fingerprint] = []
     with Progress(title, total=len(samples), unit="images") as progress:
-        for part in run_tasks(fingerprint, tasks, usable_cpus(), by_ray=by_ray):
+        for part in run_tasks(fingerprint, tasks, usable_cpus(), on_ray=by_ray):
             found += part
             progress.advance(len(part))
     return found
-
-
-def run_tasks(function: Any, tasks: Iterable[tuple[Any, ...]], threads: int, *, by_ray: bool) -> Iterator[Any]:
-    """Do tasks on the cluster that is connected, or in so many threads."""
-    from pipelines.cluster.tasks import ray_tasks, thread_tasks
-
-    return ray_tasks(function, tasks) if by_ray else thread_tasks(function, tasks, threads)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from condgen.errors import ConfigError, DatasetError
 from condgen.statistics import DatasetStatistics
-from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
-from pipelines.cluster.tasks import ray_tasks, thread_tasks
+from jobs.cli.progress import Progress
+from pipelines.cluster.starting import ray_cluster, usable_cpus
+from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.manifest import MANIFEST_NAME, Manifest, load_manifest, table_bytes, table_name
 from pipelines.datasets.opening import foreign_manifest, list_tars, locate_shards, split_of
 from pipelines.datasets.run import runs_to_table
@@ -117,7 +118,7 @@ def _indexed(
         Progress("indexing", total=len(names), unit="shards") as progress,
     ):
         found = {}
-        for shard in ray_tasks(index_shard, tasks) if by_ray else thread_tasks(index_shard, tasks, usable_cpus()):
+        for shard in run_tasks(index_shard, tasks, usable_cpus(), on_ray=by_ray):
             found[shard.scan.name] = shard
             progress.advance(1)
     return [found[name] for name in dict.fromkeys(names)]

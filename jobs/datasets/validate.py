@@ -10,8 +10,9 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 from condgen.errors import ConfigError, DatasetError
-from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
-from pipelines.cluster.tasks import ray_tasks, thread_tasks
+from jobs.cli.progress import Progress
+from pipelines.cluster.starting import ray_cluster, usable_cpus
+from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.manifest import DOMAINS_NAME, Dataset, table_bytes
 from pipelines.datasets.opening import locate_shards, open_complete, scan_webdataset
 from pipelines.datasets.run import Run
@@ -142,7 +143,7 @@ def _findings(dataset: Dataset, scanned: bool, verbose: bool) -> Iterator[ShardF
         ray_cluster(verbose=verbose) if by_ray else nullcontext(),
         Progress("validating", total=manifest.samples, unit="samples") as progress,
     ):
-        done = ray_tasks(validate_shard, tasks) if by_ray else thread_tasks(validate_shard, tasks, usable_cpus())
+        done = run_tasks(validate_shard, tasks, usable_cpus(), on_ray=by_ray)
         for item in done:
             progress.advance(item.samples, faults=len(item.faults))
             yield item

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.cli.runtime import Progress
+from jobs.cli.progress import Progress
 from pipelines.storage.package_files import locate
 from pipelines.storage.store import Store
 

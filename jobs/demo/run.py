@@ -20,9 +20,9 @@ from typing import Any
 
 from condgen.errors import ConfigError
 from condgen.pretrained import DEFAULT_COLORIZER
-from jobs.cli.runtime import LEAST_CPUS, ray_cluster, usable_cpus
 from jobs.demo.claims import DemoClaims
 from jobs.demo.photographs import NUM_TRAINING, PhotographSet, prepare, write_showcase
+from pipelines.cluster.starting import LEAST_CPUS, ray_cluster, usable_cpus
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["DemoOptions", "DemoReport", "run"]

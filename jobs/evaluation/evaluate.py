@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, JobError
-from jobs.cli.runtime import Progress, ray_cluster
+from jobs.cli.progress import Progress
 from jobs.evaluation.table import table_lines
+from pipelines.cluster.starting import ray_cluster
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.features import EXTRACTOR, FEATURE_PX
 from pipelines.evaluation.measures import MeasureSettings
@@ -153,7 +154,7 @@ def run(options: EvaluateOptions) -> Evaluation:
             judge=subject.judge,
             kernel_share=min(1.0, KERNEL_IMAGES / images),
         )
-        done = run_on_ray(spec, parts, (str(Path.cwd()),)) if on_ray else run_here(spec, parts)
+        done = run_on_ray(spec, parts) if on_ray else run_here(spec, parts)
         for result in in_order(done):
             file.add(result.rows)
             totals.add(result)
@@ -217,7 +218,6 @@ def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
             draws=options.draws,
             point=options.point,
             settings=options.settings,
-            import_path=(str(Path.cwd()),),
         )
     return MeasureSettings(kind=subject.kind, size_px=options.size_px), subject
 

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from condgen.errors import CondgenError, DatasetError, ImageError
-from jobs.cli.runtime import Progress
+from jobs.cli.progress import Progress
 from jobs.report.checks import check_draws
 from jobs.report.curves import Curve, make_curve
 from jobs.report.evaluation import EvaluationSection, read_section

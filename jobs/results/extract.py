@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from condgen.errors import ConfigError, DatasetError, MissingError
-from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
+from jobs.cli.progress import Progress
 from pipelines.batch.engine import SUFFIXES
-from pipelines.cluster.tasks import ray_tasks, thread_tasks
+from pipelines.cluster.starting import ray_cluster, usable_cpus
+from pipelines.cluster.tasks import run_tasks
 from pipelines.results.account import committed
 from pipelines.results.extraction import ExtractedChunks, Extraction, extract_chunks, read_digests, read_identities
 from pipelines.results.files import draws_name
@@ -234,7 +235,7 @@ class _Work:
         tasks = ((self.results, batch, suffix) for batch in _batches(chunks))
         found = {}
         with Progress("names", total=len(chunks), unit="chunks") as progress:
-            done = ray_tasks(read_digests, tasks) if self.by_ray else thread_tasks(read_digests, tasks, self._threads)
+            done = run_tasks(read_digests, tasks, self._threads, on_ray=self.by_ray)
             for part in done:
                 found.update({name: (flat, nested) for name, flat, nested in part})
                 progress.advance(len(part))
@@ -250,9 +251,7 @@ class _Work:
             for name, is_loose in _chunks(generations)
         )
         tasks = ((self.results, self.target, extraction, batch) for batch in _batches(chunks))
-        if self.by_ray:
-            return ray_tasks(extract_chunks, tasks)
-        return thread_tasks(extract_chunks, tasks, self._threads)
+        return run_tasks(extract_chunks, tasks, self._threads, on_ray=self.by_ray)
 
     @property
     def _threads(self) -> int:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from condgen.errors import DatasetError
-from jobs.cli.runtime import Progress, ray_cluster, usable_cpus
-from pipelines.cluster.tasks import ray_tasks, thread_tasks
+from jobs.cli.progress import Progress
+from pipelines.cluster.starting import ray_cluster, usable_cpus
+from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.chunk import Chunk, iter_chunks
 from pipelines.datasets.opening import archive_store
 from pipelines.results.account import Account, committed, retried_places
@@ -184,7 +185,7 @@ def _read(
         Progress("verifying", total=len(sizes), unit="chunks") as progress,
     ):
         faults = 0
-        for found in ray_tasks(check_chunks, tasks) if by_ray else thread_tasks(check_chunks, tasks, threads):
+        for found in run_tasks(check_chunks, tasks, threads, on_ray=by_ray):
             faults += sum(len(one.faults) for one in found)
             progress.advance(len(found), faults=faults)
             yield from found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
-from condgen.errors import ConfigError, JobError, deliberate
+from condgen.errors import ConfigError, JobError
 from pipelines.batch.attempts import begin_attempt, clear_attempts
 from pipelines.cluster.actor_pool import run_on_actors
-from pipelines.cluster.arrow_start import spare_pandas
+from pipelines.cluster.errors import unwrap
+from pipelines.cluster.imports import extend_import_path, spare_pandas
 from pipelines.datasets.chunk import Chunk, iter_chunks
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, StoredModel
@@ -51,14 +51,18 @@ _PATIENT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """What an actor needs to make its engine.
+    """Everything that an actor needs to make its engine.
 
     Attributes:
-        archive, results: see `pipelines.batch.engine.ChunkEngine`; so are settings, functions.
-        model, model_digest: the model, and what it must be.
-        footer: what the footers of draws files state.
-        run: an identity of this run of the command.
-        import_path: where the driver imports from.
+        archive: store that samples are read from.
+        results: store that draws files are written to.
+        model: where the model comes from.
+        model_digest: digest that the model must have.
+        settings: settings of the plan.
+        footer: entries of each draws file's footer, besides counts and errors.
+        functions: the user's functions before and after the model.
+        run: identity of this run of the command.
+        import_path: folders that the driver imports a user's functions from, besides what is installed.
     """
 
     archive: Store
@@ -73,12 +77,11 @@ class WorkerSpec:
 
     @property
     def runs_our_code_alone(self) -> bool:
-        """Whether neither the model nor a function is the user's own."""
+        """True where neither the model nor a function is the user's own."""
         return isinstance(self.model, StoredModel) and self.functions == Functions()
 
     def make_engine(self) -> ChunkEngine[Any]:
-        """The engine, with the model on this process's device."""
-        sys.path.extend(path for path in self.import_path if path not in sys.path)
+        """Load the model onto this process's device and return the engine."""
         import torch
 
         from pipelines.batch.engine import ChunkEngine
@@ -104,13 +107,14 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class PoolShape:
-    """How many actors there may be, and what each takes of the cluster.
+    """Number of actors, and what each takes of the cluster.
 
     Attributes:
-        most: actors.
-        side_by_side: for how many of them there is room now.
-        num_cpus, num_gpus: of each.
-        at_once: chunks in each one's hands.
+        most: largest number of actors.
+        side_by_side: number of actors that the cluster has room for now.
+        num_cpus: CPUs of each actor, or a share of one.
+        num_gpus: GPUs of each actor, or a share of one.
+        at_once: chunks that an actor works on at a time.
     """
 
     most: int
@@ -121,7 +125,7 @@ class PoolShape:
 
     @property
     def of_each(self) -> tuple[float, float, int]:
-        """What each is begun with."""
+        """The resources that an actor is started with; actors of equal ones can take each other's place."""
         return self.num_cpus, self.num_gpus, self.at_once
 
 
@@ -138,14 +142,14 @@ def pool_shape(
     asks for a CPU alone, which every node with a GPU has, and uses its share of them all.
 
     Args:
-        resources: as `ray.cluster_resources()` gives them.
-        num_chunks: left to do; more actors than chunks would only start.
-        actors: at least, which must fit the cluster as it is (cores are shared, GPUs are not), and at most: those for
-            which there is no room yet wait for it. None leaves it to the cluster.
-        num_gpus: for each actor; None is one, or none where the cluster has none.
+        resources: the cluster's resources, from `ray.cluster_resources()`.
+        num_chunks: chunks that are left to do; more actors than chunks would only start.
+        actors: smallest and largest number (default: as many as the cluster has room for). The smallest must fit the
+            cluster as it is (cores are shared, GPUs are not); actors beyond it wait until there is room.
+        num_gpus: GPUs of each actor (default: one, or none where the cluster has none).
 
     Raises:
-        ConfigError: the cluster can't give that.
+        ConfigError: the cluster does not have that much.
     """
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if cpus < 1:
@@ -165,22 +169,21 @@ def pool_shape(
 
 
 class ChunkWorker:
-    """The actor: it holds the model and does some chunks at a time, so that one's reading overlaps the other's model.
+    """The actor: it holds the model and does a few chunks at a time, so that reading one overlaps computing another.
 
-    Making it imports what it needs, which takes seconds, and is done before it is known what for.
+    Its construction imports what every job needs, which takes seconds and can happen before the job is known.
     """
 
     def __init__(self) -> None:
         import pipelines.batch.engine  # noqa: F401
 
-    def call(self, function: Callable[..., T], *given: Any) -> T:
-        """Do something on this process's device."""
-        return function(*given)
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in this process, which has the device."""
+        return function(*arguments)
 
     def begin(self, import_path: tuple[str, ...], pickled_spec: bytes) -> None:
-        """Load the model; raises what keeps it from starting."""
-        # What the spec names, such as a user's function, may be found on that path alone.
-        sys.path.extend(path for path in import_path if path not in sys.path)
+        """Load the model; whatever keeps it from loading is raised."""
+        extend_import_path(import_path)  # what the spec names, such as a user's function, may be found there alone
         from pipelines.batch.metrics import WorkerMetrics
 
         self._spec: WorkerSpec = pickle.loads(pickled_spec)  # noqa: S301 - from our own driver
@@ -191,7 +194,7 @@ class ChunkWorker:
         self._cpu_told = time.process_time()
 
     def run(self, chunk: Chunk) -> Receipt:
-        """Do one chunk, unless it is committed by now."""
+        """Do one chunk, unless it has been committed meanwhile, and return its receipt."""
         import torch
 
         torch.set_num_threads(1)  # a setting of the calling thread, of which Ray has several for an actor
@@ -203,8 +206,8 @@ class ChunkWorker:
         earlier = begin_attempt(results, chunk.name, self._spec.run)
         receipt: Receipt = self._engine.run(chunk, self._isolated() if earlier >= _ATTEMPTS else None)
         clear_attempts(results, chunk.name)
-        told, self._cpu_told = self._cpu_told, time.process_time()
-        receipt.cpu_seconds = self._cpu_told - told
+        before, self._cpu_told = self._cpu_told, time.process_time()
+        receipt.cpu_seconds = self._cpu_told - before
         self._metrics.count(receipt)
         return receipt
 
@@ -218,29 +221,29 @@ class ChunkWorker:
 
 
 class Actors:
-    """The actors of a job. They can be begun before it is known what they are to do, and end with their handles."""
+    """The actors of a job, which can be started before it is known what they are to do; they end with their handles."""
 
     def __init__(self) -> None:
         self._idle: list[Any] = []
         self._shape = PoolShape(0, 0, 0.0, 0.0)
 
     def begin(self, shape: PoolShape) -> None:
-        """Begin as many as there is room for."""
+        """Start as many actors as there is room for."""
         self._shape = shape
         self._idle = [_new_actor(shape) for _ in range(shape.side_by_side)]
 
-    def ask(self, function: Callable[..., T], *given: Any) -> T:
-        """Call a function in one of those begun; another takes the place of one that is lost.
+    def ask(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in one of the actors; if that one is lost, another takes its place.
 
         Raises:
-            JobError: one after the other is lost.
-            CondgenError: what the function raised.
+            JobError: one actor after the other is lost.
+            CondgenError: whatever the function raised.
         """
         import ray
         from ray.exceptions import GetTimeoutError, RayError
 
         deaths, patient = 0, True
-        answer = self._idle[-1].call.remote(function, *given)
+        answer = self._idle[-1].call.remote(function, *arguments)
         while True:
             try:
                 return cast("T", ray.get(answer, timeout=_PATIENT_S))
@@ -255,10 +258,10 @@ class Actors:
                     raise JobError(f"workers can't start: {_first_line(error)}") from error
                 logger.warning("a worker is lost before it has begun; another takes its place")
                 self._idle[-1] = _new_actor(self._shape)
-                answer = self._idle[-1].call.remote(function, *given)
+                answer = self._idle[-1].call.remote(function, *arguments)
 
     def take(self, shape: PoolShape) -> Any:
-        """One for a pool of that shape: of those begun, or a new one. Those that the pool can't use are ended."""
+        """Return an actor for a pool of that shape, started before or new; those that the pool can't use are ended."""
         import ray
 
         fits = self._shape.of_each == shape.of_each
@@ -289,18 +292,19 @@ def run_chunks(
 ) -> Iterator[Receipt]:
     """Do all chunks that are pending, and yield a receipt for each as it is committed.
 
-    What Ray itself can't recover from (a node lost with its blocks) ends a round; what is pending then is another,
-    as long as rounds commit anything.
+    A failure that Ray can't recover from (a node lost with its blocks) ends a round. The chunks that are pending then
+    are the next round, as long as rounds commit anything.
 
     Args:
-        pending: lists what is not committed, in `pipelines.datasets.chunk.CHUNK_SCHEMA`; called before each round.
-        spec: of the actors.
-        shape: of the pool, for so many chunks.
-        actors: those begun already, which are taken first.
+        pending: function that lists the chunks not committed, in `pipelines.datasets.chunk.CHUNK_SCHEMA`; it is called
+            before each round.
+        spec: everything that the actors need.
+        shape: function from a number of chunks to the pool's shape.
+        actors: actors that were started already and are taken first (default: none).
 
     Raises:
-        StorageError: an archive or results that can't be reached, after retries.
-        JobError: rounds fail, and commit nothing.
+        StorageError: the archive or the results can't be reached, after retries.
+        JobError: rounds fail and commit nothing.
     """
     from ray.exceptions import RayError
 
@@ -321,7 +325,7 @@ def run_chunks(
 
 
 class _Patience:
-    """How long rounds may fail, one after the other, without a chunk committed."""
+    """Waits between rounds that fail, and ends the job where they fail for too long without committing a chunk."""
 
     def __init__(self) -> None:
         self.rounds = 0
@@ -332,7 +336,7 @@ class _Patience:
         """Wait after a round that failed, longer each time.
 
         Raises:
-            JobError: it is over.
+            JobError: rounds have failed for too long.
         """
         self.rounds += 1
         if committed:
@@ -346,11 +350,12 @@ class _Patience:
 
 
 def _raise_ours(error: Exception, *, begun: bool) -> None:
-    """Raise what no other round would mend: a mistake, a bug; what the cluster did is left.
+    """Raise an error that no other round would mend (a mistake, a bug), and return where the cluster is to blame.
 
     Args:
-        error: that ended a round.
-        begun: an earlier round had a cluster to run on: one that is too small now has lost nodes, and may get others.
+        error: error that ended a round.
+        begun: whether an earlier round had a cluster to run on; one that is too small now has lost nodes, and may get
+            others.
     """
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
@@ -358,9 +363,9 @@ def _raise_ours(error: Exception, *, begun: bool) -> None:
         if begun:
             return
         raise error
-    known = deliberate(error)
-    if known is not None:
-        raise known from error
+    ours = unwrap(error)
+    if ours is not None:
+        raise ours from error
     if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
         raise error
     if isinstance(error, RayActorError) and error.actor_init_failed:
@@ -372,7 +377,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """Of a traceback: what was raised."""
+    """Return what a traceback ends with: the error that was raised."""
     return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__).strip()
 
 

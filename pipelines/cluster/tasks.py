@@ -1,23 +1,40 @@
-"""Independent tasks, of which the results come as they are done: on the cluster that is connected, or in threads."""
+"""Independent tasks, whose results come as they are done: on the cluster that is connected, or in threads."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["ray_tasks", "thread_tasks"]
+from pipelines.cluster.errors import unwrap
+
+__all__ = ["ray_tasks", "run_tasks", "thread_tasks"]
 
 T = TypeVar("T")
 
 _WAITING_PER_CPU = 2
 
 
-def _call(import_path: tuple[str, ...], function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    sys.path.extend(path for path in import_path if path not in sys.path)
+def run_tasks(
+    function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], threads: int, *, on_ray: bool
+) -> Iterator[T]:
+    """Call a function for each tuple of arguments and yield the results in any order.
+
+    Args:
+        function: a function that can be pickled.
+        tasks: arguments of each call, taken as there is room.
+        threads: number of threads, where the calls are made in this process.
+        on_ray: whether the calls are made on the cluster that is connected, one CPU each.
+
+    Raises:
+        CondgenError: whatever the function raised.
+        ray.exceptions.RayError: the cluster failed beyond what Ray itself retries.
+    """
+    return ray_tasks(function, tasks) if on_ray else thread_tasks(function, tasks, threads)
+
+
+def _call(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     import torch
 
     torch.set_num_threads(1)
@@ -30,14 +47,11 @@ def ray_tasks(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> I
     A task that is lost with its worker runs again: it must do the same, or write the same bytes to the same name.
 
     Raises:
-        CondgenError: that the function raised.
+        CondgenError: whatever the function raised.
         ray.exceptions.RayError: the cluster failed beyond what Ray itself retries.
     """
     import ray
 
-    from condgen.errors import CondgenError
-
-    import_path = (str(Path(__file__).resolve().parents[2]),)
     remote: Any = ray.remote(num_cpus=1, max_retries=3)(_call)
     cpus = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
     limit = max(1, int(cpus)) * _WAITING_PER_CPU
@@ -45,23 +59,27 @@ def ray_tasks(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> I
     running: list[ray.ObjectRef[T]] = []
     try:
         while True:
-            running += [remote.remote(import_path, function, task) for task in islice(waiting, limit - len(running))]
+            running += [remote.remote(function, task) for task in islice(waiting, limit - len(running))]
             if not running:
                 return
             done, running = ray.wait(running, num_returns=1)
             yield ray.get(done[0])
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, CondgenError):
-            raise cause from error
-        raise
+        ours = unwrap(error)
+        if ours is None:
+            raise
+        raise ours from error
     finally:
         for reference in running:
             ray.cancel(reference)
 
 
 def thread_tasks(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], threads: int) -> Iterator[T]:
-    """Call a function for each tuple of arguments in threads of this process, and yield the results in any order."""
+    """Call a function for each tuple of arguments in threads of this process, and yield the results in any order.
+
+    Raises:
+        Exception: whatever the function raised.
+    """
     waiting = iter(tasks)
     running: set[Future[T]] = set()
     with ThreadPoolExecutor(threads, thread_name_prefix="task") as pool:

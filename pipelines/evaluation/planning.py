@@ -225,7 +225,6 @@ def model_subject(
     draws: int | None,
     point: bool,
     settings: BatchSettings,
-    import_path: tuple[str, ...] = (),
 ) -> Subject:
     """Say what the evaluation of a model on a dataset is of.
 
@@ -237,7 +236,6 @@ def model_subject(
         draws: K; None is 5 of a model that draws, without `point`, and else 0.
         point: whether the model's point prediction is evaluated too.
         settings: of the batch job that would make the answers; kind, draws and mode are set here.
-        import_path: where workers import a user's model from.
 
     Raises:
         ConfigError: the model can't do what is asked for.
@@ -252,7 +250,7 @@ def model_subject(
         asked["draws"] = replace(settings, kind=kind, draws=num_draws, mode="draw")
     found = open_reference(data, split=split or _test_split(data))
     chunks = limit_chunks(found.chunks, limit) if limit else found.chunks
-    workers = {name: _worker(source, found.store, one, import_path) for name, one in asked.items()}
+    workers = {name: _worker(source, found.store, one) for name, one in asked.items()}
     one = next(iter(workers.values()))
     answers = ModelAnswers(workers=workers, member_names=found.member_names)
     return Subject(
@@ -276,7 +274,7 @@ def _test_split(data: str) -> str | None:
     return "test" if dataset is not None and "test" in dataset.manifest.splits else None
 
 
-def _worker(source: ModelSource, archive: Store, settings: BatchSettings, import_path: tuple[str, ...]) -> WorkerSpec:
+def _worker(source: ModelSource, archive: Store, settings: BatchSettings) -> WorkerSpec:
     model = inspect_model(source, settings)
     return WorkerSpec(
         archive=archive,
@@ -287,5 +285,4 @@ def _worker(source: ModelSource, archive: Store, settings: BatchSettings, import
         footer={},
         functions=Functions(),
         run="",
-        import_path=import_path,
     )

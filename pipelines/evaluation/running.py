@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipelines.batch.workers import pool_shape
 from pipelines.cluster.actor_pool import run_on_actors
+from pipelines.cluster.errors import unwrap
 from pipelines.cluster.tasks import ray_tasks
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.measures import MeasureSettings
@@ -67,7 +66,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def run_on_ray(spec: EvaluationSpec, parts: Sequence[Part], import_path: tuple[str, ...] = ()) -> Iterator[PartResult]:
+def run_on_ray(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResult]:
     """Measure parts on a pool of actors of the cluster that is connected, and yield the results in any order.
 
     Raises:
@@ -77,34 +76,30 @@ def run_on_ray(spec: EvaluationSpec, parts: Sequence[Part], import_path: tuple[s
     import ray
     from ray.exceptions import RayTaskError
 
-    from condgen.errors import deliberate
-
     shape = pool_shape(ray.cluster_resources(), num_chunks=len(parts))  # type: ignore[no-untyped-call]
     place = ray.put(ray.cloudpickle.dumps(spec))  # type: ignore[no-untyped-call]
-    path = (str(Path(__file__).resolve().parents[2]), *import_path)
 
     def start() -> tuple[Any, Any]:
         actor: Any = ray.remote(_Worker).options(
             num_cpus=shape.num_cpus, num_gpus=shape.num_gpus, max_restarts=0, scheduling_strategy="SPREAD"
         )
         worker = actor.remote()
-        return worker, worker.begin.remote(path, place)
+        return worker, worker.begin.remote(place)
 
     try:
         yield from run_on_actors(start, parts, size=shape.most, in_flight=_IN_FLIGHT)
     except RayTaskError as error:
-        known = deliberate(error)
-        if known is not None:
-            raise known from error
-        raise
+        ours = unwrap(error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 class _Worker:
     """The actor: it holds the model and the feature extractor, and measures a part at a time."""
 
-    def begin(self, import_path: tuple[str, ...], pickled_spec: bytes) -> None:
+    def begin(self, pickled_spec: bytes) -> None:
         """Load what is needed; raises what keeps it from starting."""
-        sys.path.extend(path for path in import_path if path not in sys.path)
         self._measurer = PartMeasurer(pickle.loads(pickled_spec))  # noqa: S301 - from our own driver
 
     def run(self, part: Part) -> PartResult:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import CheckpointError, CondgenError, ConfigError, UnsupportedError, nearest
 from condgen.noise import NoiseSource
+from pipelines.cluster.imports import extend_import_path
 
 __all__ = [
     "PROGRAM_FACTS",
@@ -186,12 +187,12 @@ def import_model(path: str, import_from: Sequence[str] = ()) -> ConditionalModel
 
     Args:
         path: as the user wrote it.
-        import_from: folders added at the end of `sys.path`, after all that is installed.
+        import_from: folders added at the end of the import path, after all that is installed.
 
     Raises:
         ConfigError: there is nothing of that name, it can't be imported or made, or it is no model.
     """
-    sys.path.extend(folder for folder in import_from if folder not in sys.path)
+    extend_import_path(import_from)
     module_name, _, name = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)

@@ -30,7 +30,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from condgen.errors import CondgenError, DatasetError, ImageError
+from condgen.errors import DatasetError, ImageError
+from pipelines.cluster.errors import unwrap
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
 from pipelines.images.decoding import decode
 from pipelines.storage.store import Store
@@ -286,7 +287,7 @@ class TrainingStream:
         try:
             yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
         except Exception as error:  # noqa: BLE001 - what a task raised comes in wrappers of several kinds
-            raise _deliberate(error) or error from None
+            raise unwrap(error) or error from None
 
     def _merge(
         self, order: EpochOrder, first: int, stop: int, decoded: Iterator[dict[str, Any]]
@@ -348,18 +349,6 @@ def _in_turn(
                 yield block
     finally:
         starter.shutdown(wait=False, cancel_futures=True)
-
-
-def _deliberate(error: BaseException | None) -> CondgenError | None:
-    """The error of ours that a task of Ray's died of, if it is one."""
-    found: CondgenError | None = None
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        # Ray's copy of an error is an instance of its class too; the innermost is ours.
-        found = error if isinstance(error, CondgenError) else found
-        seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return found
 
 
 def prefetched(items: Iterator[T], depth: int) -> Generator[T, None, None]:

@@ -18,7 +18,7 @@ from PIL import Image
 from condgen.errors import DatasetError
 from jobs.datasets import building as shard_building
 from jobs.datasets import index, shard, validate
-from pipelines.cluster import tasks as ray_tasks
+from pipelines.cluster import tasks
 from pipelines.datasets.opening import load_dataset
 from pipelines.images.decoding import encode
 from pipelines.sharding.plan import ShardOptions
@@ -50,8 +50,7 @@ def on_ray(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyP
 
     for job, name in ((validate, "RAY_FROM_BYTES"), (index, "RAY_FROM_BYTES"), (shard_building, "RAY_FROM_SAMPLES")):
         monkeypatch.setattr(job, name, 1)
-    for module in (validate, index, ray_tasks):
-        monkeypatch.setattr(module, "thread_tasks", no_threads)
+    monkeypatch.setattr(tasks, "thread_tasks", no_threads)
     return monkeypatch
 
 

@@ -1,0 +1,86 @@
+"""What a command writes to stderr while it works: its log, and a progress bar."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from types import TracebackType
+from typing import Any
+
+from pipelines.cluster.imports import PACKAGES
+
+__all__ = ["Progress", "configure_logging"]
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Log to stderr: our own warnings by default, everything (Ray's lines too) with `verbose`."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for name in PACKAGES:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+class Progress:
+    """Shows a progress bar on stderr, where that is a terminal.
+
+    Args:
+        description: what is being done, shown before the bar.
+        total: number of units in all; None where it is not known yet.
+        unit: word for what is counted.
+
+    >>> with Progress("colorizing", total=100, unit="images") as progress:
+    ...     progress.advance(10, errors=1)
+    """
+
+    def __init__(self, description: str, *, total: int | None, unit: str) -> None:
+        self._description = description
+        self._total = total
+        self._unit = unit
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(self._unit, markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._description, total=self._total, note="")
+        return self
+
+    def set_total(self, total: int) -> None:
+        """Set the number of units in all, where it is known only now."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
+    def advance(self, count: int, **notes: object) -> None:
+        """Advance by `count` units; `notes` are shown beside the bar as `name value`."""
+        if self._bar is not None:
+            note = "  ".join(f"{name} {value}" for name, value in notes.items())
+            self._bar.update(self._task, advance=count, note=note)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
