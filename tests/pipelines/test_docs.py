@@ -104,7 +104,7 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def test_own_models_says_what_is_tested() -> None:
     assert list(blocks(OWN_MODELS)) == [
         "A residual network",
-        "Try it on one picture",
+        "Try it on one image",
         "Several draws",
         "Program files",
     ]
