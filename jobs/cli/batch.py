@@ -33,7 +33,7 @@ Draws = Annotated[int, typer.Option(min=1, metavar="K", help="Outputs for each i
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="The draws' seed: another one, other draws.")]
 Point = Annotated[bool, typer.Option("--point", help="The model's point prediction in place of draws; one an image.")]
 Chroma = Annotated[
-    float, typer.Option(min=0.0, metavar="C", help="Predicted colours times C: below 1 paler, above 1 stronger.")
+    float, typer.Option(min=0.0, metavar="C", help="Predicted colors times C: below 1 paler, above 1 stronger.")
 ]
 Upsampling = Annotated[
     str,
@@ -161,7 +161,7 @@ def translate(
     model: Model,
     direction: Annotated[str, typer.Option(metavar="D", help="Of a model that goes both ways: a2b or b2a.")] = "a2b",
     large: Annotated[
-        str, typer.Option(metavar="HOW", help="Pictures larger than the model takes: tile (overlapping) or resize.")
+        str, typer.Option(metavar="HOW", help="Images larger than the model takes: tile (overlapping) or resize.")
     ] = "tile",
     overlap_px: Annotated[int, typer.Option(min=0, metavar="PX", help="Overlap of tiles.")] = 32,
     draws: Draws = 3,
@@ -192,7 +192,7 @@ def translate(
 ) -> None:
     """Translate an archive with an image-to-image model: K draws of each image into Parquet, all accounted for.
 
-    Pictures keep their size and aspect: small ones are padded, large ones done in overlapping tiles.
+    Images keep their size and aspect: small ones are padded, large ones done in overlapping tiles.
     The same command again does what is left, and what is new in the archive.
     """
     given = {name: value for name, value in locals().items() if name != "context"}

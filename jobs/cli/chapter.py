@@ -30,7 +30,7 @@ def add_chapter_command(app: typer.Typer) -> None:
 
 
 def chapter(
-    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="A folder for numbers, pictures and the page.")] = Path(
+    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="A folder for numbers, images and the page.")] = Path(
         "chapter-out"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="One seed and less training: at most 10 minutes.")] = False,
@@ -48,7 +48,7 @@ def chapter(
 ) -> None:
     """Check the claims of the chapter on conditional models: small models, worlds whose true p(y | x) is known.
 
-    Prints claim, metric, threshold, measured and pass, and makes a page of pictures. The same command again goes on
+    Prints claim, metric, threshold, measured and pass, and makes a page of images. The same command again goes on
     with what is not done. Exit code 1 if a claim doesn't hold.
     """
     from jobs.chapter.run import find_experiments, run, table

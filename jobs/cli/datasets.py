@@ -172,7 +172,7 @@ def index(
         typer.Option("--member", metavar="NAME=THEIRS", help="What a member is called in the shards; repeatable."),
     ] = None,
     statistics: Annotated[
-        bool, typer.Option("--statistics/--no-statistics", help="Decode the images for their sizes and colours.")
+        bool, typer.Option("--statistics/--no-statistics", help="Decode the images for their sizes and colors.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that is there.")] = False,
 ) -> None:
@@ -198,11 +198,11 @@ def index(
 def inspect(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset: a folder or prefix of shards.")],
     contact_sheet: Annotated[
-        str | None, typer.Option(metavar="FILE.png", help="Show some samples, spread over the dataset, in a picture.")
+        str | None, typer.Option(metavar="FILE.png", help="Show some samples, spread over the dataset, in one image.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, max=600, metavar="N", help="On the contact sheet.")] = 24,
 ) -> None:
-    """Say what a dataset is: splits, shards, samples, bytes, members, sizes, colours."""
+    """Say what a dataset is: splits, shards, samples, bytes, members, sizes, colors."""
     from jobs.datasets.inspect import run
 
     print_report(run(dataset, sheet=contact_sheet, sheet_samples=samples))

@@ -29,10 +29,10 @@ def add_results_commands(app: typer.Typer) -> None:
         ),
         (
             extract,
-            "Pictures of results as files.",
+            "Images of results as files.",
             examples(
-                "condgen extract results/ pictures/",
-                "condgen extract s3://bucket/results s3://bucket/pictures --draw all",
+                "condgen extract results/ images/",
+                "condgen extract s3://bucket/results s3://bucket/images --draw all",
             ),
         ),
         (
@@ -64,7 +64,7 @@ def verify(
 ) -> None:
     """Check that results are all that their plans say. Exit code 1 where anything is missing or wrong.
 
-    Every chunk, K draws of each image, the digests of all rows and pictures, the tables of errors, run.json's counts,
+    Every chunk, K draws of each image, the digests of all rows and images, the tables of errors, run.json's counts,
     files that no plan names; images with draws, errors and filtered ones are those of the plans.
     """
     from jobs.results.verify import run
@@ -77,13 +77,13 @@ def verify(
 def extract(
     context: typer.Context,
     results: Results,
-    destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder or prefix for the pictures.")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder or prefix for the images.")],
     draw: Annotated[str, typer.Option(metavar="K|all", help="Which draw of each image, from 0.")] = "0",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over files in DEST that are something else.")
     ] = False,
 ) -> None:
-    """Write the pictures of results as files, under the archive's own names and in its folders.
+    """Write the images of results as files, under the archive's own names and in its folders.
 
     photos/album/0042.png becomes DEST/album/0042.jpg (0042.draw0.jpg, ... with --draw all), with the metadata of the
     original; of shards, DEST/KEY.jpg, or DEST/SHARD/KEY.jpg where keys are in several shards. Names that are the same
@@ -107,7 +107,7 @@ def redraw(
         str | None, typer.Option(metavar="SOURCE", help="The shard or file, where its key is in several.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the picture: .png, .jpg, .webp or .tif.")
+        str | None, typer.Option(metavar="FILE", help="Write the image: .png, .jpg, .webp or .tif.")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Where the model is, if it has moved.")] = None,
     archive: Annotated[
@@ -117,7 +117,7 @@ def redraw(
         bool, typer.Option("--trust-code", help="The model may be a file that is a program (.pt, .pt2).")
     ] = False,
 ) -> None:
-    """Make one draw again, alone, from its row and the plan, and compare it with the stored picture.
+    """Make one draw again, alone, from its row and the plan, and compare it with the stored image.
 
     With the same versions on the same hardware it is the same, pixels and bytes. Exit code 1 where it is not, though
     the versions are the same.

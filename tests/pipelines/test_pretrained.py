@@ -67,7 +67,7 @@ def test_a_name_that_does_not_ship_is_answered_with_the_nearest() -> None:
 def test_its_files_are_small_and_it_has_a_card(name: str) -> None:
     assert sum(len(data) for data in read_pretrained(name).values()) < 24e6
     card = (files("condgen.pretrained") / name / "README.md").read_text()
-    for heading in ("## Data", "## Training", "## What it measures", "## What it is bad at", "## Licence"):
+    for heading in ("## Data", "## Training", "## What it measures", "## What it is bad at", "## License"):
         assert heading in card
 
 

@@ -1,0 +1,188 @@
+"""One word a concept: the words that `docs/glossary.md` retires stand in no page, docstring or help text.
+
+Run this file to print the rows of `NOT_YET` that are still needed: `python -m tests.test_words`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+
+ROOT = Path(__file__).resolve().parents[1]
+GLOSSARY = ROOT / "docs" / "glossary.md"
+PACKAGES = ("condgen", "pipelines", "jobs")
+
+RETIRED: Mapping[str, str] = {
+    "picture": r"pictur(?:e|es|ed)",
+    "cook": r"cook(?:s|ed|ing)?",
+    "nursery": r"nurser(?:y|ies)",
+    "colour": r"(?:re|dis)?colour(?:s|ed|ing|ful|fully|fulness|less)?",
+    "neighbour": r"neighbour(?:s|ing|hoods?)?",
+    "favour": r"favour(?:s|ed|ing|ite|able)?",
+    "behaviour": r"behaviours?",
+    "centre": r"centre(?:s|d)?",
+    "licence": r"licences?",
+    "normalise": r"(?:re|un)?(?:normal|initial|optim|maxim|minim|parametr|serial|synchron)is(?:e|es|ed|ing|ations?)",
+    "quantise": r"(?:de)?quantis(?:e|es|ed|ing|ations?)",
+    "gray": r"gray(?:s|ish|scale)?",
+}
+"""The forms of each retired word, as a regular expression for a whole word."""
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "docs/batch.md": ("`picture`",),  # a value of the metrics' label `stage`
+}
+"""Names that can't change (metrics, columns, flags, files), by the page or module that speaks of them."""
+
+NOT_YET: Mapping[str, frozenset[str]] = {
+    "condgen": frozenset({"colour", "picture"}),
+    "condgen/color": frozenset({"centre", "colour", "neighbour", "picture", "quantise"}),
+    "condgen/diffusion": frozenset({"normalise"}),
+    "condgen/families": frozenset({"centre", "colour", "neighbour", "normalise", "picture", "quantise"}),
+    "condgen/metrics": frozenset({"colour"}),
+    "condgen/nn": frozenset({"centre", "normalise", "picture"}),
+    "condgen/worlds": frozenset({"centre", "colour", "neighbour", "picture"}),
+    "docs/own-models.md": frozenset({"picture"}),
+    "jobs": frozenset({"picture"}),
+    "jobs/chapter": frozenset({"colour", "normalise", "picture"}),
+    "jobs/cli": frozenset({"normalise"}),
+    "jobs/datasets": frozenset({"colour", "picture"}),
+    "jobs/demo": frozenset({"colour", "picture"}),
+    "jobs/report": frozenset({"colour", "picture"}),
+    "jobs/results": frozenset({"picture"}),
+    "pipelines/batch": frozenset({"colour", "nursery", "picture"}),
+    "pipelines/datasets": frozenset({"neighbour", "picture"}),
+    "pipelines/images": frozenset({"colour", "normalise", "picture"}),
+    "pipelines/models": frozenset({"centre", "colour", "neighbour", "picture"}),
+    "pipelines/ray_data": frozenset({"picture"}),
+    "pipelines/results": frozenset({"picture"}),
+    "pipelines/sharding": frozenset({"colour", "neighbour", "picture"}),
+    "pipelines/streaming": frozenset({"neighbour", "picture"}),
+    "pipelines/training": frozenset({"neighbour", "picture"}),
+}
+"""Retired words that may stand for now, by page or room; each branch that rewrites one removes its row."""
+
+
+class Hit(NamedTuple):
+    """A retired word, and where it stands."""
+
+    place: str
+    line: int
+    word: str
+    text: str
+
+    @property
+    def row(self) -> str:
+        """The row of `NOT_YET` that would allow it: a page, a room such as `pipelines/batch`, or a package's top."""
+        return "/".join(self.place.split("/")[:-1][:2]) if self.place.endswith(".py") else self.place
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.line}: {self.word!r} is retired (docs/glossary.md): {self.text.strip()}"
+
+
+def retired_words(text: str) -> Iterator[str]:
+    """Yield the retired words in a text, one for each place where one stands."""
+    for word, forms in RETIRED.items():
+        yield from (word for _ in re.finditer(rf"\b(?:{forms})\b", text, re.IGNORECASE))
+
+
+def hits(place: str, first_line: int, lines: list[str]) -> Iterator[Hit]:
+    """Yield the retired words in some lines of a place, without the names that can't change."""
+    for number, line in enumerate(lines, first_line):
+        text = line
+        for name in NAMES.get(place, ()):
+            text = text.replace(name, "")
+        yield from (Hit(place, number, word, line) for word in retired_words(text))
+
+
+def page_hits() -> Iterator[Hit]:
+    """Yield the retired words in the Markdown pages; the glossary has to name them."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("condgen/pretrained/*/*.md")]
+    for page in sorted(set(pages) - {GLOSSARY}):
+        yield from hits(page.relative_to(ROOT).as_posix(), 1, page.read_text().splitlines())
+
+
+def docstring_hits() -> Iterator[Hit]:
+    """Yield the retired words in docstrings, those below a constant or an attribute too."""
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        source = path.read_text()
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                assert node.end_lineno is not None
+                yield from hits(
+                    path.relative_to(ROOT).as_posix(), node.lineno, lines[node.lineno - 1 : node.end_lineno]
+                )
+
+
+def help_hits() -> Iterator[Hit]:
+    """Yield the retired words in the help of every command, at the line where its function begins."""
+    from jobs.cli.app import app
+
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for command in commands.values():
+        code = inspect.unwrap(command.callback).__code__
+        place = Path(code.co_filename).relative_to(ROOT).as_posix()
+        options = [f"{option.name}: {getattr(option, 'help', None)}" for option in command.params]
+        for text in (command.help, command.short_help, command.epilog, *options):
+            for line in (text or "").splitlines():
+                yield from (hit._replace(line=code.co_firstlineno) for hit in hits(place, 0, [line]))
+
+
+def by_row(found: Iterator[Hit]) -> dict[str, set[str]]:
+    """Return the retired words of each page or room."""
+    words: dict[str, set[str]] = defaultdict(set)
+    for hit in found:
+        words[hit.row].add(hit.word)
+    return words
+
+
+def check(found: Iterator[Hit]) -> None:
+    """Fail on every hit that no row of `NOT_YET` allows."""
+    new = [str(hit) for hit in found if hit.word not in NOT_YET.get(hit.row, frozenset())]
+    assert not new, "\n".join(new)
+
+
+def test_pages_have_no_retired_word() -> None:
+    check(page_hits())
+
+
+def test_docstrings_have_no_retired_word() -> None:
+    check(docstring_hits())
+
+
+def test_the_help_has_no_retired_word() -> None:
+    check(help_hits())
+
+
+def test_what_is_allowed_for_now_is_still_there() -> None:
+    words = by_row(iter([*page_hits(), *docstring_hits(), *help_hits()]))
+    gone = {row: sorted(allowed - words[row]) for row, allowed in NOT_YET.items() if allowed - words[row]}
+    assert not gone, f"remove from NOT_YET: {gone}"
+
+
+def test_the_glossary_names_what_is_retired() -> None:
+    assert set(re.findall(r"\*\*(\w+)\*\*", GLOSSARY.read_text())) == set(RETIRED)
+
+
+@pytest.mark.parametrize("word", RETIRED)
+def test_a_retired_word_is_found_as_a_whole_word(word: str) -> None:
+    assert [hit.line for hit in hits("a.md", 7, ["", f"The {word.title()}, and more."])] == [8]
+    assert not list(hits("a.md", 1, [f"is_{word} x{word} {word}_task"]))
+
+
+if __name__ == "__main__":
+    for row, row_words in sorted(by_row(iter([*page_hits(), *docstring_hits(), *help_hits()])).items()):
+        names = ", ".join(f'"{word}"' for word in sorted(row_words))
+        print(f'    "{row}": frozenset({{{names}}}),')
