@@ -106,9 +106,7 @@ def redraw(
     source: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="The shard or file, where its key is in several.")
     ] = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the image: .png, .jpg, .webp or .tif.")
-    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the image: .png, .jpg, .webp or .tif.")] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Where the model is, if it has moved.")] = None,
     archive: Annotated[
         str | None, typer.Option(metavar="ARCHIVE", help="Where the archive is, if it has moved.")
