@@ -191,7 +191,8 @@ def train(
     size_bytes = parse_size("--cache-size", cache_size)
     if dry_run:
         typer.echo(render(settings))
-    from jobs.train import TrainOptions, run
+    from jobs.train import run
+    from pipelines.training import TrainOptions, describe_run
 
     options = TrainOptions(
         preset=settings,
@@ -206,10 +207,8 @@ def train(
         init_partial=init_partial,
         encoder_weights=encoder_weights,
         threads=threads,
-        dry_run=dry_run,
-        verbose=context.obj,
     )
-    print_report(run(options))
+    print_report(describe_run(options) if dry_run else run(options, verbose=context.obj))
 
 
 add_batch_commands(app)

@@ -21,10 +21,9 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from condgen.errors import ConfigError, nearest
-from condgen.families import find_family
 from condgen.presets import Preset, find_preset
 
-__all__ = ["check_trainable", "describe_type", "fill", "parse_assignment", "parse_yaml", "render", "resolve", "to_tree"]
+__all__ = ["describe_type", "fill", "parse_assignment", "parse_yaml", "render", "resolve", "to_tree"]
 
 T = TypeVar("T")
 SECTIONS = ("model", "data", "train")
@@ -211,31 +210,3 @@ def resolve(preset: str | None, *, file: str | None = None, assignments: Sequenc
         _overlay(tree, *parse_assignment(assignment))
     parts = {section: fill(type(getattr(base, section)), tree[section], section=section) for section in SECTIONS}
     return Preset(name=base.name, summary=base.summary, family=base.family, **parts)
-
-
-_CHANNELS = {
-    "color": "model.condition_channels 1 (L) and 2 of y (ab)",
-    "pairs": "model.condition_channels and target_channels of 1 (luma) or 3 (RGB)",
-    "domains": "a cyclic family, and channels of 1 (luma) or 3 (RGB)",
-    "pictures": "model.condition_channels 0 and target_channels of 1 or 3, and a data.label or data.caption",
-}
-
-
-def check_trainable(preset: Preset) -> None:
-    """Refuse a model that does not fit what the stream of its `data.task` gives.
-
-    Raises:
-        ConfigError: what the task asks of the model.
-    """
-    task = preset.data.task
-    x, y = getattr(preset.model, "condition_channels", 1), getattr(preset.model, "target_channels", 2)
-    cyclic = find_family(preset.family).task == "translate"
-    fits = {
-        "color": (x, y) == (1, 2) and not cyclic,
-        "pairs": x in (1, 3) and y in (1, 3) and not cyclic,
-        "domains": x in (1, 3) and y in (1, 3) and cyclic and not (preset.data.label or preset.data.caption),
-        "pictures": x == 0 and y in (1, 3) and bool(preset.data.label or preset.data.caption),
-    }
-    if not fits[task]:
-        got = f"{task} with {preset.family}, {x} and {y} channels"
-        raise ConfigError("data.task", got, f"for {task}: {_CHANNELS[task]}")

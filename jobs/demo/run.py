@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 CLASSIFIER, REGRESSION = "color-classifier-small", "regression-small"
 # Steps, and the seconds after which a slow machine stops all the same. On two free cores the steps come first.
-TRAINING = {CLASSIFIER: (300, 120), REGRESSION: (120, 50)}
+TRAINING = {CLASSIFIER: (300, 120.0), REGRESSION: (120, 50.0)}
 SPLIT = {"train": 0.95, "test": 0.05}
 SAMPLES_PER_SHARD = 256
 DRAWS = 3
@@ -219,22 +219,22 @@ def _work(
     )
 
 
-def _train(options: DemoOptions, preset: str, stages: _Stages) -> str:
+def _train(options: DemoOptions, name: str, stages: _Stages) -> str:
     """Train one of the models, or find it trained; returns its run."""
+    from condgen.presets import find_preset
     from jobs import train
-    from jobs.cli.config import resolve
+    from pipelines.training import TrainOptions
 
     out = options.out.rstrip("/")
-    steps, seconds = TRAINING[preset]
-    place = f"{out}/runs/{preset}"
-    with stages.stage("train" if preset == CLASSIFIER else "train L2") as note:
-        settings = resolve(
-            preset, assignments=[f"train.steps={options.train_steps or steps}", f"train.max_seconds={seconds}"]
-        )
-        done = train.run(train.TrainOptions(preset=settings, data=f"{out}/dataset", out=place, verbose=options.verbose))
+    steps, seconds = TRAINING[name]
+    place = f"{out}/runs/{name}"
+    preset = find_preset(name)
+    preset = replace(preset, train=replace(preset.train, steps=options.train_steps or steps, max_seconds=seconds))
+    with stages.stage("train" if name == CLASSIFIER else "train L2") as note:
+        done = train.run(TrainOptions(preset=preset, data=f"{out}/dataset", out=place), verbose=options.verbose)
         summary = done.summary or {}
-        terms = ", ".join(f"{name} {value:.4f}" for name, value in summary.get("losses", {}).items())
-        note(f"{preset}: {summary.get('step', 0)} steps, {terms}" + ("; was complete" if done.already else ""))
+        terms = ", ".join(f"{term} {value:.4f}" for term, value in summary.get("losses", {}).items())
+        note(f"{name}: {summary.get('step', 0)} steps, {terms}" + ("; was complete" if done.already else ""))
     return place
 
 

@@ -1,0 +1,37 @@
+"""The training engine, beside the batch engine: a preset and a dataset make a model, on Ray Train.
+
+engine.py        ``train``: a run from its options to its report; ``describe_run`` tells what it would do
+job.py           ``TrainOptions``, and what the driver hands to the workers
+plan.py          which presets can be trained, and the plan of a dataset's stream
+driver.py        Ray Train's start, its share of the cluster, and the watch over it
+worker.py        what each worker does, and checkpoints
+loop.py          the training loop, which knows nothing of Ray or of families
+feed.py          the model's batches, made of the stream's
+first_model.py   the weights that a run begins with
+run_folder.py    the run on disk: configuration, metrics, checkpoints, model
+report.py        what the user is told
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from condgen.doors import lazy_names
+
+if TYPE_CHECKING:
+    from pipelines.training.engine import describe_run, train
+    from pipelines.training.job import TrainOptions
+    from pipelines.training.report import TrainReport
+    from pipelines.training.run_folder import MetricRow
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "engine": ["describe_run", "train"],
+            "job": ["TrainOptions"],
+            "report": ["TrainReport"],
+            "run_folder": ["MetricRow"],
+        },
+    )
+
+__all__ = ["MetricRow", "TrainOptions", "TrainReport", "describe_run", "train"]

@@ -1,4 +1,7 @@
-"""What the driver of a training run hands to its workers, and the actor by which they talk. Free of torch."""
+"""What a training run is asked for, what its driver hands to the workers, and the actor by which they talk.
+
+Free of torch.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,51 @@ from pipelines.storage.store import Store
 from pipelines.streaming.stream import TrainingPlan
 from pipelines.training.run_folder import MetricRow
 
-__all__ = ["Monitor", "Start", "TrainJob"]
+__all__ = ["Monitor", "Start", "TrainJob", "TrainOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What is to be trained, on which data, and where the run is kept.
+
+    Attributes:
+        preset: complete configuration of the model, its data and its training.
+        data: dataset, a local path or a URI.
+        out: folder of the run, a local path or a URI.
+        data_b: dataset of the second domain, for ``data.task: domains`` alone (default: none).
+        workers: number of training processes, each with a GPU where there are any (default 1).
+        member_names: the dataset's own names of members by the names that training knows, as in
+            ``{"image": "photo"}``. Training takes the image that is called ``image``, else the only one of a sample.
+        cache: folder in which each machine keeps the chunks that it has read (default: none).
+        cache_bytes: largest size of that folder (bytes; default 50 GiB).
+        init_from: model whose weights a new run begins with, as ``condgen colorize --model`` names it (default: none).
+        init_partial: whether to take the weights of ``init_from`` that match and leave out the others.
+        encoder_weights: weights of a pretrained encoder; see ``Start``.
+        threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
+    """
+
+    preset: Preset
+    data: str
+    out: str
+    data_b: str | None = None
+    workers: int = 1
+    member_names: Mapping[str, str] = field(default_factory=dict)
+    cache: str | None = None
+    cache_bytes: int = 50 << 30
+    init_from: str | None = None
+    init_partial: bool = False
+    encoder_weights: str = "auto"
+    threads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a run's weights begin with, in the place of those that the seed gives.
+    """Weights that a new run begins with, in place of those that its seed gives.
 
     Attributes:
-        init_from: a like model, whose averaged weights are taken; None takes none.
-        init_partial: take what matches by name and shape, and leave the rest as it is.
-        encoder_weights: of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache),
+        init_from: a similar model, whose averaged weights are taken; None takes none.
+        init_partial: whether to take the weights that match by name and shape and leave out the others.
+        encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache),
             ``torchvision`` (downloaded), ``random``, or a file or URI.
     """
 
@@ -38,14 +75,14 @@ class TrainJob:
     """All that a worker needs; it is pickled to it.
 
     Attributes:
-        preset: the complete configuration.
-        plans: of the data: `a`, and `b` where it is two domains.
-        statistics: of the training set, where its manifest has them.
-        out: the run's folder.
-        extra: kept in model.json beside the weights.
-        threads: of torch, in each worker.
-        task_cpus: CPUs that a decoding task counts as.
-        start: what the weights begin with.
+        preset: complete configuration.
+        plans: plan of each stream: ``a``, and ``b`` for the second of two domains.
+        statistics: statistics of the training set, where its manifest has them.
+        out: folder of the run.
+        extra: values that model.json keeps beside the weights.
+        start: weights that a new run begins with.
+        threads: number of torch's threads in each worker.
+        task_cpus: CPUs that Ray reserves for a decoding task.
     """
 
     preset: Preset
@@ -53,18 +90,18 @@ class TrainJob:
     statistics: DatasetStatistics | None
     out: Store
     extra: Mapping[str, Any]
-    threads: int
-    task_cpus: float
     start: Start = field(default_factory=Start)
+    threads: int = 1
+    task_cpus: float = 1.0
 
     @property
     def plan(self) -> TrainingPlan:
-        """Of the first dataset."""
+        """Plan of the first dataset."""
         return self.plans["a"]
 
 
 class Monitor:
-    """An actor of the driver's: rows of metrics and errors come to it, the wish to stop is asked of it."""
+    """The driver's actor: workers send rows of metrics and errors to it and ask it whether to stop."""
 
     def __init__(self) -> None:
         self._rows: list[MetricRow] = []
@@ -72,20 +109,20 @@ class Monitor:
         self._stop = False
 
     def add_row(self, row: MetricRow) -> None:
-        """Called by worker 0."""
+        """Add a row; worker 0 calls this."""
         self._rows.append(row)
 
     def take_rows(self) -> list[MetricRow]:
-        """The rows since the last call."""
+        """Return the rows that came since the last call."""
         rows, self._rows = self._rows, []
         return rows
 
     def fail(self, error: CondgenError) -> None:
-        """An error that trying again will not mend."""
+        """Note an error that another attempt would meet again."""
         self._failure = self._failure or error
 
     def failure(self) -> CondgenError | None:
-        """The first such error."""
+        """Return the first such error, or None."""
         return self._failure
 
     def stop(self) -> None:
@@ -93,5 +130,5 @@ class Monitor:
         self._stop = True
 
     def wants_stop(self) -> bool:
-        """Whether that was asked."""
+        """Return whether the workers are asked to end."""
         return self._stop

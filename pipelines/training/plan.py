@@ -1,4 +1,4 @@
-"""From a dataset to the plan of a training run's stream: its split, chunks, order, members and words."""
+"""Which presets can be trained, and the plan of a run's stream: a dataset's split, chunks, order and members."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from condgen.errors import ConfigError, DatasetError
+from condgen.families import find_family
 from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.chunk import ChunkLimits
@@ -20,21 +22,38 @@ from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, check_workers, choose_lanes
 from pipelines.streaming.labels import Words
 from pipelines.streaming.stream import TrainingPlan
+from pipelines.training.job import TrainOptions
 
-__all__ = ["PlannedDataset", "Sources", "plan_dataset"]
+__all__ = ["PlannedDataset", "check_trainable", "plan_dataset"]
 
 _CHUNK_SAMPLES = 16
 _IMAGE, _PAIR = "image", ("input", "target")
+_CHANNELS = {
+    "color": "model.condition_channels 1 (L) and 2 of y (ab)",
+    "pairs": "model.condition_channels and target_channels of 1 (luma) or 3 (RGB)",
+    "domains": "a cyclic family, and channels of 1 (luma) or 3 (RGB)",
+    "pictures": "model.condition_channels 0 and target_channels of 1 or 3, and a data.label or data.caption",
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """What a run's datasets have in common, of `jobs.train.TrainOptions`; `cache` is an absolute path or empty."""
+def check_trainable(preset: Preset) -> None:
+    """Refuse a model that does not fit what the stream of its ``data.task`` gives.
 
-    workers: int
-    member_names: Mapping[str, str]
-    cache: str
-    cache_bytes: int
+    Raises:
+        ConfigError: the model does not fit; the error says what the task asks of it.
+    """
+    task = preset.data.task
+    x, y = getattr(preset.model, "condition_channels", 1), getattr(preset.model, "target_channels", 2)
+    cyclic = find_family(preset.family).task == "translate"
+    fits = {
+        "color": (x, y) == (1, 2) and not cyclic,
+        "pairs": x in (1, 3) and y in (1, 3) and not cyclic,
+        "domains": x in (1, 3) and y in (1, 3) and cyclic and not (preset.data.label or preset.data.caption),
+        "pictures": x == 0 and y in (1, 3) and bool(preset.data.label or preset.data.caption),
+    }
+    if not fits[task]:
+        got = f"{task} with {preset.family}, {x} and {y} channels"
+        raise ConfigError("data.task", got, f"for {task}: {_CHANNELS[task]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +61,9 @@ class PlannedDataset:
     """A dataset as it will be trained on.
 
     Attributes:
-        plan: of its stream.
-        split: the one that is trained on; None is all of a dataset without splits.
-        statistics: of the training set, where its manifest has them.
+        plan: plan of its stream.
+        split: split that is trained on; None is all of a dataset without splits.
+        statistics: statistics of the training set, where its manifest has them.
     """
 
     plan: TrainingPlan
@@ -52,11 +71,11 @@ class PlannedDataset:
     statistics: DatasetStatistics | None
 
 
-def plan_dataset(uri: str, preset: Preset, sources: Sources) -> PlannedDataset:
-    """Plan a run's stream of one dataset; reads its manifest and index.
+def plan_dataset(uri: str, options: TrainOptions) -> PlannedDataset:
+    """Plan a run's stream of one of its datasets; this reads the dataset's manifest and index.
 
     Raises:
-        ConfigError: workers that don't fit, or a label or caption that the model does not take.
+        ConfigError: the workers don't fit, or the model does not take a label or caption.
         DatasetError, StorageError: the dataset can't be used.
     """
     dataset = load_dataset(uri)
@@ -64,15 +83,17 @@ def plan_dataset(uri: str, preset: Preset, sources: Sources) -> PlannedDataset:
     table = chunk_table(dataset.table(split), ChunkLimits(samples=_CHUNK_SAMPLES))
     if table.num_rows == 0:
         raise DatasetError(f"{dataset.uri} has no samples to train on")
-    data, train = preset.data, preset.train
+    data, train = options.preset.data, options.preset.train
     lanes = data.lanes or choose_lanes(table.num_rows, data.window_chunks, train.batch_size)
     order = OrderConfig(seed=train.seed, lanes=lanes, window_chunks=data.window_chunks, batch_size=train.batch_size)
-    check_workers(sources.workers, lanes, train.batch_size)
-    names = _member_names(sources, dataset)
-    asked = dict(sources.member_names)
+    check_workers(options.workers, lanes, train.batch_size)
+    names = _member_names(options.member_names, dataset)
+    asked = dict(options.member_names)
     decisive = [dataset.manifest.digest, split, _CHUNK_SAMPLES, *([asked] if asked else [])]
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    cache = ChunkCache(sources.cache, sources.cache_bytes) if sources.cache else None
+    # By its absolute path: workers run in folders of their own.
+    folder = Path(options.cache).expanduser().absolute() if options.cache else None
+    cache = ChunkCache(str(folder), options.cache_bytes) if folder else None
     plan = TrainingPlan(
         store=cached(dataset.store, cache, dataset.manifest.digest),
         chunks=table,
@@ -81,17 +102,17 @@ def plan_dataset(uri: str, preset: Preset, sources: Sources) -> PlannedDataset:
         augmentation=Augmentation(size_px=data.size_px, crop_scale_min=data.crop_scale_min, flip=data.flip),
         members=_members(dataset, data.task, names),
         member_names=names,
-        words=_words(preset),
+        words=_words(options.preset),
         aging=Aging(share=data.aging_share) if data.aging_share else None,
     )
     return PlannedDataset(plan=plan, split=split, statistics=dataset.manifest.train_statistics())
 
 
 def _members(dataset: Dataset, task: str, names: Mapping[str, str]) -> tuple[str | None, ...]:
-    """The pictures of a sample that are read.
+    """Return the members of a sample whose images are read.
 
     Raises:
-        DatasetError: samples have two pictures, and none is named, or pairs are asked for where there are none.
+        DatasetError: samples have two images, and none is named, or pairs are asked for where there are none.
     """
     paired = dataset.manifest.kind == "paired"
     if task == "pairs":
@@ -103,11 +124,11 @@ def _members(dataset: Dataset, task: str, names: Mapping[str, str]) -> tuple[str
     return (_IMAGE if _IMAGE in names else None,)
 
 
-def _member_names(sources: Sources, dataset: Dataset) -> dict[str, str]:
-    """What members are called, and how in the shards: the options' names of the dataset's names of them."""
+def _member_names(names: Mapping[str, str], dataset: Dataset) -> dict[str, str]:
+    """Return the names of members in the shards by the options' names, which rename the dataset's own names."""
     theirs = dataset.manifest.member_names
-    asked = {name: theirs.get(member, member) for name, member in sources.member_names.items()}
-    return asked | {name: member for name, member in theirs.items() if member not in asked.values()}
+    renamed = {name: theirs.get(member, member) for name, member in names.items()}
+    return renamed | {name: member for name, member in theirs.items() if member not in renamed.values()}
 
 
 def _words(preset: Preset) -> Words:
@@ -122,8 +143,6 @@ def _words(preset: Preset) -> Words:
 
 
 def _training_split(dataset: Dataset) -> str | None:
-    """`train` where there are splits; a dataset without splits is trained on as a whole."""
+    """Return ``train`` where there are splits; a dataset without splits is trained on as a whole."""
     splits = dataset.manifest.splits
-    if "train" in splits or len(splits) > 1:
-        return "train"
-    return None
+    return "train" if "train" in splits or len(splits) > 1 else None

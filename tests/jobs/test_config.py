@@ -8,7 +8,7 @@ import pytest
 
 from condgen.errors import ConfigError, MissingError
 from condgen.presets import PRESETS, find_preset
-from jobs.cli.config import check_trainable, describe_type, fill, parse_yaml, render, resolve, to_tree
+from jobs.cli.config import describe_type, fill, parse_yaml, render, resolve, to_tree
 
 
 def test_without_changes_it_is_the_preset() -> None:
@@ -140,17 +140,3 @@ def test_fields_left_out_keep_their_defaults() -> None:
 def test_types_are_described_in_words() -> None:
     assert describe_type(int | None) == "a whole number or null"
     assert describe_type(tuple[float, ...]) == "a list of numbers"
-
-
-def test_what_the_command_can_not_train_is_refused_before_anything_is_read() -> None:
-    for preset in PRESETS.values():
-        check_trainable(preset)
-    for name, assignments in (
-        ("regression-small", ["model.target_channels=3"]),
-        ("regression-small", ["data.task=pairs"]),
-        ("regression-small", ["data.task=domains", "model.condition_channels=3", "model.target_channels=3"]),
-        ("cyclegan-small", ["data.task=pairs"]),
-        ("diffusion-small", ["data.task=pictures", "model.condition_channels=0", "model.target_channels=3"]),
-    ):
-        with pytest.raises(ConfigError, match=r"data\.task"):
-            check_trainable(resolve(name, assignments=assignments))

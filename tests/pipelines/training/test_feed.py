@@ -15,15 +15,14 @@ from condgen.base import Batch
 from condgen.color.lab import rgb_to_lab
 from condgen.errors import CheckpointError, ConfigError, DatasetError
 from condgen.nn.tokens import tokenize
-from jobs import train
 from jobs.cli.config import resolve
 from jobs.datasets import index
-from jobs.train import TrainOptions
 from pipelines.streaming.epoch_order import StreamPosition
 from pipelines.streaming.stream import StreamBatch, load_block
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition
+from pipelines.training.engine import prepare
 from pipelines.training.feed import OneDataset, TwoDomains, make_feed, picture
-from pipelines.training.job import TrainJob
+from pipelines.training.job import TrainJob, TrainOptions
 
 SIZE = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "data.crop_scale_min=1.0"]
 PAIRS = ["data.task=pairs", "model.condition_channels=3", "model.target_channels=3", "model.width=8"]
@@ -32,7 +31,7 @@ CPU = torch.device("cpu")
 
 def prepared(preset: str, data: Path, *assignments: str, **options: Any) -> TrainJob:
     settings = resolve(preset, assignments=[*SIZE, *assignments])
-    return train.prepare(TrainOptions(preset=settings, data=str(data), out="nowhere", **options))[0]
+    return prepare(TrainOptions(preset=settings, data=str(data), out="nowhere", **options))[0]
 
 
 def first_chunk(job: TrainJob, domain: str = "a") -> StreamBatch:

@@ -16,10 +16,10 @@ from condgen.errors import CheckpointError, ConfigError
 from condgen.nn.encoders import pretrained
 from jobs.cli.config import resolve
 from jobs.datasets.shard import run as shard
-from jobs.train import TrainOptions, prepare
 from pipelines.sharding.plan import ShardOptions
+from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
-from pipelines.training.job import TrainJob
+from pipelines.training.job import TrainJob, TrainOptions
 
 SMALL = ["model.width=8", "model.multipliers=[1,2]", "model.norm_groups=4", "data.size_px=32", "train.batch_size=4"]
 ENCODED = [*SMALL, "model.encoder=mobilenet_v2", "model.decoder_widths=[4,8,8,12,12,16]"]

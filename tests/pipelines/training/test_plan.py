@@ -10,27 +10,27 @@ import pytest
 from samples import flat, paired_dataset, single_dataset
 
 from condgen.errors import ConfigError, DatasetError
-from condgen.presets import Preset
-from jobs import train
+from condgen.presets import PRESETS, Preset
 from jobs.cli import app as cli
 from jobs.cli.config import resolve
 from jobs.cli.datasets import parse_size
 from jobs.datasets import index
-from jobs.train import TrainOptions
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
 from pipelines.datasets.opening import load_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.stream import load_block
+from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
-from pipelines.training.job import TrainJob
+from pipelines.training.job import TrainJob, TrainOptions
+from pipelines.training.plan import check_trainable
 
 SETTINGS = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "model.width=8"]
 
 
 def prepared(data: Path | str, **names: str) -> TrainJob:
     preset: Preset = resolve("color-classifier-small", assignments=SETTINGS)
-    return train.prepare(TrainOptions(preset=preset, data=str(data), out="nowhere", member_names=names))[0]
+    return prepare(TrainOptions(preset=preset, data=str(data), out="nowhere", member_names=names))[0]
 
 
 def trained_on(job: TrainJob) -> tuple[list[int], list[int]]:
@@ -43,6 +43,20 @@ def trained_on(job: TrainJob) -> tuple[list[int], list[int]]:
         reds += rgb[:, 8, 8, 0].tolist()
         weights += row["weight"]
     return reds, weights
+
+
+def test_a_model_that_does_not_fit_its_task_is_refused_and_every_preset_fits() -> None:
+    for preset in PRESETS.values():
+        check_trainable(preset)
+    for name, assignments in (
+        ("regression-small", ["model.target_channels=3"]),
+        ("regression-small", ["data.task=pairs"]),
+        ("regression-small", ["data.task=domains", "model.condition_channels=3", "model.target_channels=3"]),
+        ("cyclegan-small", ["data.task=pairs"]),
+        ("diffusion-small", ["data.task=pictures", "model.condition_channels=0", "model.target_channels=3"]),
+    ):
+        with pytest.raises(ConfigError, match=r"data\.task"):
+            check_trainable(resolve(name, assignments=assignments))
 
 
 @pytest.fixture
@@ -113,7 +127,7 @@ def test_a_cache_serves_the_next_epoch_without_the_store_and_is_bounded(
     monkeypatch.chdir(tmp_path)
     preset: Preset = resolve("color-classifier-small", assignments=SETTINGS)
     options = TrainOptions(preset=preset, data=uri, out="nowhere", cache="cache", cache_bytes=1 << 20)
-    job, config = train.prepare(options)
+    job, config = prepare(options)
     monkeypatch.chdir("/")
     first = trained_on(job)
     assert first == (list(range(30)), [1] * 30)

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from samples import paired_dataset, single_dataset
 
-from jobs import train
 from jobs.cli.config import resolve
 from jobs.datasets import index
-from jobs.train import TrainOptions
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.results.plan import BatchSettings
 from pipelines.storage.store import open_store
+from pipelines.training import TrainOptions, train
 
 pytestmark = pytest.mark.ray
 
@@ -24,7 +23,7 @@ GAN = ["model.discriminator_width=8", "model.patch_px=16"]
 
 def trained(preset: str, data: Path, out: Path, *assignments: str, data_b: str | None = None) -> Path:
     settings = resolve(preset, assignments=[*SIZE, *GAN, *assignments])
-    train.run(TrainOptions(preset=settings, data=str(data), out=str(out), data_b=data_b))
+    train(TrainOptions(preset=settings, data=str(data), out=str(out), data_b=data_b))
     return out
 
 

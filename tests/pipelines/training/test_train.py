@@ -24,9 +24,9 @@ from PIL import Image
 
 from condgen.errors import ConfigError, JobError
 from condgen.presets import Preset
-from jobs import train
 from jobs.cli.config import resolve
-from jobs.train import TrainOptions, TrainReport, share_cluster
+from pipelines.training import TrainOptions, TrainReport, describe_run, engine, train
+from pipelines.training.driver import share_cluster
 
 # A run starts a controller, workers and Ray Data: seconds on idle cores, minutes on crowded ones.
 pytestmark = pytest.mark.timeout(600)
@@ -71,7 +71,7 @@ def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(dataset: Path, out: Path, *more: str, workers: int = 1) -> TrainReport:
-    return train.run(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), workers=workers))
+    return train(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), workers=workers))
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: P
 def test_a_finished_run_says_so_without_starting_anything(
     whole: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr(engine, "run_workers", lambda *_, **__: pytest.fail("it trained again"))
     report = run(dataset, whole)
     assert report.already
     assert any("finished before" in line for line in report.lines())
@@ -269,8 +269,8 @@ def test_an_error_of_one_workers_own_is_told_at_once_and_a_crash_of_a_group_is_t
 
 
 def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -> None:
-    options = TrainOptions(preset=settings(), data=str(dataset), out=str(tmp_path / "run"), dry_run=True)
-    text = "\n".join(train.run(options).lines())
+    options = TrainOptions(preset=settings(), data=str(dataset), out=str(tmp_path / "run"))
+    text = "\n".join(describe_run(options).lines())
     assert "48 samples in 16 chunks" in text
     assert "6 steps of 8, 4 lanes, windows of 2 chunks" in text
     assert "parameters" in text
@@ -303,7 +303,7 @@ def test_each_worker_has_a_gpu_where_there_are_any() -> None:
 
 def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
     """The promise of equal bytes would be empty if everything were equal."""
-    job, _ = train.prepare(TrainOptions(preset=settings("train.seed=1"), data=str(dataset), out=str(tmp_path)))
+    job, _ = engine.prepare(TrainOptions(preset=settings("train.seed=1"), data=str(dataset), out=str(tmp_path)))
     from pipelines.training.first_model import build_model
 
     seeded = build_model(job).state_dict()

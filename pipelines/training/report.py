@@ -1,0 +1,78 @@
+"""What the user is told of a training run: its data, its plan, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.training.job import TrainJob
+
+__all__ = ["TrainReport", "describe_data", "describe_training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport:
+    """How a run stands.
+
+    Attributes:
+        out: folder of the run.
+        facts: what is trained on what, a text by the name of its line.
+        summary: content of the run.json of a finished run; None of a dry run.
+        already: whether the run was finished before.
+        images_per_s: rate from this call's first row of metrics to its last (images/s; 0 for fewer than two rows).
+    """
+
+    out: str
+    facts: Mapping[str, str]
+    summary: Mapping[str, Any] | None = None
+    already: bool = False
+    images_per_s: float = 0.0
+
+    def lines(self) -> list[str]:
+        """Return the report, line by line."""
+        lines = [f"{name:<13} {text}" for name, text in self.facts.items()]
+        if self.summary is None:
+            return [*lines, "dry run       nothing was started"]
+        terms = ", ".join(f"{name} {value:.4f}" for name, value in self.summary["losses"].items())
+        end = f"step {self.summary['step']}, {self.summary['images']} images, {self.summary['seconds']:.0f} s"
+        note = " (it was finished before: nothing to do)" if self.already else ""
+        pace = [f"this run      {self.images_per_s:.1f} images/s"] if self.images_per_s else []
+        left_out = self.summary["undecodable"]
+        return [
+            *lines,
+            f"finished      {end} ({self.summary['reason']}){note}",
+            f"loss          {terms}",
+            *pace,
+            *([f"left out      {left_out} samples that can't be decoded"] if left_out else []),
+            f"model         {self.out}/model.safetensors",
+        ]
+
+
+def describe_data(job: TrainJob) -> dict[str, str]:
+    """Return the lines that tell of a run's datasets and of an epoch."""
+    names = {"a": "dataset", "b": "second"}
+    epoch, order = job.plan.epoch(0), job.plan.order
+    return {
+        **{
+            names[name]: f"{plan.store.uri}: {plan.epoch(0).num_samples} samples in {plan.chunks.num_rows} chunks"
+            for name, plan in job.plans.items()
+        },
+        "epoch": f"{epoch.num_batches} steps of {order.batch_size}, {order.lanes} lanes, "
+        f"windows of {order.window_chunks} chunks",
+    }
+
+
+def describe_training(job: TrainJob, workers: int) -> dict[str, str]:
+    """Return the lines that a dry run adds: the model, which it builds, the training and the run's folder."""
+    from pipelines.training.first_model import build_model
+
+    parameters = sum(value.numel() for value in build_model(job).parameters())
+    train = job.preset.train
+    ends = f" or {train.max_seconds:g} s" if train.max_seconds else ""
+    epochs = train.steps / job.plan.epoch(0).num_batches
+    return {
+        "model": f"{job.preset.family}, {parameters:,} parameters",
+        "training": f"{train.steps} steps{ends}, {epochs:.1f} epochs, {workers} worker{'s' if workers > 1 else ''}",
+        "run": job.out.uri,
+    }
