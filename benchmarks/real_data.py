@@ -37,7 +37,7 @@ from pipelines.datasets.chunk_plan import chunk_table
 from pipelines.datasets.opening import load_dataset
 from pipelines.images.decoding import decode
 from pipelines.models.source import open_model
-from pipelines.training.feed import picture
+from pipelines.training.feed import image_tensor
 
 DRAWS = 4
 SHOWN = 4
@@ -109,7 +109,7 @@ def at_size(pictures: list[Any], size_px: int, channels: int = 3) -> Tensor:
     """The middle squares of pictures, as ``[B, channels, S, S]`` in [-1, 1]."""
     size = (size_px, size_px)
     fitted = [np.asarray(ImageOps.fit(Image.fromarray(one), size, Image.Resampling.BOX)) for one in pictures]
-    return picture(np.stack(fitted), channels, CPU)
+    return image_tensor(np.stack(fitted), channels, CPU)
 
 
 def condition_of(model: ConditionalModel, part: list[Sample], size_px: int) -> Condition:

@@ -1,13 +1,13 @@
-"""What a training run is fed: its stream or streams, their positions, and the model's batches made of theirs.
+"""A feed gives training its stream or streams, their positions, and the model's batches made of theirs.
 
-    data.task    x                               y
-    color        L of a picture, or of its grey  its ab
+    data.task    x                                 y
+    color        L of an image, or of its grey     its ab
                  image as old material shows it
-    pairs        the member `input`              the member `target`
-    domains      a picture of the dataset        any picture of the second dataset
-    pictures     the label, the caption          a picture
+    pairs        the member `input`                the member `target`
+    domains      an image of the dataset           any image of the second dataset
+    pictures     the label, the caption            an image
 
-Pictures of the last three are sRGB in [-1, 1]; a model of one channel is given their luma. Labels and captions go with
+The images of the last three are sRGB in [-1, 1]; a model of one channel gets their luma. Labels and captions go with
 any task but `domains`.
 """
 
@@ -29,7 +29,7 @@ from pipelines.streaming.epoch_order import StreamPosition
 from pipelines.streaming.stream import StreamBatch, TrainingPlan, TrainingStream
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream
 
-__all__ = ["Feed", "Item", "OneDataset", "Position", "TwoDomains", "make_feed"]
+__all__ = ["Feed", "Item", "OneDataset", "Position", "TwoDomains", "image_tensor", "make_feed"]
 
 Item: TypeAlias = StreamBatch | UnpairedBatch
 Position: TypeAlias = StreamPosition | UnpairedPosition
@@ -38,31 +38,31 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class Feed(Protocol):
-    """What the training loop and its checkpoints need of the data."""
+    """The data, as the training loop and its checkpoints see it."""
 
     def start(self) -> Position:
-        """The first position."""
+        """Return the first position."""
 
     def stream(self, position: Any, num_batches: int, **options: Any) -> Iterator[Item]:
-        """A worker's share from a position on; `options` as those of `TrainingStream`."""
+        """Yield a worker's share from a position on; the options are those of ``TrainingStream``."""
 
     def state_dict(self, position: Any) -> dict[str, Any]:
-        """A position as plain values, with what says of which stream it is."""
+        """Return a position as plain values, with those that tell which stream it belongs to."""
 
     def position(self, state: Mapping[str, Any]) -> Position:
-        """The position that `state_dict` saved.
+        """Return the position that ``state_dict`` saved.
 
         Raises:
-            CheckpointError: damaged, or of another stream.
+            CheckpointError: the state is damaged, or belongs to another stream.
         """
 
     def batch(self, item: Any, device: torch.device) -> Batch:
-        """The model's batch of a stream's."""
+        """Return the model's batch, made of the stream's batch."""
 
 
 @dataclass(frozen=True)
 class OneDataset:
-    """One stream: `color`, `pairs` or `pictures`."""
+    """One stream, for ``color``, ``pairs`` or ``pictures``."""
 
     plan: TrainingPlan
     task: str
@@ -82,20 +82,20 @@ class OneDataset:
         return StreamPosition.from_state(state, self.plan.order, self.plan.digest)
 
     def batch(self, item: Any, device: torch.device) -> Batch:
-        image, target = self._pictures(item.rgb, device)
-        label, text = self._words(item.labels, device)
+        image, target = self._images(item.rgb, device)
+        label, text = self._tokens(item.labels, device)
         condition = Condition(image=image, label=label, text=text)
         return Batch(condition=condition, target=target, weight=torch.from_numpy(item.weight).to(device))
 
-    def _pictures(self, rgb: npt.NDArray[np.uint8], device: torch.device) -> tuple[Tensor | None, Tensor]:
+    def _images(self, rgb: npt.NDArray[np.uint8], device: torch.device) -> tuple[Tensor | None, Tensor]:
         if self.task == "color":
             return color_pair(_channels_first(rgb, device))
         if self.task == "pairs":
-            x, y = (picture(rgb[:, place], count, device) for place, count in enumerate(self.channels))
+            x, y = (image_tensor(rgb[:, place], count, device) for place, count in enumerate(self.channels))
             return x, y
-        return None, picture(rgb, self.channels[1], device)
+        return None, image_tensor(rgb, self.channels[1], device)
 
-    def _words(self, labels: npt.NDArray[np.int64], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    def _tokens(self, labels: npt.NDArray[np.int64], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         words, numbers = self.plan.words, torch.from_numpy(labels).to(device)
         first = int(bool(words.label))
         return (numbers[:, 0] if words.label else None), (numbers[:, first:] if words.caption else None)
@@ -103,7 +103,7 @@ class OneDataset:
 
 @dataclass(frozen=True)
 class TwoDomains:
-    """Two streams: `domains`. A row of a batch has nothing to do with its neighbour of the other domain."""
+    """Two streams, for ``domains``. The images of a batch's row have nothing to do with each other."""
 
     plans: Mapping[str, TrainingPlan]
     channels: tuple[int, int]
@@ -122,16 +122,17 @@ class TwoDomains:
         return UnpairedPosition.from_state(state, self.plans)
 
     def batch(self, item: Any, device: torch.device) -> Batch:
-        a, b = (picture(part.rgb, count, device) for part, count in zip((item.a, item.b), self.channels, strict=True))
+        first, second = self.channels
+        a, b = image_tensor(item.a.rgb, first, device), image_tensor(item.b.rgb, second, device)
         return Batch(condition=Condition(image=a), target=b, weight=torch.from_numpy(item.weight).to(device))
 
 
 def make_feed(preset: Preset, plans: Mapping[str, TrainingPlan]) -> Feed:
-    """The feed of a preset's task.
+    """Return the feed of a preset's task.
 
     Args:
-        preset: checked by `jobs.cli.config.check_trainable`.
-        plans: `a`, and `b` for `domains`, whose seeds differ (`pipelines.streaming.unpaired.unpaired_plans`).
+        preset: preset that ``check_trainable`` has accepted.
+        plans: ``a``, and for ``domains`` also ``b``, whose seed differs (``unpaired_plans``).
     """
     channels = getattr(preset.model, "condition_channels", 1), getattr(preset.model, "target_channels", 2)
     if preset.data.task == "domains":
@@ -139,8 +140,8 @@ def make_feed(preset: Preset, plans: Mapping[str, TrainingPlan]) -> Feed:
     return OneDataset(plans["a"], preset.data.task, channels)
 
 
-def picture(rgb: npt.NDArray[np.uint8], channels: int, device: torch.device) -> Tensor:
-    """Pictures ``[B, S, S, 3]`` uint8 as ``[B, channels, S, S]`` float32 in [-1, 1]: sRGB, or luma for one channel."""
+def image_tensor(rgb: npt.NDArray[np.uint8], channels: int, device: torch.device) -> Tensor:
+    """Return images ``[B, S, S, 3]`` uint8 as ``[B, channels, S, S]`` float32 in [-1, 1]; one channel is luma."""
     values = _channels_first(rgb, device).float() / 127.5 - 1
     if channels == 1:
         return (values * torch.tensor(_LUMA, device=device)[:, None, None]).sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The model that a run begins with: its initial weights by the seed, pretrained ones, or those of an earlier run."""
+"""A run begins with the weights of its seed, with pretrained ones, or with those of an earlier run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class _Difference:
-    """Weights of two models that do not match, by name."""
+    """The names of weights in which two models differ."""
 
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -49,11 +49,11 @@ class _Difference:
 
 
 def build_model(job: TrainJob) -> ConditionalModel:
-    """Return a new model: the same weights for the same seed, statistics and start.
+    """Return a new model; the same seed, statistics and start give the same weights.
 
     Raises:
-        ConfigError: a pretrained encoder's weights are not there.
-        CheckpointError: the weights that it is to begin with are damaged, or do not match.
+        ConfigError: a pretrained encoder's weights are nowhere.
+        CheckpointError: the weights to begin with are damaged, or do not match.
     """
     torch.manual_seed(job.preset.train.seed)
     model = find_family(job.preset.family).model_class(job.preset.model)
@@ -77,13 +77,13 @@ def _encoder_weights(where: str, encoder: PretrainedEncoder) -> Mapping[str, Ten
     return read_weights(require_mobilenet_v2(None if where == "auto" else where))
 
 
-def _take(model: ConditionalModel, given: ConditionalModel, start: Start) -> None:
+def _take(model: ConditionalModel, other: ConditionalModel, start: Start) -> None:
     """Copy the weights of another model that have the same name and shape.
 
     Raises:
-        CheckpointError: others differ, and a part was not asked for; or none match.
+        CheckpointError: some differ without ``init_partial``, or none match.
     """
-    wanted, offered = model.state_dict(), given.state_dict()
+    wanted, offered = model.state_dict(), other.state_dict()
     common = wanted.keys() & offered.keys()
     difference = _Difference(
         missing=tuple(sorted(wanted.keys() - common)),
@@ -95,14 +95,14 @@ def _take(model: ConditionalModel, given: ConditionalModel, start: Start) -> Non
         raise CheckpointError(
             f"the model in {uri} does not match: {difference.describe()}; --init-partial takes what does"
         )
-    taken = {name: offered[name] for name in common - set(difference.shapes)}
-    if not taken:
+    weights = {name: offered[name] for name in common - set(difference.shapes)}
+    if not weights:
         raise CheckpointError(f"no weight of the model in {uri} matches: {difference.describe()}")
-    model.load_state_dict(taken, strict=False)
+    model.load_state_dict(weights, strict=False)
 
 
 def _count(plan: TrainingPlan) -> DatasetStatistics:
-    """Statistics of a few hundred pictures, of chunks evenly spread over a dataset whose manifest has none."""
+    """Return statistics of some chunks, evenly spread over a dataset whose manifest has none."""
     total = DatasetStatistics()
     rows = np.unique(np.linspace(0, plan.chunks.num_rows - 1, _STATISTICS_CHUNKS).astype(np.int64))
     for chunk in iter_chunks(plan.chunks.take(rows)):

@@ -1,4 +1,4 @@
-"""The training loop: the stream, the workers, rows of metrics, the clock. It knows nothing of Ray or of families.
+"""The training loop takes batches to optimizer steps and rows of metrics. It knows nothing of Ray or of families.
 
     for each global batch:   agree on its weight, on stopping and on the time; then each phase: forward, backward, step
 
@@ -27,7 +27,7 @@ from pipelines.training.run_folder import MetricRow
 
 __all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup"]
 
-# A stream whose pictures are mostly undecodable is the wrong dataset: tell it, don't train on the rest.
+# A stream whose images are mostly undecodable is the wrong dataset: tell it, don't train on the rest.
 _FAULTS_JUDGED_AFTER = 256
 _FAULTS_MOST = 0.5
 
@@ -39,11 +39,11 @@ class Group(Protocol):
     size: int
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """The element-wise sums over all workers, the same everywhere."""
+        """Return the element-wise sums over all workers; every worker gets the same."""
 
 
 class Alone:
-    """A group of one."""
+    """A group of one worker."""
 
     rank = 0
     size = 1
@@ -53,7 +53,7 @@ class Alone:
 
 
 class TorchGroup:
-    """torch.distributed's workers; sums go over gloo, so that a GPU's stream is never waited for."""
+    """The workers of torch.distributed; sums go over gloo, so that no GPU has to finish its work first."""
 
     def __init__(self) -> None:
         self.rank = distributed.get_rank()
@@ -68,14 +68,15 @@ class TorchGroup:
 
 @dataclass(kw_only=True)
 class LoopState:
-    """What a resume needs besides tensors; plain values.
+    """The plain values that a resume needs besides tensors.
 
     Attributes:
-        step: optimizer steps done.
-        position: of the next batch.
-        images, undecodable, seconds: see `MetricRow`.
-        sums: of weight × each term since the last row of metrics; `sums_weight` of the weights alone.
-        row_images, row_seconds: `images` and `seconds` at the last row of metrics.
+        step: number of optimizer steps done.
+        position: position of the next batch in the stream.
+        images, undecodable, seconds: see ``MetricRow``.
+        sums: sum of weight × term since the last row of metrics, by term.
+        sums_weight: sum of the weights since then.
+        row_images, row_seconds: ``images`` and ``seconds`` at the last row of metrics.
     """
 
     step: int = 0
@@ -89,20 +90,21 @@ class LoopState:
     row_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
+        """Return all but the position."""
         values = asdict(self)
         del values["position"]  # saved by its own `state_dict`, which says of which stream it is
         return values
 
 
 class Loop:
-    """A model in training: its weights, their average, and an optimizer a phase.
+    """A model in training: its weights, their average, and an optimizer for each phase.
 
     Args:
-        model: on its device, the same weights on every worker.
-        config: of the training.
-        group: the workers.
-        device: the model's.
-        to_batch: makes the model's batch of a stream's, on the device.
+        model: model on its device, with the same weights on every worker.
+        config: configuration of the training.
+        group: workers of the run (default: this one alone).
+        device: the model's device (default: the CPU).
+        to_batch: function that makes the model's batch of a stream's batch, on the device.
     """
 
     def __init__(
@@ -133,14 +135,14 @@ class Loop:
         on_checkpoint: Callable[[Loop], None],
         wants_stop: Callable[[], bool] = lambda: False,
     ) -> str:
-        """Train to the end, from where `state` is; `on_checkpoint` is called at every checkpoint but the last.
+        """Train from where ``state`` is to the end; ``on_checkpoint`` is called at every checkpoint but the last.
 
         Returns:
-            Why it ended: `steps`, `max_seconds` or `stopped`.
+            The reason for the end: ``steps``, ``max_seconds`` or ``stopped``.
 
         Raises:
-            JobError: the loss is no finite number.
-            DatasetError: most pictures can't be decoded.
+            JobError: the loss is not finite.
+            DatasetError: most images can't be decoded.
         """
         began = time.monotonic() - self.state.seconds
         self.model.train()
@@ -171,8 +173,8 @@ class Loop:
         total, faults = self.group.sum([weight, item.faults])
         share = weight * self.group.size / total if total else 0.0
         rate = learning_rate(config, state.step, state.seconds)
-        seen = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
-        self._terms.append((weight, seen))
+        terms = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
+        self._terms.append((weight, terms))
         state.step += 1
         state.position = item.after
         state.images += round(total)
@@ -182,7 +184,7 @@ class Loop:
             raise DatasetError(f"{state.undecodable} of {tried} pictures can't be decoded: condgen validate lists them")
 
     def _reduce_terms(self) -> None:
-        """Add what the workers saw since the last time to the state's sums."""
+        """Add the terms since the last time, of all workers, to the state's sums."""
         names = sorted({name for _, terms in self._terms for name in terms})
         mine = [sum(weight * float(terms[name]) for weight, terms in self._terms if name in terms) for name in names]
         sums = self.group.sum([*mine, sum(weight for weight, _ in self._terms)]) if self._terms else [0.0]
@@ -233,5 +235,5 @@ class Loop:
 
 
 def state_from_json(values: Mapping[str, Any], position: Position) -> LoopState:
-    """The state that `LoopState.to_json` saved, with its position."""
+    """Return the state that ``LoopState.to_json`` saved, with its position."""
     return LoopState(position=position, **values)

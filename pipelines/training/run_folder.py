@@ -1,4 +1,4 @@
-"""A run's folder or prefix: its configuration, checkpoints, metrics and model, as `condgen train` keeps it.
+"""The folder or prefix of a run holds its configuration, checkpoints, metrics and model.
 
     config.json                        all of the configuration and the versions, written first
     metrics.jsonl                      one MetricRow a line, rewritten whole before each checkpoint
@@ -7,7 +7,7 @@
     model.safetensors, model.json      of a finished run: what `condgen colorize --model RUN` loads
     run.json                           written last: the run is finished, and how
 
-What is killed halfway leaves a checkpoint without its complete.json, which nobody reads.
+A run that is killed while it writes a checkpoint leaves one without its complete.json, which is never read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipelines.storage.store import Store
 __all__ = ["MetricRow", "RunFolder", "json_bytes"]
 
 _COMPLETE = "complete.json"
-_KEPT = 2
+_CHECKPOINTS = 2
 _FINISHED = "run.json"
 _CONFIG = "config.json"
 _METRICS = "metrics.jsonl"
@@ -33,7 +33,7 @@ _FREE = ("versions", "format", "data_uri", "workers", "start")
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """Indented JSON, the same for equal values."""
+    """Return indented JSON, the same bytes for equal values."""
     return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -42,15 +42,15 @@ class MetricRow:
     """A row of metrics.jsonl: means since the row before.
 
     Attributes:
-        step: optimizer steps done.
-        epoch: of the data, from 0.
-        images: trained on since the run's beginning, each epoch's counted.
-        seconds: of training since the run's beginning, without the time between a cut and a resume.
-        loss: the sum of `losses`.
-        losses: the model's named terms.
+        step: number of optimizer steps done.
+        epoch: epoch of the data, from 0.
+        images: number of images trained on since the run began; an image counts once an epoch.
+        seconds: training time since the run began, without the time between a cut and a resume (s).
+        loss: sum of ``losses``.
+        losses: the model's terms, by name.
         lr: learning rate of the last step.
-        images_per_s: over all workers.
-        undecodable: samples left out since the run's beginning.
+        images_per_s: rate over all workers (images/s).
+        undecodable: number of samples left out since the run began.
     """
 
     step: int
@@ -71,14 +71,14 @@ class RunFolder:
         self.store = store
 
     def finished(self) -> dict[str, Any] | None:
-        """run.json of a finished run, or None."""
+        """Return the content of run.json, or None of a run that is not finished."""
         return self._json(_FINISHED)
 
     def claim(self, config: Mapping[str, Any]) -> None:
-        """Write the configuration into a new folder, or check that the folder's is the same.
+        """Write the configuration into a new folder, or check that it equals the folder's own.
 
         Raises:
-            ConfigError: the folder is another run's: the first field that differs.
+            ConfigError: the folder is another run's; the error names the first field that differs.
         """
         before = self._json(_CONFIG)
         if before is None:
@@ -91,10 +91,10 @@ class RunFolder:
                 raise ConfigError(name, new.get(name), allowed)
 
     def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
-        """The step and the files of the newest complete checkpoint, or None where there is none.
+        """Return the step and the files of the newest complete checkpoint, or None where there is none.
 
         Raises:
-            CheckpointError: its files are not those that were written.
+            CheckpointError: a file has changed since it was written.
         """
         steps = self._complete_steps()
         if not steps:
@@ -109,13 +109,13 @@ class RunFolder:
         return steps[-1], files
 
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write a checkpoint, its mark last; then remove all but the newest two."""
+        """Write a checkpoint, its complete.json last; then remove all but the newest two."""
         folder = _folder(step)
         for name, data in files.items():
             self.store.write(f"{folder}/{name}", data)
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         self.store.write(f"{folder}/{_COMPLETE}", json_bytes({"step": step, "files": digests}))
-        keep = {_folder(kept) for kept in self._complete_steps()[-_KEPT:]}
+        keep = {_folder(complete) for complete in self._complete_steps()[-_CHECKPOINTS:]}
         names = [entry.name for entry in self.store.list("checkpoints")]
         # A mark goes first, so that what is left of a folder is never taken for a whole one.
         for name in sorted(names, key=lambda name: not name.endswith(_COMPLETE)):
@@ -123,7 +123,7 @@ class RunFolder:
                 self.store.delete(name)
 
     def read_metrics(self, up_to_step: int) -> list[MetricRow]:
-        """The rows of the run's earlier parts, up to the checkpoint that it goes on from."""
+        """Return the rows up to the checkpoint that the run goes on from."""
         if not self.store.exists(_METRICS):
             return []
         lines = self.store.read(_METRICS).decode().splitlines()
@@ -131,12 +131,12 @@ class RunFolder:
         return [row for row in rows if row.step <= up_to_step]
 
     def write_metrics(self, rows: Sequence[MetricRow]) -> None:
-        """Write all rows, in place of those that were there."""
+        """Write all rows in place of those in the folder."""
         lines = [json.dumps(asdict(row)) + "\n" for row in rows]
         self.store.write(_METRICS, "".join(lines).encode())
 
     def finish(self, files: Mapping[str, bytes], summary: Mapping[str, Any]) -> None:
-        """Write the finished model, and the mark of the end."""
+        """Write the finished model, then run.json."""
         for name, data in files.items():
             self.store.write(name, data)
         self.store.write(_FINISHED, json_bytes(summary))

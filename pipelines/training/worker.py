@@ -1,7 +1,7 @@
-"""What each training worker does.
+"""A training worker goes on from the newest checkpoint to the end and saves what it has learned.
 
-A worker is started, and after a crash started again, by Ray Train. It always goes on from the newest complete
-checkpoint in the run's folder, so that a restart by Ray and a restart of the command are one and the same.
+Ray Train starts it, and starts it again after a crash. It always goes on from the newest complete checkpoint in the
+run's folder, so that a restart by Ray and a restart of the command are one and the same.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ _BATCHES_AHEAD = 2
 
 
 def train_worker(config: Mapping[str, Any]) -> None:
-    """The function that Ray Train runs in each worker; `config` has `job` (TrainJob) and `monitor` (Monitor's handle).
+    """Train, as one of the workers that Ray Train starts.
+
+    Args:
+        config: ``job``, a ``TrainJob``, and ``monitor``, the handle of the driver's ``Monitor``.
 
     Raises:
-        CondgenError: told to the monitor first; on Ray Train's next try, every worker then ends at once.
+        CondgenError: the monitor knows it first, so that on Ray Train's next attempt every worker ends at once.
     """
     import ray
     import ray.train
@@ -65,7 +68,7 @@ def train_worker(config: Mapping[str, Any]) -> None:
 
 
 def _lasting(error: Exception, num_workers: int) -> CondgenError | None:
-    """The error to tell where trying again will not mend it; None where a restart may.
+    """Return the error that another attempt would meet again; None where a restart may help.
 
     Among several workers, one that dies makes the others fail too, in ways that can't be told from faults of their own.
     """
@@ -192,7 +195,7 @@ def _parameter_names(loop: Loop, phase: str) -> list[str]:
 
 
 def _dump_optimizers(loop: Loop) -> bytes:
-    """All optimizers' tensors by phase, parameter and name; safetensors, so that loading them runs no code."""
+    """Return the optimizers' tensors by phase, parameter and name, as safetensors: loading them runs no code."""
     from safetensors.torch import save
 
     tensors = {}
@@ -213,7 +216,7 @@ def _load_optimizers(loop: Loop, data: bytes) -> None:
         state: dict[int, dict[str, torch.Tensor]] = {}
         for index, name in enumerate(_parameter_names(loop, phase)):
             prefix = f"{phase}/{name}/"
-            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if found:
-                state[index] = found
+            values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if values:
+                state[index] = values
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

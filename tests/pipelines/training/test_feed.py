@@ -21,7 +21,7 @@ from pipelines.streaming.epoch_order import StreamPosition
 from pipelines.streaming.stream import StreamBatch, load_block
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition
 from pipelines.training.engine import prepare
-from pipelines.training.feed import OneDataset, TwoDomains, make_feed, picture
+from pipelines.training.feed import OneDataset, TwoDomains, image_tensor, make_feed
 from pipelines.training.job import TrainJob, TrainOptions
 
 SIZE = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "data.crop_scale_min=1.0"]
@@ -86,7 +86,7 @@ def test_a_model_of_one_channel_is_given_the_luma(pairs: Path) -> None:
     whole = fed(prepared("pix2pix-small", pairs, *PAIRS)).condition.image
     assert whole is not None
     assert torch.allclose(x[:, 0], 0.299 * whole[:, 0] + 0.587 * whole[:, 1] + 0.114 * whole[:, 2], atol=1e-5)
-    assert picture(np.full((1, 2, 2, 3), 255, np.uint8), 1, CPU).tolist() == [[[[pytest.approx(1.0)] * 2] * 2]]
+    assert image_tensor(np.full((1, 2, 2, 3), 255, np.uint8), 1, CPU).tolist() == [[[[pytest.approx(1.0)] * 2] * 2]]
 
 
 def test_an_aged_sample_is_seen_as_old_material_and_colored_as_it_was(pairs: Path) -> None:
