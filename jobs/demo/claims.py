@@ -1,4 +1,4 @@
-"""What the demo claims, by two evaluations: is color there, and is the true color more probable than by chance?
+"""The demo's claims are measured: is color there, and is the true color more probable than by chance?
 
 The classifier's draws and the L2 regressor's points are evaluated on the held-out images as `condgen evaluate` does it.
 """
@@ -19,9 +19,9 @@ class DemoClaims:
     """The measurements, as means over images.
 
     Attributes:
-        num_images: measured, those with draws.
-        grey, points, draws, originals: colorfulness.
-        nll, marginal_nll: of the true ab bins, in nats a pixel of the model's grid.
+        num_images: number of images with draws.
+        grey, points, draws, originals: colorfulness of each.
+        nll, marginal_nll: negative log-likelihood of the true ab bins (nats a pixel of the model's grid).
     """
 
     num_images: int
@@ -33,7 +33,7 @@ class DemoClaims:
     marginal_nll: float
 
     def claims(self) -> list[tuple[str, bool]]:
-        """What is claimed, and whether the numbers bear it out."""
+        """Return each claim, and whether the numbers bear it out."""
         draws, nll = f"{self.draws:.1f}", f"{self.nll:.2f} < {self.marginal_nll:.2f} nats/pixel"
         return [
             (f"draws are more colorful than the grey image: {draws} > {self.grey:.1f}", self.draws > self.grey),
@@ -42,7 +42,7 @@ class DemoClaims:
         ]
 
     def lines(self) -> list[str]:
-        """The measurements and claims, a line each."""
+        """Return the measurements and claims, line by line."""
         means = f"grey {self.grey:.1f}, L2 {self.points:.1f}, draws {self.draws:.1f}, originals {self.originals:.1f}"
         return [
             f"Measured on {self.num_images} held-out images",
@@ -52,7 +52,7 @@ class DemoClaims:
         ]
 
     def findings(self) -> list[dict[str, str]]:
-        """The claims for the report: a row each of name, value, claim and whether it holds."""
+        """Return the claims for the report, each a row of name, value, claim and whether it holds."""
         more_than_grey, more_than_l2, likelier = ("yes" if holds else "no" for _, holds in self.claims())
         draws, nll = f"{self.draws:.1f}", f"{self.nll:.3f} nats/pixel"
         return [
@@ -67,14 +67,15 @@ def _finding(name: str, value: str, claim: str, holds: str) -> dict[str, str]:
 
 
 def measure_claims(*, draws: str, points: str, verbose: bool = False) -> DemoClaims:
-    """Evaluate both results, which leaves an evaluation beside each, and take from them what is claimed.
+    """Evaluate both results, which leaves an evaluation beside each, and return what the demo claims of them.
 
     Args:
-        draws, points: results of the classifier (K draws) and of the regressor (one) on one archive.
-        verbose: whether Ray's own lines are shown.
+        draws: results of the classifier on the archive, K draws each.
+        points: results of the regressor on the same archive, one point prediction each.
+        verbose: whether Ray's own lines are shown (default False).
 
     Raises:
-        DatasetError: nothing to measure, or results of a model that is no classifier of colors.
+        DatasetError: there is nothing to measure, or the model is no classifier of colors.
     """
     # Distances of sets say little of so few images.
     of_draws, of_points = (

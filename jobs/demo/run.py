@@ -35,21 +35,21 @@ TRAINING = {CLASSIFIER: (300, 120.0), REGRESSION: (120, 50.0)}
 SPLIT = {"train": 0.95, "test": 0.05}
 SAMPLES_PER_SHARD = 256
 DRAWS = 3
-TEMPERATURE = 0.5  # after a minute of training, the tails of the predicted colours are still wild
+TEMPERATURE = 0.5  # after a minute of training, the tails of the predicted colors are still wild
 FOLDERS = ("showcase", "showcase-results", "archive", "dataset", "runs", "results", "results-l2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What `condgen demo` was asked for.
+    """What the demo writes, where, and from what.
 
     Attributes:
-        out: a folder or prefix for all that it makes.
-        fresh: remove what an earlier demo left there.
-        photographs: the folder for the photographs; the user's cache by default.
-        num_training: photographs to train on.
-        train_steps: of each model, in place of those of `TRAINING`; 0 keeps those.
-        verbose: show Ray's own log.
+        out: folder or prefix for all that the demo writes.
+        fresh: whether to remove what an earlier demo left there (default False).
+        photographs: folder for the photographs (default: the user's cache folder).
+        num_training: number of photographs to train on.
+        train_steps: training steps of each model; 0 takes those of ``TRAINING`` (default 0).
+        verbose: whether Ray's own log is shown (default False).
     """
 
     out: str
@@ -62,9 +62,9 @@ class DemoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoReport:
-    """How the demo went."""
+    """What the demo did, in numbers, and where the results are."""
 
-    pictures: str
+    photographs: str
     images: int
     draws: int
     errors: int
@@ -77,13 +77,13 @@ class DemoReport:
     seconds: float
 
     def lines(self) -> list[str]:
-        """The summary, a line each."""
+        """Return the summary, line by line."""
         pace = f"{self.images_per_s:.1f} images/s" if self.images_per_s else "complete from an earlier run"
         return [
             "",
             *self.claims.lines(),
             "",
-            f"pictures      {self.pictures}",
+            f"pictures      {self.photographs}",
             f"images in     {self.images}",
             f"draws out     {self.draws}",
             f"errors        {self.errors} (one file is damaged on purpose)",
@@ -99,14 +99,14 @@ class DemoReport:
 
 
 class _Stages:
-    """Says what is being done, and how long it took."""
+    """Reports each stage with its number and its seconds."""
 
     def __init__(self, say: Callable[[str], None], total: int) -> None:
         self._say, self._total, self._number = say, total, 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A stage; what is called with the note that ends its line."""
+        """Time a stage; yields the function that takes the notes at the end of its line."""
         self._number += 1
         notes: list[str] = []
         start = time.monotonic()
@@ -119,12 +119,12 @@ def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> De
     """Run the demo.
 
     Args:
-        options: see there.
-        say: called with a line for each stage that is done.
+        options: options of the demo.
+        say: function that is called with a line for each stage that is done.
 
     Raises:
-        ConfigError: what is in the folder is of another demo.
-        CondgenError: as the jobs that it runs.
+        ConfigError: the folder is another demo's.
+        CondgenError: one of its jobs failed.
     """
     start = time.monotonic()
     store = open_store(options.out)
@@ -139,15 +139,15 @@ def run(options: DemoOptions, *, say: Callable[[str], None] = logger.info) -> De
         with ray_cluster(verbose=options.verbose, num_cpus=max(LEAST_CPUS, usable_cpus())):
             showcase = _show(options, store, stages)
             with stages.stage("photographs") as note:
-                pictures = prepared.result()
-                note(pictures.describe())
-                facts = asdict(pictures) | {"origins": list(pictures.origins)}
+                photographs = prepared.result()
+                note(photographs.describe())
+                facts = asdict(photographs) | {"origins": list(photographs.origins)}
                 _claim(store, options, {name: value for name, value in facts.items() if name != "folder"})
-            return _work(options, store, pictures, stages, showcase, start)
+            return _work(options, store, photographs, stages, showcase, start)
 
 
 def _show(options: DemoOptions, store: Store, stages: _Stages) -> str:
-    """Colorize some photographs with the model that ships with condgen; returns their page."""
+    """Colorize some photographs with the model that ships with condgen; returns the path of their page."""
     from jobs import batch
     from jobs.report import page as report
     from pipelines.batch.job import BatchJob
@@ -170,7 +170,7 @@ def _show(options: DemoOptions, store: Store, stages: _Stages) -> str:
 
 
 def _work(
-    options: DemoOptions, store: Store, pictures: PhotographSet, stages: _Stages, showcase_page: str, start: float
+    options: DemoOptions, store: Store, photographs: PhotographSet, stages: _Stages, showcase_page: str, start: float
 ) -> DemoReport:
     # Imported late: these import torch, which takes seconds.
     from jobs import batch
@@ -185,9 +185,9 @@ def _work(
     out = options.out.rstrip("/")
     with stages.stage("shards") as note:
         cut = ShardOptions(split=SPLIT, samples_per_shard=SAMPLES_PER_SHARD)
-        made = shard.run(str(pictures.training), f"{out}/dataset", options=cut)
-        _upload(pictures.archive, store.child("archive"))
-        note(made.lines()[0])
+        shards = shard.run(str(photographs.training), f"{out}/dataset", options=cut)
+        _upload(photographs.archive, store.child("archive"))
+        note(shards.lines()[0])
     runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}
     finished = []
     for name, preset, settings in (
@@ -205,7 +205,7 @@ def _work(
         page = report.run(f"{out}/results")
         note(f"{claims.num_images} held-out images; {page.lines()[0].split(maxsplit=1)[1]}")
     return DemoReport(
-        pictures=pictures.describe(),
+        photographs=photographs.describe(),
         images=finished[0].images,
         draws=finished[0].draws,
         errors=finished[0].errors,
@@ -220,7 +220,7 @@ def _work(
 
 
 def _train(options: DemoOptions, name: str, stages: _Stages) -> str:
-    """Train one of the models, or find it trained; returns its run."""
+    """Train one of the models, or find it trained; returns the folder of its run."""
     from condgen.presets import find_preset
     from jobs import train
     from pipelines.training import TrainOptions
@@ -239,10 +239,10 @@ def _train(options: DemoOptions, name: str, stages: _Stages) -> str:
 
 
 def _claim(store: Store, options: DemoOptions, facts: Mapping[str, Any]) -> None:
-    """Note in the folder what the demo is made of, or check that it was made of the same.
+    """Note in the folder what the demo is made of, or check that the folder's own note says the same.
 
     Raises:
-        ConfigError: it was made of other pictures, or trained for other steps; or the folder is another's.
+        ConfigError: that demo had other images or other steps, or the folder holds something else.
     """
     before = {}
     if store.exists("demo.json"):
@@ -258,7 +258,7 @@ def _claim(store: Store, options: DemoOptions, facts: Mapping[str, Any]) -> None
 
 
 def _upload(folder: Path, store: Store) -> None:
-    """Copy the archive beside the results, which then need nothing else; what is there already stays."""
+    """Copy the archive beside the results, which then need nothing else; files that are there already stay."""
     known = {entry.name for entry in store.list()}
     names: Sequence[str] = sorted(path.name for path in folder.iterdir())
     for name in names:
@@ -267,7 +267,7 @@ def _upload(folder: Path, store: Store) -> None:
 
 
 def _remove(store: Store) -> None:
-    """Remove what a demo made there, and nothing else."""
+    """Remove what a demo wrote there, and nothing else."""
     if not store.exists("demo.json"):
         return
     for folder in FOLDERS:
