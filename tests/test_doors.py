@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import condgen
 import jobs
 import pipelines
 
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = [
     name
     for root in (condgen, pipelines, jobs)
@@ -52,6 +55,14 @@ def checked_imports(package: str) -> dict[str, set[str]]:
     return found
 
 
+def page_imports(page: Path) -> list[tuple[str, str]]:
+    """Return the names that a page imports from our packages, each with the module that it names."""
+    lines = re.findall(
+        r"^\s*from ((?:condgen|pipelines|jobs)[\w.]*) import (\([^)]*\)|[^(\n]+)", page.read_text(), re.M
+    )
+    return [(module, name) for module, names in lines for name in re.findall(r"\w+", names)]
+
+
 LAZY = [package for package in PACKAGES if lazy_exports(package)]
 
 
@@ -81,3 +92,23 @@ def test_opening_doors_imports_nothing_heavy() -> None:
     heavy = {"torch", "ray", "pyarrow", "fsspec", "numpy", "PIL"}
     code = f"import sys, importlib\nfor m in {LAZY!r}: importlib.import_module(m)\nprint({heavy!r} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_pages_have_imports_to_look_at() -> None:
+    assert {module for page in PAGES for module, _ in page_imports(page)} >= {"condgen", "pipelines"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_import_from_doors_alone(page: Path) -> None:
+    for module, name in page_imports(page):
+        assert module in LAZY, f"from {module} import {name}: {module} is no door"
+        assert name in importlib.import_module(module).__all__
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_a_door_names_every_module_behind_it(package: str) -> None:
+    door = importlib.import_module(package)
+    modules = {
+        f"{module.name}/" if module.ispkg else f"{module.name}.py" for module in pkgutil.iter_modules(door.__path__)
+    }
+    assert {module for module in modules if module not in (door.__doc__ or "")} == set()

@@ -52,8 +52,8 @@ def run(heading: str, page: Path = PAGE, **names: Any) -> dict[str, Any]:
     return scope
 
 
-def test_the_page_has_five_compositions() -> None:
-    assert len(blocks()) == 5
+def test_the_page_has_five_compositions_and_a_training() -> None:
+    assert len(blocks()) == 6
 
 
 def test_photographs_for_colorization(ray_cluster: None, tmp_path: Path) -> None:
@@ -85,6 +85,15 @@ def test_filter_count_and_write(ray_cluster: None, tmp_path: Path) -> None:
     scope = run("5.", PHOTOS=single_dataset(tmp_path / "photos", 60), OUT=str(tmp_path / "out"))
     assert scope["counts"] == {"kept": 50, "low number": 10}
     assert pq.read_table(tmp_path / "out").num_rows == 50
+
+
+def test_train_a_model(ray_cluster: None, tmp_path: Path) -> None:
+    places = {"PHOTOS": single_dataset(tmp_path / "photos", 24), "RUN": str(tmp_path / "run")}
+    scope = run("Train a model", **places)
+    assert scope["steps"] == 4
+    assert len(scope["losses"]) == 2
+    assert run("Train a model", **places)["report"].already
+    assert open_model(places["RUN"]).load().model.family == "regression"
 
 
 @pytest.fixture
