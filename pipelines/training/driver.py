@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from condgen.errors import CondgenError, ConfigError, JobError
 from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
-from pipelines.training.job import Monitor, TrainJob, TrainOptions
+from pipelines.training.job import Monitor, TrainJob
 from pipelines.training.run_folder import MetricRow
 
 __all__ = ["Shares", "run_workers", "share_cluster"]
@@ -68,9 +68,7 @@ def _floor(cpus: float) -> float:
     return max(0.01, int(cpus * 100) / 100)
 
 
-def run_workers(
-    job: TrainJob, options: TrainOptions, *, watch: Callable[[MetricRow], None] | None, verbose: bool
-) -> float:
+def run_workers(job: TrainJob, *, watch: Callable[[MetricRow], None] | None, verbose: bool) -> float:
     """Run Ray Train to the end.
 
     Returns:
@@ -95,14 +93,15 @@ def run_workers(
         from pipelines.training.worker import train_worker
 
         configure_data(verbose=verbose)
-        shares = share_cluster(cast("Any", ray.cluster_resources)(), options.workers)
+        workers = job.options.workers
+        shares = share_cluster(cast("Any", ray.cluster_resources)(), workers)
         monitor = ray.remote(num_cpus=0)(Monitor).remote()
-        placed = replace(job, threads=options.threads or shares.threads, task_cpus=shares.task_cpus)
+        placed = replace(job, threads=job.options.threads or shares.threads, task_cpus=shares.task_cpus)
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"job": placed, "monitor": monitor},
             scaling_config=ScalingConfig(
-                num_workers=options.workers,
+                num_workers=workers,
                 use_gpu=shares.worker_gpus > 0,
                 resources_per_worker={"CPU": shares.worker_cpus}
                 | ({"GPU": shares.worker_gpus} if shares.worker_gpus else {}),

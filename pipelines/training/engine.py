@@ -13,7 +13,7 @@ The same options again go on from the newest checkpoint, at the next sample; a f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
 from pipelines.streaming.unpaired import unpaired_plans
 from pipelines.training.driver import run_workers
-from pipelines.training.job import Start, TrainJob, TrainOptions
+from pipelines.training.job import TrainJob, TrainOptions
 from pipelines.training.plan import PlannedDataset, check_trainable, plan_dataset
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.run_folder import MetricRow, RunFolder
@@ -60,7 +60,7 @@ def train(
     summary = folder.finished()
     if summary is not None:
         return TrainReport(out=out, facts=facts, summary=summary, already=True)
-    rate = run_workers(job, options, watch=watch, verbose=verbose)
+    rate = run_workers(job, watch=watch, verbose=verbose)
     summary = folder.finished()
     if summary is None:
         raise JobError(f"training ended without a model: run the same command again to go on; see {out}")
@@ -74,7 +74,7 @@ def describe_run(options: TrainOptions) -> TrainReport:
         ConfigError, DatasetError, StorageError, CheckpointError: as ``train``.
     """
     job, _ = prepare(options)
-    return TrainReport(out=job.out.uri, facts=describe_data(job) | describe_training(job, options.workers))
+    return TrainReport(out=job.out.uri, facts=describe_data(job) | describe_training(job))
 
 
 def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
@@ -94,26 +94,22 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     plans = {name: one.plan for name, one in planned.items()}
     config = _config(options, planned)
     job = TrainJob(
-        preset=preset,
+        options=replace(options, encoder_weights=_absolute(options.encoder_weights)),
         plans=unpaired_plans(plans["a"], plans["b"]) if "b" in plans else plans,
         statistics=planned["a"].statistics,
         out=open_store(options.out),
+        init_from=open_model(options.init_from) if options.init_from else None,
         extra={
             "size_px": preset.data.sample_px or preset.data.size_px,
             **({} if preset.data.task == "color" else {"task": "image"}),
             **{name: config[name] for name in ("preset", "family", "dataset", "versions")},
         },
-        start=Start(
-            init_from=open_model(options.init_from) if options.init_from else None,
-            init_partial=options.init_partial,
-            encoder_weights=_absolute(options.encoder_weights),
-        ),
     )
     return job, config
 
 
 def _absolute(encoder_weights: str) -> str:
-    """Return the absolute path of a local file: workers run in folders of their own."""
+    """Return the absolute path of a local file, and anything else as it is."""
     path = Path(encoder_weights).expanduser()
     return str(path.absolute()) if path.is_file() else encoder_weights
 

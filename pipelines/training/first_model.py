@@ -18,8 +18,9 @@ from condgen.statistics import DatasetStatistics
 from pipelines.datasets.chunk import image_member, iter_chunks, read_chunk
 from pipelines.images.decoding import decode
 from pipelines.models.pretrained_weights import read_weights, require_mobilenet_v2
+from pipelines.models.source import ModelSource
 from pipelines.streaming.stream import TrainingPlan
-from pipelines.training.job import Start, TrainJob
+from pipelines.training.job import TrainJob
 
 __all__ = ["build_model"]
 
@@ -59,12 +60,12 @@ def build_model(job: TrainJob) -> ConditionalModel:
     model = find_family(job.preset.family).model_class(job.preset.model)
     if model.needs_statistics:
         model.fit_statistics(job.statistics if job.statistics is not None else _count(job.plans["a"]))
-    encoder = pretrained(model)
-    start = job.start
-    if encoder is not None and (start.init_from is None or start.init_partial) and start.encoder_weights != "random":
-        encoder.load_pretrained(_encoder_weights(start.encoder_weights, encoder))
-    if start.init_from is not None:
-        _take(model, start.init_from.load().model, start)
+    encoder, options = pretrained(model), job.options
+    needs_encoder = job.init_from is None or options.init_partial
+    if encoder is not None and needs_encoder and options.encoder_weights != "random":
+        encoder.load_pretrained(_encoder_weights(options.encoder_weights, encoder))
+    if job.init_from is not None:
+        _take(model, job.init_from, partial=options.init_partial)
     return model
 
 
@@ -77,27 +78,26 @@ def _encoder_weights(where: str, encoder: PretrainedEncoder) -> Mapping[str, Ten
     return read_weights(require_mobilenet_v2(None if where == "auto" else where))
 
 
-def _take(model: ConditionalModel, other: ConditionalModel, start: Start) -> None:
+def _take(model: ConditionalModel, source: ModelSource, *, partial: bool) -> None:
     """Copy the weights of another model that have the same name and shape.
 
     Raises:
-        CheckpointError: some differ without ``init_partial``, or none match.
+        CheckpointError: some differ, and a part was not asked for; or none match.
     """
-    wanted, offered = model.state_dict(), other.state_dict()
+    wanted, offered = model.state_dict(), source.load().model.state_dict()
     common = wanted.keys() & offered.keys()
     difference = _Difference(
         missing=tuple(sorted(wanted.keys() - common)),
         unknown=tuple(sorted(offered.keys() - common)),
         shapes=tuple(sorted(name for name in common if wanted[name].shape != offered[name].shape)),
     )
-    uri = start.init_from.uri if start.init_from is not None else ""
-    if difference and not start.init_partial:
+    if difference and not partial:
         raise CheckpointError(
-            f"the model in {uri} does not match: {difference.describe()}; --init-partial takes what does"
+            f"the model in {source.uri} does not match: {difference.describe()}; --init-partial takes what does"
         )
     weights = {name: offered[name] for name in common - set(difference.shapes)}
     if not weights:
-        raise CheckpointError(f"no weight of the model in {uri} matches: {difference.describe()}")
+        raise CheckpointError(f"no weight of the model in {source.uri} matches: {difference.describe()}")
     model.load_state_dict(weights, strict=False)
 
 

@@ -17,7 +17,7 @@ from pipelines.storage.store import Store
 from pipelines.streaming.stream import TrainingPlan
 from pipelines.training.run_folder import MetricRow
 
-__all__ = ["Monitor", "Start", "TrainJob", "TrainOptions"]
+__all__ = ["Monitor", "TrainJob", "TrainOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,9 @@ class TrainOptions:
         cache: folder in which each machine keeps the chunks that it has read (default: none).
         cache_bytes: largest size of that folder (bytes; default 50 GiB).
         init_from: model whose weights a new run begins with, as ``condgen colorize --model`` names it (default: none).
-        init_partial: whether to take the weights of ``init_from`` that match and leave out the others.
-        encoder_weights: weights of a pretrained encoder; see ``Start``.
+        init_partial: whether to take those weights that match by name and shape, and leave out the others.
+        encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache; the
+            default), ``torchvision`` (downloaded), ``random``, or a file or URI.
         threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
     """
 
@@ -55,44 +56,33 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """Weights that a new run begins with, in place of those that its seed gives.
-
-    Attributes:
-        init_from: a similar model, whose averaged weights are taken; None takes none.
-        init_partial: whether to take the weights that match by name and shape and leave out the others.
-        encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache),
-            ``torchvision`` (downloaded), ``random``, or a file or URI.
-    """
-
-    init_from: ModelSource | None = None
-    init_partial: bool = False
-    encoder_weights: str = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainJob:
     """All that a worker needs; it is pickled to it.
 
     Attributes:
-        preset: complete configuration.
+        options: options of the run, with absolute paths: workers run in folders of their own.
         plans: plan of each stream: ``a``, and ``b`` for the second of two domains.
         statistics: statistics of the training set, where its manifest has them.
         out: folder of the run.
+        init_from: model whose averaged weights a new run begins with; None takes none.
         extra: values that model.json keeps beside the weights.
-        start: weights that a new run begins with.
         threads: number of torch's threads in each worker.
         task_cpus: CPUs that Ray reserves for a decoding task.
     """
 
-    preset: Preset
+    options: TrainOptions
     plans: Mapping[str, TrainingPlan]
     statistics: DatasetStatistics | None
     out: Store
+    init_from: ModelSource | None
     extra: Mapping[str, Any]
-    start: Start = field(default_factory=Start)
     threads: int = 1
     task_cpus: float = 1.0
+
+    @property
+    def preset(self) -> Preset:
+        """Complete configuration of the run."""
+        return self.options.preset
 
     @property
     def plan(self) -> TrainingPlan:

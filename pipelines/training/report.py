@@ -63,12 +63,12 @@ def describe_data(job: TrainJob) -> dict[str, str]:
     }
 
 
-def describe_training(job: TrainJob, workers: int) -> dict[str, str]:
+def describe_training(job: TrainJob) -> dict[str, str]:
     """Return the lines that a dry run adds: the model, which it builds, the training and the run's folder."""
     from pipelines.training.first_model import build_model
 
     parameters = sum(value.numel() for value in build_model(job).parameters())
-    train = job.preset.train
+    train, workers = job.preset.train, job.options.workers
     ends = f" or {train.max_seconds:g} s" if train.max_seconds else ""
     epochs = train.steps / job.plan.epoch(0).num_batches
     return {

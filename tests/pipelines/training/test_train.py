@@ -307,5 +307,5 @@ def test_the_same_command_with_another_seed_has_another_model(whole: Path, datas
     from pipelines.training.first_model import build_model
 
     seeded = build_model(job).state_dict()
-    same = build_model(replace(job, preset=settings())).state_dict()
+    same = build_model(replace(job, options=replace(job.options, preset=settings()))).state_dict()
     assert any(not np.array_equal(seeded[name], same[name]) for name in seeded)
