@@ -18,7 +18,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -34,6 +34,7 @@ from pipelines.storage.store import Store
 __all__ = [
     "NUM_TRAINING",
     "PhotographSet",
+    "copy_missing",
     "default_folder",
     "held_out_boxes",
     "land_share",
@@ -160,17 +161,13 @@ def write_showcase(store: Store) -> int:
     Returns:
         The number of images.
     """
-    installed = {
-        Path(name).name: path
-        for package, name, _, _ in PHOTOGRAPHS
-        if Path(name).name in SHOWCASE and (path := locate(package, name))
-    }
-    known = {entry.name for entry in store.list()}
-    for name, path in installed.items():
-        if name not in known:
-            store.write(name, path.read_bytes())
+    installed = [
+        path for package, name, _, _ in PHOTOGRAPHS if Path(name).name in SHOWCASE and (path := locate(package, name))
+    ]
+    copy_missing(installed, store)
     if installed:
         return len(installed)
+    known = {entry.name for entry in store.list()}
     rng = np.random.default_rng(VERSION)
     for number in range(_GENERATED_SHOWCASE):
         data = io.BytesIO()
@@ -178,6 +175,14 @@ def write_showcase(store: Store) -> int:
         if f"generated-{number}.png" not in known:
             store.write(f"generated-{number}.png", data.getvalue())
     return _GENERATED_SHOWCASE
+
+
+def copy_missing(paths: Iterable[Path], store: Store) -> None:
+    """Copy files into a store under their own names; those that are there already stay."""
+    known = {entry.name for entry in store.list()}
+    for path in sorted(paths):
+        if path.name not in known:
+            store.write(path.name, path.read_bytes())
 
 
 def _write(folder: Path, photographs: dict[str, Path], marble: Path | None, num_training: int) -> PhotographSet:

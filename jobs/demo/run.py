@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,7 @@ from typing import Any
 from condgen.errors import ConfigError
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.demo.claims import DemoClaims
-from jobs.demo.photographs import NUM_TRAINING, PhotographSet, prepare, write_showcase
+from jobs.demo.photographs import NUM_TRAINING, PhotographSet, copy_missing, prepare, write_showcase
 from pipelines.cluster.starting import LEAST_CPUS, ray_cluster, usable_cpus
 from pipelines.storage.store import Store, open_store
 
@@ -186,7 +186,8 @@ def _work(
     with stages.stage("shards") as note:
         cut = ShardOptions(split=SPLIT, samples_per_shard=SAMPLES_PER_SHARD)
         shards = shard.run(str(photographs.training), f"{out}/dataset", options=cut)
-        _upload(photographs.archive, store.child("archive"))
+        # Beside the results, which then need nothing else.
+        copy_missing(photographs.archive.iterdir(), store.child("archive"))
         note(shards.lines()[0])
     runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}
     finished = []
@@ -255,15 +256,6 @@ def _claim(store: Store, options: DemoOptions, facts: Mapping[str, Any]) -> None
             raise ConfigError(name, facts[name], allowed)
     if facts.keys() - before.keys():
         store.write("demo.json", json.dumps({**before, **facts}, indent=1).encode())
-
-
-def _upload(folder: Path, store: Store) -> None:
-    """Copy the archive beside the results, which then need nothing else; files that are there already stay."""
-    known = {entry.name for entry in store.list()}
-    names: Sequence[str] = sorted(path.name for path in folder.iterdir())
-    for name in names:
-        if name not in known:
-            store.write(name, (folder / name).read_bytes())
 
 
 def _remove(store: Store) -> None:

@@ -4,7 +4,7 @@
 
 The same options again go on from the newest checkpoint, at the next sample; a finished run says so at once.
 
-    from condgen.presets import find_preset
+    from condgen import find_preset
     from pipelines import TrainOptions, train
 
     report = train(TrainOptions(preset=find_preset("color-classifier-small"), data="dataset/", out="runs/first"))
