@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from condgen.colorizer_presets import COLORIZER_PRESETS
 from condgen.errors import ConfigError
-from condgen.example_presets import EXAMPLE_PRESETS
-from condgen.families.configs import ColorClassifierConfig, RegressionConfig
-from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
-from condgen.gan_presets import GAN_PRESETS
-from condgen.latent_presets import LATENT_PRESETS
+from condgen.families.color_classifier.presets import TASK_PRESETS
+from condgen.families.crf.config import CrfConfig, GaussianConfig, MixtureConfig
+from condgen.families.cyclegan.presets import GAN_PRESETS
+from condgen.families.diffusion.colorizer_presets import COLORIZER_PRESETS
+from condgen.families.diffusion.presets import LATENT_PRESETS
+from condgen.families.pix2pix.presets import REAL_PRESETS
+from condgen.gan.presets import EXAMPLE_PRESETS
+from condgen.nn.config import ColorClassifierConfig, RegressionConfig
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
-from condgen.real_presets import REAL_PRESETS
-from condgen.task_presets import TASK_PRESETS
 
 __all__ = ["PRESETS", "DataConfig", "Preset", "TrainConfig", "find_preset"]
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condgen.families.latent_configs import DiffusionConfig
+from condgen.families.diffusion.config import DiffusionConfig
 
 __all__ = [
     "PARAMETRIZATIONS",

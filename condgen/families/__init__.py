@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from condgen.errors import ConfigError
-from condgen.families.configs import ColorClassifierConfig, RegressionConfig
-from condgen.families.gan_configs import CganConfig, CycleGanConfig, Pix2PixConfig
-from condgen.families.latent_configs import AutoregressiveConfig, CVAEConfig, DiffusionConfig
-from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
+from condgen.families.crf.config import CrfConfig, GaussianConfig, MixtureConfig
+from condgen.families.diffusion.config import AutoregressiveConfig, CVAEConfig, DiffusionConfig
+from condgen.gan.config import CganConfig, CycleGanConfig, Pix2PixConfig
+from condgen.nn.config import ColorClassifierConfig, RegressionConfig
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
@@ -47,67 +47,67 @@ class Family:
 
 
 def _regression() -> type[ConditionalModel]:
-    from condgen.families.regression import Regression
+    from condgen.families.regression.model import Regression
 
     return Regression
 
 
 def _gaussian() -> type[ConditionalModel]:
-    from condgen.families.gaussian import Gaussian
+    from condgen.families.gaussian.model import Gaussian
 
     return Gaussian
 
 
 def _mixture() -> type[ConditionalModel]:
-    from condgen.families.mixture import Mixture
+    from condgen.families.mixture.model import Mixture
 
     return Mixture
 
 
 def _color_classifier() -> type[ConditionalModel]:
-    from condgen.families.color_classifier import ColorClassifier
+    from condgen.families.color_classifier.model import ColorClassifier
 
     return ColorClassifier
 
 
 def _crf() -> type[ConditionalModel]:
-    from condgen.families.crf import Crf
+    from condgen.families.crf.model import Crf
 
     return Crf
 
 
 def _cgan() -> type[ConditionalModel]:
-    from condgen.families.cgan import Cgan
+    from condgen.families.cgan.model import Cgan
 
     return Cgan
 
 
 def _pix2pix() -> type[ConditionalModel]:
-    from condgen.families.pix2pix import Pix2Pix
+    from condgen.families.pix2pix.model import Pix2Pix
 
     return Pix2Pix
 
 
 def _cyclegan() -> type[ConditionalModel]:
-    from condgen.families.cyclegan import CycleGan
+    from condgen.families.cyclegan.model import CycleGan
 
     return CycleGan
 
 
 def _diffusion() -> type[ConditionalModel]:
-    from condgen.families.diffusion import Diffusion
+    from condgen.families.diffusion.model import Diffusion
 
     return Diffusion
 
 
 def _cvae() -> type[ConditionalModel]:
-    from condgen.families.cvae import CVAE
+    from condgen.families.cvae.model import CVAE
 
     return CVAE
 
 
 def _autoregressive() -> type[ConditionalModel]:
-    from condgen.families.autoregressive import Autoregressive
+    from condgen.families.autoregressive.model import Autoregressive
 
     return Autoregressive
 

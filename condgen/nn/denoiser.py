@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from condgen.base import Condition
 from condgen.families._common import condition_image
-from condgen.families.latent_configs import ModulatedConfig
+from condgen.families.diffusion.config import ModulatedConfig
 from condgen.nn.conditioners import ConditionerSet, Encoding, make_conditioners
 from condgen.nn.encoders import EncodedLevels
 

@@ -84,11 +84,11 @@ ENCODERS: Mapping[str, EncoderKind] = _table(
         prefix="features.",
     ),
 )
-"""The encoders by name; ``condgen.families.configs.ENCODER_NAMES`` are its keys and ``none``."""
+"""The encoders by name; ``condgen.nn.config.ENCODER_NAMES`` are its keys and ``none``."""
 
 
 class EncoderConfig(Protocol):
-    """What a family's configuration says of its encoder; see ``condgen.families.configs.UNetConfig``."""
+    """What a family's configuration says of its encoder; see ``condgen.nn.config.UNetConfig``."""
 
     @property
     def encoder(self) -> str: ...

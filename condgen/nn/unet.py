@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.families.configs import UNetConfig
+from condgen.nn.config import UNetConfig
 from condgen.nn.encoders import EncodedUNet
 
 __all__ = ["UNet", "conditional_unet", "pool_to_stride", "upsample_from_stride"]

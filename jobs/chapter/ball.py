@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, SampleOptions
-from condgen.families.cvae import CVAE
+from condgen.families.cvae.model import CVAE
 from condgen.worlds.ball import Balls, ball_errors, centres, circular, draw_balls, linear_r2, shortest
 from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
 from jobs.chapter.training import grid, noise, train

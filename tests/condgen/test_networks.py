@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from condgen.families.gan_configs import AdversarialConfig, CganConfig
-from condgen.nn.networks import (
+from condgen.gan import (
     EncoderDecoder,
     EncoderDiscriminator,
     Generator,
@@ -21,8 +20,9 @@ from condgen.nn.networks import (
     initialise,
     translate,
 )
-from condgen.nn.networks.generator import dropout_with
-from condgen.nn.networks.layers import InstanceNorm, pad_to
+from condgen.gan.config import AdversarialConfig, CganConfig
+from condgen.gan.generator import dropout_with
+from condgen.gan.layers import InstanceNorm, pad_to
 from condgen.noise import NoiseSource, SampleId
 
 PAPER = AdversarialConfig(norm="batch", discriminator_norm="batch", upsampling="transposed", padding="zero")

@@ -7,8 +7,8 @@ import torch
 
 from condgen.errors import ConfigError
 from condgen.families import FAMILIES
-from condgen.families.configs import RegressionConfig, UNetConfig
-from condgen.families.gan_configs import AdversarialConfig
+from condgen.gan.config import AdversarialConfig
+from condgen.nn.config import RegressionConfig, UNetConfig
 from condgen.presets import PRESETS, DataConfig, Preset, TrainConfig, find_preset
 
 

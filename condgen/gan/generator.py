@@ -1,0 +1,81 @@
+"""What the image-to-image generators have in common, and how their dropout becomes the noise of a draw."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from condgen.gan.layers import pad_to
+from condgen.noise import NoiseSource
+
+__all__ = ["Generator", "dropout_with", "translate"]
+
+_Size: TypeAlias = tuple[int, int]
+
+
+class Generator(nn.Module, ABC):
+    """x to y of the same size, in [-1, 1]: an encoder, which runs once an image, and a decoder, once a draw.
+
+    Attributes:
+        multiple: sides are padded to multiples of it, and the output is cropped back.
+        smallest: and to at least this.
+        dropout: probability of dropout in the decoder.
+    """
+
+    multiple: int = 1
+    smallest: int = 1
+    dropout: float = 0.0
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return what the decoder needs of a padded image ``[B, C, H, W]``."""
+
+    @abstractmethod
+    def decode(self, features: list[Tensor], uniforms: Sequence[Tensor] | None = None) -> Tensor:
+        """Return y, ``[B, out, H, W]`` in [-1, 1], of the padded size.
+
+        Args:
+            features: of ``encode``.
+            uniforms: of the shapes ``[B, *dropout_shapes]``, which decide what is dropped; without them dropout is
+                PyTorch's, on in training and off otherwise.
+        """
+
+    def dropout_shapes(self, features: list[Tensor]) -> list[tuple[int, ...]]:  # noqa: ARG002 - none without dropout
+        """Return the shape ``(C, h, w)`` of each dropout layer's input, for one draw."""
+        return []
+
+    def begin_at_identity(self) -> None:
+        """Change the initial weights of a generator that learns a change of x: it begins with none."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, out, H, W]`` in [-1, 1], any H and W."""
+        features = self.encode(pad_to(image, self.multiple, self.smallest))
+        return self.decode(features)[..., : image.shape[-2], : image.shape[-1]]
+
+
+def dropout_with(x: Tensor, probability: float, uniform: Tensor | None, training: bool) -> Tensor:
+    """Return x with what has a uniform below ``probability`` dropped; PyTorch's dropout where ``uniform`` is None."""
+    if uniform is None:
+        return F.dropout(x, probability, training)
+    return x * (uniform >= probability).to(x.dtype) / (1.0 - probability)
+
+
+def translate(generator: Generator, image: Tensor, noise: NoiseSource | None) -> Tensor:
+    """Return draws of y, ``[B, K, C, H, W]`` float32, or ``[B, 1, C, H, W]`` without noise and dropout.
+
+    Each dropout layer has a stream of the noise of its own. Draws are decoded one after the other, so that each is
+    the same bits alone and among K.
+    """
+    height, width = image.shape[-2:]
+    features = generator.encode(pad_to(image, generator.multiple, generator.smallest))
+    if noise is None:
+        return generator.decode(features)[:, None, :, :height, :width].float()
+    shapes = generator.dropout_shapes(features)
+    uniforms = [noise.uniform(shape, stream=i).to(image.device) for i, shape in enumerate(shapes)]
+    draws = [generator.decode(features, [u[:, k] for u in uniforms]) for k in range(noise.num_draws)]
+    return torch.stack(draws, dim=1)[..., :height, :width].float()
