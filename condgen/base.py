@@ -10,13 +10,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_at_least, check_choice
-from condgen.diffusion.samplers import SAMPLERS
+from condgen.checks import check_at_least
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
 
-__all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions"]
+__all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions", "condition_image", "weighted_mean"]
 
 _T = TypeVar("_T", "Condition", "Batch")
 
@@ -83,6 +82,27 @@ def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:
     return replace(value, **moved)
 
 
+def condition_image(condition: Condition, channels: int) -> Tensor:
+    """Return the condition's image, ``[B, channels, H, W]``.
+
+    Raises:
+        UnsupportedError: there is none, or it has other channels.
+    """
+    image = condition.image
+    if image is None:
+        raise UnsupportedError("this family is conditioned on an image, and the condition has none")
+    if image.ndim != 4 or image.shape[1] != channels:
+        raise UnsupportedError(
+            f"the condition's image is {list(image.shape)}, and this model takes [B, {channels}, H, W]"
+        )
+    return image
+
+
+def weighted_mean(per_sample: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of ``[B]`` weighted by ``[B]``; 0 (with gradients of 0) where all weights are 0."""
+    return (per_sample * weight).sum() / weight.sum().clamp_min(1e-8)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """How to draw; part of a plan's fingerprint.
@@ -125,8 +145,6 @@ class SampleOptions:
             check_at_least("sample.top_k", self.top_k, 1)
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
-        if self.sampler is not None:
-            check_choice("sample.sampler", self.sampler, tuple(SAMPLERS))
 
     def check_for(self, model: ConditionalModel) -> None:
         """Raise ConfigError where something is asked for that the model has not."""

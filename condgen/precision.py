@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import torch
 
-from condgen._checks import check_choice
+from condgen.checks import check_choice
 
 __all__ = ["PRECISIONS", "Precision", "autocast", "resolve"]
 

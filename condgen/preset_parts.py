@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from condgen._checks import check_above, check_at_least, check_between, check_choice
+from condgen.checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
-from condgen.families import find_family
 
 __all__ = ["DataConfig", "Preset", "TrainConfig"]
 
@@ -125,22 +124,21 @@ class Preset:
     """A complete configuration.
 
     Attributes:
-        name: for ``condgen train --preset``.
+        name: name for ``condgen train --preset``.
         summary: one line for ``condgen models``.
-        family: a name of the family table.
-        model: the family's configuration, of its ``config_class``.
+        model: the family's configuration, which names the family.
         data: how the dataset is read.
         train: how the model is trained.
     """
 
     name: str
     summary: str
-    family: str
     model: Any
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def __post_init__(self) -> None:
-        expected = find_family(self.family).config_class
-        if type(self.model) is not expected:
-            raise ConfigError("model", type(self.model).__name__, f"a {expected.__name__}, as {self.family} has")
+    @property
+    def family(self) -> str:
+        """Name of the model's family."""
+        name: str = self.model.family
+        return name

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condgen.families.diffusion.config import DiffusionConfig
+from condgen.diffusion.config import PathConfig
 
 __all__ = [
     "PARAMETRIZATIONS",
@@ -142,7 +142,7 @@ class Parametrization(ABC):
 
     path: Path
 
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         self.config = config
 
     def sampling_path(self, steps: int) -> Path:  # noqa: ARG002 - EDM's depends on it
@@ -163,7 +163,7 @@ class Parametrization(ABC):
 
 
 class _Edm(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = ExplodingPath(config.sigma_min, config.sigma_max, config.rho)
 
@@ -194,7 +194,7 @@ _EPSILON_LAST_TIME = 0.992
 
 
 class _Epsilon(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = CosinePath(_EPSILON_LAST_TIME)
 
@@ -207,7 +207,7 @@ class _Epsilon(Parametrization):
 
 
 class _V(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = CosinePath()
 
@@ -220,7 +220,7 @@ class _V(Parametrization):
 
 
 class _Flow(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = LinearPath()
 

@@ -8,15 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from condgen.base import SampleOptions
-from condgen.errors import ConfigError, UnsupportedError
-from condgen.families._common import weighted_mean
-from condgen.gan import Generator, initialise, translate
+from condgen.base import weighted_mean
+from condgen.errors import ConfigError
 from condgen.gan.config import AdversarialConfig
+from condgen.gan.layers import initialize
 from condgen.gan.losses import GAN_LOSSES, r1_penalty
-from condgen.noise import NoiseSource
 
-__all__ = ["Critic", "ImagePool", "absolute_error", "dropout_draws", "frozen"]
+__all__ = ["Critic", "ImagePool", "absolute_error", "frozen"]
 
 
 @contextmanager
@@ -51,7 +49,7 @@ class Critic(nn.Module):
     def __init__(self, net: nn.Module, config: AdversarialConfig, *, clip_weights: float = 0.0) -> None:
         super().__init__()
         self.net = net
-        initialise(net, config.init_std)
+        initialize(net, config.init_std)
         self._config = config
         self._loss = GAN_LOSSES[config.gan_loss]
         self._clip = clip_weights
@@ -155,21 +153,3 @@ class ImagePool(nn.Module):
                 self.images[at] = made[i].to(self.images.dtype)
         self.filled.fill_(filled)
         return out
-
-
-def dropout_draws(
-    generator: Generator, image: Tensor, noise: NoiseSource, options: SampleOptions, *, family: str, stochastic: bool
-) -> Tensor:
-    """Return y, ``[B, K, C, H, W]`` float32: a dropout mask a draw, or one answer (repeated for mode ``point``).
-
-    Raises:
-        UnsupportedError: more than one draw of a model without noise.
-    """
-    if stochastic and options.mode == "draw":
-        return translate(generator, image, noise)
-    if not stochastic and noise.num_draws > 1:
-        raise UnsupportedError(
-            f"this {family!r} model has no noise, so its {noise.num_draws} draws would be copies: ask for 1 draw, or "
-            "choose a model that samples (with model.dropout_noise, or of the family cgan)"
-        )
-    return translate(generator, image, None).expand(-1, noise.num_draws, -1, -1, -1)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condgen.base import SampleOptions
+from condgen.errors import UnsupportedError
 from condgen.gan.layers import pad_to
 from condgen.noise import NoiseSource
 
-__all__ = ["Generator", "dropout_with", "translate"]
+__all__ = ["Generator", "dropout_draws", "dropout_with", "translate"]
 
 _Size: TypeAlias = tuple[int, int]
 
@@ -79,3 +81,21 @@ def translate(generator: Generator, image: Tensor, noise: NoiseSource | None) ->
     uniforms = [noise.uniform(shape, stream=i).to(image.device) for i, shape in enumerate(shapes)]
     draws = [generator.decode(features, [u[:, k] for u in uniforms]) for k in range(noise.num_draws)]
     return torch.stack(draws, dim=1)[..., :height, :width].float()
+
+
+def dropout_draws(
+    generator: Generator, image: Tensor, noise: NoiseSource, options: SampleOptions, *, family: str, stochastic: bool
+) -> Tensor:
+    """Return y, ``[B, K, C, H, W]`` float32: a dropout mask a draw, or one answer (repeated for mode ``point``).
+
+    Raises:
+        UnsupportedError: more than one draw of a model without noise.
+    """
+    if stochastic and options.mode == "draw":
+        return translate(generator, image, noise)
+    if not stochastic and noise.num_draws > 1:
+        raise UnsupportedError(
+            f"this {family!r} model has no noise, so its {noise.num_draws} draws would be copies: ask for 1 draw, or "
+            "choose a model that samples (with model.dropout_noise, or of the family cgan)"
+        )
+    return translate(generator, image, None).expand(-1, noise.num_draws, -1, -1, -1)

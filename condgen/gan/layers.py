@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-__all__ = ["NORMS", "InstanceNorm", "conv", "initialise", "needs_bias", "norm_layer", "pad_to", "upsample"]
+__all__ = ["NORMS", "InstanceNorm", "conv", "initialize", "needs_bias", "norm_layer", "pad_to", "upsample"]
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -97,7 +97,7 @@ def pad_to(image: Tensor, multiple: int, smallest: int = 1) -> Tensor:
     return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
 
 
-def initialise(network: nn.Module, std: float) -> None:
+def initialize(network: nn.Module, std: float) -> None:
     """Draw convolutions' weights from N(0, std), norms' from N(1, std), and set biases to 0 (Isola et al. 2017, 6.2).
 
     Args:

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.base import Condition
-from condgen.families._common import condition_image
-from condgen.families.diffusion.config import ModulatedConfig
+from condgen.base import Condition, condition_image
 from condgen.nn.conditioners import ConditionerSet, Encoding, make_conditioners
+from condgen.nn.config import ModulatedConfig
 from condgen.nn.encoders import EncodedLevels
 
 __all__ = ["ConditionEncoder", "Encoded", "ImageEncoder", "ModulatedUNet", "broadcast_draws", "convolution"]

@@ -7,8 +7,9 @@ import torch
 
 from condgen.errors import ConfigError
 from condgen.families import FAMILIES
+from condgen.families.regression.config import RegressionConfig
 from condgen.gan.config import AdversarialConfig
-from condgen.nn.config import RegressionConfig, UNetConfig
+from condgen.nn.config import UNetConfig
 from condgen.presets import PRESETS, DataConfig, Preset, TrainConfig, find_preset
 
 

@@ -20,18 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
 from condgen.color.ab_bins import AbBins
 from condgen.color.lab import denormalize_ab, normalize_ab
 from condgen.color.uniform_bins import from_levels, to_levels
-from condgen.families._common import condition_image, weighted_mean
-from condgen.families.diffusion.config import AutoregressiveConfig
+from condgen.families.autoregressive.config import AutoregressiveConfig
 from condgen.nn.conditioners import make_conditioners
 from condgen.nn.transformer import Cache, TransformerBlock, grid_positions
 from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
 
-__all__ = ["Autoregressive", "AutoregressiveConfig", "Prefix", "filter_logits"]
+__all__ = ["Autoregressive", "Prefix", "filter_logits"]
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_choice
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.families._common import condition_image, weighted_mean
-from condgen.gan import NoiseUNet, PatchDiscriminator, initialise
-from condgen.gan.config import CganConfig
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
+from condgen.checks import check_choice
+from condgen.families.cgan.config import CganConfig
+from condgen.families.cgan.network import NoiseUNet
 from condgen.gan.critic import Critic, absolute_error
+from condgen.gan.layers import initialize
 from condgen.gan.losses import mode_seeking
+from condgen.gan.networks import PatchDiscriminator
 from condgen.noise import NoiseSource
 
-__all__ = ["Cgan", "CganConfig"]
+__all__ = ["Cgan"]
 
 
 class Cgan(ConditionalModel):
@@ -37,7 +38,7 @@ class Cgan(ConditionalModel):
     def __init__(self, config: CganConfig) -> None:
         super().__init__(config)
         self.generator = NoiseUNet(config)
-        initialise(self.generator, config.init_std)
+        initialize(self.generator, config.init_std)
         seen = config.target_channels + config.condition_channels * config.conditional_discriminator
         self.critic = Critic(PatchDiscriminator(config, seen, config.patch_px), config)
         self.to(memory_format=torch.channels_last)  # a fifth faster on CPUs

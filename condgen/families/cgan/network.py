@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.gan.config import CganConfig
+from condgen.families.cgan.config import CganConfig
 from condgen.gan.layers import conv, norm_layer, pad_to, upsample
 from condgen.nn.encoders import EncodedLevels
 

@@ -19,18 +19,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
 from condgen.color.ab_bins import AbBins
 from condgen.color.lab import denormalize_ab, normalize_ab
 from condgen.color.uniform_bins import UniformBins
-from condgen.families._common import condition_image, weighted_mean
+from condgen.families.color_classifier.config import ColorClassifierConfig
 from condgen.nn.color_head import class_weights, rebalanced_cross_entropy
-from condgen.nn.config import ColorClassifierConfig
 from condgen.nn.unet import conditional_unet, pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
 
-__all__ = ["ColorClassifier", "ColorClassifierConfig"]
+__all__ = ["ColorClassifier"]
 
 
 class ColorClassifier(ConditionalModel):

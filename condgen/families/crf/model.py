@@ -30,15 +30,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.families._common import condition_image
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image
 from condgen.families.color_classifier.model import ColorClassifier
 from condgen.families.crf.config import CrfConfig
 from condgen.nn.unet import pool_to_stride
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
 
-__all__ = ["Crf", "CrfConfig", "WindowKernel", "compatibility_features", "maximize", "mean_field"]
+__all__ = ["Crf", "WindowKernel", "compatibility_features", "maximize", "mean_field"]
 
 _SHARED, _OWN = 0, 1
 """Streams of a draw's noise: a cell's, and each pixel's own."""

@@ -22,14 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.families._common import weighted_mean
-from condgen.families.diffusion.config import CVAEConfig
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, weighted_mean
+from condgen.families.cvae.config import CVAEConfig
 from condgen.nn.denoiser import Block, ConditionEncoder, Encoded, ModulatedUNet, convolution
 from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource, SampleId
 
-__all__ = ["CVAE", "CVAEConfig", "Gaussian"]
+__all__ = ["CVAE", "Gaussian"]
 
 _NOISE_STREAM = 1
 """Of the likelihood's noise; z's is 0."""

@@ -19,24 +19,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_choice
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
+from condgen.checks import check_choice
 from condgen.errors import UnsupportedError
-from condgen.families._common import condition_image, weighted_mean
-from condgen.gan import (
-    EncoderDecoder,
-    EncoderDiscriminator,
-    Generator,
-    PatchDiscriminator,
-    ResidualGenerator,
-    SkipUNet,
-    initialise,
-)
-from condgen.gan.config import CycleGanConfig
-from condgen.gan.critic import Critic, ImagePool, absolute_error, dropout_draws
+from condgen.families.cyclegan.config import CycleGanConfig
+from condgen.families.cyclegan.networks import EncoderDecoder, EncoderDiscriminator, ResidualGenerator
+from condgen.gan.critic import Critic, ImagePool, absolute_error
+from condgen.gan.generator import Generator, dropout_draws
+from condgen.gan.layers import initialize
+from condgen.gan.networks import PatchDiscriminator, SkipUNet
 from condgen.noise import NoiseSource
 
-__all__ = ["CycleGan", "CycleGanConfig"]
+__all__ = ["CycleGan"]
 
 _GENERATORS: Mapping[str, Callable[[CycleGanConfig, int, int], Generator]] = MappingProxyType(
     {
@@ -73,7 +67,7 @@ class CycleGan(ConditionalModel):
         build, discriminator = _GENERATORS[config.generator], _DISCRIMINATORS[config.discriminator]
         generators = {"a2b": build(config, a, b), "b2a": build(config, b, a)}
         self.generators = nn.ModuleDict(generators)
-        initialise(self.generators, config.init_std)
+        initialize(self.generators, config.init_std)
         for generator in generators.values():
             generator.begin_at_identity()
         self.critic_a = Critic(discriminator(config, a), config, clip_weights=clip)

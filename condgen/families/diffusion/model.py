@@ -17,11 +17,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, weighted_mean
 from condgen.diffusion.paths import PARAMETRIZATIONS, Path
 from condgen.diffusion.samplers import find_sampler
 from condgen.errors import UnsupportedError
-from condgen.families._common import weighted_mean
 from condgen.families.diffusion.config import DiffusionConfig
 from condgen.nn.color_head import PointHead
 from condgen.nn.conditioners import ConditionerSet
@@ -32,7 +31,7 @@ from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
 
-__all__ = ["Diffusion", "DiffusionConfig"]
+__all__ = ["Diffusion"]
 
 _TIME_FEATURES = 64
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from condgen.families.crf.config import GaussianConfig
+from condgen.families.gaussian.config import GaussianConfig
 from condgen.families.mixture.model import PixelMixture
 
-__all__ = ["Gaussian", "GaussianConfig"]
+__all__ = ["Gaussian"]
 
 
 class Gaussian(PixelMixture):

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.families._common import condition_image, weighted_mean
-from condgen.families.crf.config import GaussianConfig, MixtureConfig
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
+from condgen.families.mixture.config import MixtureConfig, PixelMixtureConfig
 from condgen.nn.unet import conditional_unet, pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource
 
-__all__ = ["Components", "Mixture", "MixtureConfig", "PixelMixture"]
+__all__ = ["Components", "Mixture", "PixelMixture"]
 
 _LOG_2_PI = math.log(2.0 * math.pi)
 _UNIFORM, _NORMAL = 0, 1
@@ -65,9 +64,9 @@ class PixelMixture(ConditionalModel):
     """
 
     is_stochastic: ClassVar[bool] = True
-    config: GaussianConfig
+    config: PixelMixtureConfig
 
-    def __init__(self, config: GaussianConfig, components: int, covariance: str) -> None:
+    def __init__(self, config: PixelMixtureConfig, components: int, covariance: str) -> None:
         super().__init__(config)
         channels, count = config.target_channels, components
         self.num_components = count

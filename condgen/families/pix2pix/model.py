@@ -16,15 +16,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_choice
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
-from condgen.families._common import condition_image, weighted_mean
-from condgen.gan import PatchDiscriminator, SkipUNet, initialise
-from condgen.gan.config import Pix2PixConfig
-from condgen.gan.critic import Critic, absolute_error, dropout_draws
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
+from condgen.checks import check_choice
+from condgen.families.pix2pix.config import Pix2PixConfig
+from condgen.gan.critic import Critic, absolute_error
+from condgen.gan.generator import dropout_draws
+from condgen.gan.layers import initialize
+from condgen.gan.networks import PatchDiscriminator, SkipUNet
 from condgen.noise import NoiseSource
 
-__all__ = ["Pix2Pix", "Pix2PixConfig"]
+__all__ = ["Pix2Pix"]
 
 
 class Pix2Pix(ConditionalModel):
@@ -37,7 +38,7 @@ class Pix2Pix(ConditionalModel):
         super().__init__(config)
         x, y = config.condition_channels, config.target_channels
         self.generator = SkipUNet(config, x, y, depth=config.depth, dropout=config.dropout)
-        initialise(self.generator, config.init_std)
+        initialize(self.generator, config.init_std)
         seen = y + x * config.conditional_discriminator
         self.critic = Critic(PatchDiscriminator(config, seen, config.patch_px), config)
         self.to(memory_format=torch.channels_last)  # a fifth faster on CPUs

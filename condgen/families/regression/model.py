@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, condition_image, weighted_mean
 from condgen.errors import UnsupportedError
-from condgen.families._common import condition_image, weighted_mean
-from condgen.nn.config import RegressionConfig
+from condgen.families.regression.config import RegressionConfig
 from condgen.nn.unet import conditional_unet, upsample_from_stride
 from condgen.noise import NoiseSource
 
-__all__ = ["Regression", "RegressionConfig"]
+__all__ = ["Regression"]
 
 
 class Regression(ConditionalModel):
