@@ -10,20 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from condgen.families.cgan.config import CganConfig
-from condgen.gan import (
-    EncoderDecoder,
-    EncoderDiscriminator,
-    Generator,
-    NoiseUNet,
-    PatchDiscriminator,
-    ResidualGenerator,
-    SkipUNet,
-    initialize,
-    translate,
-)
+from condgen.families.cgan.network import NoiseUNet
+from condgen.families.cyclegan.networks import EncoderDecoder, EncoderDiscriminator, ResidualGenerator
 from condgen.gan.config import AdversarialConfig
-from condgen.gan.generator import dropout_with
-from condgen.gan.layers import InstanceNorm, pad_to
+from condgen.gan.generator import dropout_with, translate
+from condgen.gan.layers import InstanceNorm, initialize, pad_to
+from condgen.gan.networks import PatchDiscriminator, SkipUNet
 from condgen.noise import NoiseSource, SampleId
 
 PAPER = AdversarialConfig(norm="batch", discriminator_norm="batch", upsampling="transposed", padding="zero")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, weighted_mean
+from condgen.diffusion.config import SAMPLER_NAMES
 from condgen.diffusion.paths import PARAMETRIZATIONS, Path
 from condgen.diffusion.samplers import find_sampler
 from condgen.errors import UnsupportedError
@@ -48,6 +49,7 @@ class Diffusion(ConditionalModel):
     family: ClassVar[str] = "diffusion"
     is_stochastic: ClassVar[bool] = True
     sample_options: ClassVar[tuple[str, ...]] = ("steps", "guidance_scale", "sampler")
+    samplers: ClassVar[tuple[str, ...]] = SAMPLER_NAMES
     config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig, conditioners: ConditionerSet | None = None) -> None:
