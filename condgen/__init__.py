@@ -18,6 +18,7 @@ worlds/         generated worlds whose true p(y | x) is known
 pretrained/     the models that ship with condgen
 checks.py       checks of configuration fields
 doors.py        lazy public names of packages, such as these
+version.py      the version
 
 Importing this package, ``condgen.errors``, ``condgen.families``, ``condgen.presets`` or a configuration imports neither
 torch nor ray.
@@ -28,6 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from condgen.doors import lazy_names
+from condgen.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
@@ -69,5 +71,3 @@ __all__ = [
     "find_preset",
     "read_pretrained",
 ]
-
-__version__ = "0.1.0"

@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from condgen import __version__
 from condgen.base import ConditionalModel
 from condgen.errors import CheckpointError, ConfigError
 from condgen.families import FAMILIES, build
+from condgen.version import __version__
 
 __all__ = ["FILES", "META_NAME", "WEIGHTS_NAME", "digest", "dump", "load"]
 

@@ -13,7 +13,7 @@ from condgen.families.cgan.config import CganConfig
 from condgen.families.cgan.network import NoiseUNet
 from condgen.families.cyclegan.networks import EncoderDecoder, EncoderDiscriminator, ResidualGenerator
 from condgen.gan.config import AdversarialConfig
-from condgen.gan.generator import dropout_with, translate
+from condgen.gan.generator import Generator, dropout_with, translate
 from condgen.gan.layers import InstanceNorm, initialize, pad_to
 from condgen.gan.networks import PatchDiscriminator, SkipUNet
 from condgen.noise import NoiseSource, SampleId
