@@ -16,8 +16,8 @@ class DataConfig:
     """How a dataset becomes batches.
 
     Attributes:
-        task: what x and y are of a sample: ``color``, L and ab of a picture; ``pairs``, its pictures ``input`` and
-            ``target``; ``domains``, a picture of one dataset and any picture of another; ``pictures``, y a picture and
+        task: what x and y are of a sample: ``color``, L and ab of an image; ``pairs``, its images ``input`` and
+            ``target``; ``domains``, an image of one dataset and any image of another; ``pictures``, y an image and
             x what ``label`` and ``caption`` say.
         label: the field of a sample's JSON or table row with its label, a whole number >= 0; empty for none.
         caption: the field with its text, whose words become tokens (``condgen.nn.tokens``); empty for none.
@@ -64,7 +64,7 @@ class TrainConfig:
     """How a model is trained: AdamW (an optimizer a phase), linear warm-up, then a schedule.
 
     Attributes:
-        steps: optimiser steps in all.
+        steps: optimizer steps in all.
         batch_size: samples a step, over all workers.
         learning_rate: the highest, reached after ``warmup_steps``.
         warmup_steps: steps from 0 to the highest rate.

@@ -16,7 +16,7 @@ AB_GRID_STEP = 10.0
 """Units of ab between the grid's points."""
 
 AB_GRID_POINTS = 23
-"""Points an axis: -110, ..., 110. Cell (i, j) holds the colours nearest to (10 i - 110, 10 j - 110)."""
+"""Points an axis: -110, ..., 110. Cell (i, j) holds the colors nearest to (10 i - 110, 10 j - 110)."""
 
 _FORMAT = 1
 
@@ -27,7 +27,7 @@ def empty_ab_histogram() -> NDArray[np.int64]:
 
 
 def count_ab(ab: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Count colours by the grid point that is nearest.
+    """Count colors by the grid point that is nearest.
 
     Args:
         ab: ``[..., 2, H, W]`` in ab units (not divided by 110); what is beyond the grid counts at its edge.

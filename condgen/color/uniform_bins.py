@@ -59,7 +59,7 @@ class UniformBins:
         return bins, torch.ones_like(bins, dtype=torch.float32)
 
     def decode(self, bins: Tensor) -> Tensor:
-        """Return the centres of bins ``[..., H, W]`` int64, ``[..., C, H, W]`` float32."""
+        """Return the centers of bins ``[..., H, W]`` int64, ``[..., C, H, W]`` float32."""
         return self.centers[bins].movedim(-1, -3)
 
     def decode_mean(self, probabilities: Tensor) -> Tensor:

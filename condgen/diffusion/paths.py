@@ -6,7 +6,7 @@
                                                                  continuous time and without its offset
     linear        1 - t         scale t       1 .. 0             Liu et al. 2022 (arXiv:2209.03003), Lipman et al. 2022
 
-Every parametrisation is a preconditioning of a raw network F, as in EDM's eq. (7):
+Every parametrization is a preconditioning of a raw network F, as in EDM's eq. (7):
 
     D(y; t) = c_skip(t) y + c_out(t) F(c_in(t) y; c_noise(t)),    trained so that F = (y_0 - c_skip y_t) / c_out
 

@@ -19,12 +19,12 @@ class AdversarialConfig:
     """What every adversarial family has: its channels, its networks' widths, its discriminator and its loss.
 
     Attributes:
-        condition_channels: of x; 1 for colour (L).
-        target_channels: of y, in [-1, 1]; 2 for colour (ab).
+        condition_channels: of x; 1 for color (L).
+        target_channels: of y, in [-1, 1]; 2 for color (ab).
         width: the generator's channels at its finest level.
         norm: of the generator. ``batch`` is the papers', and makes a training sample depend on its batch;
-            ``instance`` and ``group`` don't, and ``group`` keeps a picture's mean, which colours need.
-        norm_groups: of group normalisation, lowered to what divides the channels.
+            ``instance`` and ``group`` don't, and ``group`` keeps an image's mean, which colors need.
+        norm_groups: of group normalization, lowered to what divides the channels.
         upsampling: ``transposed`` convolution, the papers', or ``resize`` (nearest, then a convolution), which
             makes no checkerboards.
         padding: of the convolutions, ``zero`` or ``reflect``.

@@ -1,4 +1,4 @@
-"""What the adversarial families share: a critic with its loss, a pool of pictures, draws by dropout."""
+"""What the adversarial families share: a critic with its loss, a pool of images, draws by dropout."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Critic(nn.Module):
     """A discriminator and both sides of its loss; the names of terms begin with ``name``.
 
     Args:
-        net: pictures to scores ``[B, 1, h, w]``.
+        net: images to scores ``[B, 1, h, w]``.
         config: the loss, its scale, R1 and the initial weights.
         clip_weights: its weights are kept within +-this, where it is > 0.
     """
@@ -102,13 +102,13 @@ class Critic(nn.Module):
 
 
 class ImagePool(nn.Module):
-    """Earlier made pictures, shown to a discriminator in half of the cases (Shrivastava et al. 2017, section 2.3).
+    """Earlier made images, shown to a discriminator in half of the cases (Shrivastava et al. 2017, section 2.3).
 
     It is kept with the model, in float16, so that a run goes on with the pool that it had; its choices are drawn
     from torch's generator, which the training loop seeds at each step.
 
     Args:
-        size: pictures; 0 keeps none.
+        size: images; 0 keeps none.
         channels, side_px: of each.
     """
 
@@ -123,9 +123,9 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def exchange(self, made: Tensor, weight: Tensor) -> Tensor:
-        """Return as many pictures as were ``made``, some of them earlier ones; those of weight 0 are left alone.
+        """Return as many images as were ``made``, some of them earlier ones; those of weight 0 are left alone.
 
-        While the pool fills, each picture is kept and returned. Then, in half of the cases, an earlier one is
+        While the pool fills, each image is kept and returned. Then, in half of the cases, an earlier one is
         returned and the new one takes its place.
 
         Args:
@@ -133,12 +133,12 @@ class ImagePool(nn.Module):
             weight: ``[B]``.
 
         Raises:
-            ConfigError: pictures of another size than the pool's.
+            ConfigError: images of another size than the pool's.
         """
         if self.size == 0:
             return made
         if made.shape[1:] != self.images.shape[1:]:
-            raise ConfigError("model.pool_px", self.images.shape[-1], f"the pictures' size, {list(made.shape[-2:])}")
+            raise ConfigError("model.pool_px", self.images.shape[-1], f"the images' size, {list(made.shape[-2:])}")
         coins = torch.rand(len(made), 2).tolist()
         out, filled = made.clone(), int(self.filled)
         for i, (present, (coin, place)) in enumerate(zip((weight > 0).tolist(), coins, strict=True)):

@@ -1,4 +1,4 @@
-"""Layers that the adversarial networks share, and what is done to a whole network: padding, initialisation."""
+"""Layers that the adversarial networks share, and what is done to a whole network: padding, initialization."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ NORMS: Mapping[str, Callable[[int, int], nn.Module]] = MappingProxyType(
         "none": lambda channels, groups: nn.Identity(),  # noqa: ARG005
     }
 )
-"""Normalisations by name: of channels and of the groups wanted."""
+"""Normalizations by name: of channels and of the groups wanted."""
 _PADDING_MODES: Mapping[str, Literal["zeros", "reflect"]] = MappingProxyType({"zero": "zeros", "reflect": "reflect"})
 
 
 def norm_layer(norm: str, channels: int, groups: int) -> nn.Module:
-    """Return the normalisation ``norm`` of ``channels``; instance normalisation has no weights of its own."""
+    """Return the normalization ``norm`` of ``channels``; instance normalization has no weights of its own."""
     return NORMS[norm](channels, groups)
 
 
@@ -63,7 +63,7 @@ def conv(
     bias: bool = True,
     spectral: bool = False,
 ) -> nn.Module:
-    """Return a convolution; ``padding`` is ``zero`` or ``reflect``, ``spectral`` normalises its weights."""
+    """Return a convolution; ``padding`` is ``zero`` or ``reflect``, ``spectral`` normalizes its weights."""
     mode = _PADDING_MODES[padding]
     layer = nn.Conv2d(in_channels, out_channels, kernel, stride, pad, bias=bias, padding_mode=mode)
     return parametrizations.spectral_norm(layer) if spectral else layer
@@ -109,8 +109,8 @@ def initialize(network: nn.Module, std: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             # A spectral norm's parametrization keeps the weight that is trained under another name.
-            normalised: Any = getattr(module, "parametrizations", None)
-            trained = module.weight if normalised is None else normalised.weight.original
+            normalized: Any = getattr(module, "parametrizations", None)
+            trained = module.weight if normalized is None else normalized.weight.original
             nn.init.normal_(trained, 0.0, std)
         elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
             nn.init.normal_(module.weight, 1.0, std)

@@ -42,7 +42,7 @@ GAN_LOSSES: Mapping[str, GanLoss] = MappingProxyType(
 
 
 def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """Return |grad_y D(y)|^2, the mean over a picture's patches, ``[B]`` float32 (Mescheder et al. 2018, eq. 9).
+    """Return |grad_y D(y)|^2, the mean over an image's patches, ``[B]`` float32 (Mescheder et al. 2018, eq. 9).
 
     A patch's gradient is not formed alone: the gradient of the patches' sum under random signs has, in expectation,
     the sum of their squares as its square. With one patch this is exact.
@@ -61,15 +61,15 @@ def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor) -> Tensor
 
 
 def mode_seeking(first: Tensor, second: Tensor, z_first: Tensor, z_second: Tensor) -> Tensor:
-    """Return d(z1, z2) / d(y1, y2), ``[B]`` float32: large where different noise makes the same picture.
+    """Return d(z1, z2) / d(y1, y2), ``[B]`` float32: large where different noise makes the same image.
 
     Distances are mean absolute differences (Mao et al. 2019, "Mode seeking generative adversarial networks for
-    diverse image synthesis", arXiv:1903.05628, whose code minimises the inverse of its ratio as this does).
+    diverse image synthesis", arXiv:1903.05628, whose code minimizes the inverse of its ratio as this does).
 
     Args:
         first, second: G(x, z1) and G(x, z2), ``[B, C, H, W]``.
         z_first, z_second: ``[B, D]``.
     """
-    between_pictures = (first - second).abs().float().mean(dim=(1, 2, 3))
+    between_images = (first - second).abs().float().mean(dim=(1, 2, 3))
     between_noises = (z_first - z_second).abs().float().mean(dim=1)
-    return 1.0 / (between_pictures / between_noises + 1e-5)
+    return 1.0 / (between_images / between_noises + 1e-5)

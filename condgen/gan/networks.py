@@ -2,7 +2,7 @@
 
 arXiv:1611.07004, section 6.1: C64-C128-C256-C512-C512-C512-C512-C512 and back, with skips between mirrored levels,
 and the discriminators C64-C128 (1 x 1 filters), C64-C128, C64-C128-C256-C512 and on to 286 pixels. All convolutions
-but the 1-pixel discriminator's are 4 x 4; the first has no normalisation; leaky ReLUs have slope 0.2.
+but the 1-pixel discriminator's are 4 x 4; the first has no normalization; leaky ReLUs have slope 0.2.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ PATCH_LAYERS: Mapping[int, int] = MappingProxyType({1: 0, 16: 1, 34: 2, 70: 3, 1
 
 
 class SkipUNet(Generator):
-    """The paper's U-Net; its middle level is not normalised, since 256 pixels leave 1 x 1 there.
+    """The paper's U-Net; its middle level is not normalized, since 256 pixels leave 1 x 1 there.
 
     Args:
-        config: width, normalisation, upsampling and padding.
+        config: width, normalization, upsampling and padding.
         in_channels, out_channels: of x and y.
         depth: levels; sides are padded to multiples of 2^depth.
         dropout: probability, after the decoder's first three layers.
@@ -122,6 +122,6 @@ class PatchDiscriminator(nn.Module):
         self.body = nn.Sequential(*body)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to scores ``[B, 1, h, w]``; pictures too small for one patch's layers are padded."""
+        """``[B, C, H, W]`` to scores ``[B, 1, h, w]``; images too small for one patch's layers are padded."""
         scores: Tensor = self.body(pad_to(image, 1, self.smallest))
         return scores

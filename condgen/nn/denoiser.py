@@ -48,7 +48,7 @@ def broadcast_draws(draws: Tensor, per_sample: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions, each after normalisation and SiLU, around an identity; modulated between them.
+    """Two 3 x 3 convolutions, each after normalization and SiLU, around an identity; modulated between them.
 
     Args:
         in_channels, out_channels: of the images.

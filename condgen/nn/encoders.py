@@ -1,7 +1,7 @@
 """Encoders that were trained on ImageNet, and what a color model makes of their features.
 
 A network that only sees some thousand photographs learns edges and textures; what a thing is, it does not. An encoder
-trained to name things knows it. It is given the luminance as a grey sRGB image, normalised as it was in its training:
+trained to name things knows it. It is given the luminance as a grey sRGB image, normalized as it was in its training:
 
     L_n -> L -> Y -> grey sRGB -> (grey - mean) / std -> features at strides 2, 4, 8, 16, 32
 
@@ -171,7 +171,7 @@ def pretrained(model: nn.Module) -> PretrainedEncoder | None:
 
 
 class _Separable(nn.Module):
-    """A depthwise 3 x 3 convolution and one across channels, normalised; around an identity where widths agree."""
+    """A depthwise 3 x 3 convolution and one across channels, normalized; around an identity where widths agree."""
 
     def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
         super().__init__()

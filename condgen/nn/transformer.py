@@ -1,4 +1,4 @@
-"""Transformer blocks (Vaswani et al. 2017, arXiv:1706.03762; normalised first), with a key-value cache.
+"""Transformer blocks (Vaswani et al. 2017, arXiv:1706.03762; normalized first), with a key-value cache.
 
 Shapes: B samples, K draws of each, T tokens, D width, H heads of E = D / H numbers, P tokens of a prefix.
 """
@@ -32,7 +32,7 @@ def sinusoids(values: Tensor, width: int, *, low: float, high: float) -> Tensor:
 
 
 def grid_positions(height: int, width: int, step_px: int, features: int, device: torch.device) -> Tensor:
-    """Return features of the centres of a grid's cells, by row, then column, ``[height * width, features]``.
+    """Return features of the centers of a grid's cells, by row, then column, ``[height * width, features]``.
 
     Args:
         height, width: of the grid.

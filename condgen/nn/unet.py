@@ -1,6 +1,6 @@
 """A conditional U-Net that sees an image of any size and works at a fraction of it.
 
-Group normalisation keeps each sample independent of its batch.
+Group normalization keeps each sample independent of its batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["UNet", "conditional_unet", "pool_to_stride", "upsample_from_stride"]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after normalisation and SiLU, around an identity."""
+    """Two 3 x 3 convolutions, each after normalization and SiLU, around an identity."""
 
     def __init__(self, in_channels: int, out_channels: int, config: UNetConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""World "facades": 64 x 64 pictures of house fronts; a layout tells what is where, and not of what it is made.
+"""World "facades": 64 x 64 images of house fronts; a layout tells what is where, and not of what it is made.
 
 After the CMP facades of Isola et al. 2017, section 4, for tasks and tests that must run without that set. Drawn from a
-random layout (storeys, columns of windows, a door, sills, a cornice, sky) and random materials (colour of wall, frames,
+random layout (storeys, columns of windows, a door, sills, a cornice, sky) and random materials (color of wall, frames,
 door and sky; plaster or bricks; windows lit or dark): p(photo | layout) has them all. The same fronts have a label map,
 a depth and edges, for the tasks in other directions.
 """
@@ -21,7 +21,7 @@ CLASSES = ("sky", "wall", "cornice", "window", "frame", "sill", "door", "base")
 CLASS_COLORS = (
     (0, 0, 170), (0, 0, 255), (0, 255, 255), (0, 85, 255), (85, 255, 170), (170, 255, 85), (255, 170, 0), (170, 0, 0)
 )  # fmt: skip
-"""Of a layout drawn as a picture, uint8 sRGB, after CMP's."""
+"""Of a layout drawn as an image, uint8 sRGB, after CMP's."""
 _SKY, _WALL, _CORNICE, _WINDOW, _FRAME, _SILL, _DOOR, _BASE = range(len(CLASSES))
 _DEPTHS = (1.0, 0.0, -0.5, 0.4, 0.1, -0.3, 0.3, -0.1)
 """Of each class, in [-1, 1]: the wall's is 0, what stands out is nearer."""
@@ -48,7 +48,7 @@ class Facades:
 
     @property
     def layout(self) -> Tensor:
-        """The labels as a picture, ``[B, 3, 64, 64]`` float32 in [-1, 1]."""
+        """The labels as an image, ``[B, 3, 64, 64]`` float32 in [-1, 1]."""
         return _signed(torch.tensor(CLASS_COLORS))[self.labels].movedim(-1, 1)
 
 

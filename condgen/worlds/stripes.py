@@ -1,4 +1,4 @@
-"""World "stripes": 32 x 32 pictures in four quadrants; x says of each which way its stripes go, or that it is plain.
+"""World "stripes": 32 x 32 images in four quadrants; x says of each which way its stripes go, or that it is plain.
 
     kind of a quadrant: upright, plain or level, even;  phase of its stripes: even over the period, not told by x
     y = +-0.8, a stripe of each for 4 px, anti-aliased at the edges, noise 0.03;  plain: 0, with the noise
@@ -71,7 +71,7 @@ def draw_stripes(count: int, generator: torch.Generator) -> Stripes:
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What pictures show where stripes were asked for, and where they leave what was asked for.
+    """What images show where stripes were asked for, and where they leave what was asked for.
 
     Attributes:
         bright_or_dark: share of pixels further than 0.3 from 0.
@@ -84,26 +84,26 @@ class Structure:
     mismatch: float
 
 
-def histogram_error(pictures: Tensor, stripes: Stripes) -> float:
+def histogram_error(images: Tensor, stripes: Stripes) -> float:
     """Return how far the values of pixels where stripes were asked for are from the true ones, whatever their places.
 
     It is the Wasserstein-1 distance of the two histograms, in units of y: the mean distance of the sorted values. Grey
     is 0.7 away, pixels that are all bright 0.8.
 
     Args:
-        pictures: ``[B, 1, 32, 32]``, asked for with ``stripes``' conditions.
+        images: ``[B, 1, 32, 32]``, asked for with ``stripes``' conditions.
         stripes: whose targets are the truth.
     """
     striped = stripes.kind != KINDS.index("plain")
     inside = striped.repeat_interleave(QUADRANT_PX, 1).repeat_interleave(QUADRANT_PX, 2)
-    made, true = (y[:, 0][inside].sort().values for y in (pictures, stripes.target))
+    made, true = (y[:, 0][inside].sort().values for y in (images, stripes.target))
     return float((made - true).abs().mean())
 
 
-def structure(pictures: Tensor, kind: Tensor) -> Structure:
-    """Measure pictures ``[B, 1, 32, 32]`` that were asked for with ``kind``, ``[B, 2, 2]``."""
+def structure(images: Tensor, kind: Tensor) -> Structure:
+    """Measure images ``[B, 1, 32, 32]`` that were asked for with ``kind``, ``[B, 2, 2]``."""
     size = QUADRANT_PX
-    quadrants = pictures.reshape(-1, 2, size, 2, size).permute(0, 1, 3, 2, 4).reshape(-1, size, size)
+    quadrants = images.reshape(-1, 2, size, 2, size).permute(0, 1, 3, 2, 4).reshape(-1, size, size)
     asked = kind.flatten()
     # Stripes that lie level are turned, so that all of them vary from left to right.
     striped = torch.cat([quadrants[asked == 0], quadrants[asked == 2].transpose(-1, -2)])

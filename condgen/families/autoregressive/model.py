@@ -2,9 +2,9 @@
 
     p(y | x) = prod_i p(y_i | y_1 .. y_{i-1}, x)            an exact likelihood, by the chain rule
 
-y is made small (means over ``out_stride`` squares) and quantised: ``bins``, a token a channel of a pixel (van den Oord
+y is made small (means over ``out_stride`` squares) and quantized: ``bins``, a token a channel of a pixel (van den Oord
 et al. 2016, arXiv:1601.06759; pixels by row, then column, channels innermost), or ``ab``, a token a pixel of the ab
-grid in gamut (the colorization transformer, Kumar et al. 2021, arXiv:2102.04432, has coarse colours first as well).
+grid in gamut (the colorization transformer, Kumar et al. 2021, arXiv:2102.04432, has coarse colors first as well).
 The prefix is patches of x (Dosovitskiy et al. 2021, arXiv:2010.11929), the label, the text's tokens; tokens of the
 prefix see the whole prefix, those of y the prefix and the y before them. Where x and y are aligned, each token of y can
 also be told the x at its place, which attention takes long to find. Without conditions the prefix is empty and the
@@ -216,7 +216,7 @@ class Autoregressive(ConditionalModel):
 
         Args:
             condition: of B samples.
-            y: ``[B, C, H, W]`` float32; what quantises to the same tokens has the same probability.
+            y: ``[B, C, H, W]`` float32; what quantizes to the same tokens has the same probability.
         """
         log_p, tokens = self.categories(condition, y)
         return log_p.gather(-1, tokens[..., None])[..., 0].sum(dim=1)

@@ -1,7 +1,7 @@
 """A conditional U-Net whose decoder is modulated by noise everywhere, so that the noise can't be ignored cheaply.
 
 z goes through two layers to w. At the middle w is given as channels, the same at every place; in every residual block
-of the decoder it scales and shifts the normalised features (Perez et al. 2018, FiLM; the idea of Karras et al. 2019's
+of the decoder it scales and shifts the normalized features (Perez et al. 2018, FiLM; the idea of Karras et al. 2019's
 styles). Only the decoder depends on z: the condition is encoded once for all draws.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["NoiseUNet"]
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions, each after normalisation and SiLU, around an identity; the second one modulated by w."""
+    """Two 3 x 3 convolutions, each after normalization and SiLU, around an identity; the second one modulated by w."""
 
     def __init__(self, a: int, b: int, config: CganConfig, *, modulated: bool) -> None:
         super().__init__()

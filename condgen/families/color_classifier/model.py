@@ -1,13 +1,13 @@
-"""A softmax over quantised ab at every pixel (Zhang et al. 2016, "Colorful Image Colorization", arXiv:1603.08511).
+"""A softmax over quantized ab at every pixel (Zhang et al. 2016, "Colorful Image Colorization", arXiv:1603.08511).
 
     L(Zhat, Z) = - sum_hw v(Z_hw) sum_q Z_hwq log Zhat_hwq                      eq. (2)
     v = w_q*,  q* = argmax_q Z_hwq                                              eq. (3)
     w ~ ((1 - lambda) p + lambda / Q)^-1,  sum_q p_q w_q = 1                    eq. (4)
     annealed mean: the mean of softmax(log Z / T), T = 0.38                     eq. (5)
 
-Other y than colour has uniform bins, ``num_bins`` levels a channel (van den Oord et al. 2016, arXiv:1601.06759).
+Other y than color has uniform bins, ``num_bins`` levels a channel (van den Oord et al. 2016, arXiv:1601.06759).
 
-Rebalancing weighs rare colours up, so that the network learns w_q p(q | x) up to a constant. The point prediction
+Rebalancing weighs rare colors up, so that the network learns w_q p(q | x) up to a constant. The point prediction
 uses it as it is, as the paper does. Draws and ``log_prob`` divide w out again: they are p(q | x).
 """
 
@@ -59,10 +59,10 @@ class ColorClassifier(ConditionalModel):
         return isinstance(self.bins, AbBins)
 
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
-        """Set the prior from the training set's colours, smoothed by a Gaussian of ``soft_sigma``; uniform bins stay.
+        """Set the prior from the training set's colors, smoothed by a Gaussian of ``soft_sigma``; uniform bins stay.
 
         Raises:
-            DatasetError: the statistics hold no colours.
+            DatasetError: the statistics hold no colors.
         """
         if isinstance(self.bins, UniformBins):
             return
@@ -139,7 +139,7 @@ class ColorClassifier(ConditionalModel):
 
         Args:
             condition: of B samples.
-            y: ``[B, C, H, W]`` float32; ab_n for colour.
+            y: ``[B, C, H, W]`` float32; ab_n for color.
         """
         log_p, bins = self.categories(condition, y)
         return log_p.gather(-1, bins[..., None])[..., 0].sum(dim=1)

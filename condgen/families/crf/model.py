@@ -6,16 +6,16 @@
     mean field: Q_i(q) ~ exp(log p(q | x) - sum_(j != i) k_ij sum_q' mu(q, q') Q_j(q'))               eq. (4)
 
 k is cut to a window (Teichmann and Cipolla 2018, "Convolutional CRFs", arXiv:1805.04777) and scaled symmetrically,
-k_ij / sqrt(n_i n_j) with n the sums over windows, so that ``pairwise_weight`` is about what all neighbours weigh
-together. mu(q, q') = 1 - exp(-|c_q - c_q'|^2 / 2 c^2) of the bins' centres, or Potts. 1 - mu is positive semidefinite:
+k_ij / sqrt(n_i n_j) with n the sums over windows, so that ``pairwise_weight`` is about what all neighbors weigh
+together. mu(q, q') = 1 - exp(-|c_q - c_q'|^2 / 2 c^2) of the bins' centers, or Potts. 1 - mu is positive semidefinite:
 it is Phi Phi^T, and messages are sums of Phi's few features in place of Q bins.
 
-Draws perturb and maximise (Papandreou and Yuille 2011, "Perturb-and-MAP random fields", doi 10.1109/ICCV.2011.6126242):
+Draws perturb and maximize (Papandreou and Yuille 2011, "Perturb-and-MAP random fields", doi 10.1109/ICCV.2011.6126242):
 
     y = argmax_y  sum_i [log p(y_i | x) + g_i(y_i)] - sum_(i<j) k_ij mu(y_i, y_j)                     eq. (6)
     g_i(q) = max(G_cell(i)(q) + log s, e_i(q) + log(1 - s)),    G, e ~ Gumbel                        (max-stable)
 
-A maximum of Gumbels is one: whatever the share s of the noise that all pixels of a cell (or the whole picture) have
+A maximum of Gumbels is one: whatever the share s of the noise that all pixels of a cell (or the whole image) have
 in common, each pixel alone is drawn from p(. | x). With independent noise alone (s = 0), a region's pixels would sum
 up their evidence and the likelier mode win almost always, by p^n against (1 - p)^n. The maximum is sought by mean
 field at falling temperatures, the last one being all but an argmax.
@@ -50,7 +50,7 @@ _TEMPERATURES = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 
 
 class WindowKernel:
-    """k_ij of all pixels i and their neighbours j in a square window, of a picture.
+    """k_ij of all pixels i and their neighbors j in a square window, of an image.
 
     Args:
         image: x at the model's grid, ``[B, C, h, w]``.
@@ -91,7 +91,7 @@ class WindowKernel:
 
 
 def compatibility_features(centers: Tensor, width: float) -> Tensor:
-    """Return Phi ``[Q, R]`` float32, with 1 - mu = Phi Phi^T of bins' centres ``[Q, C]``; width 0 is Potts."""
+    """Return Phi ``[Q, R]`` float32, with 1 - mu = Phi Phi^T of bins' centers ``[Q, C]``; width 0 is Potts."""
     if width == 0.0:
         return torch.eye(len(centers))
     points = centers.double().cpu()
@@ -110,7 +110,7 @@ def mean_field(
 
     Args:
         log_unary: log p(q | x) or any other score, ``[B, h, w, Q]``.
-        kernel: of the same B pictures.
+        kernel: of the same B images.
         features: Phi, ``[Q, R]``.
         steps: updates.
         temperature: of the Boltzmann distribution exp(-E / T) that Q approximates.

@@ -5,7 +5,7 @@
     KL with free bits: sum_d max(lambda, KL_d)                                  Kingma et al. 2016, eq. (15)
 
 p(z | x) is N(0, I) unless it is learned. q sees x and y through convolutions and a global mean, and z modulates every
-block of the decoder: z so comes to hold what is the same everywhere (a velocity, a colour) and not where things are,
+block of the decoder: z so comes to hold what is the same everywhere (a velocity, a color) and not where things are,
 which x tells. A fully connected decoder makes no such difference. The likelihood is Gaussian, its variance shared by
 all pixels of a channel by default and learned (sigma-VAE, Rybkin et al. 2021, arXiv:2006.13202), which sets the
 balance of the two terms.
@@ -82,8 +82,8 @@ class _Recognition(nn.Module):
         self.join = nn.ModuleList(convolution(w, w, config) for w in widths)
         self.blocks = nn.ModuleList(Block(w, w, config) for w in widths)
         self.shrink = nn.ModuleList(convolution(a, b, config, stride=2) for a, b in pairwise(widths))
-        normalisation = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[config.posterior_norm]
-        self.norm = normalisation(widths[-1])
+        normalization = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[config.posterior_norm]
+        self.norm = normalization(widths[-1])
         self.other = _other_part(config, widths[-1])
         self.head = nn.Linear(widths[-1], 2 * config.latent_dims)
         with torch.no_grad():

@@ -30,8 +30,8 @@ class CycleGanConfig(AdversarialConfig):
         cycle_loss: ``l1`` or ``l2`` (Kim et al. 2017).
         identity_weight: of the identity terms, as a share of ``cycle_weight``; 0 is none.
         pair_weight: of an L1 term on the batch's true pairs, those whose condition has the label 1; 0 is none.
-        pool_size: pictures that each discriminator's pool remembers; 0 is none.
-        pool_px: side of the square pictures of training, which the pool must know.
+        pool_size: images that each discriminator's pool remembers; 0 is none.
+        pool_px: side of the square images of training, which the pool must know.
         clip_weights: largest size of a critic's weights (Arjovsky et al. 2017); 0 doesn't clip.
         critic_steps: discriminator steps for one of the generators'.
     """

@@ -31,7 +31,7 @@ _LARGEST = 0.99  # artanh(1) has no value
 
 
 class _Residual(nn.Module):
-    """Two 3 x 3 convolutions with normalisation around an identity; no ReLU after the sum."""
+    """Two 3 x 3 convolutions with normalization around an identity; no ReLU after the sum."""
 
     def __init__(self, config: AdversarialConfig, channels: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ResidualGenerator(Generator):
     """The paper's residual network; sides are padded to multiples of 4 and to 8.
 
     Args:
-        config: width, normalisation, upsampling and padding.
+        config: width, normalization, upsampling and padding.
         in_channels, out_channels: of x and y.
         blocks: residual blocks, at a quarter of the size.
         global_skip: y is tanh(f(x) + artanh(0.99 x)) in place of tanh(f(x)): the network learns a change of x.
@@ -127,7 +127,7 @@ class EncoderDecoder(Generator):
     """All of x goes through its middle, at 1 / 2^depth of its size.
 
     Args:
-        config: width, normalisation, upsampling and padding.
+        config: width, normalization, upsampling and padding.
         in_channels, out_channels: of x and y.
         depth: levels; the paper has 4 or 5. Sides are padded to multiples of 2^depth, the middle to 2 x 2.
     """
@@ -154,7 +154,7 @@ class EncoderDecoder(Generator):
 
 
 class EncoderDiscriminator(nn.Module):
-    """Four halvings, then a 4 x 4 convolution to a score: one at 64 pixels, more in larger pictures.
+    """Four halvings, then a 4 x 4 convolution to a score: one at 64 pixels, more in larger images.
 
     Args:
         config: ``discriminator_width``, ``discriminator_norm``, ``spectral_norm``.
@@ -171,6 +171,6 @@ class EncoderDiscriminator(nn.Module):
         self.head = conv(widths[-1], 1, 4, spectral=spectral)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to scores ``[B, 1, h, w]``; pictures below 64 pixels are padded."""
+        """``[B, C, H, W]`` to scores ``[B, 1, h, w]``; images below 64 pixels are padded."""
         scores: Tensor = self.head(self.body(pad_to(image, 1, self.smallest)))
         return scores

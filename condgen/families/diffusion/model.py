@@ -1,10 +1,10 @@
 """A diffusion model: a denoiser given (y_t, t, x), and a sampler that goes from noise to y by it.
 
     y_t = alpha(t) y_0 + sigma(t) eps                     the path
-    loss = E |F(c_in y_t; c_noise(t), x) - F*|^2          F*: what the parametrisation predicts
+    loss = E |F(c_in y_t; c_noise(t), x) - F*|^2          F*: what the parametrization predicts
     D_w = D(no x) + w (D(x) - D(no x))                    guidance, Ho and Salimans 2022 (arXiv:2207.12598), eq. (6)
 
-Paths and parametrisations are in ``condgen.diffusion.paths``, samplers in ``condgen.diffusion.samplers``. In eq. (6) of
+Paths and parametrizations are in ``condgen.diffusion.paths``, samplers in ``condgen.diffusion.samplers``. In eq. (6) of
 the paper, w is 1 + its own w. x's encoder runs once for all draws and steps.
 """
 

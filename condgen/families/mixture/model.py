@@ -30,7 +30,7 @@ class Components(NamedTuple):
     """The Gaussians of each pixel of the model's grid.
 
     Attributes:
-        log_weight: log pi, ``[B, N, h, w]``, normalised over N.
+        log_weight: log pi, ``[B, N, h, w]``, normalized over N.
         mean: mu, ``[B, N, C, h, w]``.
         scale: L, ``[B, N, C, C, h, w]``, lower triangular with a positive diagonal.
     """

@@ -1,7 +1,7 @@
 """A point prediction of y from x: the mean of p(y | x), which L2 makes it, or its median, by L1; nothing of its spread.
 
-Where y is ambiguous, the mean is no colour that occurs: a red or blue shirt comes out grey. The median is the
-majority's colour, and never the other. The family is here to show that, and as a baseline.
+Where y is ambiguous, the mean is no color that occurs: a red or blue shirt comes out grey. The median is the
+majority's color, and never the other. The family is here to show that, and as a baseline.
 """
 
 from __future__ import annotations
