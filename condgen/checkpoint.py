@@ -39,9 +39,9 @@ def dump(
     """Return a checkpoint's files by name.
 
     Args:
-        model: of a family of the table, on any device.
-        extra: what else belongs to it (the data's size, steps done), as JSON has it.
-        weights: ``fp16`` stores numbers of float32 in half precision, which ``load`` makes float32 again.
+        model: model of a family of the table, on any device.
+        extra: other facts that belong to it (the data's size, steps done), as JSON has them.
+        weights: number format on disk; ``fp16`` stores float32 in half precision, which ``load`` makes float32 again.
 
     Raises:
         CheckpointError: the extra is not JSON, or a weight is too large for half precision.
@@ -76,8 +76,8 @@ def load(files: Mapping[str, bytes], *, expect_family: str | None = None) -> tup
     """Return the model of a checkpoint, on the CPU in ``eval()`` mode, and its extra.
 
     Args:
-        files: the bytes of ``model.safetensors`` and ``model.json``; others are left alone.
-        expect_family: the only family that will do; None takes any.
+        files: bytes of ``model.safetensors`` and ``model.json``; other files are left alone.
+        expect_family: name of the only family that is accepted; None accepts any.
 
     Raises:
         CheckpointError: a file is missing or damaged, the family is another or unknown, or the weights are not

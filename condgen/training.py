@@ -26,7 +26,7 @@ _SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 
 def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float:
-    """The rate of a step (from 0): linear warm-up, then the schedule, down to the end of steps or time."""
+    """Return the rate of a step (from 0): linear warm-up, then the schedule, until steps or time end."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -39,14 +39,14 @@ class Training:
     """A model in training: its weights, their average, and an optimizer a phase.
 
     Args:
-        model: on its device.
-        config: of the training.
-        wrap: what the model is called through, DistributedDataParallel say; by default itself.
+        model: model on its device.
+        config: configuration of the training.
+        wrap: wrapper that the model is called through, such as DistributedDataParallel (default: none).
 
     Attributes:
-        averaged: the exponential average of the weights, which is what is kept; the model itself where
+        averaged: model with the exponential average of the weights, which is what is saved; the model itself where
             ``ema_decay`` is 0.
-        optimizers: by phase.
+        optimizers: optimizer of each phase.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Training:
         """Do one step: each phase's forward, backward and update, then the average.
 
         Args:
-            batch: on the model's device.
-            number: of the step, from 0: it decides which phases are due, and the rate.
-            rate: the learning rate, where not that of ``learning_rate`` for the step.
-            share: what the loss is multiplied by: a worker's share of the global batch's weight times the number of
+            batch: batch on the model's device.
+            number: number of the step, from 0: it decides which phases are due, and the rate.
+            rate: learning rate (default: that of ``learning_rate`` for the step).
+            share: factor of the loss: a worker's share of the global batch's weight times the number of
                 workers.
-            update: whether the weights are changed; not where the whole batch is padding.
+            update: whether the weights are changed; false where the whole batch is padding.
 
         Returns:
             The terms by name, detached. A phase that is due in every n-th step alone has its terms times n, so that

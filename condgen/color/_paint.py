@@ -79,8 +79,8 @@ def cell_moments(
     A pixel is in one cell or in two neighbors of each axis: none is larger than a cell.
 
     Args:
-        rgb, luminance, fy: as for ``paint``.
-        columns, rows: of each pixel the first cell that it is in, and its share in it (the rest is in the next).
+        rgb, luminance, fy: the arguments of ``paint``.
+        columns, rows: each pixel's first cell, and its share in it (the rest is in the next).
         areas: pixels in each cell down, ``[h]``, and across, ``[w]``, fractions included.
         mean, variance: ``[h, w]`` float32, written.
     """

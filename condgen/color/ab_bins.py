@@ -61,7 +61,7 @@ class AbBins:
     Args:
         grid_step: distance of neighboring bins in ab units, 5, 10 or 20.
         num_neighbors: bins that share a color's soft encoding.
-        sigma: of its Gaussian weights, in ab units.
+        sigma: standard deviation of its Gaussian weights (ab units).
 
     Raises:
         ConfigError: another step, or as many neighbors as there are bins.
@@ -162,8 +162,8 @@ class AbBins:
         """Return a training set's distribution over the bins, smoothed by a Gaussian: ``[Q]`` float64 on the CPU.
 
         Args:
-            statistics: of the training set.
-            sigma: of the Gaussian, in ab units.
+            statistics: statistics of the training set.
+            sigma: standard deviation of the Gaussian (ab units).
 
         Raises:
             DatasetError: the statistics hold no colors.

@@ -96,12 +96,12 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def normalize_l(lightness: Tensor) -> Tensor:
-    """L in [0, 100] to L_n in [-1, 1]."""
+    """Convert L in [0, 100] to L_n in [-1, 1]."""
     return lightness / L_SCALE - 1
 
 
 def denormalize_l(l_n: Tensor) -> Tensor:
-    """L_n in [-1, 1] to L in [0, 100]."""
+    """Convert L_n in [-1, 1] to L in [0, 100]."""
     return (l_n + 1) * L_SCALE
 
 

@@ -25,7 +25,7 @@ class UniformBins:
     It has the interface of ``condgen.color.ab_bins.AbBins``; its encoding is hard, of one bin with the weight 1.
 
     Args:
-        num_levels: of a channel, >= 2.
+        num_levels: levels of a channel, >= 2.
         channels: C.
         limit: largest absolute value.
     """

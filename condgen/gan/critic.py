@@ -1,4 +1,4 @@
-"""What the adversarial families share: a critic with its loss, a pool of images, draws by dropout."""
+"""A discriminator with its loss, and the pool of earlier images that it is shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Critic", "ImagePool", "absolute_error", "frozen"]
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Within, what is computed by ``module`` has gradients for its inputs and none for its parameters."""
+    """Keep gradients from ``module``'s parameters, but not from its inputs, in what it computes within."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -39,9 +39,9 @@ class Critic(nn.Module):
     """A discriminator and both sides of its loss; the names of terms begin with ``name``.
 
     Args:
-        net: images to scores ``[B, 1, h, w]``.
-        config: the loss, its scale, R1 and the initial weights.
-        clip_weights: its weights are kept within +-this, where it is > 0.
+        net: network from images to scores ``[B, 1, h, w]``.
+        config: configuration with the loss, its scale, R1 and the initial weights.
+        clip_weights: limit within which its weights are kept, where it is > 0.
     """
 
     steps: Tensor
@@ -102,14 +102,14 @@ class Critic(nn.Module):
 
 
 class ImagePool(nn.Module):
-    """Earlier made images, shown to a discriminator in half of the cases (Shrivastava et al. 2017, section 2.3).
+    """Images generated earlier, shown to a discriminator in half of the cases (Shrivastava et al. 2017, section 2.3).
 
-    It is kept with the model, in float16, so that a run goes on with the pool that it had; its choices are drawn
+    The pool is kept with the model, in float16, so that a run goes on with the pool that it had; its choices are drawn
     from torch's generator, which the training loop seeds at each step.
 
     Args:
-        size: images; 0 keeps none.
-        channels, side_px: of each.
+        size: number of images; 0 keeps none.
+        channels, side_px: channels and side of each image (pixels).
     """
 
     images: Tensor
@@ -123,7 +123,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def exchange(self, made: Tensor, weight: Tensor) -> Tensor:
-        """Return as many images as were ``made``, some of them earlier ones; those of weight 0 are left alone.
+        """Return as many images as were ``made``, some of them earlier ones; images of weight 0 are left alone.
 
         While the pool fills, each image is kept and returned. Then, in half of the cases, an earlier one is
         returned and the new one takes its place.

@@ -1,4 +1,4 @@
-"""What the image-to-image generators have in common, and how their dropout becomes the noise of a draw."""
+"""The base of image-to-image generators, and how their dropout becomes the noise of a draw."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Generator(nn.Module, ABC):
     """x to y of the same size, in [-1, 1]: an encoder, which runs once an image, and a decoder, once a draw.
 
     Attributes:
-        multiple: sides are padded to multiples of it, and the output is cropped back.
-        smallest: and to at least this.
+        multiple: number to whose multiples sides are padded; the output is cropped back.
+        smallest: smallest side that sides are padded to (pixels).
         dropout: probability of dropout in the decoder.
     """
 
@@ -42,9 +42,9 @@ class Generator(nn.Module, ABC):
         """Return y, ``[B, out, H, W]`` in [-1, 1], of the padded size.
 
         Args:
-            features: of ``encode``.
-            uniforms: of the shapes ``[B, *dropout_shapes]``, which decide what is dropped; without them dropout is
-                PyTorch's, on in training and off otherwise.
+            features: what ``encode`` returned.
+            uniforms: numbers of the shapes ``[B, *dropout_shapes]`` that decide what is dropped; without them dropout
+                is PyTorch's, on in training and off otherwise.
         """
 
     def dropout_shapes(self, features: list[Tensor]) -> list[tuple[int, ...]]:  # noqa: ARG002 - none without dropout
@@ -55,7 +55,7 @@ class Generator(nn.Module, ABC):
         """Change the initial weights of a generator that learns a change of x: it begins with none."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to ``[B, out, H, W]`` in [-1, 1], any H and W."""
+        """Map ``[B, C, H, W]`` to ``[B, out, H, W]`` in [-1, 1], any H and W."""
         features = self.encode(pad_to(image, self.multiple, self.smallest))
         return self.decode(features)[..., : image.shape[-2], : image.shape[-1]]
 

@@ -1,4 +1,4 @@
-"""Layers that the adversarial networks share, and what is done to a whole network: padding, initialization."""
+"""Layers that the adversarial networks share, and operations on a whole network: padding, initial weights."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def upsample(
     """Return a layer that doubles the size: a transposed convolution, or nearest and a 3 x 3 convolution.
 
     Args:
-        in_channels, out_channels: of it.
-        kernel: of the transposed convolution, 3 or 4.
+        in_channels, out_channels: channels of its input and output.
+        kernel: kernel size of the transposed convolution, 3 or 4.
         upsampling: ``transposed`` or ``resize``, which makes no checkerboards (Odena et al. 2016).
-        padding: ``zero`` or ``reflect``, of the convolution after resizing.
-        bias: whether it has one.
+        padding: padding of the convolution after resizing, ``zero`` or ``reflect``.
+        bias: whether the layer has a bias.
     """
     if upsampling == "transposed":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, 1, output_padding=4 - kernel, bias=bias)
@@ -101,8 +101,8 @@ def initialize(network: nn.Module, std: float) -> None:
     """Draw convolutions' weights from N(0, std), norms' from N(1, std), and set biases to 0 (Isola et al. 2017, 6.2).
 
     Args:
-        network: in place.
-        std: 0 leaves the network as PyTorch made it.
+        network: network whose weights are changed in place.
+        std: standard deviation; 0 leaves the network as PyTorch made it.
     """
     if std == 0.0:
         return

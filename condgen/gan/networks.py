@@ -33,7 +33,7 @@ class SkipUNet(Generator):
 
     Args:
         config: width, normalization, upsampling and padding.
-        in_channels, out_channels: of x and y.
+        in_channels, out_channels: channels of x and y.
         depth: levels; sides are padded to multiples of 2^depth.
         dropout: probability, after the decoder's first three layers.
     """
@@ -97,8 +97,8 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         config: ``discriminator_width``, ``discriminator_norm``, ``spectral_norm``.
-        in_channels: of y, or of (x, y) together.
-        patch_px: 1, 16, 34, 70, 142 or 286.
+        in_channels: channels of y, or of (x, y) together.
+        patch_px: side of a patch (pixels): 1, 16, 34, 70, 142 or 286.
     """
 
     def __init__(self, config: AdversarialConfig, in_channels: int, patch_px: int) -> None:
@@ -122,6 +122,6 @@ class PatchDiscriminator(nn.Module):
         self.body = nn.Sequential(*body)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to scores ``[B, 1, h, w]``; images too small for one patch's layers are padded."""
+        """Map ``[B, C, H, W]`` to scores ``[B, 1, h, w]``; images too small for one patch's layers are padded."""
         scores: Tensor = self.body(pad_to(image, 1, self.smallest))
         return scores

@@ -1,4 +1,4 @@
-"""What families that classify pixels into color bins share: Zhang et al. 2016 (arXiv:1603.08511), eqs. (2) to (5)."""
+"""Classifying pixels into color bins: Zhang et al. 2016 (arXiv:1603.08511), eqs. (2) to (5)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class PointHead(nn.Module):
     of w_q^balance p(q | x): with a balance of 0 that of p(q | x); more gives rare, vivid colors their due.
 
     Args:
-        channels: of the features.
-        gamma: of the class weights in training; see ``class_weights``.
-        balance: of the point prediction, 0 to 1.
+        channels: channels of the features.
+        gamma: share of the uniform distribution in the class weights of training; see ``class_weights``.
+        balance: balance of the point prediction, 0 to 1.
     """
 
     prior: Tensor

@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, in, h, w]`` to ``[B, out, h, w]``."""
+        """Map ``[B, in, h, w]`` to ``[B, out, h, w]``."""
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
         out: Tensor = self.skip(x) + h
@@ -50,7 +50,7 @@ class UNet(nn.Module):
 
     Args:
         config: widths and depth.
-        out_channels: of the output.
+        out_channels: channels of the output.
     """
 
     def __init__(self, config: UNetConfig, out_channels: int) -> None:
@@ -69,7 +69,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # 1.3 times as fast on CPUs
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
+        """Map ``[B, C, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
         height, width = image.shape[-2:]
         x = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         x = F.pixel_unshuffle(x, self.stride).contiguous(memory_format=torch.channels_last)

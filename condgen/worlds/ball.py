@@ -62,7 +62,7 @@ class Balls:
     velocity: Tensor
 
     def batch(self) -> Batch:
-        """Training samples of weight 1."""
+        """Return training samples of weight 1."""
         weight = torch.ones(self.frame.shape[0])
         return Batch(condition=Condition(image=self.frame), target=self.following, weight=weight)
 
@@ -72,7 +72,7 @@ def draw_balls(count: int, generator: torch.Generator, *, walls: bool = False) -
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
         walls: whether the ball bounces within the image; otherwise it is on a torus.
     """
     speed = WALLED_SPEED_PX if walls else SPEED_PX

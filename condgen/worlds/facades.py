@@ -21,7 +21,7 @@ CLASSES = ("sky", "wall", "cornice", "window", "frame", "sill", "door", "base")
 CLASS_COLORS = (
     (0, 0, 170), (0, 0, 255), (0, 255, 255), (0, 85, 255), (85, 255, 170), (170, 255, 85), (255, 170, 0), (170, 0, 0)
 )  # fmt: skip
-"""Of a layout drawn as an image, uint8 sRGB, after CMP's."""
+"""Colors of a layout drawn as an image, uint8 sRGB, after CMP's."""
 _SKY, _WALL, _CORNICE, _WINDOW, _FRAME, _SILL, _DOOR, _BASE = range(len(CLASSES))
 _DEPTHS = (1.0, 0.0, -0.5, 0.4, 0.1, -0.3, 0.3, -0.1)
 """Of each class, in [-1, 1]: the wall's is 0, what stands out is nearer."""
@@ -63,11 +63,11 @@ class _Dice:
         self.generator = generator
 
     def between(self, low: int, high: int) -> int:
-        """Even from low to high, both included."""
+        """Return an even whole number from low to high, both included."""
         return int(torch.randint(low, high + 1, (1,), generator=self.generator))
 
     def coin(self, probability: float = 0.5) -> bool:
-        """True with a probability."""
+        """Return True with a probability."""
         return float(torch.rand(1, generator=self.generator)) < probability
 
 
@@ -76,7 +76,7 @@ def draw_facades(count: int, generator: torch.Generator) -> Facades:
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
     """
     dice = _Dice(generator)
     fronts = [_front(dice) for _ in range(count)]
@@ -87,7 +87,7 @@ def draw_facades(count: int, generator: torch.Generator) -> Facades:
 
 
 def _front(dice: _Dice) -> tuple[Tensor, Tensor]:
-    """A layout: labels, and the number of each window, ``[64, 64]`` both; 0 where there is none."""
+    """Return a layout: labels, and the number of each window, ``[64, 64]`` both; 0 where there is none."""
     labels = torch.full((SIZE_PX, SIZE_PX), _SKY)
     panes = torch.zeros(SIZE_PX, SIZE_PX, dtype=torch.int64)
     top, left, right = dice.between(4, 14), dice.between(0, 8), SIZE_PX - dice.between(0, 8)
@@ -118,7 +118,7 @@ def _front(dice: _Dice) -> tuple[Tensor, Tensor]:
 
 
 def _paint(labels: Tensor, panes: Tensor, dice: _Dice) -> Tensor:
-    """A photo of a layout, of materials that are drawn, ``[3, 64, 64]`` in [-1, 1]."""
+    """Return a photo of a layout whose materials are drawn, ``[3, 64, 64]`` in [-1, 1]."""
     wall = torch.tensor(_WALLS[dice.between(0, len(_WALLS) - 1)]).float()
     trim = wall * 0.7 if dice.coin() else torch.tensor((236.0, 234.0, 228.0))
     sky = torch.tensor(_SKIES[dice.between(0, len(_SKIES) - 1)]).float()
@@ -138,11 +138,11 @@ def _paint(labels: Tensor, panes: Tensor, dice: _Dice) -> Tensor:
 
 
 def edges(photo: Tensor, threshold: float = 0.12) -> Tensor:
-    """White lines on black where the luma changes: Sobel's gradient above a threshold.
+    """Return white lines on black where the luma changes: Sobel's gradient above a threshold.
 
     Args:
         photo: ``[B, 3, H, W]`` in [-1, 1].
-        threshold: of the gradient's length, in luma a pixel.
+        threshold: least length of the gradient at an edge (luma a pixel).
 
     Returns:
         ``[B, 1, H, W]`` float32, -1 or 1.

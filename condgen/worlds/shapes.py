@@ -81,7 +81,7 @@ def draw_shapes(count: int, generator: torch.Generator, *, kind: Tensor | None =
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
         kind: c, ``[B]``, where it isn't to be drawn.
     """
     if kind is None:
@@ -107,7 +107,7 @@ def draw_shapes(count: int, generator: torch.Generator, *, kind: Tensor | None =
 
 
 def _texts(templates: Sequence[str]) -> Tensor:
-    """Tokens of every kind by every template, ``[kinds, templates, TEXT_LENGTH]``."""
+    """Return tokens of every kind by every template, ``[kinds, templates, TEXT_LENGTH]``."""
     kinds = [(shape, color) for shape in SHAPES for color in COLORS]
     rows = [[tokenize(t.format(shape=s, color=c), vocabulary=VOCABULARY, length=TEXT_LENGTH) for t in templates]
             for s, c in kinds]  # fmt: skip
@@ -119,17 +119,17 @@ _COLOR_TEXTS = _texts(_COLOR_CAPTIONS)
 
 
 def captions(kind: Tensor, generator: torch.Generator) -> Tensor:
-    """Tokens ``[B, TEXT_LENGTH]`` of a caption of shape and color, in one of three wordings."""
+    """Return tokens ``[B, TEXT_LENGTH]`` of a caption of shape and color, in one of three wordings."""
     return _TEXTS[kind, torch.randint(len(_CAPTIONS), kind.shape, generator=generator)]
 
 
 def color_captions(kind: Tensor, generator: torch.Generator) -> Tensor:
-    """Tokens ``[B, TEXT_LENGTH]`` of a caption of the color alone, in one of three wordings."""
+    """Return tokens ``[B, TEXT_LENGTH]`` of a caption of the color alone, in one of three wordings."""
     return _COLOR_TEXTS[kind, torch.randint(len(_COLOR_CAPTIONS), kind.shape, generator=generator)]
 
 
 def foreground(images: Tensor) -> Tensor:
-    """Which pixels are nearer to a color than to the background, ``[..., 3, H, W]`` to ``[..., H, W]`` bool."""
+    """Return which pixels are nearer to a color than to the background, ``[..., 3, H, W]`` to ``[..., H, W]`` bool."""
     known = torch.tensor([(BACKGROUND,) * 3, *COLORS.values()])[:, :, None, None]
     distance = torch.stack([(images - color).square().sum(dim=-3) for color in known])
     return distance.argmin(0) > 0
@@ -155,13 +155,13 @@ class Judge(nn.Module):
         self.head = nn.Linear(64 * (SIZE_PX // 4) ** 2, NUM_KINDS)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``[N, 3, 16, 16]`` to scores of the kinds, ``[N, 16]``."""
+        """Map ``[N, 3, 16, 16]`` to scores of the kinds, ``[N, 16]``."""
         scores: Tensor = self.head(self.features(images).flatten(1))
         return scores
 
     @torch.no_grad()
     def kinds(self, images: Tensor) -> Tensor:
-        """The likeliest kind of each image, ``[..., 3, 16, 16]`` to ``[...]`` int64."""
+        """Return the likeliest kind of each image, ``[..., 3, 16, 16]`` to ``[...]`` int64."""
         flat = images.flatten(0, -4)
         found = torch.cat([self(part).argmax(1) for part in torch.split(flat, 512)])
         return torch.unflatten(found, 0, images.shape[:-3])

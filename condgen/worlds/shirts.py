@@ -46,7 +46,7 @@ class Shirts:
     odds: Tensor
 
     def batch(self) -> Batch:
-        """Training samples of weight 1."""
+        """Return training samples of weight 1."""
         weight = torch.ones(self.luminance.shape[0])
         return Batch(condition=Condition(image=self.luminance), target=self.ab, weight=weight)
 
@@ -58,9 +58,9 @@ def draw_shirts(
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
         odds: p(MODES[0] | x); None makes it the luminance's share of its range, 0 to 1, so that it crosses 0.5.
-        shading: how much brighter a shirt's right edge is than its left one; the mean stays.
+        shading: difference in brightness between a shirt's right edge and its left one; the mean stays.
     """
     size = torch.randint(6, 12, (count, 2), generator=generator)
     corner = (torch.rand(count, 2, generator=generator) * (SIZE_PX - size + 1)).long()
@@ -149,7 +149,7 @@ def flips(draws: Tensor, mask: Tensor) -> float:
 
 
 def _log_masses(centers: Tensor, num: int, limit: float) -> Tensor:
-    """Log probability of each level's bin for numbers of the given centers and the world's noise, ``[..., num]``."""
+    """Return each level's log probability for numbers around ``centers`` with the world's noise, ``[..., num]``."""
     edges = torch.linspace(-limit, limit, num, dtype=torch.float64)[:-1] + limit / (num - 1)
     z = (edges - centers.double()[..., None]) / NOISE
     low = torch.nn.functional.pad(z, (1, 0), value=-torch.inf)
@@ -162,7 +162,7 @@ def _log_masses(centers: Tensor, num: int, limit: float) -> Tensor:
 
 
 def _log_masses_of_colors(num: int, limit: float) -> Tensor:
-    """Of the two modes and the background: ``[3, 2, num]``."""
+    """Return the log masses of the two modes and the background: ``[3, 2, num]``."""
     return _log_masses(torch.tensor([*MODES, (0.0, 0.0)]), num, limit)
 
 

@@ -37,7 +37,7 @@ class Stripes:
         condition: x, ``[B, 3, 32, 32]`` float32: a channel a kind, 1 where it is wanted and -1 elsewhere, so that no
             kind is nearer to x than another.
         target: y, ``[B, 1, 32, 32]`` float32 in about [-0.9, 0.9].
-        kind: of each quadrant, ``[B, 2, 2]`` int64, by row and column.
+        kind: kind of each quadrant, ``[B, 2, 2]`` int64, by row and column.
     """
 
     condition: Tensor
@@ -50,7 +50,7 @@ def draw_stripes(count: int, generator: torch.Generator) -> Stripes:
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
     """
     kind = torch.randint(len(KINDS), (count, 2, 2), generator=generator)
     phase = PERIOD_PX * torch.rand(count, 2, 2, 1, generator=generator)
@@ -75,7 +75,7 @@ class Structure:
 
     Attributes:
         bright_or_dark: share of pixels further than 0.3 from 0.
-        autocorrelation: of pixels half a period apart across the stripes, in [-1, 1]; -1 of true stripes.
+        autocorrelation: correlation of pixels half a period apart across the stripes, in [-1, 1]; -1 of true stripes.
         mismatch: share of all quadrants that are not of the kind that was asked for.
     """
 

@@ -51,7 +51,7 @@ class Discs:
     Attributes:
         kind: number of the color in its set, ``[B]`` int64.
         center: (row, column) in pixels, ``[B, 2]`` float32.
-        radius: in pixels, ``[B]`` float32.
+        radius: radii (pixels), ``[B]`` float32.
     """
 
     kind: Tensor
@@ -86,7 +86,7 @@ def kinds(images: Tensor, colors: Sequence[Sequence[float]]) -> Tensor:
 
     Args:
         images: ``[B, 3, 16, 16]`` in [-1, 1].
-        colors: of the set.
+        colors: colors of the set.
     """
     inside = (images.amax(dim=1) > 0).float()
     area = inside.sum(dim=(1, 2))
@@ -107,7 +107,7 @@ class ModeMap:
 
     Attributes:
         to: the kind that most images of kind i become, by i.
-        share: of kind i's images that do, the smallest over i.
+        share: share of kind i's images that do so, the smallest over i.
     """
 
     to: tuple[int, ...]

@@ -35,7 +35,7 @@ __all__ = ["Autoregressive", "Prefix", "filter_logits"]
 
 @dataclass(frozen=True)
 class Prefix:
-    """What comes before y.
+    """The tokens before y.
 
     Attributes:
         tokens: ``[B, P, D]``; P may be 0.
@@ -131,7 +131,7 @@ class Autoregressive(ConditionalModel):
         return Prefix(tokens, mask, size, beside)
 
     def _patch(self, image: Tensor, project: nn.Linear) -> Tensor:
-        """``[B, C, H, W]`` to ``[B, P, D]``, by row, then column."""
+        """Map ``[B, C, H, W]`` to ``[B, P, D]``, by row, then column."""
         side = self.config.patch_px
         patches = _unshuffle(image, side)
         rows, columns = patches.shape[-2:]
@@ -163,20 +163,20 @@ class Autoregressive(ConditionalModel):
         return upsample_from_stride(small, self.config.out_stride, size)
 
     def _targets(self, size: tuple[int, int], device: torch.device) -> Tensor:
-        """What an input token is told of the one to come: its place and channel, ``[N, D]``."""
+        """Return what an input token is told of the next one: its place and channel, ``[N, D]``."""
         config = self.config
         places = self.places(grid_positions(*self.grid(size), config.out_stride, config.width, device))
         each: Tensor = places[:, None] + self.channels
         return each.flatten(0, 1)
 
     def _inputs(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """Embeddings of tokens ``[..., n]``, which are y's number ``first`` and on: ``[..., n, D]``."""
+        """Return embeddings of tokens ``[..., n]``, which are y's number ``first`` and on: ``[..., n, D]``."""
         channel = (torch.arange(tokens.shape[-1], device=tokens.device) + first) % self.tokens_per_pixel
         embedded: Tensor = self.values(tokens + channel * self.vocabulary)
         return embedded
 
     def _logits(self, x: Tensor, first: int = 0) -> Tensor:
-        """``[..., n, D]`` to float32 logits ``[..., n, V]`` of y's tokens number ``first`` and on."""
+        """Map ``[..., n, D]`` to float32 logits ``[..., n, V]`` of y's tokens number ``first`` and on."""
         whole = torch.unflatten(self.head(self.norm(x)).float(), -1, (self.tokens_per_pixel, self.vocabulary))
         channel = (torch.arange(x.shape[-2], device=x.device) + first) % self.tokens_per_pixel
         index = channel[:, None, None].expand(*whole.shape[:-2], 1, self.vocabulary)
@@ -186,8 +186,8 @@ class Autoregressive(ConditionalModel):
         """Return the logits of every token of y given those before it, ``[B, N, V]`` float32, in one pass.
 
         Args:
-            condition: of B samples.
-            tokens: of y, ``[B, N]`` int64.
+            condition: condition of B samples.
+            tokens: tokens of y, ``[B, N]`` int64.
         """
         prefix = self.prefix(condition)
         begin = self.values.weight[-1].expand(tokens.shape[0], 1, -1)
@@ -215,7 +215,7 @@ class Autoregressive(ConditionalModel):
         """Return the exact log probability of y's tokens at the model's grid: nats, ``[B]`` float32.
 
         Args:
-            condition: of B samples.
+            condition: condition of B samples.
             y: ``[B, C, H, W]`` float32; what quantizes to the same tokens has the same probability.
         """
         log_p, tokens = self.categories(condition, y)
@@ -242,7 +242,7 @@ class Autoregressive(ConditionalModel):
         return self.dequantize(self._draw(prefix, noise, options), prefix.size)
 
     def _draw(self, prefix: Prefix, noise: NoiseSource, options: SampleOptions) -> Tensor:
-        """Tokens ``[B, K, N]``, each by inverting its CDF at one uniform."""
+        """Return tokens ``[B, K, N]``, each by inverting its CDF at one uniform."""
         device = self.channels.device
         targets = self._targets(prefix.size, device)
         length, draws = targets.shape[0], noise.num_draws
@@ -273,7 +273,7 @@ class Autoregressive(ConditionalModel):
 
 
 def _pick(logits: Tensor, uniform: Tensor, options: SampleOptions) -> Tensor:
-    """Tokens ``[B, K]`` from ``[B, K, V]`` and uniforms ``[B, K]``."""
+    """Return tokens ``[B, K]`` from ``[B, K, V]`` and uniforms ``[B, K]``."""
     if options.mode == "point":
         return logits.argmax(dim=-1)
     kept = filter_logits(logits, options.temperature, options.top_k, options.top_p)

@@ -18,14 +18,15 @@ class CganConfig(AdversarialConfig):
     """See ``condgen.families.cgan.model``. The loss is the sum of its terms: the discriminator's is not halved.
 
     Attributes:
-        multipliers: of ``width``, a level each, finest first; each level halves the size.
+        multipliers: factors of ``width``, one a level, finest first; each level halves the size.
         blocks_per_level: residual blocks a level, down and up.
-        noise_dim: numbers in z.
-        noise_width: of the two layers between z and what it modulates.
-        l1_weight: of an L1 term, which takes the diversity away; 0 is none.
-        diversity_weight: of the mode-seeking term (Mao et al. 2019); 0 is none.
+        noise_dim: length of z.
+        noise_width: width of the two layers between z and what it modulates.
+        l1_weight: weight of an L1 term, which takes the diversity away; 0 is none.
+        diversity_weight: weight of the mode-seeking term (Mao et al. 2019); 0 is none.
         conditional_discriminator: whether the discriminator sees (x, y), or y alone.
-        encoder, encoder_rate, decoder_widths: of a pretrained encoder of x in the generator; see ``UNetConfig``.
+        encoder, encoder_rate, decoder_widths: pretrained encoder of x in the generator; see
+            ``condgen.nn.config.UNetConfig``.
     """
 
     family: ClassVar[str] = "cgan"

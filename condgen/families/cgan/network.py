@@ -33,7 +33,7 @@ class _Block(nn.Module):
         self.modulation = nn.Linear(config.noise_width, 2 * b) if modulated else None
 
     def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
-        """``[B, a, h, w]`` and ``[B, noise_width]`` to ``[B, b, h, w]``."""
+        """Map ``[B, a, h, w]`` and ``[B, noise_width]`` to ``[B, b, h, w]``."""
         h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
         if self.modulation is not None:
             scale, shift = self.modulation(w)[:, :, None, None].chunk(2, dim=1)
@@ -112,5 +112,5 @@ class NoiseUNet(nn.Module):
         return torch.tanh(self.head(F.silu(self.head_norm(x))))
 
     def forward(self, image: Tensor, z: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, noise_dim]`` to ``[B, out, H, W]`` in [-1, 1]."""
+        """Map ``[B, C, H, W]`` and ``[B, noise_dim]`` to ``[B, out, H, W]`` in [-1, 1]."""
         return self.decode(self.encode(image), z)[..., : image.shape[-2], : image.shape[-1]]

@@ -138,8 +138,8 @@ class ColorClassifier(ConditionalModel):
         """Return the log probability of y's bins at the model's grid, summed over it: nats, ``[B]`` float32.
 
         Args:
-            condition: of B samples.
-            y: ``[B, C, H, W]`` float32; ab_n for color.
+            condition: condition of B samples.
+            y: target y, ``[B, C, H, W]`` float32; ab_n for color.
         """
         log_p, bins = self.categories(condition, y)
         return log_p.gather(-1, bins[..., None])[..., 0].sum(dim=1)

@@ -43,18 +43,18 @@ _SHARED, _OWN = 0, 1
 """Streams of a draw's noise: a cell's, and each pixel's own."""
 
 _LEAST_EIGENVALUE = 1e-3
-"""Of the compatibility, as a share of the largest: below, a feature is left out."""
+"""The least eigenvalue of the compatibility, as a share of the largest; features below it are left out."""
 
 _TEMPERATURES = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
-"""Of the annealing, ``steps`` / 2 updates each, at least one."""
+"""Temperatures of the annealing, with ``steps`` / 2 updates each, at least one."""
 
 
 class WindowKernel:
     """k_ij of all pixels i and their neighbors j in a square window, of an image.
 
     Args:
-        image: x at the model's grid, ``[B, C, h, w]``.
-        config: window, widths and weight.
+        image: image x at the model's grid, ``[B, C, h, w]``.
+        config: configuration with window, widths and weight.
     """
 
     def __init__(self, image: Tensor, config: CrfConfig) -> None:
@@ -77,7 +77,7 @@ class WindowKernel:
         """A ``[B, 1, h, w]`` for each offset."""
 
     def _shifted(self, values: Tensor) -> list[Tensor]:
-        """For each offset, what lies there from each pixel, ``[B, R, h, w]``; zeros beyond the edge."""
+        """Return, for each offset, what lies there from each pixel, ``[B, R, h, w]``; zeros beyond the edge."""
         r, (height, width) = self.radius, values.shape[-2:]
         padded = F.pad(values, (r, r, r, r))
         return [padded[..., r + dy : r + dy + height, r + dx : r + dx + width] for dy, dx in self.offsets]
@@ -110,11 +110,11 @@ def mean_field(
 
     Args:
         log_unary: log p(q | x) or any other score, ``[B, h, w, Q]``.
-        kernel: of the same B images.
+        kernel: kernel of the same B images.
         features: Phi, ``[Q, R]``.
-        steps: updates.
-        temperature: of the Boltzmann distribution exp(-E / T) that Q approximates.
-        start: Q to begin with; None is the softmax of the unaries.
+        steps: number of updates.
+        temperature: temperature of the Boltzmann distribution exp(-E / T) that Q approximates.
+        start: initial Q; None is the softmax of the unaries.
     """
     q = F.softmax(log_unary / temperature, dim=-1) if start is None else start
     for _ in range(steps):
@@ -154,7 +154,7 @@ class Crf(ConditionalModel):
 
     @property
     def phases(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """The classifier's."""
+        """The classifier's phases."""
         return self.classifier.phases
 
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
@@ -211,7 +211,7 @@ class Crf(ConditionalModel):
         return self.classifier.restored(self.classifier.bins.decode(torch.stack(bins, dim=1)), size)
 
     def _perturbation(self, noise: NoiseSource, like: Tensor) -> Tensor:
-        """g of one draw, ``[B, h, w, Q]``."""
+        """Return g of one draw, ``[B, h, w, Q]``."""
         height, width, num_bins = like.shape[1:]
         cell, share = self.config.cell_px or max(height, width), torch.tensor(self.config.shared_noise)
         rows, columns = -(-height // cell), -(-width // cell)
@@ -222,5 +222,5 @@ class Crf(ConditionalModel):
 
 
 def _gumbel(uniform: Tensor) -> Tensor:
-    """Of uniforms k / 2^24 in [0, 1), each moved to its interval's middle: float32 would round the last one to 1."""
+    """Return Gumbels of uniforms k / 2^24, each moved to its interval's middle: float32 would round the last to 1."""
     return -torch.log(-torch.log(uniform.double() + 2.0**-25)).float()

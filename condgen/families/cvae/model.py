@@ -31,7 +31,7 @@ from condgen.noise import NoiseSource, SampleId
 __all__ = ["CVAE", "Gaussian"]
 
 _NOISE_STREAM = 1
-"""Of the likelihood's noise; z's is 0."""
+"""The stream of the likelihood's noise; z's is 0."""
 
 _LARGEST_LOG_STD = 5.0
 
@@ -44,8 +44,8 @@ class Gaussian:
     """A diagonal Gaussian.
 
     Attributes:
-        mean: of any shape.
-        log_std: broadcasts to it.
+        mean: mean, of any shape.
+        log_std: log of the standard deviation; it broadcasts to the mean.
     """
 
     mean: Tensor
@@ -68,7 +68,7 @@ class Gaussian:
 
 
 def _other_part(config: CVAEConfig, width: int) -> nn.Linear | None:
-    """What a label or a text adds to a mean over all places, where the model has either."""
+    """Return the layer by which a label or text adds to a mean over all places; None without either."""
     return nn.Linear(config.embedding_width, width) if config.num_labels or config.text_vocabulary else None
 
 
@@ -91,7 +91,7 @@ class _Recognition(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, y: Tensor, encoded: Encoded) -> Gaussian:
-        """``[B, C, h, w]`` at the stride to Gaussians over z, ``[B, Z]``."""
+        """Map ``[B, C, h, w]`` at the stride to Gaussians over z, ``[B, Z]``."""
         height, width = y.shape[-2:]
         rows, columns = encoded.image[0].shape[-2:]  # of the padded size
         y = F.pad(y, (0, columns - width, 0, rows - height), mode="replicate")
@@ -118,7 +118,7 @@ class _Prior(nn.Module):
         self.head = nn.Linear(width, 2 * config.latent_dims)
 
     def forward(self, encoded: Encoded) -> Gaussian:
-        """Gaussians over z, ``[B, Z]``."""
+        """Return Gaussians over z, ``[B, Z]``."""
         pooled = encoded.image[-1].mean(dim=(2, 3))
         if self.other is not None:
             pooled = pooled + self.other(encoded.other.vector)
@@ -245,7 +245,7 @@ class CVAE(ConditionalModel):
         IWAE's, with fixed draws of z; in expectation it rises with their number, to log p(y | x).
 
         Args:
-            condition: of B samples.
+            condition: condition of B samples.
             y: ``[B, C, H, W]`` float32.
             num_samples: draws of z; None is ``config.bound_samples``.
         """
@@ -259,17 +259,17 @@ class CVAE(ConditionalModel):
         return torch.cat(parts, dim=1).logsumexp(dim=1) - math.log(count)
 
     def _log_weights(self, encoded: Encoded, y: Tensor, q: Gaussian, prior: Gaussian, normal: Tensor) -> Tensor:
-        """log p(y, z | x) / q(z | x, y), ``[B, S]``."""
+        """Return log p(y, z | x) / q(z | x, y), ``[B, S]``."""
         q = Gaussian(q.mean[:, None], q.log_std[:, None])
         z = q.shifted(normal)
         ratio = Gaussian(prior.mean[:, None], prior.log_std[:, None]).log_prob(z) - q.log_prob(z)
         return self.decode(encoded, z).log_prob(y[:, None]).sum(dim=(2, 3, 4)) + ratio.sum(dim=2)
 
     def _inverse_std(self, std: float) -> float:
-        """What ``_log_std`` makes ``std`` of."""
+        """Return the number that ``_log_std`` turns into ``std``."""
         above = std - self.config.least_std
         return (above + math.log(-math.expm1(-above))) / _STD_RATE
 
     def _log_std(self, raw: Tensor) -> Tensor:
-        """ln(least_std + softplus(rate * raw))."""
+        """Return ln(least_std + softplus(rate * raw))."""
         return (self.config.least_std + F.softplus(_STD_RATE * raw)).log()

@@ -20,16 +20,16 @@ class CycleGanConfig(AdversarialConfig):
         generator: ``resnet`` (Zhu et al. 2017), ``unet`` (Isola et al. 2017; Yi et al. 2017 use it) or
             ``encoder_decoder`` (Kim et al. 2017: no skips).
         discriminator: ``patch`` of ``patch_px``, or ``encoder`` (Kim et al. 2017: four halvings, then one score).
-        blocks: of the resnet; 9 for 256 pixels, 6 for 128.
-        global_skip: the resnet's y is tanh(f(x) + artanh(0.99 x)), and f begins at 0: it learns a change of x, and
-            needs no time to learn to copy what stays as it is. For domains that share most of an image.
-        depth: levels of the other two.
-        dropout: probability, in the U-Net's decoder.
-        dropout_noise: keep the dropout when sampling (Yi et al. 2017).
+        blocks: residual blocks of the resnet; 9 for 256 pixels, 6 for 128.
+        global_skip: whether the resnet's y is tanh(f(x) + artanh(0.99 x)), and f begins at 0: it learns a change of x,
+            and needs no time to learn to copy what stays as it is. It suits domains that share most of an image.
+        depth: levels of the other two generators.
+        dropout: probability in the U-Net's decoder.
+        dropout_noise: whether to keep the dropout when sampling (Yi et al. 2017).
         cycle_weight: lambda of both cycle terms.
         cycle_loss: ``l1`` or ``l2`` (Kim et al. 2017).
-        identity_weight: of the identity terms, as a share of ``cycle_weight``; 0 is none.
-        pair_weight: of an L1 term on the batch's true pairs, those whose condition has the label 1; 0 is none.
+        identity_weight: weight of the identity terms, as a share of ``cycle_weight``; 0 is none.
+        pair_weight: weight of an L1 term on the batch's true pairs, those whose condition has the label 1; 0 is none.
         pool_size: images that each discriminator's pool remembers; 0 is none.
         pool_px: side of the square images of training, which the pool must know.
         clip_weights: largest size of a critic's weights (Arjovsky et al. 2017); 0 doesn't clip.

@@ -160,7 +160,7 @@ class CycleGan(ConditionalModel):
 
 
 def _is_pair(condition: Condition) -> Tensor:
-    """1 for true pairs, ``[B]`` float32."""
+    """Return 1 for true pairs, ``[B]`` float32."""
     if condition.label is None:
         raise UnsupportedError("model.pair_weight needs condition.label, 1 in the rows that are true pairs and else 0")
     return (condition.label == 1).float()

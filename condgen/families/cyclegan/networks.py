@@ -54,7 +54,7 @@ class ResidualGenerator(Generator):
 
     Args:
         config: width, normalization, upsampling and padding.
-        in_channels, out_channels: of x and y.
+        in_channels, out_channels: channels of x and y.
         blocks: residual blocks, at a quarter of the size.
         global_skip: y is tanh(f(x) + artanh(0.99 x)) in place of tanh(f(x)): the network learns a change of x.
     """
@@ -128,7 +128,7 @@ class EncoderDecoder(Generator):
 
     Args:
         config: width, normalization, upsampling and padding.
-        in_channels, out_channels: of x and y.
+        in_channels, out_channels: channels of x and y.
         depth: levels; the paper has 4 or 5. Sides are padded to multiples of 2^depth, the middle to 2 x 2.
     """
 
@@ -158,7 +158,7 @@ class EncoderDiscriminator(nn.Module):
 
     Args:
         config: ``discriminator_width``, ``discriminator_norm``, ``spectral_norm``.
-        in_channels: of what it judges.
+        in_channels: channels of the images that it judges.
     """
 
     smallest = 4 * 2**_DISCRIMINATOR_LAYERS
@@ -171,6 +171,6 @@ class EncoderDiscriminator(nn.Module):
         self.head = conv(widths[-1], 1, 4, spectral=spectral)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to scores ``[B, 1, h, w]``; images below 64 pixels are padded."""
+        """Map ``[B, C, H, W]`` to scores ``[B, 1, h, w]``; images below 64 pixels are padded."""
         scores: Tensor = self.head(self.body(pad_to(image, 1, self.smallest)))
         return scores

@@ -41,9 +41,9 @@ class Diffusion(ConditionalModel):
     """p(y | x) by denoising, at 1 / ``out_stride`` of the image; draws are upsampled bilinearly from there.
 
     Args:
-        config: of the family.
-        conditioners: of labels and texts, in place of those that the configuration asks for, such as pretrained
-            ones; a checkpoint is then loaded into a model that was built the same way.
+        config: configuration of the family.
+        conditioners: conditioners of labels and texts (such as pretrained ones) that replace those of the
+            configuration; a checkpoint is then loaded into a model that was built the same way.
     """
 
     family: ClassVar[str] = "diffusion"
@@ -69,7 +69,7 @@ class Diffusion(ConditionalModel):
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether there is a point head, whose prior is the training set's colors."""
+        """Whether there is a point head, whose prior is counted on the training set."""
         return self.point_head is not None
 
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
@@ -89,7 +89,7 @@ class Diffusion(ConditionalModel):
         return encoded
 
     def _told(self, encoded: Encoded, dropped: Tensor | None = None) -> Encoded:
-        """The encoded condition as the denoiser sees it, told the point head's mean where there is one."""
+        """Return the encoded condition as the denoiser sees it, told the point head's mean where there is one."""
         if self.point_head is None or encoded.decoded is None:
             return encoded
         mean = self.point_head.coarse_mean(encoded.decoded) / self.config.data_scale
@@ -144,7 +144,7 @@ class Diffusion(ConditionalModel):
         return terms
 
     def _denoising_error(self, y0: Tensor, t: Tensor, noise: Tensor, encoded: Encoded) -> Tensor:
-        """The mean squared error of F, ``[B]``, for y0 / data_scale and its noise ``[B, C, h, w]`` at times ``[B]``."""
+        """Return F's mean squared error ``[B]`` for y0 / data_scale and its noise ``[B, C, h, w]`` at times ``[B]``."""
         alpha, sigma = (v[:, None, None, None] for v in self.parametrization.path.alpha_sigma(t))
         y = alpha * y0 + sigma * noise
         coefficients = self.parametrization.coefficients(t)

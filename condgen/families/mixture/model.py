@@ -58,7 +58,7 @@ class PixelMixture(ConditionalModel):
     The target is averaged over the grid's squares; draws are upsampled bilinearly from it.
 
     Args:
-        config: of the family.
+        config: configuration of the family.
         components: N.
         covariance: ``diagonal`` or ``full``.
     """

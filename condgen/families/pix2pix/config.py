@@ -18,8 +18,8 @@ class Pix2PixConfig(AdversarialConfig):
 
     Attributes:
         depth: levels of the U-Net; 8 is the paper's for 256 pixels, whose middle is 1 x 1.
-        dropout: probability, in the decoder's first three layers.
-        dropout_noise: keep the dropout when sampling, as the paper's noise; otherwise there is one answer.
+        dropout: probability in the decoder's first three layers.
+        dropout_noise: whether to keep the dropout when sampling, as the paper's noise; otherwise there is one answer.
         l1_weight: lambda of the L1 term (eq. 4).
         conditional_discriminator: whether the discriminator sees (x, y), or y alone (section 4.1).
     """
