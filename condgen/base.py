@@ -78,8 +78,8 @@ class Batch:
 
 def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:
     parts = {f.name: getattr(value, f.name) for f in fields(value)}
-    moved = {k: v.to(device, non_blocking=non_blocking) for k, v in parts.items() if v is not None}
-    return replace(value, **moved)
+    on_device = {k: v.to(device, non_blocking=non_blocking) for k, v in parts.items() if v is not None}
+    return replace(value, **on_device)
 
 
 def condition_image(condition: Condition, channels: int) -> Tensor:

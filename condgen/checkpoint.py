@@ -143,11 +143,11 @@ def _read_weights(files: Mapping[str, bytes]) -> dict[str, Tensor]:
 
 def _fill(model: ConditionalModel, tensors: dict[str, Tensor]) -> None:
     """Copy the weights in, each by name, of the same shape and type."""
-    wanted = model.state_dict()
-    for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has unknown", tensors.keys() - wanted.keys())):
+    expected = model.state_dict()
+    for what, names in (("lacks", expected.keys() - tensors.keys()), ("has unknown", tensors.keys() - expected.keys())):
         if names:
             raise CheckpointError(f"{WEIGHTS_NAME} {what} {sorted(names)[0]!r} ({len(names)} in all): wrong file?")
-    for name, value in wanted.items():
+    for name, value in expected.items():
         got = tensors[name]
         if got.dtype == torch.float16 and value.dtype == torch.float32:
             got = tensors[name] = got.float()

@@ -83,7 +83,7 @@ class Training:
             means over many steps are means of the term.
         """
         rate = learning_rate(self.config, number) if rate is None else rate
-        seen: dict[str, Tensor] = {}
+        terms_by_name: dict[str, Tensor] = {}
         for name, optimizer in self.optimizers.items():
             period = self._periods.get(name, 1)
             if (number + 1) % period:
@@ -99,9 +99,9 @@ class Training:
                 nn.utils.clip_grad_norm_(self._phases[name], self.config.grad_clip_norm)
             if update:
                 optimizer.step()
-            seen |= {key: value.detach() * period for key, value in terms.items()}
+            terms_by_name |= {key: value.detach() * period for key, value in terms.items()}
         self._average(number)
-        return seen
+        return terms_by_name
 
     def _average(self, number: int) -> None:
         if self.averaged is self.model:
@@ -110,8 +110,8 @@ class Training:
         decay = min(self.config.ema_decay, (1 + number) / (10 + number))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1.0 - decay)
-            for kept, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(current)
+            for average, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                average.copy_(current)
 
     def _optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:
         encoder = pretrained(self.model)

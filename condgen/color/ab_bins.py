@@ -49,8 +49,8 @@ def gamut_points(grid_step: int) -> NDArray[np.float32]:
     axis = torch.arange(-(_LIMIT // grid_step), _LIMIT // grid_step + 1, dtype=torch.float64) * grid_step
     points = torch.cartesian_prod(axis, axis)
     distance = torch.cdist(points, ab).amin(dim=1)
-    kept: NDArray[np.float32] = points[distance <= _MARGIN_STEPS * grid_step].float().numpy()
-    return kept
+    in_gamut: NDArray[np.float32] = points[distance <= _MARGIN_STEPS * grid_step].float().numpy()
+    return in_gamut
 
 
 class AbBins:
@@ -144,7 +144,7 @@ class AbBins:
         (1937), from the mean on: each is the mean of the bins weighted by p / |c - bin|.
         """
         centers = self.centers.to(probabilities.dtype)
-        found = []
+        colors = []
         for weights in torch.split(
             probabilities.reshape(-1, len(self)), _MEDIAN_PIXELS
         ):  # some at a time stay in the cache
@@ -155,8 +155,8 @@ class AbBins:
                 squared += color.square().sum(dim=1, keepdim=True)
                 near = squared.clamp_min_(_LEAST_SQUARED_DISTANCE).rsqrt_().mul_(weights)
                 color = (near @ centers) / near.sum(dim=-1, keepdim=True)
-            found.append(color)
-        return torch.cat(found).reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
+            colors.append(color)
+        return torch.cat(colors).reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
 
     def smoothed_prior(self, statistics: DatasetStatistics, sigma: float) -> Tensor:
         """Return a training set's distribution over the bins, smoothed by a Gaussian: ``[Q]`` float64 on the CPU.

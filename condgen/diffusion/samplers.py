@@ -98,11 +98,11 @@ def ddpm(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) ->
     """
     for number, step in enumerate(_steps(path, steps), start=1):
         ratio = step.alpha / step.alpha_next
-        kept = (step.sigma_next / step.sigma) ** 2
-        added = max(0.0, 1 - ratio**2 * kept)  # sigma_ts^2 / sigma_t^2
-        y = ratio * kept * y + step.alpha_next * added * denoise(y, step.t)
+        variance_ratio = (step.sigma_next / step.sigma) ** 2
+        new_share = max(0.0, 1 - ratio**2 * variance_ratio)  # sigma_ts^2 / sigma_t^2
+        y = ratio * variance_ratio * y + step.alpha_next * new_share * denoise(y, step.t)
         if step.sigma_next > 0:
-            y = y + math.sqrt(added) * step.sigma_next * normal(number)
+            y = y + math.sqrt(new_share) * step.sigma_next * normal(number)
     return y
 
 
@@ -117,11 +117,11 @@ def dpm_solver_pp(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: N
     for step in _steps(path, steps):
         denoised = denoise(y, step.t)
         h = _log_ratio(step.alpha_next, step.sigma_next) - _log_ratio(step.alpha, step.sigma)
-        used = denoised
+        extrapolation = denoised
         if before is not None and math.isfinite(h):
             half = h / (2 * h_before)  # 0 after a step from pure noise, which was infinitely long
-            used = (1 + half) * denoised - half * before
-        y = _exact(step, y, used)
+            extrapolation = (1 + half) * denoised - half * before
+        y = _exact(step, y, extrapolation)
         before, h_before = denoised, h
     return y
 

@@ -244,9 +244,9 @@ def make_conditioners(
     null_parts: Iterable[str] = (),
 ) -> ConditionerSet:
     """Return the conditioners that a configuration asks for; 0 labels or words ask for none."""
-    made: list[Conditioner] = []
+    conditioners: list[Conditioner] = []
     if num_labels:
-        made.append(LabelEmbedding(num_labels, width))
+        conditioners.append(LabelEmbedding(num_labels, width))
     if text_vocabulary:
-        made.append(TextEncoder(text_vocabulary, width, text_length, text_encoder))
-    return ConditionerSet(made, width, null_parts)
+        conditioners.append(TextEncoder(text_vocabulary, width, text_length, text_encoder))
+    return ConditionerSet(conditioners, width, null_parts)

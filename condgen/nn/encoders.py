@@ -144,18 +144,18 @@ class PretrainedEncoder(nn.Module):
         Raises:
             CheckpointError: weights are missing or of other shapes.
         """
-        wanted = self.layers.state_dict()
-        chosen = {}
-        for name, value in wanted.items():
-            given = tensors.get(self.kind.prefix + name)
-            if given is None or given.shape != value.shape:
-                shape = "missing" if given is None else list(given.shape)
+        expected = self.layers.state_dict()
+        weights = {}
+        for name, value in expected.items():
+            weight = tensors.get(self.kind.prefix + name)
+            if weight is None or weight.shape != value.shape:
+                shape = "missing" if weight is None else list(weight.shape)
                 raise CheckpointError(
                     f"the encoder's weights have {self.kind.prefix}{name} {shape}, and {self.kind.name} wants "
                     f"{list(value.shape)}: give the file of torchvision's {self.kind.name}"
                 )
-            chosen[name] = given
-        self.layers.load_state_dict(chosen)
+            weights[name] = weight
+        self.layers.load_state_dict(weights)
 
 
 def _grey(l_n: Tensor) -> Tensor:
@@ -282,8 +282,8 @@ class EncodedLevels(nn.Module):
         if len(widths) > len(self.body.widths):
             most = len(self.body.widths)
             raise ConfigError("model.multipliers", len(widths), f"at most {most}: the encoder's strides end at 32")
-        given = self.body.widths[: len(widths)]
-        self.project = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(given, widths, strict=True))
+        own = self.body.widths[: len(widths)]
+        self.project = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(own, widths, strict=True))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, l_n: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -130,8 +130,8 @@ def color_captions(kind: Tensor, generator: torch.Generator) -> Tensor:
 
 def foreground(images: Tensor) -> Tensor:
     """Return which pixels are nearer to a color than to the background, ``[..., 3, H, W]`` to ``[..., H, W]`` bool."""
-    known = torch.tensor([(BACKGROUND,) * 3, *COLORS.values()])[:, :, None, None]
-    distance = torch.stack([(images - color).square().sum(dim=-3) for color in known])
+    palette = torch.tensor([(BACKGROUND,) * 3, *COLORS.values()])[:, :, None, None]
+    distance = torch.stack([(images - color).square().sum(dim=-3) for color in palette])
     return distance.argmin(0) > 0
 
 
@@ -163,8 +163,8 @@ class Judge(nn.Module):
     def kinds(self, images: Tensor) -> Tensor:
         """Return the likeliest kind of each image, ``[..., 3, 16, 16]`` to ``[...]`` int64."""
         flat = images.flatten(0, -4)
-        found = torch.cat([self(part).argmax(1) for part in torch.split(flat, 512)])
-        return torch.unflatten(found, 0, images.shape[:-3])
+        kinds = torch.cat([self(part).argmax(1) for part in torch.split(flat, 512)])
+        return torch.unflatten(kinds, 0, images.shape[:-3])
 
 
 def train_judge(seed: int = 0, *, steps: int = 700) -> Judge:

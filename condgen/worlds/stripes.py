@@ -96,8 +96,8 @@ def histogram_error(images: Tensor, stripes: Stripes) -> float:
     """
     striped = stripes.kind != KINDS.index("plain")
     inside = striped.repeat_interleave(QUADRANT_PX, 1).repeat_interleave(QUADRANT_PX, 2)
-    made, true = (y[:, 0][inside].sort().values for y in (images, stripes.target))
-    return float((made - true).abs().mean())
+    values, true_values = (y[:, 0][inside].sort().values for y in (images, stripes.target))
+    return float((values - true_values).abs().mean())
 
 
 def structure(images: Tensor, kind: Tensor) -> Structure:
@@ -111,10 +111,10 @@ def structure(images: Tensor, kind: Tensor) -> Structure:
     first, second = striped[..., :-half], striped[..., half:]
     power = (first.square() + second.square()).mean() / 2
     across, along = (quadrants.mean(dim=d).var(dim=-1) for d in (-2, -1))
-    found = torch.where(across > along, 0, 2)
-    found = torch.where(quadrants.square().mean(dim=(-1, -2)) < _PLAIN, 1, found)
+    measured = torch.where(across > along, 0, 2)
+    measured = torch.where(quadrants.square().mean(dim=(-1, -2)) < _PLAIN, 1, measured)
     return Structure(
         bright_or_dark=float((striped.abs() > BRIGHT).float().mean()),
         autocorrelation=float((first * second).mean() / power.clamp_min(1e-9)),
-        mismatch=float((found != asked).float().mean()),
+        mismatch=float((measured != asked).float().mean()),
     )

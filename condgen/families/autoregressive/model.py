@@ -267,8 +267,8 @@ class Autoregressive(ConditionalModel):
     def _prefill(self, prefix: Prefix, num_draws: int, length: int) -> list[Cache]:
         x, caches = prefix.tokens, []
         for block in self._layers():
-            x, known = block.with_keys(x, prefix.mask[:, None, None])
-            caches.append(Cache.empty(known, num_draws, length))
+            x, keys_values = block.with_keys(x, prefix.mask[:, None, None])
+            caches.append(Cache.empty(keys_values, num_draws, length))
         return caches
 
 
@@ -276,8 +276,8 @@ def _pick(logits: Tensor, uniform: Tensor, options: SampleOptions) -> Tensor:
     """Return tokens ``[B, K]`` from ``[B, K, V]`` and uniforms ``[B, K]``."""
     if options.mode == "point":
         return logits.argmax(dim=-1)
-    kept = filter_logits(logits, options.temperature, options.top_k, options.top_p)
-    cdf = kept.double().softmax(dim=-1).cumsum(dim=-1)
+    filtered = filter_logits(logits, options.temperature, options.top_k, options.top_p)
+    cdf = filtered.double().softmax(dim=-1).cumsum(dim=-1)
     at = torch.searchsorted(cdf, uniform.double()[..., None] * cdf[..., -1:], right=True)[..., 0]
     return at.clamp_max(logits.shape[-1] - 1)
 

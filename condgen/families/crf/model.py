@@ -97,8 +97,8 @@ def compatibility_features(centers: Tensor, width: float) -> Tensor:
     points = centers.double().cpu()
     alike = torch.exp(-torch.cdist(points, points).square() / (2 * width**2))
     values, vectors = torch.linalg.eigh(alike)
-    kept = values > _LEAST_EIGENVALUE * values[-1]
-    features: Tensor = (vectors[:, kept] * values[kept].sqrt()).float()
+    is_large = values > _LEAST_EIGENVALUE * values[-1]
+    features: Tensor = (vectors[:, is_large] * values[is_large].sqrt()).float()
     return features
 
 

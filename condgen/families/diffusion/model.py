@@ -162,8 +162,10 @@ class Diffusion(ConditionalModel):
         decoded = self.encode(condition).decoded
         if self.point_head is None or decoded is None:
             return super().categories(condition, y)
-        found: tuple[Tensor, Tensor] = self.point_head.categories(decoded, pool_to_stride(y, self.config.out_stride))
-        return found
+        categories: tuple[Tensor, Tensor] = self.point_head.categories(
+            decoded, pool_to_stride(y, self.config.out_stride)
+        )
+        return categories
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:

@@ -109,26 +109,26 @@ class PixelMixture(ConditionalModel):
         """
         self.require_direction(options.direction)
         image = condition_image(condition, self.config.condition_channels)
-        found = self.components(condition)
+        components = self.components(condition)
         if options.mode == "point":
-            chosen = found.log_weight.argmax(dim=1, keepdim=True).expand(-1, noise.num_draws, -1, -1)
-            y = _take(found.mean, chosen)
+            index = components.log_weight.argmax(dim=1, keepdim=True).expand(-1, noise.num_draws, -1, -1)
+            y = _take(components.mean, index)
         else:
-            y = self._draw(found, noise, options.temperature)
+            y = self._draw(components, noise, options.temperature)
         return upsample_from_stride(y, self.config.out_stride, (image.shape[-2], image.shape[-1]))
 
-    def _draw(self, found: Components, noise: NoiseSource, temperature: float) -> Tensor:
-        height, width = found.log_weight.shape[-2:]
-        device = found.mean.device
-        cdf = F.softmax(found.log_weight / temperature, dim=1).cumsum(dim=1)
+    def _draw(self, components: Components, noise: NoiseSource, temperature: float) -> Tensor:
+        height, width = components.log_weight.shape[-2:]
+        device = components.mean.device
+        cdf = F.softmax(components.log_weight / temperature, dim=1).cumsum(dim=1)
         uniform = noise.uniform((height, width), stream=_UNIFORM).to(device)
-        chosen = (uniform[:, :, None] >= (cdf / cdf[:, -1:])[:, None]).sum(dim=2)
-        chosen = chosen.clamp_max(self.num_components - 1)
+        index = (uniform[:, :, None] >= (cdf / cdf[:, -1:])[:, None]).sum(dim=2)
+        index = index.clamp_max(self.num_components - 1)
         normal = noise.normal((self.config.target_channels, height, width), stream=_NORMAL).to(device)
-        scale = _take(found.scale.flatten(2, 3), chosen)
-        scale = scale.reshape(*scale.shape[:2], *found.scale.shape[2:])
-        moved: Tensor = (scale * normal[:, :, None]).sum(dim=3)
-        return _take(found.mean, chosen) + math.sqrt(temperature) * moved
+        scale = _take(components.scale.flatten(2, 3), index)
+        scale = scale.reshape(*scale.shape[:2], *components.scale.shape[2:])
+        offset: Tensor = (scale * normal[:, :, None]).sum(dim=3)
+        return _take(components.mean, index) + math.sqrt(temperature) * offset
 
     def log_prob(self, condition: Condition, y: Tensor) -> Tensor:
         """Return the log density of y averaged over the grid's squares, summed over the grid: nats, ``[B]``."""
@@ -146,7 +146,7 @@ class Mixture(PixelMixture):
         super().__init__(config, config.components, config.covariance)
 
 
-def _take(values: Tensor, chosen: Tensor) -> Tensor:
+def _take(values: Tensor, index: Tensor) -> Tensor:
     """Return of ``[B, N, D, h, w]`` the components ``[B, K, h, w]``: ``[B, K, D, h, w]``."""
-    index = chosen[:, :, None].expand(-1, -1, values.shape[2], -1, -1)
+    index = index[:, :, None].expand(-1, -1, values.shape[2], -1, -1)
     return values.gather(1, index)

@@ -39,8 +39,8 @@ class Pix2Pix(ConditionalModel):
         x, y = config.condition_channels, config.target_channels
         self.generator = SkipUNet(config, x, y, depth=config.depth, dropout=config.dropout)
         initialize(self.generator, config.init_std)
-        seen = y + x * config.conditional_discriminator
-        self.critic = Critic(PatchDiscriminator(config, seen, config.patch_px), config)
+        judged_channels = y + x * config.conditional_discriminator
+        self.critic = Critic(PatchDiscriminator(config, judged_channels, config.patch_px), config)
         self.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
 
     @property
@@ -67,17 +67,17 @@ class Pix2Pix(ConditionalModel):
         x = condition_image(batch.condition, self.config.condition_channels)
         with torch.no_grad():
             fake = self.generator(x)
-        seen = x if self.config.conditional_discriminator else None
-        terms = self.critic.loss(batch.target, fake, batch.weight, seen)
+        beside = x if self.config.conditional_discriminator else None
+        terms = self.critic.loss(batch.target, fake, batch.weight, beside)
         return {f"d_{name}": value for name, value in terms.items()}
 
     def _generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         x = condition_image(batch.condition, self.config.condition_channels)
         fake = self.generator(x)
-        seen = x if self.config.conditional_discriminator else None
+        beside = x if self.config.conditional_discriminator else None
         l1 = weighted_mean(absolute_error(fake, batch.target), batch.weight)
         return {
-            "g_adversarial": self.critic.adversarial(fake, batch.weight, seen),
+            "g_adversarial": self.critic.adversarial(fake, batch.weight, beside),
             "l1": self.config.l1_weight * l1,
         }
 
