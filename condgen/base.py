@@ -1,4 +1,4 @@
-"""What every model family implements, and what goes in and out of it."""
+"""The interface of every model family, and the values that go in and out of it. It knows no family."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_at_least, check_choice
-from condgen.diffusion.samplers import SAMPLERS
+from condgen.checks import check_at_least, check_choice
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
 from condgen.statistics import DatasetStatistics
 
-__all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions"]
+__all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions", "condition_image", "weighted_mean"]
 
 _T = TypeVar("_T", "Condition", "Batch")
 
@@ -29,9 +28,9 @@ class Condition:
     """What B samples are conditioned on: an image, a label, a text, or several at once.
 
     Attributes:
-        image: ``[B, C, H, W]`` float32 in [-1, 1]; for colour, L_n = L / 50 - 1 with C = 1.
-        label: ``[B]`` int64.
-        text: ``[B, T]`` int64 tokens.
+        image: image x, ``[B, C, H, W]`` float32 in [-1, 1]; for color, L_n = L / 50 - 1 with C = 1.
+        label: classes, ``[B]`` int64.
+        text: tokens, ``[B, T]`` int64.
     """
 
     image: Tensor | None = None
@@ -45,7 +44,7 @@ class Condition:
 
     @property
     def num_samples(self) -> int:
-        """B."""
+        """B, the number of samples."""
         return next(v.shape[0] for v in (self.image, self.label, self.text) if v is not None)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Condition:
@@ -58,9 +57,9 @@ class Batch:
     """B training samples.
 
     Attributes:
-        condition: of B samples.
-        target: ``[B, C, H, W]`` float32; for colour, ab_n = ab / 110 with C = 2.
-        weight: ``[B]`` float32; 0 marks padding, which adds nothing to a loss.
+        condition: condition x of B samples.
+        target: target y, ``[B, C, H, W]`` float32; for color, ab_n = ab / 110 with C = 2.
+        weight: weight of each sample in a loss, ``[B]`` float32; 0 marks padding, which adds nothing.
     """
 
     condition: Condition
@@ -69,7 +68,7 @@ class Batch:
 
     @property
     def num_samples(self) -> int:
-        """B, padding included."""
+        """B, the number of samples, padding included."""
         return self.target.shape[0]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
@@ -79,26 +78,47 @@ class Batch:
 
 def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:
     parts = {f.name: getattr(value, f.name) for f in fields(value)}
-    moved = {k: v.to(device, non_blocking=non_blocking) for k, v in parts.items() if v is not None}
-    return replace(value, **moved)
+    on_device = {k: v.to(device, non_blocking=non_blocking) for k, v in parts.items() if v is not None}
+    return replace(value, **on_device)
+
+
+def condition_image(condition: Condition, channels: int) -> Tensor:
+    """Return the condition's image, ``[B, channels, H, W]``.
+
+    Raises:
+        UnsupportedError: there is none, or it has other channels.
+    """
+    image = condition.image
+    if image is None:
+        raise UnsupportedError("this family is conditioned on an image, and the condition has none")
+    if image.ndim != 4 or image.shape[1] != channels:
+        raise UnsupportedError(
+            f"the condition's image is {list(image.shape)}, and this model takes [B, {channels}, H, W]"
+        )
+    return image
+
+
+def weighted_mean(per_sample: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of ``[B]`` weighted by ``[B]``; 0 (with gradients of 0) where all weights are 0."""
+    return (per_sample * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """How to draw; part of a plan's fingerprint.
 
+    ``SPECIAL_OPTIONS`` name the fields that only some families have; None is the model's own value.
+
     Attributes:
         mode: ``draw`` samples p(y | x); ``point`` gives the family's one best prediction, K times if asked.
         temperature: spread of the draws, > 0; 1 is the model's own distribution.
         direction: ``a2b``, or ``b2a`` back again for models that have both (``ConditionalModel.directions``).
-        steps: of an iterative sampler; None is the model's own number. This and what follows concern only the
-            families that have such a thing; the others do without.
-        guidance_scale: of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out; None is the
-            model's own.
-        sampler: one of ``condgen.diffusion.samplers.SAMPLERS``; None is the model's own.
-        top_k: draw each token among the k likeliest; None is all of them.
-        top_p: draw each token among the likeliest that hold this much of the probability, > 0 and <= 1; None is
-            all of them.
+        steps: number of an iterative sampler's steps, >= 1.
+        guidance_scale: scale of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out.
+        sampler: name of an iterative sampler (``ConditionalModel.samplers``).
+        top_k: number of the likeliest tokens among which each token is drawn, >= 1; None is all of them.
+        top_p: share of the probability that the likeliest tokens must hold among which each token is drawn, > 0 and
+            <= 1; None is all of them.
     """
 
     mode: Literal["draw", "point"] = "draw"
@@ -125,29 +145,37 @@ class SampleOptions:
             check_at_least("sample.top_k", self.top_k, 1)
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
-        if self.sampler is not None:
-            check_choice("sample.sampler", self.sampler, tuple(SAMPLERS))
 
     def check_for(self, model: ConditionalModel) -> None:
-        """Raise ConfigError where something is asked for that the model has not."""
+        """Raise ConfigError where an option is set that the model does not have, or a sampler that it does not know."""
         for name in SPECIAL_OPTIONS:
             if getattr(self, name) is not None and name not in model.sample_options:
                 has = f"it has {', '.join(model.sample_options)}" if model.sample_options else "it has no such options"
                 raise ConfigError(f"sample.{name}", getattr(self, name), f"nothing for family {model.family!r}: {has}")
+        if self.sampler is not None and model.samplers:
+            check_choice("sample.sampler", self.sampler, model.samplers)
 
 
 class ConditionalModel(nn.Module, ABC):
     """A model of p(y | x).
 
-    ``config`` is the frozen dataclass that the model was built from: ``type(model)(model.config)`` builds its
-    like. Sampling is done in ``eval()`` mode and its result is the same whatever else is in the batch.
-    ``sample_options`` are those of ``SPECIAL_OPTIONS`` that the family has.
+    ``type(model)(model.config)`` builds a model like it. Sampling is done in ``eval()`` mode, and its result is the
+    same whatever else is in the batch.
+
+    Attributes:
+        config: frozen dataclass that the model was built from.
+        family: name of the model's family.
+        is_stochastic: whether draws differ; if not, more than one draw is refused.
+        directions: directions in which the model translates.
+        sample_options: those of ``SPECIAL_OPTIONS`` that the family has.
+        samplers: names that ``SampleOptions.sampler`` may have; empty where ``sample_options`` has no sampler.
     """
 
     family: ClassVar[str]
     is_stochastic: ClassVar[bool]
     directions: ClassVar[tuple[str, ...]] = ("a2b",)
     sample_options: ClassVar[tuple[str, ...]] = ()
+    samplers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -160,19 +188,19 @@ class ConditionalModel(nn.Module, ABC):
 
     @property
     def phase_periods(self) -> Mapping[str, int]:
-        """Of phases that are run in every n-th step alone (a generator after n steps of its critic), n."""
+        """Steps from one run of a phase to the next, for phases that are not run in every step (a GAN's generator)."""
         return {}
 
     @abstractmethod
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
-        """Return named scalar terms, means weighted by ``batch.weight``; the loss is their sum."""
+        """Return named scalar terms, which are means weighted by ``batch.weight``; the loss is their sum."""
 
     @abstractmethod
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
         """Return y, ``[B, K, C, H, W]`` float32 without gradients, with K = ``noise.num_draws``.
 
         Raises:
-            UnsupportedError: K > 1 asked of a family without noise, or a mode or direction that it doesn't have.
+            UnsupportedError: the family has no noise and K > 1, or it does not have the mode or the direction.
         """
 
     def require_direction(self, direction: str) -> None:
@@ -184,19 +212,19 @@ class ConditionalModel(nn.Module, ABC):
             )
 
     def log_prob(self, condition: Condition, y: Tensor) -> Tensor:  # noqa: ARG002 - a default
-        """Return log p(y | x) in nats, ``[B]`` float32; each family says of which quantity."""
+        """Return log p(y | x) in nats, ``[B]`` float32; each family says which form of y it measures."""
         raise UnsupportedError(f"family {self.family!r} has no likelihood: choose a family that has log_prob")
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether ``fit_statistics`` is to be called before the first step."""
+        """Whether ``fit_statistics`` must be called before the first step."""
         return False
 
     def categories(self, condition: Condition, y: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - a default
-        """Return what a categorical family says of each place of y, and which category is there.
+        """Return a categorical family's prediction at each place of y, and the true categories.
 
         Returns:
-            log p of the Q categories of each of N places, ``[B, N, Q]`` float32, and the true ones, ``[B, N]`` int64.
+            log p of the Q categories at N places, ``[B, N, Q]`` float32, and the true categories, ``[B, N]`` int64.
 
         Raises:
             UnsupportedError: the family has no categories.
@@ -204,4 +232,4 @@ class ConditionalModel(nn.Module, ABC):
         raise UnsupportedError(f"family {self.family!r} has no categories: choose a categorical family")
 
     def fit_statistics(self, statistics: DatasetStatistics) -> None:
-        """Take what the family needs from the training set, before the first step."""
+        """Take what the family needs to know of the training set, before the first step."""

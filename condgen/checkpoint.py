@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from condgen import __version__
 from condgen.base import ConditionalModel
 from condgen.errors import CheckpointError, ConfigError
 from condgen.families import FAMILIES, build
+from condgen.version import __version__
 
 __all__ = ["FILES", "META_NAME", "WEIGHTS_NAME", "digest", "dump", "load"]
 
@@ -39,9 +39,9 @@ def dump(
     """Return a checkpoint's files by name.
 
     Args:
-        model: of a family of the table, on any device.
-        extra: what else belongs to it (the data's size, steps done), as JSON has it.
-        weights: ``fp16`` stores numbers of float32 in half precision, which ``load`` makes float32 again.
+        model: model of a family of the table, on any device.
+        extra: other facts that belong to it (the data's size, steps done), as JSON has them.
+        weights: number format on disk; ``fp16`` stores float32 in half precision, which ``load`` makes float32 again.
 
     Raises:
         CheckpointError: the extra is not JSON, or a weight is too large for half precision.
@@ -76,8 +76,8 @@ def load(files: Mapping[str, bytes], *, expect_family: str | None = None) -> tup
     """Return the model of a checkpoint, on the CPU in ``eval()`` mode, and its extra.
 
     Args:
-        files: the bytes of ``model.safetensors`` and ``model.json``; others are left alone.
-        expect_family: the only family that will do; None takes any.
+        files: bytes of ``model.safetensors`` and ``model.json``; other files are left alone.
+        expect_family: name of the only family that is accepted; None accepts any.
 
     Raises:
         CheckpointError: a file is missing or damaged, the family is another or unknown, or the weights are not
@@ -143,11 +143,11 @@ def _read_weights(files: Mapping[str, bytes]) -> dict[str, Tensor]:
 
 def _fill(model: ConditionalModel, tensors: dict[str, Tensor]) -> None:
     """Copy the weights in, each by name, of the same shape and type."""
-    wanted = model.state_dict()
-    for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has unknown", tensors.keys() - wanted.keys())):
+    expected = model.state_dict()
+    for what, names in (("lacks", expected.keys() - tensors.keys()), ("has unknown", tensors.keys() - expected.keys())):
         if names:
             raise CheckpointError(f"{WEIGHTS_NAME} {what} {sorted(names)[0]!r} ({len(names)} in all): wrong file?")
-    for name, value in wanted.items():
+    for name, value in expected.items():
         got = tensors[name]
         if got.dtype == torch.float16 and value.dtype == torch.float32:
             got = tensors[name] = got.float()

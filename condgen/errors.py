@@ -62,8 +62,8 @@ class ConfigError(CondgenError):
 
     Args:
         field: the field's dotted name, as ``--set`` takes it (``train.learning_rate``).
-        got: the value.
-        allowed: what would have been right, in words.
+        got: value that was refused.
+        allowed: allowed values, in words.
     """
 
     def __init__(self, field: str, got: object, allowed: str) -> None:
@@ -85,24 +85,24 @@ class ConfigError(CondgenError):
 
 
 class DatasetError(CondgenError):
-    """A dataset that is damaged, empty or not of the kind that was asked for."""
+    """A dataset is damaged, empty or not of the kind that was asked for."""
 
 
 class CheckpointError(CondgenError):
-    """A checkpoint that is damaged, or not of the family or format that was asked for."""
+    """A checkpoint is damaged, or not of the family or format that was asked for."""
 
 
 class UnsupportedError(CondgenError):
-    """Something that this model family does not have, such as draws without noise or a likelihood."""
+    """The model family does not have what was asked for, such as draws without noise or a likelihood."""
 
 
 class StorageError(CondgenError):
     """An operation on stored data failed, after retries.
 
     Args:
-        uri: the object, without credentials.
-        operation: what was tried, as a verb (``read``, ``write``, ``list``).
-        reason: why it failed and what to do, in a line.
+        uri: URI of the object, without credentials.
+        operation: operation that failed, as a verb (``read``, ``write``, ``list``).
+        reason: reason for the failure and what to do, in a line.
     """
 
     def __init__(self, uri: str, operation: str, reason: str) -> None:
@@ -124,12 +124,12 @@ class AccessError(StorageError):
 
 
 class ImageError(CondgenError):
-    """What one image itself did, when it was tried alone; it becomes one row of ``errors/``.
+    """An image failed when it was tried alone; this becomes one row of ``errors/``.
 
     Args:
-        stage: where: ``read``, ``decode``, ``model``, ``encode`` and so on.
+        stage: stage that failed: ``read``, ``decode``, ``model``, ``encode`` and so on.
         error: the short name of the error's class.
-        message: canonical, for equal bytes on every run: without addresses, times and local paths.
+        message: canonical text, without addresses, times and local paths, so that every run gives the same bytes.
     """
 
     def __init__(self, stage: str, error: str, message: str) -> None:
@@ -143,6 +143,6 @@ class ImageError(CondgenError):
 
 
 class JobError(CondgenError):
-    """A job that started and could not end well."""
+    """A job started and could not end well."""
 
     exit_code = 1

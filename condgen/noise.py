@@ -59,13 +59,13 @@ def _halves(words: NDArray[np.uint64]) -> NDArray[np.uint32]:
 
 
 def _uniforms(words: NDArray[np.uint64], count: int) -> NDArray[np.float32]:
-    """24 bits a number: k / 2^24, each exact in float32, so that 1 is never reached."""
+    """Return k / 2^24 with 24 bits a number, each exact in float32, so that 1 is never reached."""
     top = _halves(words)[:count] >> np.uint32(8)
     return top.astype(np.float32) * np.float32(2.0**-24)
 
 
 def _normals(words: NDArray[np.uint64], count: int) -> NDArray[np.float32]:
-    """Box and Muller (1958), in float64: a word's halves make a pair of normals."""
+    """Return normals by Box and Muller (1958), in float64: a word's halves make a pair."""
     halves = _halves(words).astype(np.float64)
     radius = np.sqrt(-2.0 * np.log((halves[0::2] + 1.0) * 2.0**-32))
     angle = halves[1::2] * (2.0 * math.pi * 2.0**-32)
@@ -79,9 +79,9 @@ class NoiseSource:
     Draw k alone has the same numbers as draw k among K, and a sample the same alone as in any batch.
 
     Args:
-        seed: of the run, any integer.
-        samples: B identities; None marks padding, whose noise is zeros.
-        draws: the K numbers of the draws wanted, each >= 0.
+        seed: seed of the run, any integer.
+        samples: identities of B samples; None marks padding, whose noise is zeros.
+        draws: numbers of the K draws, each >= 0.
 
     Raises:
         ConfigError: no draws, or a negative one.
@@ -97,26 +97,26 @@ class NoiseSource:
 
     @property
     def num_samples(self) -> int:
-        """B."""
+        """B, the number of samples."""
         return len(self.samples)
 
     @property
     def num_draws(self) -> int:
-        """K."""
+        """K, the number of draws."""
         return len(self.draws)
 
     def normal(self, shape: Sequence[int], *, step: int = 0, stream: int = 0) -> Tensor:
         """Return standard normals, ``[B, K, *shape]`` float32 on the CPU.
 
         Args:
-            shape: of one draw's noise.
-            step: of an iterative sampler, >= 0: each step has its own numbers.
-            stream: tells apart two uses within one step, >= 0.
+            shape: shape of one draw's noise.
+            step: step of an iterative sampler, >= 0: each step has its own numbers.
+            stream: number that tells apart two uses within one step, >= 0.
         """
         return self._fill(shape, step, stream, _normals)
 
     def uniform(self, shape: Sequence[int], *, step: int = 0, stream: int = 0) -> Tensor:
-        """Return uniforms in [0, 1), multiples of 2^-24, as ``normal`` does normals."""
+        """Return uniforms in [0, 1), multiples of 2^-24; shapes and arguments are those of ``normal``."""
         return self._fill(shape, step, stream, _uniforms)
 
     def _fill(

@@ -1,4 +1,4 @@
-"""In which number format a model runs: its weights stay float32, and autocast lowers what may be lowered."""
+"""The number format in which a model runs: its weights stay float32, and autocast lowers what may be lowered."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import torch
 
-from condgen._checks import check_choice
+from condgen.checks import check_choice
 
 __all__ = ["PRECISIONS", "Precision", "autocast", "resolve"]
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = ("auto", *get_args(Precision))
-"""What can be asked for."""
+"""The precisions that can be asked for."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(precision: str, device: torch.device | str) -> Precision:
-    """Return the precision that is meant: ``auto`` is bf16 on a GPU that has it, fp16 on an older one, else fp32.
+    """Return the resolved precision: ``auto`` is bf16 on a GPU that has it, fp16 on an older one, else fp32.
 
     A plan holds the resolved one, since it decides the bytes.
 

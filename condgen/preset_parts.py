@@ -1,13 +1,12 @@
-"""What a preset is made of: how data is read, how a model is trained, and both with a model. Free of torch."""
+"""The parts of a preset: how data is read, how a model is trained, and both with a model. Free of torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from condgen._checks import check_above, check_at_least, check_between, check_choice
+from condgen.checks import check_above, check_at_least, check_between, check_choice
 from condgen.errors import ConfigError
-from condgen.families import find_family
 
 __all__ = ["DataConfig", "Preset", "TrainConfig"]
 
@@ -17,20 +16,20 @@ class DataConfig:
     """How a dataset becomes batches.
 
     Attributes:
-        task: what x and y are of a sample: ``color``, L and ab of a picture; ``pairs``, its pictures ``input`` and
-            ``target``; ``domains``, a picture of one dataset and any picture of another; ``pictures``, y a picture and
+        task: choice of x and y from a sample: ``color``, L and ab of an image; ``pairs``, its images ``input`` and
+            ``target``; ``domains``, an image of one dataset and any image of another; ``pictures``, y an image and
             x what ``label`` and ``caption`` say.
-        label: the field of a sample's JSON or table row with its label, a whole number >= 0; empty for none.
-        caption: the field with its text, whose words become tokens (``condgen.nn.tokens``); empty for none.
-        size_px: the square that images are fitted to in training, in pixels.
-        sample_px: the square that they are fitted to when the finished model draws, in pixels; 0 is ``size_px``.
-        lanes: of the epoch's order, a power of two up to 64; 0 chooses it from the dataset's size.
-        window_chunks: chunks among which a lane shuffles.
-        crop_scale_min: smallest side of the random crop, as a share of the largest square that fits; 1 crops
-            only where.
-        flip: mirror half of the samples left to right.
-        aging_share: samples, 0 to 1, whose x is the L of an old photograph's grey (other emulsions, faded prints,
-            grain, wear) while y stays the ab of the photograph itself; for the task ``color`` alone.
+        label: field of a sample's JSON or table row with its label, a whole number >= 0; empty for none.
+        caption: field with its text, whose words become tokens (``condgen.nn.tokens``); empty for none.
+        size_px: side of the square that images are fitted to in training (pixels).
+        sample_px: side of the square that they are fitted to when the trained model draws (pixels); 0 is ``size_px``.
+        lanes: lanes of the epoch's order, a power of two up to 64; 0 chooses it from the dataset's size.
+        window_chunks: number of chunks among which a lane shuffles.
+        crop_scale_min: smallest side of the random crop, as a share of the largest square that fits; with 1 every
+            crop is as large as fits, and only its place is random.
+        flip: whether to mirror half of the samples left to right.
+        aging_share: share of samples, 0 to 1, whose x is the L of an old photograph's grey (other emulsions, faded
+            prints, grain, wear) while y stays the ab of the photograph itself; for the task ``color`` alone.
     """
 
     task: Literal["color", "pairs", "domains", "pictures"] = "color"
@@ -65,24 +64,24 @@ class TrainConfig:
     """How a model is trained: AdamW (an optimizer a phase), linear warm-up, then a schedule.
 
     Attributes:
-        steps: optimiser steps in all.
+        steps: number of optimizer steps.
         batch_size: samples a step, over all workers.
-        learning_rate: the highest, reached after ``warmup_steps``.
+        learning_rate: highest learning rate, reached after ``warmup_steps``.
         warmup_steps: steps from 0 to the highest rate.
-        schedule: after the warm-up, ``cosine`` down to a tenth, or ``linear``: the highest rate for half of the
-            steps, then straight down to 0 (the 100 + 100 epochs of Isola et al. 2017 and Zhu et al. 2017).
-        adam_betas: decay of the means of the gradient and of its square; (0.5, 0.999) for many GANs, and a first
+        schedule: course of the rate after the warm-up: ``cosine`` down to a tenth, or ``linear``: the highest rate for
+            half of the steps, then straight down to 0 (the 100 + 100 epochs of Isola et al. 2017 and Zhu et al. 2017).
+        adam_betas: decay of the means of the gradient and of its square; many GANs have (0.5, 0.999), and a first
             one of 0 makes it RMSProp.
-        weight_decay: of AdamW; 0 makes it Adam.
+        weight_decay: weight decay of AdamW; 0 makes it Adam.
         grad_clip_norm: largest norm of the gradient; 0 does not clip.
-        ema_decay: of the averaged weights, which are those that are saved; 0 averages none.
-        seed: of the initial weights, the data's order and its augmentation.
+        ema_decay: decay of the averaged weights, which are the saved ones; 0 does not average.
+        seed: seed of the initial weights, the data's order and its augmentation.
         log_every_steps: steps between rows of metrics.
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
-        max_seconds: end, with a checkpoint, after this time; 0 sets no limit.
-        precision: of forward and backward: ``fp32``, ``bf16`` (weights stay float32), or ``auto``, which is bf16 on
-            GPUs. CPUs with AVX512-BF16 or AMX train up to twice as fast in bf16.
-        stored_weights: in which the averaged weights are kept: ``fp32``, or ``fp16`` at half the size.
+        max_seconds: time after which training ends, with a checkpoint (seconds); 0 sets no limit.
+        precision: number format of forward and backward: ``fp32``, ``bf16`` (weights stay float32), or ``auto``, which
+            is bf16 on GPUs. CPUs with AVX512-BF16 or AMX train up to twice as fast in bf16.
+        stored_weights: number format in which the averaged weights are saved: ``fp32``, or ``fp16`` at half the size.
     """
 
     steps: int = 100_000
@@ -125,22 +124,21 @@ class Preset:
     """A complete configuration.
 
     Attributes:
-        name: for ``condgen train --preset``.
+        name: name for ``condgen train --preset``.
         summary: one line for ``condgen models``.
-        family: a name of the family table.
-        model: the family's configuration, of its ``config_class``.
-        data: how the dataset is read.
-        train: how the model is trained.
+        model: the family's configuration, which names the family.
+        data: settings for reading the dataset.
+        train: settings for training the model.
     """
 
     name: str
     summary: str
-    family: str
     model: Any
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def __post_init__(self) -> None:
-        expected = find_family(self.family).config_class
-        if type(self.model) is not expected:
-            raise ConfigError("model", type(self.model).__name__, f"a {expected.__name__}, as {self.family} has")
+    @property
+    def family(self) -> str:
+        """Name of the model's family."""
+        name: str = self.model.family
+        return name

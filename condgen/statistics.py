@@ -1,4 +1,4 @@
-"""What a training set tells its model before the first step: counted in parts, added up, kept as JSON."""
+"""Counts over a training set that its model needs before the first step: made in parts, added up, kept as JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from condgen.errors import DatasetError
 __all__ = ["AB_GRID_POINTS", "AB_GRID_STEP", "DatasetStatistics", "count_ab", "empty_ab_histogram"]
 
 AB_GRID_STEP = 10.0
-"""Units of ab between the grid's points."""
+"""Distance between the grid's points (ab units)."""
 
 AB_GRID_POINTS = 23
-"""Points an axis: -110, ..., 110. Cell (i, j) holds the colours nearest to (10 i - 110, 10 j - 110)."""
+"""Points of an axis: -110, ..., 110. Cell (i, j) holds the colors nearest to (10 i - 110, 10 j - 110)."""
 
 _FORMAT = 1
 
@@ -27,7 +27,7 @@ def empty_ab_histogram() -> NDArray[np.int64]:
 
 
 def count_ab(ab: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Count colours by the grid point that is nearest.
+    """Count colors by the grid point that is nearest.
 
     Args:
         ab: ``[..., 2, H, W]`` in ab units (not divided by 110); what is beyond the grid counts at its edge.

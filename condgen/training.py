@@ -26,7 +26,7 @@ _SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 
 def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float:
-    """The rate of a step (from 0): linear warm-up, then the schedule, down to the end of steps or time."""
+    """Return the rate of a step (from 0): linear warm-up, then the schedule, until steps or time end."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -39,14 +39,14 @@ class Training:
     """A model in training: its weights, their average, and an optimizer a phase.
 
     Args:
-        model: on its device.
-        config: of the training.
-        wrap: what the model is called through, DistributedDataParallel say; by default itself.
+        model: model on its device.
+        config: configuration of the training.
+        wrap: wrapper that the model is called through, such as DistributedDataParallel (default: none).
 
     Attributes:
-        averaged: the exponential average of the weights, which is what is kept; the model itself where
+        averaged: model with the exponential average of the weights, which is what is saved; the model itself where
             ``ema_decay`` is 0.
-        optimizers: by phase.
+        optimizers: optimizer of each phase.
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class Training:
         """Do one step: each phase's forward, backward and update, then the average.
 
         Args:
-            batch: on the model's device.
-            number: of the step, from 0: it decides which phases are due, and the rate.
-            rate: the learning rate, where not that of ``learning_rate`` for the step.
-            share: what the loss is multiplied by: a worker's share of the global batch's weight times the number of
+            batch: batch on the model's device.
+            number: number of the step, from 0: it decides which phases are due, and the rate.
+            rate: learning rate (default: that of ``learning_rate`` for the step).
+            share: factor of the loss: a worker's share of the global batch's weight times the number of
                 workers.
-            update: whether the weights are changed; not where the whole batch is padding.
+            update: whether the weights are changed; false where the whole batch is padding.
 
         Returns:
             The terms by name, detached. A phase that is due in every n-th step alone has its terms times n, so that
             means over many steps are means of the term.
         """
         rate = learning_rate(self.config, number) if rate is None else rate
-        seen: dict[str, Tensor] = {}
+        terms_by_name: dict[str, Tensor] = {}
         for name, optimizer in self.optimizers.items():
             period = self._periods.get(name, 1)
             if (number + 1) % period:
@@ -99,9 +99,9 @@ class Training:
                 nn.utils.clip_grad_norm_(self._phases[name], self.config.grad_clip_norm)
             if update:
                 optimizer.step()
-            seen |= {key: value.detach() * period for key, value in terms.items()}
+            terms_by_name |= {key: value.detach() * period for key, value in terms.items()}
         self._average(number)
-        return seen
+        return terms_by_name
 
     def _average(self, number: int) -> None:
         if self.averaged is self.model:
@@ -110,8 +110,8 @@ class Training:
         decay = min(self.config.ema_decay, (1 + number) / (10 + number))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1.0 - decay)
-            for kept, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(current)
+            for average, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                average.copy_(current)
 
     def _optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.AdamW:
         encoder = pretrained(self.model)

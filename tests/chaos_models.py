@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from condgen.base import Condition, SampleOptions
-from condgen.families.color_classifier import ColorClassifier
-from condgen.families.configs import ColorClassifierConfig
+from condgen.families.color_classifier.config import ColorClassifierConfig
+from condgen.families.color_classifier.model import ColorClassifier
 from condgen.noise import NoiseSource
 
 __all__ = ["Poisoned"]

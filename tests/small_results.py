@@ -10,7 +10,7 @@ from PIL import Image
 
 from condgen import checkpoint
 from condgen.families import FAMILIES
-from condgen.families.configs import ColorClassifierConfig
+from condgen.families.color_classifier.config import ColorClassifierConfig
 from pipelines.batch import job as batch_job
 from pipelines.batch.job import BatchJob, list_job, settle_job, worker_spec
 from pipelines.batch.probe import inspect_model

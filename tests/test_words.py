@@ -37,19 +37,13 @@ RETIRED: Mapping[str, str] = {
 """The forms of each retired word, as a regular expression for a whole word."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
+    "condgen/preset_parts.py": ("``pictures``",),  # a value of data.task
     "docs/batch.md": ("`picture`",),  # a value of the metrics' label `stage`
     "pipelines/training/feed.py": ("pictures",),  # a value of `data.task`
 }
 """Names that can't change (metrics, columns, flags, files), by the page or module that speaks of them."""
 
 NOT_YET: Mapping[str, frozenset[str]] = {
-    "condgen": frozenset({"colour", "picture"}),
-    "condgen/color": frozenset({"centre", "colour", "neighbour", "picture", "quantise"}),
-    "condgen/diffusion": frozenset({"normalise"}),
-    "condgen/families": frozenset({"centre", "colour", "neighbour", "normalise", "picture", "quantise"}),
-    "condgen/metrics": frozenset({"colour"}),
-    "condgen/nn": frozenset({"centre", "normalise", "picture"}),
-    "condgen/worlds": frozenset({"centre", "colour", "neighbour", "picture"}),
     "docs/own-models.md": frozenset({"picture"}),
     "jobs/chapter": frozenset({"colour", "normalise", "picture"}),
     "jobs/datasets": frozenset({"colour", "picture"}),

@@ -69,7 +69,7 @@ def guide_lines(
 
     Args:
         mean, variance: ``[h, w]`` float32, of f(Y) in the cells.
-        blur: how much of a cell's mean, down and across, is its neighbors' when values are interpolated.
+        blur: share of a cell's mean, down and across, that is its neighbors' when values are interpolated.
         ridge, texture, margin: see ``condgen.color.guide``.
         lightness: ``[1, 3, h, w]`` float32, written: see ``paint``.
         pull: ``[9, h, w]`` float32, written: what the slope has of each neighbor's difference, row by row.
@@ -113,7 +113,7 @@ def local_lines(
 
     Args:
         values: ``[K, 2, h, w]`` float32, the means of offsets in the cells.
-        pull, bend, blur: of ``guide_lines``.
+        pull, bend, blur: results of ``guide_lines``.
         out: ``[K, 4, h, w]`` float32, written: values and slopes whose interpolation has these means, see ``paint``.
     """
     height, width = bend.shape
@@ -150,7 +150,7 @@ def grid_values(ab: _Floats, stride: int, first: tuple[int, int], scale: _Floats
 
     Args:
         ab: ``[K, 2, S, S]`` float32.
-        stride: of the grid in the square, > 1.
+        stride: stride of the grid in the square, > 1.
         first: the first cell down and across.
         scale: ``[2]`` float32, what the channels are multiplied by.
         out: ``[K, 2, h, w]`` float32, written.

@@ -79,8 +79,8 @@ def cell_moments(
     A pixel is in one cell or in two neighbors of each axis: none is larger than a cell.
 
     Args:
-        rgb, luminance, fy: as for ``paint``.
-        columns, rows: of each pixel the first cell that it is in, and its share in it (the rest is in the next).
+        rgb, luminance, fy: the arguments of ``paint``.
+        columns, rows: each pixel's first cell, and its share in it (the rest is in the next).
         areas: pixels in each cell down, ``[h]``, and across, ``[w]``, fractions included.
         mean, variance: ``[h, w]`` float32, written.
     """
@@ -155,7 +155,7 @@ def _offsets(above: _Floats, below: _Floats, weight: np.float32, detail: _Floats
 def _linear(y: _Floats, f: _Floats, offsets: _Floats, matrix: _Floats, out: _Floats) -> None:
     """Linear RGB of a row, inside the gamut.
 
-    A colour outside is scaled about (Y, Y, Y) towards the grey of its own luminance, as little as is needed: that
+    A color outside is scaled about (Y, Y, Y) towards the grey of its own luminance, as little as is needed: that
     keeps Y, and so L, exactly. It costs chroma (and a little hue), where clipping would change L.
     """
     rx, ry, rz = matrix[0]

@@ -1,4 +1,4 @@
-"""The quantised ab plane of Zhang et al. 2016, "Colorful Image Colorization" (arXiv:1603.08511), section 2.2."""
+"""The quantized ab plane of Zhang et al. 2016, "Colorful Image Colorization" (arXiv:1603.08511), section 2.2."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LIMIT = 120
 """Points beyond this are never near the gamut."""
 
 _MARGIN_STEPS = 1.35
-"""How far from the nearest sRGB colour a bin's centre may lie, in grid steps."""
+"""How far from the nearest sRGB color a bin's center may lie, in grid steps."""
 
 _COLORS_PER_AXIS = 26
-"""Of the lattice of sRGB colours that stands for all of them; one of 86 a side gives the same points."""
+"""Of the lattice of sRGB colors that stands for all of them; one of 86 a side gives the same points."""
 
 _LEAST_SQUARED_DISTANCE = 1.0
 """Below it, in squared ab units, a median counts a bin as no nearer: Weiszfeld's step would not be defined at a bin."""
@@ -35,36 +35,36 @@ _TABLE_STEP = 2
 
 @cache
 def gamut_points(grid_step: int) -> NDArray[np.float32]:
-    """Return the centres of the ab bins, ``[Q, 2]`` float32, ordered by a, then b.
+    """Return the centers of the ab bins, ``[Q, 2]`` float32, ordered by a, then b.
 
-    The rule: the points (i * step, j * step) that lie within 1.35 steps of the ab of some sRGB colour. At step
-    10 these are 313, as many as in the paper (which doesn't state its rule); the points at which some colour
+    The rule: the points (i * step, j * step) that lie within 1.35 steps of the ab of some sRGB color. At step
+    10 these are 313, as many as in the paper (which doesn't state its rule); the points at which some color
     rounds are 261 of them, the others let a soft encoding straddle the gamut's edge. The count is not delicate:
     at step 10, any margin from 13.4 to 13.7 gives the same points.
     """
     levels = torch.linspace(0, 1, _COLORS_PER_AXIS, dtype=torch.float64)
     cube = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).reshape(3, -1, 1)
-    # Rounded to half a unit, few distinct colours are left to measure from.
+    # Rounded to half a unit, few distinct colors are left to measure from.
     ab = torch.from_numpy(np.unique((rgb_to_lab(cube)[1:, :, 0].T * 2).round().numpy(), axis=0)) / 2
     axis = torch.arange(-(_LIMIT // grid_step), _LIMIT // grid_step + 1, dtype=torch.float64) * grid_step
     points = torch.cartesian_prod(axis, axis)
     distance = torch.cdist(points, ab).amin(dim=1)
-    kept: NDArray[np.float32] = points[distance <= _MARGIN_STEPS * grid_step].float().numpy()
-    return kept
+    in_gamut: NDArray[np.float32] = points[distance <= _MARGIN_STEPS * grid_step].float().numpy()
+    return in_gamut
 
 
 class AbBins:
-    """A grid over the ab plane, and the ways between colours and its bins.
+    """A grid over the ab plane, and the ways between colors and its bins.
 
-    All methods work on the device of what they are given. Colours are in ab units (not divided by 110).
+    All methods work on the device of what they are given. Colors are in ab units (not divided by 110).
 
     Args:
-        grid_step: distance of neighbouring bins in ab units, 5, 10 or 20.
-        num_neighbors: bins that share a colour's soft encoding.
-        sigma: of its Gaussian weights, in ab units.
+        grid_step: distance of neighboring bins in ab units, 5, 10 or 20.
+        num_neighbors: bins that share a color's soft encoding.
+        sigma: standard deviation of its Gaussian weights (ab units).
 
     Raises:
-        ConfigError: another step, or as many neighbours as there are bins.
+        ConfigError: another step, or as many neighbors as there are bins.
     """
 
     def __init__(self, grid_step: int = 10, *, num_neighbors: int = 10, sigma: float = 5.0) -> None:
@@ -90,7 +90,7 @@ class AbBins:
     def _candidates(self, ab: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nearest bins ``[..., H, W, k]`` int64 and squared distances to them, nearest first or so.
 
-        The table's entry is that of the table's point nearest to the colour, at most 1.5 units away.
+        The table's entry is that of the table's point nearest to the color, at most 1.5 units away.
         """
         a, b = ab.unbind(-3)
         half = _LIMIT // _TABLE_STEP
@@ -102,19 +102,19 @@ class AbBins:
         return index, squared
 
     def nearest(self, ab: Tensor) -> Tensor:
-        """Return the bin nearest to each colour.
+        """Return the bin nearest to each color.
 
         Args:
             ab: ``[..., 2, H, W]`` float32.
 
         Returns:
-            ``[..., H, W]`` int64. Colours beyond +-120 count as at +-120.
+            ``[..., H, W]`` int64. Colors beyond +-120 count as at +-120.
         """
         index, squared = self._candidates(ab)
         return index.gather(-1, squared.argmin(dim=-1, keepdim=True))[..., 0]
 
     def soft_encode(self, ab: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each colour's soft target over its nearest bins.
+        """Return each color's soft target over its nearest bins.
 
         Args:
             ab: ``[..., 2, H, W]`` float32.
@@ -124,16 +124,16 @@ class AbBins:
             exp(-distance^2 / 2 sigma^2), which sum to 1.
         """
         index, squared = self._candidates(ab)
-        nearest = squared.amin(dim=-1, keepdim=True)  # taken out so that a far colour's weights do not vanish
+        nearest = squared.amin(dim=-1, keepdim=True)  # taken out so that a far color's weights do not vanish
         weight = torch.exp((nearest - squared) / (2 * self.sigma**2))
         return index, weight / weight.sum(dim=-1, keepdim=True)
 
     def decode(self, bins: Tensor) -> Tensor:
-        """Return the centres of bins ``[..., H, W]`` int64 as colours ``[..., 2, H, W]`` float32."""
+        """Return the centers of bins ``[..., H, W]`` int64 as colors ``[..., 2, H, W]`` float32."""
         return self.centers[bins].movedim(-1, -3)
 
     def decode_mean(self, probabilities: Tensor) -> Tensor:
-        """Return the mean colour ``[..., 2, H, W]`` of probabilities over bins ``[..., H, W, Q]``."""
+        """Return the mean color ``[..., 2, H, W]`` of probabilities over bins ``[..., H, W, Q]``."""
         return (probabilities @ self.centers.to(probabilities.dtype)).movedim(-1, -3)
 
     def decode_median(self, probabilities: Tensor, iterations: int = 8) -> Tensor:
@@ -144,7 +144,7 @@ class AbBins:
         (1937), from the mean on: each is the mean of the bins weighted by p / |c - bin|.
         """
         centers = self.centers.to(probabilities.dtype)
-        found = []
+        colors = []
         for weights in torch.split(
             probabilities.reshape(-1, len(self)), _MEDIAN_PIXELS
         ):  # some at a time stay in the cache
@@ -155,28 +155,28 @@ class AbBins:
                 squared += color.square().sum(dim=1, keepdim=True)
                 near = squared.clamp_min_(_LEAST_SQUARED_DISTANCE).rsqrt_().mul_(weights)
                 color = (near @ centers) / near.sum(dim=-1, keepdim=True)
-            found.append(color)
-        return torch.cat(found).reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
+            colors.append(color)
+        return torch.cat(colors).reshape(*probabilities.shape[:-1], 2).movedim(-1, -3)
 
     def smoothed_prior(self, statistics: DatasetStatistics, sigma: float) -> Tensor:
         """Return a training set's distribution over the bins, smoothed by a Gaussian: ``[Q]`` float64 on the CPU.
 
         Args:
-            statistics: of the training set.
-            sigma: of the Gaussian, in ab units.
+            statistics: statistics of the training set.
+            sigma: standard deviation of the Gaussian (ab units).
 
         Raises:
             DatasetError: the statistics hold no colors.
         """
         counts = self.count(statistics)
         if float(counts.sum()) == 0.0:
-            raise DatasetError("the training set's statistics hold no colours: count at least one image")
+            raise DatasetError("the training set's statistics hold no colors: count at least one image")
         centers = self.centers.double().cpu()
         kernel = torch.exp(-torch.cdist(centers, centers).square() / (2 * sigma**2))
         return (counts / counts.sum()) @ (kernel / kernel.sum(dim=1, keepdim=True))
 
     def count(self, statistics: DatasetStatistics) -> Tensor:
-        """Return the colours of a training set by bin, ``[Q]`` float64 on the CPU."""
+        """Return the colors of a training set by bin, ``[Q]`` float64 on the CPU."""
         half = AB_GRID_POINTS // 2
         axis = (torch.arange(AB_GRID_POINTS, dtype=torch.float32) - half) * AB_GRID_STEP
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).to(self.centers.device)

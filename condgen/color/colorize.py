@@ -1,4 +1,4 @@
-"""A photograph into a model's square, and a model's colours back onto the photograph.
+"""A photograph into a model's square, and a model's colors back onto the photograph.
 
 Both are used by training and by the batch job. They have no randomness and do elementwise arithmetic alone, so
 that ``recolor`` gives the same bytes on any machine.
@@ -26,11 +26,11 @@ __all__ = ["Fitted", "Region", "fit_square", "recolor", "resize"]
 
 Rgb = NDArray[np.uint8] | NDArray[np.uint16]
 
-_LARGEST_AB_N = np.float32(1000)  # far outside any colour, and far from where float32 would overflow
+_LARGEST_AB_N = np.float32(1000)  # far outside any color, and far from where float32 would overflow
 
 
 class Region(NamedTuple):
-    """Where a picture lies in its square, in the square's pixels."""
+    """Where an image lies in its square, in the square's pixels."""
 
     top: int
     left: int
@@ -40,12 +40,12 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A picture as a model sees it.
+    """An image as a model sees it.
 
     Attributes:
         l_n: ``[1, S, S]`` float32, L / 50 - 1.
         ab_n: ``[2, S, S]`` float32, ab / 110.
-        region: the picture's part of the square; around it its edge is repeated.
+        region: the image's part of the square; around it its edge is repeated.
     """
 
     l_n: NDArray[np.float32]
@@ -59,7 +59,7 @@ def _check_rgb(rgb: Rgb) -> None:
 
 
 def resize(rgb: Rgb, height: int, width: int) -> Tensor:
-    """Return a picture ``[H, W, 3]`` at another size, ``[3, height, width]``: bilinear, antialiased.
+    """Return an image ``[H, W, 3]`` at another size, ``[3, height, width]``: bilinear, antialiased.
 
     It has codes as its values: uint8 for uint8; float32, not rounded, for uint16.
     """
@@ -76,7 +76,7 @@ def resize(rgb: Rgb, height: int, width: int) -> Tensor:
 
 
 def fit_square(rgb: Rgb, size_px: int) -> Fitted:
-    """Fit a picture into a square: its longer side becomes the square's, its aspect stays.
+    """Fit an image into a square: its longer side becomes the square's, its aspect stays.
 
     Args:
         rgb: ``[H, W, 3]`` uint8 or uint16, sRGB.

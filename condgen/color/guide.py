@@ -57,7 +57,7 @@ class Guide:
         stride: side of a cell in the model's square, in its pixels.
         first: the first cell down and across that the photograph reaches.
         rows, columns: interpolation from the cells to the photograph's pixels.
-        blur: how much of a cell's mean, down and across, is its neighbors' when values are interpolated.
+        blur: share of a cell's mean, down and across, that is its neighbors' when values are interpolated.
         lightness: ``[1, 3, h, w]`` float32, f(Y) = (L + 16) / 116: mean, and the range to which it is held.
         pull: ``[9, h, w]`` float32, what a cell's slope has of each neighbor's difference.
         bend: ``[h, w]`` float32, the mean less what interpolation makes of it.

@@ -30,7 +30,7 @@ L_SCALE = 50.0
 """L_n = L / 50 - 1 is in [-1, 1]."""
 
 AB_SCALE = 110.0
-"""ab_n = ab / 110; sRGB colours have ab in [-107.9, 98.3]."""
+"""ab_n = ab / 110; sRGB colors have ab in [-107.9, 98.3]."""
 
 RGB_TO_XYZ: _Matrix = (
     (0.4124564, 0.3575761, 0.1804375),
@@ -80,13 +80,13 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Convert Lab to sRGB, without clipping: a colour outside the gamut leaves [0, 1].
+    """Convert Lab to sRGB, without clipping: a color outside the gamut leaves [0, 1].
 
     Args:
         lab: ``[..., 3, H, W]``, L in [0, 100], float32 or float64.
 
     Returns:
-        ``[..., 3, H, W]``, gamma-encoded. Round trip of sRGB colours: within 2e-5 in float32.
+        ``[..., 3, H, W]``, gamma-encoded. Round trip of sRGB colors: within 2e-5 in float32.
     """
     lightness, a, b = lab.unbind(-3)
     fy = (lightness + 16) / 116
@@ -96,12 +96,12 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def normalize_l(lightness: Tensor) -> Tensor:
-    """L in [0, 100] to L_n in [-1, 1]."""
+    """Convert L in [0, 100] to L_n in [-1, 1]."""
     return lightness / L_SCALE - 1
 
 
 def denormalize_l(l_n: Tensor) -> Tensor:
-    """L_n in [-1, 1] to L in [0, 100]."""
+    """Convert L_n in [-1, 1] to L in [0, 100]."""
     return (l_n + 1) * L_SCALE
 
 

@@ -25,7 +25,7 @@ class UniformBins:
     It has the interface of ``condgen.color.ab_bins.AbBins``; its encoding is hard, of one bin with the weight 1.
 
     Args:
-        num_levels: of a channel, >= 2.
+        num_levels: levels of a channel, >= 2.
         channels: C.
         limit: largest absolute value.
     """
@@ -59,7 +59,7 @@ class UniformBins:
         return bins, torch.ones_like(bins, dtype=torch.float32)
 
     def decode(self, bins: Tensor) -> Tensor:
-        """Return the centres of bins ``[..., H, W]`` int64, ``[..., C, H, W]`` float32."""
+        """Return the centers of bins ``[..., H, W]`` int64, ``[..., C, H, W]`` float32."""
         return self.centers[bins].movedim(-1, -3)
 
     def decode_mean(self, probabilities: Tensor) -> Tensor:

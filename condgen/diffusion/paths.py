@@ -6,7 +6,7 @@
                                                                  continuous time and without its offset
     linear        1 - t         scale t       1 .. 0             Liu et al. 2022 (arXiv:2209.03003), Lipman et al. 2022
 
-Every parametrisation is a preconditioning of a raw network F, as in EDM's eq. (7):
+Every parametrization is a preconditioning of a raw network F, as in EDM's eq. (7):
 
     D(y; t) = c_skip(t) y + c_out(t) F(c_in(t) y; c_noise(t)),    trained so that F = (y_0 - c_skip y_t) / c_out
 
@@ -18,7 +18,7 @@ Every parametrisation is a preconditioning of a raw network F, as in EDM's eq. (
 
 A mean squared error of F is EDM's weighted loss of D with lambda = 1 / c_out^2 (its eq. (8)).
 
-EDM's denoiser serves on any path, as D(y / alpha; sigma / alpha), and for few steps its own is a bad one: with 4 Heun
+EDM's denoiser serves on any path, as D(y / alpha; sigma / alpha), and its own path is bad for few steps: with 4 Heun
 steps, a Gaussian comes out with 4.4 times its standard deviation, with 8 steps 1.4 times. On the linear path to noise
 of the data's own spread it is 0.95 and 0.99 times, and draws of two modes stay off none in 200 (4 steps), where EDM's
 path leaves most between them. So fewer than ``few_steps`` steps walk that one.
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condgen.families.latent_configs import DiffusionConfig
+from condgen.diffusion.config import PathConfig
 
 __all__ = [
     "PARAMETRIZATIONS",
@@ -82,7 +82,7 @@ class ExplodingPath(Path):
         return 0.0, 1.0
 
     def times(self, steps: int) -> tuple[float, ...]:
-        """EDM, eq. (5), and 0 at the end."""
+        """Return the times of EDM, eq. (5), and 0 at the end."""
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         shares = [i / (steps - 1) if steps > 1 else 0.0 for i in range(steps)]
         return (*((high + share * (low - high)) ** self.rho for share in shares), 0.0)
@@ -134,15 +134,15 @@ class Coefficients:
 
 
 class Parametrization(ABC):
-    """What the network predicts, on which path, and at which times it is trained.
+    """The quantity that the network predicts, its path, and the times at which it is trained.
 
     Args:
-        config: of the family.
+        config: the part of a configuration that describes the path.
     """
 
     path: Path
 
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         self.config = config
 
     def sampling_path(self, steps: int) -> Path:  # noqa: ARG002 - EDM's depends on it
@@ -163,7 +163,7 @@ class Parametrization(ABC):
 
 
 class _Edm(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = ExplodingPath(config.sigma_min, config.sigma_max, config.rho)
 
@@ -181,7 +181,7 @@ class _Edm(Parametrization):
         return Coefficients(data**2 / total, t * data / total.sqrt(), total.rsqrt(), t.log() / 4)
 
     def training_times(self, num: int, device: torch.device) -> Tensor:
-        """ln sigma ~ N(P_mean, P_std^2), and a share of even ones."""
+        """Return times with ln sigma ~ N(P_mean, P_std^2), and a share of even ones."""
         low, high = math.log(self.config.sigma_min), math.log(self.config.sigma_max)
         log_sigma = torch.randn(num, device=device) * self.config.p_std + self.config.p_mean
         uniform, which = torch.rand(2, num, device=device)
@@ -194,7 +194,7 @@ _EPSILON_LAST_TIME = 0.992
 
 
 class _Epsilon(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = CosinePath(_EPSILON_LAST_TIME)
 
@@ -207,7 +207,7 @@ class _Epsilon(Parametrization):
 
 
 class _V(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = CosinePath()
 
@@ -220,7 +220,7 @@ class _V(Parametrization):
 
 
 class _Flow(Parametrization):
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
         self.path = LinearPath()
 
@@ -228,7 +228,7 @@ class _Flow(Parametrization):
         return Coefficients(torch.ones_like(t), -t, torch.ones_like(t), 2 * t - 1)
 
     def training_times(self, num: int, device: torch.device) -> Tensor:
-        """Logit-normal, Esser et al. 2024 (arXiv:2403.03206), eq. (19), and a share of uniform ones."""
+        """Return logit-normal times (Esser et al. 2024, arXiv:2403.03206, eq. 19), and a share of uniform ones."""
         logit = torch.randn(num, device=device) * self.config.logit_std + self.config.logit_mean
         uniform, which = torch.rand(2, num, device=device)
         return torch.where(which < self.config.uniform_times, uniform, logit.sigmoid()).clamp_min(_LEAST_TIME)

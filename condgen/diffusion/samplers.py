@@ -21,7 +21,7 @@ from condgen.errors import ConfigError
 __all__ = ["SAMPLERS", "Denoise", "Normal", "Sampler", "ddim", "ddpm", "dpm_solver_pp", "euler", "find_sampler", "heun"]
 
 Denoise = Callable[[Tensor, float], Tensor]
-"""D(y, t), of y's shape."""
+"""The denoiser D(y, t), of y's shape."""
 
 Normal = Callable[[int], Tensor]
 """The noise of a step (from 1), of y's shape."""
@@ -53,19 +53,19 @@ def _slope(path: Path, y: Tensor, denoised: Tensor, t: float) -> Tensor:
 
 
 def _exact(step: _Step, y: Tensor, denoised: Tensor) -> Tensor:
-    """Where the step leads if D stays what it is."""
+    """Return where the step leads if D stays what it is."""
     return step.alpha_next * denoised + (step.sigma_next / step.sigma) * (y - step.alpha * denoised)
 
 
 def euler(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) -> Tensor:  # noqa: ARG001 - no noise
-    """Straight steps along the slope at their beginning; one step from pure noise on the linear path is D itself."""
+    """Take straight steps along the slope at their beginning; one step from noise on the linear path is D itself."""
     for step in _steps(path, steps):
         y = y + (step.t_next - step.t) * _slope(path, y, denoise(y, step.t), step.t)
     return y
 
 
 def heun(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) -> Tensor:  # noqa: ARG001 - no noise
-    """EDM, algorithm 1 without its churn: Heun's second-order steps, the last of first order.
+    """Take Heun's second-order steps, the last of first order: EDM, algorithm 1 without its churn.
 
     It costs 2 ``steps`` - 1 evaluations.
     """
@@ -81,14 +81,14 @@ def heun(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) ->
 
 
 def ddim(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) -> Tensor:  # noqa: ARG001 - no noise
-    """Song et al. 2021 (arXiv:2010.02502), eq. (12) with its sigma 0: deterministic."""
+    """Take deterministic steps: Song et al. 2021 (arXiv:2010.02502), eq. (12) with its sigma 0."""
     for step in _steps(path, steps):
         y = _exact(step, y, denoise(y, step.t))
     return y
 
 
 def ddpm(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) -> Tensor:
-    """Ancestral sampling: Ho et al. 2020, algorithm 2, for any path as in Kingma et al. 2021 (arXiv:2107.00630).
+    """Sample ancestrally: Ho et al. 2020, algorithm 2, for any path as in Kingma et al. 2021 (arXiv:2107.00630).
 
     q(y_s | y_t, y_0) is Gaussian (its appendix A.2, s < t), with y_0 taken to be D:
 
@@ -98,30 +98,30 @@ def ddpm(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) ->
     """
     for number, step in enumerate(_steps(path, steps), start=1):
         ratio = step.alpha / step.alpha_next
-        kept = (step.sigma_next / step.sigma) ** 2
-        added = max(0.0, 1 - ratio**2 * kept)  # sigma_ts^2 / sigma_t^2
-        y = ratio * kept * y + step.alpha_next * added * denoise(y, step.t)
+        variance_ratio = (step.sigma_next / step.sigma) ** 2
+        new_share = max(0.0, 1 - ratio**2 * variance_ratio)  # sigma_ts^2 / sigma_t^2
+        y = ratio * variance_ratio * y + step.alpha_next * new_share * denoise(y, step.t)
         if step.sigma_next > 0:
-            y = y + math.sqrt(added) * step.sigma_next * normal(number)
+            y = y + math.sqrt(new_share) * step.sigma_next * normal(number)
     return y
 
 
 def dpm_solver_pp(denoise: Denoise, path: Path, steps: int, y: Tensor, normal: Normal) -> Tensor:  # noqa: ARG001
-    """DPM-Solver++(2M): Lu et al. 2022 (arXiv:2211.01095), algorithm 2; the first and last steps are of first order.
+    """Take steps of DPM-Solver++(2M): Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
 
-    With lambda = ln(alpha / sigma), h its step and r the last step over this one, D is extrapolated to
-    (1 + 1 / 2r) D_i - D_{i-1} / 2r.
+    The first and last steps are of first order. With lambda = ln(alpha / sigma), h its step and r the last step over
+    this one, D is extrapolated to (1 + 1 / 2r) D_i - D_{i-1} / 2r.
     """
     before: Tensor | None = None
     h_before = 0.0
     for step in _steps(path, steps):
         denoised = denoise(y, step.t)
         h = _log_ratio(step.alpha_next, step.sigma_next) - _log_ratio(step.alpha, step.sigma)
-        used = denoised
+        extrapolation = denoised
         if before is not None and math.isfinite(h):
             half = h / (2 * h_before)  # 0 after a step from pure noise, which was infinitely long
-            used = (1 + half) * denoised - half * before
-        y = _exact(step, y, used)
+            extrapolation = (1 + half) * denoised - half * before
+        y = _exact(step, y, extrapolation)
         before, h_before = denoised, h
     return y
 

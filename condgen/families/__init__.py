@@ -1,20 +1,33 @@
-"""The table of model families: a name, a configuration, a model.
+"""The model families: a folder each, and the table of them.
 
-Importing this imports no torch; a family's model is imported when it is first asked for.
+regression/         point prediction: the mean or the median of p(y | x)
+gaussian/           one Gaussian a pixel
+mixture/            N Gaussians a pixel
+color_classifier/   a softmax over color bins at every pixel
+crf/                the classifier with pairwise potentials
+cgan/               a conditional GAN whose noise is used
+pix2pix/            a conditional GAN with an L1 term
+cyclegan/           translation between two unpaired domains
+diffusion/          a denoiser and its samplers
+cvae/               a latent z beside x
+autoregressive/     a transformer over tokens
+preset_settings.py  settings that presets of several families share
+
+A folder has ``config.py`` (the configuration: a frozen dataclass), ``model.py`` (the ``ConditionalModel``) and
+``presets.py`` (``PRESETS``). A new family is one such folder and one row of ``FAMILIES``. Importing this package, a
+configuration or presets imports no torch; a model is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from condgen.errors import ConfigError
-from condgen.families.configs import ColorClassifierConfig, RegressionConfig
-from condgen.families.gan_configs import CganConfig, CycleGanConfig, Pix2PixConfig
-from condgen.families.latent_configs import AutoregressiveConfig, CVAEConfig, DiffusionConfig
-from condgen.families.pixel_configs import CrfConfig, GaussianConfig, MixtureConfig
+from condgen.preset_parts import Preset
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
@@ -22,94 +35,39 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "Family", "build", "config_from_dict", "find_family"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Family:
-    """One kind of model.
+    """One kind of model: a row of the table.
 
     Attributes:
-        name: as in presets and checkpoints.
+        name: name in presets and checkpoints, and of the family's folder.
+        class_name: name of the model's class in ``model.py``; the configuration's in ``config.py`` ends in ``Config``.
         summary: one line for ``condgen models``.
-        config_class: a frozen dataclass; its defaults are the full-size settings.
-        load_model_class: imports and returns the model's class.
-        task: what it does with an archive; ``colorize`` predicts ab from L, ``translate`` other pictures.
+        task: what the family does with an archive: ``colorize`` predicts ab from L, ``translate`` makes other images.
     """
 
     name: str
+    class_name: str
     summary: str
-    config_class: type[Any]
-    load_model_class: Callable[[], type[ConditionalModel]]
-    task: str
+    task: str = "colorize"
+
+    @property
+    def config_class(self) -> type[Any]:
+        """The configuration, a frozen dataclass; its defaults are the full-size settings."""
+        return self._load("config", f"{self.class_name}Config")  # type: ignore[no-any-return]
 
     @property
     def model_class(self) -> type[ConditionalModel]:
         """The model's class; importing it imports torch."""
-        return self.load_model_class()
+        return self._load("model", self.class_name)  # type: ignore[no-any-return]
 
+    @property
+    def presets(self) -> Sequence[Preset]:
+        """The family's presets."""
+        return self._load("presets", "PRESETS")  # type: ignore[no-any-return]
 
-def _regression() -> type[ConditionalModel]:
-    from condgen.families.regression import Regression
-
-    return Regression
-
-
-def _gaussian() -> type[ConditionalModel]:
-    from condgen.families.gaussian import Gaussian
-
-    return Gaussian
-
-
-def _mixture() -> type[ConditionalModel]:
-    from condgen.families.mixture import Mixture
-
-    return Mixture
-
-
-def _color_classifier() -> type[ConditionalModel]:
-    from condgen.families.color_classifier import ColorClassifier
-
-    return ColorClassifier
-
-
-def _crf() -> type[ConditionalModel]:
-    from condgen.families.crf import Crf
-
-    return Crf
-
-
-def _cgan() -> type[ConditionalModel]:
-    from condgen.families.cgan import Cgan
-
-    return Cgan
-
-
-def _pix2pix() -> type[ConditionalModel]:
-    from condgen.families.pix2pix import Pix2Pix
-
-    return Pix2Pix
-
-
-def _cyclegan() -> type[ConditionalModel]:
-    from condgen.families.cyclegan import CycleGan
-
-    return CycleGan
-
-
-def _diffusion() -> type[ConditionalModel]:
-    from condgen.families.diffusion import Diffusion
-
-    return Diffusion
-
-
-def _cvae() -> type[ConditionalModel]:
-    from condgen.families.cvae import CVAE
-
-    return CVAE
-
-
-def _autoregressive() -> type[ConditionalModel]:
-    from condgen.families.autoregressive import Autoregressive
-
-    return Autoregressive
+    def _load(self, module: str, name: str) -> Any:
+        return getattr(import_module(f"{__name__}.{self.name}.{module}"), name)
 
 
 def _table(*families: Family) -> Mapping[str, Family]:
@@ -117,83 +75,21 @@ def _table(*families: Family) -> Mapping[str, Family]:
 
 
 FAMILIES: Mapping[str, Family] = _table(
+    Family("regression", "Regression", "point prediction: the mean of p(y | x) by L2, or its median by L1"),
+    Family("gaussian", "Gaussian", "one Gaussian a pixel: a mean and how far the truth may lie from it"),
+    Family("mixture", "Mixture", "N Gaussians a pixel: all its modes, and nothing of what pixels have in common"),
     Family(
-        name="regression",
-        summary="point prediction: the mean of p(y | x) by L2, or its median by L1",
-        config_class=RegressionConfig,
-        load_model_class=_regression,
-        task="colorize",
+        "color_classifier", "ColorClassifier", "a softmax over quantized ab at every pixel, with draws and a likelihood"
     ),
+    Family("crf", "Crf", "the classifier with pairwise potentials: pixels that agree, by mean field"),
+    Family("cgan", "Cgan", "a conditional GAN whose noise is used: draws that are sharp and agree with themselves"),
+    Family("pix2pix", "Pix2Pix", "a conditional GAN with an L1 term: one sharp answer, nearly"),
+    Family("cyclegan", "CycleGan", "translation between two unpaired domains, both ways", task="translate"),
     Family(
-        name="gaussian",
-        summary="one Gaussian a pixel: a mean and how far the truth may lie from it",
-        config_class=GaussianConfig,
-        load_model_class=_gaussian,
-        task="colorize",
+        "diffusion", "Diffusion", "a denoiser and its samplers: joint draws, by image, label and text, with guidance"
     ),
-    Family(
-        name="mixture",
-        summary="N Gaussians a pixel: all its modes, and nothing of what pixels have in common",
-        config_class=MixtureConfig,
-        load_model_class=_mixture,
-        task="colorize",
-    ),
-    Family(
-        name="color_classifier",
-        summary="a softmax over quantised ab at every pixel, with draws and a likelihood",
-        config_class=ColorClassifierConfig,
-        load_model_class=_color_classifier,
-        task="colorize",
-    ),
-    Family(
-        name="crf",
-        summary="the classifier with pairwise potentials: pixels that agree, by mean field",
-        config_class=CrfConfig,
-        load_model_class=_crf,
-        task="colorize",
-    ),
-    Family(
-        name="cgan",
-        summary="a conditional GAN whose noise is used: draws that are sharp and agree with themselves",
-        config_class=CganConfig,
-        load_model_class=_cgan,
-        task="colorize",
-    ),
-    Family(
-        name="pix2pix",
-        summary="a conditional GAN with an L1 term: one sharp answer, nearly",
-        config_class=Pix2PixConfig,
-        load_model_class=_pix2pix,
-        task="colorize",
-    ),
-    Family(
-        name="cyclegan",
-        summary="translation between two unpaired domains, both ways",
-        config_class=CycleGanConfig,
-        load_model_class=_cyclegan,
-        task="translate",
-    ),
-    Family(
-        name="diffusion",
-        summary="a denoiser and its samplers: joint draws, by image, label and text, with guidance",
-        config_class=DiffusionConfig,
-        load_model_class=_diffusion,
-        task="colorize",
-    ),
-    Family(
-        name="cvae",
-        summary="a latent z beside x, and a bound of the likelihood",
-        config_class=CVAEConfig,
-        load_model_class=_cvae,
-        task="colorize",
-    ),
-    Family(
-        name="autoregressive",
-        summary="a transformer over [x, then y] in tokens, with the exact likelihood",
-        config_class=AutoregressiveConfig,
-        load_model_class=_autoregressive,
-        task="colorize",
-    ),
+    Family("cvae", "CVAE", "a latent z beside x, and a bound of the likelihood"),
+    Family("autoregressive", "Autoregressive", "a transformer over [x, then y] in tokens, with the exact likelihood"),
 )
 
 
@@ -214,13 +110,14 @@ def config_from_dict(family: Family, values: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: an unknown key, or a value that is not allowed.
     """
-    known = [f.name for f in fields(family.config_class)]
+    config_class = family.config_class
+    known = [f.name for f in fields(config_class)]
     for key in values:
         if key not in known:
             raise ConfigError.unknown("model", key, known)
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
-        return family.config_class(**plain)
+        return config_class(**plain)
     except TypeError as error:  # a text where a number belongs: comparisons in the checks fail
         raise ConfigError("model", dict(values), f"values of the right types ({error})") from error
 

@@ -46,7 +46,7 @@ class Bleeding:
     """Mean distances in ab between painted and true color; NaN of a part that has no pixel.
 
     Attributes:
-        overall: of all pixels.
+        overall: error of all pixels.
         at_edges: near edges of color.
         at_lightness_edges: near edges of lightness alone.
         elsewhere: far from both.
@@ -113,8 +113,8 @@ def bleeding(ab: Tensor, truth: Tensor, bands: EdgeBands) -> Bleeding:
 
     Args:
         ab: ``[2, H, W]`` float, as painted, in units of Lab.
-        truth: as ``ab``, the photograph's own.
-        bands: of the photograph, see ``edge_bands``.
+        truth: the photograph's own ab, of the same shape.
+        bands: edge bands of the photograph; see ``edge_bands``.
 
     Raises:
         ConfigError: arrays of other or of different shapes.

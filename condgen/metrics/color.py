@@ -48,7 +48,7 @@ _MISSED = NUM_THRESHOLDS
 
 
 def colorfulness(rgb: Tensor) -> Tensor:
-    """Return Hasler & Suesstrunk's colorfulness M^(3) ("Measuring colourfulness in natural images", 2003).
+    """Return Hasler & Suesstrunk's colorfulness M^(3) ("Measuring colorfulness in natural images", 2003).
 
     With rg = R - G and yb = (R + G) / 2 - B, it is the root of the sum of their variances plus 0.3 times the
     root of the sum of their squared means. Grey is 0; the paper calls 15 slightly, 59 quite, 109 extremely

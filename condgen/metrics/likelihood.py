@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from condgen.families.color_classifier import ColorClassifier
+from condgen.families.color_classifier.model import ColorClassifier
 
 __all__ = ["marginal_ab_nll"]
 

@@ -25,8 +25,8 @@ def bootstrap_weights(num_images: int, num_resamples: int, seed: int) -> Iterato
 
     Args:
         num_images: N, >= 1.
-        num_resamples: in all.
-        seed: of the resamples; equal arguments give equal weights.
+        num_resamples: number of resamples.
+        seed: seed of the resamples; equal arguments give equal weights.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     step = max(1, _WEIGHTS_AT_ONCE // num_images)
@@ -57,7 +57,7 @@ def sign_flip_p_value(differences: NDArray[np.float64], num_flips: int, seed: in
     Args:
         differences: ``[N]``, one a pair.
         num_flips: random flips.
-        seed: of the flips.
+        seed: seed of the flips.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     observed = abs(differences.sum()) * (1 - 1e-12)

@@ -32,12 +32,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a network is given of a condition's label or text.
+    """A condition's label or text as a network is given it.
 
     Attributes:
-        vector: ``[B, D]``, the whole in one.
-        tokens: ``[B, T, D]``, its parts, to attend to; T may be 0.
-        mask: ``[B, T]`` bool, which tokens are there.
+        vector: the whole in one vector, ``[B, D]``.
+        tokens: its parts, to attend to, ``[B, T, D]``; T may be 0.
+        mask: which tokens are present, ``[B, T]`` bool.
     """
 
     vector: Tensor
@@ -60,7 +60,7 @@ class Conditioner(nn.Module, ABC):
         """Return the encoding of B samples.
 
         Args:
-            condition: whose part may be missing altogether; then all are null.
+            condition: condition of B samples; if its part is missing, all are null.
             dropped: ``[B]`` bool; where True, the null condition is encoded.
 
         Raises:
@@ -85,8 +85,8 @@ class LabelEmbedding(Conditioner):
     """A learned vector a class; label -1 is the null condition.
 
     Args:
-        num_labels: classes, 0 to num_labels - 1.
-        width: of the vector.
+        num_labels: number of classes.
+        width: length of the vector.
     """
 
     part: ClassVar[str] = "label"
@@ -109,11 +109,11 @@ class TextEncoder(Conditioner):
 
     Args:
         vocabulary: tokens, 0 to vocabulary - 1.
-        width: of the vector and the tokens' features.
-        length: most tokens of a text.
+        width: length of the vector and of the tokens' features.
+        length: largest number of tokens in a text.
         kind: ``bag``, the mean of the words' vectors and a small network over it, which knows no order;
             ``transformer``, blocks over the words and a token of its own that gathers the whole.
-        layers, heads: of the transformer.
+        layers, heads: layers and attention heads of the transformer.
     """
 
     part: ClassVar[str] = "text"
@@ -167,9 +167,9 @@ class FrozenText(Conditioner):
     """A pretrained encoder of texts, which is not trained, and a learned map from its features.
 
     Args:
-        encoder: turns tokens ``[B, T]`` int64 into features ``[B, T, F]``; token 0 is padding.
+        encoder: module that turns tokens ``[B, T]`` int64 into features ``[B, T, F]``; token 0 is padding.
         num_features: F.
-        width: of the vector and the tokens that come out.
+        width: length of the vector and of the tokens that come out.
     """
 
     part: ClassVar[str] = "text"
@@ -197,9 +197,9 @@ class ConditionerSet(nn.Module):
     """Several conditioners as one: the sum of their vectors, and their tokens in a row.
 
     Args:
-        conditioners: at most one a part.
-        width: of their vectors.
-        null_parts: the parts that the model is trained to do without.
+        conditioners: conditioners, at most one for each part.
+        width: length of their vectors.
+        null_parts: parts that the model is trained to do without.
     """
 
     def __init__(self, conditioners: Iterable[Conditioner], width: int, null_parts: Iterable[str] = ()) -> None:
@@ -212,7 +212,7 @@ class ConditionerSet(nn.Module):
         """Return the encoding of B samples; zeros where there are no conditioners.
 
         Args:
-            condition: its other parts are left alone.
+            condition: condition of B samples; parts without a conditioner are left alone.
             dropped: ``[B]`` bool; where True, the null parts are null.
 
         Raises:
@@ -244,9 +244,9 @@ def make_conditioners(
     null_parts: Iterable[str] = (),
 ) -> ConditionerSet:
     """Return the conditioners that a configuration asks for; 0 labels or words ask for none."""
-    made: list[Conditioner] = []
+    conditioners: list[Conditioner] = []
     if num_labels:
-        made.append(LabelEmbedding(num_labels, width))
+        conditioners.append(LabelEmbedding(num_labels, width))
     if text_vocabulary:
-        made.append(TextEncoder(text_vocabulary, width, text_length, text_encoder))
-    return ConditionerSet(made, width, null_parts)
+        conditioners.append(TextEncoder(text_vocabulary, width, text_length, text_encoder))
+    return ConditionerSet(conditioners, width, null_parts)

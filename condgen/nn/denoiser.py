@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.base import Condition
-from condgen.families._common import condition_image
-from condgen.families.latent_configs import ModulatedConfig
+from condgen.base import Condition, condition_image
 from condgen.nn.conditioners import ConditionerSet, Encoding, make_conditioners
+from condgen.nn.config import ModulatedConfig
 from condgen.nn.encoders import EncodedLevels
 
 __all__ = ["ConditionEncoder", "Encoded", "ImageEncoder", "ModulatedUNet", "broadcast_draws", "convolution"]
@@ -31,7 +30,7 @@ class _CircularConvolution(nn.Conv2d):
     """A 3 x 3 convolution on a torus. PyTorch's own padding loses the channels-last layout, and a third of the time."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
-        """``[N, in, h, w]`` to ``[N, out, h / stride, w / stride]``."""
+        """Map ``[N, in, h, w]`` to ``[N, out, h / stride, w / stride]``."""
         x = torch.cat([input[..., -1:, :], input, input[..., :1, :]], dim=-2)
         x = torch.cat([x[..., -1:], x, x[..., :1]], dim=-1)
         return F.conv2d(x, self.weight, self.bias, self.stride)
@@ -49,12 +48,12 @@ def broadcast_draws(draws: Tensor, per_sample: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions, each after normalisation and SiLU, around an identity; modulated between them.
+    """Two 3 x 3 convolutions, each after normalization and SiLU, around an identity; modulated between them.
 
     Args:
-        in_channels, out_channels: of the images.
-        config: of the network.
-        embedding_width: of the modulating vector; 0 has none.
+        in_channels, out_channels: channels of the input and of the output.
+        config: configuration of the network.
+        embedding_width: length of the modulating vector; 0 has none.
     """
 
     def __init__(self, in_channels: int, out_channels: int, config: ModulatedConfig, embedding_width: int = 0) -> None:
@@ -70,7 +69,7 @@ class Block(nn.Module):
             self.conv_out.weight.mul_(0.1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """``[N, in, h, w]`` and ``[N, embedding_width]`` to ``[N, out, h, w]``."""
+        """Map ``[N, in, h, w]`` and ``[N, embedding_width]`` to ``[N, out, h, w]``."""
         h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
         if self.modulation is not None and embedding is not None:
             scale, shift = self.modulation(F.silu(embedding))[..., None, None].chunk(2, dim=1)
@@ -83,7 +82,7 @@ class Blocks(nn.ModuleList):
     """Blocks in a row, all modulated by one vector."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``[N, in, h, w]`` and ``[N, embedding_width]`` to ``[N, out, h, w]``."""
+        """Map ``[N, in, h, w]`` and ``[N, embedding_width]`` to ``[N, out, h, w]``."""
         for block in self:
             x = block(x, embedding)
         return x
@@ -93,9 +92,9 @@ class Attention(nn.Module):
     """Pixels attend to each other and to tokens.
 
     Args:
-        channels: of the pixels.
-        config: of the network.
-        token_width: of the tokens; 0 has none.
+        channels: channels of the pixels.
+        config: configuration of the network.
+        token_width: length of each token; 0 has none.
     """
 
     def __init__(self, channels: int, config: ModulatedConfig, token_width: int = 0) -> None:
@@ -109,7 +108,7 @@ class Attention(nn.Module):
             self.out.weight.mul_(0.1)
 
     def forward(self, x: Tensor, encoding: Encoding) -> Tensor:
-        """``[B * K, C, h, w]`` to the same, with the tokens of B samples."""
+        """Map ``[B * K, C, h, w]`` to the same, with the tokens of B samples."""
         num, _, height, width = x.shape
         pixels = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self._heads(self.qkv(pixels), 3)
@@ -132,7 +131,7 @@ class ImageEncoder(nn.Module):
 
     Args:
         config: widths and depth, those of the U-Net.
-        knows_null: has learned values for an image that was left out.
+        knows_null: whether it learns values for an image that was left out.
     """
 
     def __init__(self, config: ModulatedConfig, *, knows_null: bool = False) -> None:
@@ -149,7 +148,7 @@ class ImageEncoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor, dropped: Tensor) -> tuple[tuple[Tensor, ...], None]:
-        """``[B, C, H, W]`` and which are left out, ``[B]`` bool, to features a level, the finest first."""
+        """Map ``[B, C, H, W]`` and which are left out, ``[B]`` bool, to features a level, the finest first."""
         height, width = image.shape[-2:]
         x = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         x = F.pixel_unshuffle(x, self.stride).contiguous(memory_format=torch.channels_last)
@@ -179,7 +178,7 @@ class PretrainedImageEncoder(nn.Module):
         self.null = nn.ParameterList(0.1 * torch.randn(w, 1, 1) for w in widths if knows_null)
 
     def forward(self, image: Tensor, dropped: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """``[B, 1, H, W]`` and which are left out, ``[B]`` bool, to features a level, and the decoder's finest."""
+        """Map ``[B, 1, H, W]`` and which are left out, ``[B]`` bool, to features a level, and the decoder's finest."""
         levels, decoded = self.levels(image)
         return _left_out(levels, self.null, dropped), decoded
 
@@ -205,10 +204,10 @@ class ConditionEncoder(nn.Module):
     """All parts of a condition: the image's encoder and the conditioners of its label and text.
 
     Args:
-        config: of the network.
+        config: configuration of the network.
         size_px: side of y without a condition image.
         null_parts: the parts that the model is trained to do without.
-        conditioners: in place of those that the configuration asks for, such as pretrained ones.
+        conditioners: conditioners (such as pretrained ones) that replace those of the configuration.
     """
 
     def __init__(
@@ -237,8 +236,8 @@ class ConditionEncoder(nn.Module):
         """Return the encoded condition.
 
         Args:
-            condition: of B samples.
-            dropped: ``[B]`` bool; where True, the parts that can be null are.
+            condition: condition of B samples.
+            dropped: ``[B]`` bool; where True, the parts that can be null are null.
 
         Raises:
             UnsupportedError: a part is missing or does not fit the model.
@@ -256,8 +255,8 @@ class ModulatedUNet(nn.Module):
 
     Args:
         config: widths and depth.
-        in_channels: of its own input; 0 starts from x alone.
-        out_channels: of the output.
+        in_channels: channels of its own input; 0 starts from x alone.
+        out_channels: channels of the output.
     """
 
     def __init__(self, config: ModulatedConfig, in_channels: int, out_channels: int) -> None:
@@ -291,8 +290,8 @@ class ModulatedUNet(nn.Module):
         Args:
             y: the network's own input, ``[B * K, in_channels, h, w]``, (h, w) being the size of y at the stride
                 (rounded up); None where there is none.
-            embedding: what modulates, ``[B * K, config.embedding_width]``.
-            encoded: the condition of B samples.
+            embedding: modulating vectors, ``[B * K, config.embedding_width]``.
+            encoded: encoded condition of B samples.
         """
         height, width = (-(-side // self.stride) for side in encoded.size)
         x = self._start(y, embedding.shape[0], encoded)

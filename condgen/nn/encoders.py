@@ -1,7 +1,7 @@
 """Encoders that were trained on ImageNet, and what a color model makes of their features.
 
 A network that only sees some thousand photographs learns edges and textures; what a thing is, it does not. An encoder
-trained to name things knows it. It is given the luminance as a grey sRGB image, normalised as it was in its training:
+trained to name things knows it. It is given the luminance as a grey sRGB image, normalized as it was in its training:
 
     L_n -> L -> Y -> grey sRGB -> (grey - mean) / std -> features at strides 2, 4, 8, 16, 32
 
@@ -50,11 +50,11 @@ class EncoderKind:
     """One architecture with pretrained weights.
 
     Attributes:
-        name: as in configurations.
-        build: returns the layers, in a row, with random weights.
+        name: name in configurations.
+        build: function that returns the layers, in a row, with random weights.
         taps: the layers whose outputs are the features, at strides 2, 4, 8, 16 and 32.
-        channels: of those features.
-        prefix: of the layers' names in a file of weights of the whole classifier.
+        channels: channels of those features.
+        prefix: prefix of the layers' names in a file of the whole classifier's weights.
     """
 
     name: str
@@ -84,11 +84,11 @@ ENCODERS: Mapping[str, EncoderKind] = _table(
         prefix="features.",
     ),
 )
-"""The encoders by name; ``condgen.families.configs.ENCODER_NAMES`` are its keys and ``none``."""
+"""The encoders by name; ``condgen.nn.config.ENCODER_NAMES`` are its keys and ``none``."""
 
 
 class EncoderConfig(Protocol):
-    """What a family's configuration says of its encoder; see ``condgen.families.configs.UNetConfig``."""
+    """The part of a family's configuration that describes its encoder; see ``condgen.nn.config.UNetConfig``."""
 
     @property
     def encoder(self) -> str: ...
@@ -108,7 +108,7 @@ class PretrainedEncoder(nn.Module):
 
     Args:
         kind: the architecture.
-        rate_scale: its learning rate as a share of the others'; 0 freezes it.
+        rate_scale: learning rate of the encoder as a share of the others'; 0 freezes it.
     """
 
     mean: Tensor
@@ -144,22 +144,22 @@ class PretrainedEncoder(nn.Module):
         Raises:
             CheckpointError: weights are missing or of other shapes.
         """
-        wanted = self.layers.state_dict()
-        chosen = {}
-        for name, value in wanted.items():
-            given = tensors.get(self.kind.prefix + name)
-            if given is None or given.shape != value.shape:
-                shape = "missing" if given is None else list(given.shape)
+        expected = self.layers.state_dict()
+        weights = {}
+        for name, value in expected.items():
+            weight = tensors.get(self.kind.prefix + name)
+            if weight is None or weight.shape != value.shape:
+                shape = "missing" if weight is None else list(weight.shape)
                 raise CheckpointError(
                     f"the encoder's weights have {self.kind.prefix}{name} {shape}, and {self.kind.name} wants "
                     f"{list(value.shape)}: give the file of torchvision's {self.kind.name}"
                 )
-            chosen[name] = given
-        self.layers.load_state_dict(chosen)
+            weights[name] = weight
+        self.layers.load_state_dict(weights)
 
 
 def _grey(l_n: Tensor) -> Tensor:
-    """L_n as a grey sRGB image in [0, 1], ``[B, 1, H, W]``: the code that all three channels have."""
+    """Return L_n as a grey sRGB image in [0, 1], ``[B, 1, H, W]``: the code that all three channels have."""
     lightness = denormalize_l(l_n)
     y = torch.where(lightness > 8.0, ((lightness + 16.0) / 116.0) ** 3, lightness * (27.0 / 24389.0)).clamp(0.0, 1.0)
     return torch.where(y <= 0.0031308, 12.92 * y, 1.055 * y.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
@@ -171,7 +171,7 @@ def pretrained(model: nn.Module) -> PretrainedEncoder | None:
 
 
 class _Separable(nn.Module):
-    """A depthwise 3 x 3 convolution and one across channels, normalised; around an identity where widths agree."""
+    """A depthwise 3 x 3 convolution and one across channels, normalized; around an identity where widths agree."""
 
     def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class _Separable(nn.Module):
         self.is_residual = in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, in, h, w]`` to ``[B, out, h, w]``."""
+        """Map ``[B, in, h, w]`` to ``[B, out, h, w]``."""
         h = F.silu(self.norm(self.pointwise(self.depthwise(x))))
         return x + h if self.is_residual else h
 
@@ -190,11 +190,12 @@ class EncoderDecoder(nn.Module):
     """Luminance to features at every stride from ``finest_stride`` to 32, by a pretrained encoder and a decoder.
 
     Args:
-        config: of the family; ``decoder_widths`` are the decoder's channels at strides 1, 2, 4, 8, 16 and 32.
-        finest_stride: of the features, one of 1, 2, 4, 8, 16.
+        config: configuration of the family; ``decoder_widths`` are the decoder's channels at strides 1, 2, 4, 8, 16 and
+            32.
+        finest_stride: stride of the finest features, one of 1, 2, 4, 8, 16.
 
     Attributes:
-        strides: of the features, the finest first.
+        strides: strides of the features, the finest first.
         widths: their channels.
 
     Raises:
@@ -247,9 +248,9 @@ class EncodedUNet(nn.Module):
     """A ``condgen.nn.unet.UNet`` whose way down is a pretrained encoder.
 
     Args:
-        config: of the family, with an encoder.
-        out_stride: of the output.
-        out_channels: of the output.
+        config: configuration of the family, with an encoder.
+        out_stride: stride of the output.
+        out_channels: channels of the output.
     """
 
     def __init__(self, config: EncoderConfig, out_stride: int, out_channels: int) -> None:
@@ -260,7 +261,7 @@ class EncodedUNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, 1, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
+        """Map ``[B, 1, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
         height, width = image.shape[-2:]
         out: Tensor = self.head(self.body(image)[0])
         return out[..., : -(-height // self.stride), : -(-width // self.stride)]
@@ -270,8 +271,8 @@ class EncodedLevels(nn.Module):
     """A pretrained encoder's features as the levels of another network, which joins them to its own.
 
     Args:
-        config: of the family, with an encoder.
-        finest_stride: of the first level; each further one halves the size.
+        config: configuration of the family, with an encoder.
+        finest_stride: stride of the first level; each further one halves the size.
         widths: the levels' channels.
     """
 
@@ -281,8 +282,8 @@ class EncodedLevels(nn.Module):
         if len(widths) > len(self.body.widths):
             most = len(self.body.widths)
             raise ConfigError("model.multipliers", len(widths), f"at most {most}: the encoder's strides end at 32")
-        given = self.body.widths[: len(widths)]
-        self.project = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(given, widths, strict=True))
+        own = self.body.widths[: len(widths)]
+        self.project = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(own, widths, strict=True))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, l_n: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

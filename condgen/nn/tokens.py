@@ -27,7 +27,7 @@ def tokenize(text: str, *, vocabulary: int, length: int) -> NDArray[np.int64]:
     Args:
         text: any.
         vocabulary: tokens in all, padding included, >= 2.
-        length: of the result, >= 1.
+        length: length of the result, >= 1.
     """
     tokens = np.zeros(length, dtype=np.int64)
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())[:length]

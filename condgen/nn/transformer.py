@@ -1,4 +1,4 @@
-"""Transformer blocks (Vaswani et al. 2017, arXiv:1706.03762; normalised first), with a key-value cache.
+"""Transformer blocks (Vaswani et al. 2017, arXiv:1706.03762; normalized first), with a key-value cache.
 
 Shapes: B samples, K draws of each, T tokens, D width, H heads of E = D / H numbers, P tokens of a prefix.
 """
@@ -20,8 +20,8 @@ def sinusoids(values: Tensor, width: int, *, low: float, high: float) -> Tensor:
 
     Args:
         values: ``[...]`` float32.
-        width: even; half of it are frequencies.
-        low, high: in radians a unit.
+        width: length of the result, even; half of it are frequencies.
+        low, high: lowest and highest frequency (radians a unit).
 
     Returns:
         ``[..., width]`` float32.
@@ -32,13 +32,13 @@ def sinusoids(values: Tensor, width: int, *, low: float, high: float) -> Tensor:
 
 
 def grid_positions(height: int, width: int, step_px: int, features: int, device: torch.device) -> Tensor:
-    """Return features of the centres of a grid's cells, by row, then column, ``[height * width, features]``.
+    """Return features of the centers of a grid's cells, by row, then column, ``[height * width, features]``.
 
     Args:
-        height, width: of the grid.
-        step_px: side of a cell, in pixels of the image; grids of other steps are so in one space.
-        features: a multiple of 4.
-        device: of the result.
+        height, width: size of the grid (cells).
+        step_px: side of a cell (pixels of the image), so that grids of different steps share one space.
+        features: number of features, a multiple of 4.
+        device: device of the result.
     """
     rows = (torch.arange(height, device=device) + 0.5) * step_px
     columns = (torch.arange(width, device=device) + 0.5) * step_px
@@ -60,11 +60,11 @@ class KeysValues:
 
 @dataclass(frozen=True)
 class Cache:
-    """What a layer remembers while K draws of each sample are made token by token.
+    """A layer's memory while K draws of each sample are made token by token.
 
     Attributes:
-        prefix: the prefix's, one for all K draws.
-        keys, values: of the tokens so far, ``[B, K, H, T, E]``, filled from the left.
+        prefix: keys and values of the prefix, one for all K draws.
+        keys, values: keys and values of the tokens so far, ``[B, K, H, T, E]``, filled from the left.
     """
 
     prefix: KeysValues
@@ -110,7 +110,7 @@ class TransformerBlock(nn.Module):
         return self.with_keys(x, mask)[0]
 
     def with_keys(self, x: Tensor, mask: Tensor) -> tuple[Tensor, KeysValues]:
-        """As ``forward``, and the keys and values to go on from."""
+        """Return what ``forward`` does, and the keys and values to go on from."""
         q, k, v = self._project(x)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self._finish(x, attended.transpose(1, 2).flatten(2)), KeysValues(k, v)
@@ -122,9 +122,9 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: ``[B, K, D]``.
-            cache: of this layer, filled up to ``position``.
+            cache: cache of this layer, filled up to ``position``.
             prefix_mask: ``[B, P]`` bool: which tokens of the prefix are there.
-            position: of the token among the draws' tokens.
+            position: position of the token among the draws' tokens.
         """
         q, k, v = self._project(x)  # [B, H, K, E]
         cache.keys[:, :, :, position] = k.transpose(1, 2)
@@ -141,7 +141,7 @@ class TransformerBlock(nn.Module):
         return self._finish(x, attended.transpose(1, 2).flatten(2))
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``[B, T, D]`` to queries, keys and values, each ``[B, H, T, E]``."""
+        """Map ``[B, T, D]`` to queries, keys and values, each ``[B, H, T, E]``."""
         parts = torch.unflatten(self.qkv(self.attention_norm(x)), -1, (3, self.heads, -1))
         q, k, v = parts.permute(2, 0, 3, 1, 4)
         return q, k, v

@@ -1,6 +1,6 @@
 """A conditional U-Net that sees an image of any size and works at a fraction of it.
 
-Group normalisation keeps each sample independent of its batch.
+Group normalization keeps each sample independent of its batch.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condgen.families.configs import UNetConfig
+from condgen.nn.config import UNetConfig
 from condgen.nn.encoders import EncodedUNet
 
 __all__ = ["UNet", "conditional_unet", "pool_to_stride", "upsample_from_stride"]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after normalisation and SiLU, around an identity."""
+    """Two 3 x 3 convolutions, each after normalization and SiLU, around an identity."""
 
     def __init__(self, in_channels: int, out_channels: int, config: UNetConfig) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, in, h, w]`` to ``[B, out, h, w]``."""
+        """Map ``[B, in, h, w]`` to ``[B, out, h, w]``."""
         h = self.conv_in(F.silu(self.norm_in(x)))
         h = self.conv_out(self.dropout(F.silu(self.norm_out(h))))
         out: Tensor = self.skip(x) + h
@@ -50,7 +50,7 @@ class UNet(nn.Module):
 
     Args:
         config: widths and depth.
-        out_channels: of the output.
+        out_channels: channels of the output.
     """
 
     def __init__(self, config: UNetConfig, out_channels: int) -> None:
@@ -69,7 +69,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # 1.3 times as fast on CPUs
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
+        """Map ``[B, C, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
         height, width = image.shape[-2:]
         x = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         x = F.pixel_unshuffle(x, self.stride).contiguous(memory_format=torch.channels_last)

@@ -26,7 +26,7 @@ __all__ = [
     "WALLED_SPEED_PX",
     "Balls",
     "ball_errors",
-    "centres",
+    "centers",
     "circular",
     "draw_balls",
     "linear_r2",
@@ -52,7 +52,7 @@ class Balls:
     Attributes:
         frame: x, ``[B, 1, 16, 16]`` float32 in [-1, 1], the ball bright.
         following: y, the same a frame later.
-        position: the ball's centre in x, ``[B, 2]`` float32: (row, column) in pixels, a pixel's centre being whole.
+        position: the ball's center in x, ``[B, 2]`` float32: (row, column) in pixels, a pixel's center being whole.
         velocity: ``[B, 2]`` float32, in pixels a frame, before any bounce.
     """
 
@@ -62,7 +62,7 @@ class Balls:
     velocity: Tensor
 
     def batch(self) -> Batch:
-        """Training samples of weight 1."""
+        """Return training samples of weight 1."""
         weight = torch.ones(self.frame.shape[0])
         return Batch(condition=Condition(image=self.frame), target=self.following, weight=weight)
 
@@ -72,8 +72,8 @@ def draw_balls(count: int, generator: torch.Generator, *, walls: bool = False) -
 
     Args:
         count: B.
-        generator: of all that is random.
-        walls: whether the ball bounces within the picture; otherwise it is on a torus.
+        generator: source of all that is random.
+        walls: whether the ball bounces within the image; otherwise it is on a torus.
     """
     speed = WALLED_SPEED_PX if walls else SPEED_PX
     velocity = speed * torch.randn(count, 2, generator=generator)
@@ -97,32 +97,32 @@ def shortest(offset: Tensor) -> Tensor:
 
 
 def render(position: Tensor) -> Tensor:
-    """Return pictures ``[..., 1, 16, 16]`` in [-1, 1] of balls at ``[..., 2]``, on a torus."""
+    """Return images ``[..., 1, 16, 16]`` in [-1, 1] of balls at ``[..., 2]``, on a torus."""
     line = torch.arange(SIZE_PX, dtype=torch.float32)
     away = shortest(line - position[..., None])  # [..., 2, 16]
     distance = (away[..., 0, :, None].square() + away[..., 1, None, :].square()).sqrt()
     return torch.tanh((RADIUS_PX - distance) / (2 * _SOFTNESS_PX))[..., None, :, :]
 
 
-def centres(pictures: Tensor) -> Tensor:
+def centers(images: Tensor) -> Tensor:
     """Return the places ``[..., 2]`` in [0, 16) of the balls in ``[..., 1, 16, 16]``: the circular mean of brightness.
 
-    It is the centre of anything symmetric, wherever on the torus it is.
+    It is the center of anything symmetric, wherever on the torus it is.
     """
-    brightness = (pictures[..., 0, :, :] + 1) / 2
+    brightness = (images[..., 0, :, :] + 1) / 2
     angle = 2 * math.pi / SIZE_PX * torch.arange(SIZE_PX)
     sides = torch.stack([brightness.sum(-1), brightness.sum(-2)], dim=-2)  # [..., 2, 16]: of rows, of columns
     at = torch.atan2((sides * angle.sin()).sum(-1), (sides * angle.cos()).sum(-1))
     return (at * SIZE_PX / (2 * math.pi)) % SIZE_PX
 
 
-def ball_errors(pictures: Tensor) -> Tensor:
-    """Return how far pictures ``[..., 1, 16, 16]`` are from a ball where they have their centre, ``[...]``.
+def ball_errors(images: Tensor) -> Tensor:
+    """Return how far images ``[..., 1, 16, 16]`` are from a ball where they have their center, ``[...]``.
 
-    The sum of absolute differences over that from an empty picture: 0 is a ball, 1 and more is none.
+    The sum of absolute differences over that from an empty image: 0 is a ball, 1 and more is none.
     """
-    nearest = render(centres(pictures))
-    difference = (pictures - nearest).abs().sum(dim=(-3, -2, -1))
+    nearest = render(centers(images))
+    difference = (images - nearest).abs().sum(dim=(-3, -2, -1))
     return difference / (nearest + 1).sum(dim=(-3, -2, -1))
 
 

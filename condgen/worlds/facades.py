@@ -1,7 +1,7 @@
-"""World "facades": 64 x 64 pictures of house fronts; a layout tells what is where, and not of what it is made.
+"""World "facades": 64 x 64 images of house fronts; a layout tells what is where, and not of what it is made.
 
 After the CMP facades of Isola et al. 2017, section 4, for tasks and tests that must run without that set. Drawn from a
-random layout (storeys, columns of windows, a door, sills, a cornice, sky) and random materials (colour of wall, frames,
+random layout (storeys, columns of windows, a door, sills, a cornice, sky) and random materials (color of wall, frames,
 door and sky; plaster or bricks; windows lit or dark): p(photo | layout) has them all. The same fronts have a label map,
 a depth and edges, for the tasks in other directions.
 """
@@ -21,7 +21,7 @@ CLASSES = ("sky", "wall", "cornice", "window", "frame", "sill", "door", "base")
 CLASS_COLORS = (
     (0, 0, 170), (0, 0, 255), (0, 255, 255), (0, 85, 255), (85, 255, 170), (170, 255, 85), (255, 170, 0), (170, 0, 0)
 )  # fmt: skip
-"""Of a layout drawn as a picture, uint8 sRGB, after CMP's."""
+"""Colors of a layout drawn as an image, uint8 sRGB, after CMP's."""
 _SKY, _WALL, _CORNICE, _WINDOW, _FRAME, _SILL, _DOOR, _BASE = range(len(CLASSES))
 _DEPTHS = (1.0, 0.0, -0.5, 0.4, 0.1, -0.3, 0.3, -0.1)
 """Of each class, in [-1, 1]: the wall's is 0, what stands out is nearer."""
@@ -48,7 +48,7 @@ class Facades:
 
     @property
     def layout(self) -> Tensor:
-        """The labels as a picture, ``[B, 3, 64, 64]`` float32 in [-1, 1]."""
+        """The labels as an image, ``[B, 3, 64, 64]`` float32 in [-1, 1]."""
         return _signed(torch.tensor(CLASS_COLORS))[self.labels].movedim(-1, 1)
 
 
@@ -63,11 +63,11 @@ class _Dice:
         self.generator = generator
 
     def between(self, low: int, high: int) -> int:
-        """Even from low to high, both included."""
+        """Return an even whole number from low to high, both included."""
         return int(torch.randint(low, high + 1, (1,), generator=self.generator))
 
     def coin(self, probability: float = 0.5) -> bool:
-        """True with a probability."""
+        """Return True with a probability."""
         return float(torch.rand(1, generator=self.generator)) < probability
 
 
@@ -76,7 +76,7 @@ def draw_facades(count: int, generator: torch.Generator) -> Facades:
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
     """
     dice = _Dice(generator)
     fronts = [_front(dice) for _ in range(count)]
@@ -87,7 +87,7 @@ def draw_facades(count: int, generator: torch.Generator) -> Facades:
 
 
 def _front(dice: _Dice) -> tuple[Tensor, Tensor]:
-    """A layout: labels, and the number of each window, ``[64, 64]`` both; 0 where there is none."""
+    """Return a layout: labels, and the number of each window, ``[64, 64]`` both; 0 where there is none."""
     labels = torch.full((SIZE_PX, SIZE_PX), _SKY)
     panes = torch.zeros(SIZE_PX, SIZE_PX, dtype=torch.int64)
     top, left, right = dice.between(4, 14), dice.between(0, 8), SIZE_PX - dice.between(0, 8)
@@ -118,7 +118,7 @@ def _front(dice: _Dice) -> tuple[Tensor, Tensor]:
 
 
 def _paint(labels: Tensor, panes: Tensor, dice: _Dice) -> Tensor:
-    """A photo of a layout, of materials that are drawn, ``[3, 64, 64]`` in [-1, 1]."""
+    """Return a photo of a layout whose materials are drawn, ``[3, 64, 64]`` in [-1, 1]."""
     wall = torch.tensor(_WALLS[dice.between(0, len(_WALLS) - 1)]).float()
     trim = wall * 0.7 if dice.coin() else torch.tensor((236.0, 234.0, 228.0))
     sky = torch.tensor(_SKIES[dice.between(0, len(_SKIES) - 1)]).float()
@@ -138,11 +138,11 @@ def _paint(labels: Tensor, panes: Tensor, dice: _Dice) -> Tensor:
 
 
 def edges(photo: Tensor, threshold: float = 0.12) -> Tensor:
-    """White lines on black where the luma changes: Sobel's gradient above a threshold.
+    """Return white lines on black where the luma changes: Sobel's gradient above a threshold.
 
     Args:
         photo: ``[B, 3, H, W]`` in [-1, 1].
-        threshold: of the gradient's length, in luma a pixel.
+        threshold: least length of the gradient at an edge (luma a pixel).
 
     Returns:
         ``[B, 1, H, W]`` float32, -1 or 1.

@@ -1,9 +1,9 @@
-"""World "shapes": 16 x 16 RGB pictures of one of four shapes in one of four colours, anywhere, of any size.
+"""World "shapes": 16 x 16 RGB images of one of four shapes in one of four colors, anywhere, of any size.
 
-    c = 4 shape + colour,  even over the 16 kinds;  p(y | c): radius even in [4, 6.5] px, centre even over the places
+    c = 4 shape + color,  even over the 16 kinds;  p(y | c): radius even in [4, 6.5] px, center even over the places
     where the shape fits;  every number has noise of 0.03
 
-A kind is told by its label c, by a caption ("a red circle"), or by an outline and a caption of the colour alone.
+A kind is told by its label c, by a caption ("a red circle"), or by an outline and a caption of the color alone.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ class Shapes:
     """Some samples of the world.
 
     Attributes:
-        picture: y, ``[B, 3, 16, 16]`` float32 in about [-1, 1].
+        image: y, ``[B, 3, 16, 16]`` float32 in about [-1, 1].
         outline: ``[B, 1, 16, 16]`` float32 in [-1, 1], the shape's edge, about a pixel wide, within the shape.
         kind: c, ``[B]`` int64.
         cover: the shape's share of each pixel, ``[B, 16, 16]`` float32.
-        centre: row and column in pixels, ``[B, 2]`` float32.
+        center: row and column in pixels, ``[B, 2]`` float32.
     """
 
-    picture: Tensor
+    image: Tensor
     outline: Tensor
     kind: Tensor
     cover: Tensor
-    centre: Tensor
+    center: Tensor
 
 
 def draw_shapes(count: int, generator: torch.Generator, *, kind: Tensor | None = None) -> Shapes:
@@ -81,7 +81,7 @@ def draw_shapes(count: int, generator: torch.Generator, *, kind: Tensor | None =
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
         kind: c, ``[B]``, where it isn't to be drawn.
     """
     if kind is None:
@@ -89,9 +89,9 @@ def draw_shapes(count: int, generator: torch.Generator, *, kind: Tensor | None =
     low, high = RADIUS_PX
     radius = low + (high - low) * torch.rand(count, generator=generator)
     room = (SIZE_PX - 2 * radius)[:, None]
-    centre = radius[:, None] + room * torch.rand(count, 2, generator=generator)
+    center = radius[:, None] + room * torch.rand(count, 2, generator=generator)
     line = (torch.arange(SIZE_PX * _FINER) + 0.5) / _FINER
-    v, u = ((line - centre[:, [i]]) / radius[:, None] for i in (0, 1))
+    v, u = ((line - center[:, [i]]) / radius[:, None] for i in (0, 1))
     shape = torch.div(kind, len(COLORS), rounding_mode="floor")
     fine = torch.zeros(count, 1, SIZE_PX * _FINER, SIZE_PX * _FINER)
     for number, inside in enumerate(_INSIDE):
@@ -102,12 +102,12 @@ def draw_shapes(count: int, generator: torch.Generator, *, kind: Tensor | None =
     cover, outline = F.avg_pool2d(fine, _FINER), F.avg_pool2d(fine - eroded, _FINER)
     color = torch.tensor(list(COLORS.values()))[kind % len(COLORS)][:, :, None, None]
     noise = NOISE * torch.randn(count, 3, SIZE_PX, SIZE_PX, generator=generator)
-    picture = BACKGROUND + cover * (color - BACKGROUND) + noise
-    return Shapes(picture=picture, outline=2 * outline - 1, kind=kind, cover=cover[:, 0], centre=centre)
+    image = BACKGROUND + cover * (color - BACKGROUND) + noise
+    return Shapes(image=image, outline=2 * outline - 1, kind=kind, cover=cover[:, 0], center=center)
 
 
 def _texts(templates: Sequence[str]) -> Tensor:
-    """Tokens of every kind by every template, ``[kinds, templates, TEXT_LENGTH]``."""
+    """Return tokens of every kind by every template, ``[kinds, templates, TEXT_LENGTH]``."""
     kinds = [(shape, color) for shape in SHAPES for color in COLORS]
     rows = [[tokenize(t.format(shape=s, color=c), vocabulary=VOCABULARY, length=TEXT_LENGTH) for t in templates]
             for s, c in kinds]  # fmt: skip
@@ -119,24 +119,24 @@ _COLOR_TEXTS = _texts(_COLOR_CAPTIONS)
 
 
 def captions(kind: Tensor, generator: torch.Generator) -> Tensor:
-    """Tokens ``[B, TEXT_LENGTH]`` of a caption of shape and colour, in one of three wordings."""
+    """Return tokens ``[B, TEXT_LENGTH]`` of a caption of shape and color, in one of three wordings."""
     return _TEXTS[kind, torch.randint(len(_CAPTIONS), kind.shape, generator=generator)]
 
 
 def color_captions(kind: Tensor, generator: torch.Generator) -> Tensor:
-    """Tokens ``[B, TEXT_LENGTH]`` of a caption of the colour alone, in one of three wordings."""
+    """Return tokens ``[B, TEXT_LENGTH]`` of a caption of the color alone, in one of three wordings."""
     return _COLOR_TEXTS[kind, torch.randint(len(_COLOR_CAPTIONS), kind.shape, generator=generator)]
 
 
-def foreground(pictures: Tensor) -> Tensor:
-    """Which pixels are nearer to a colour than to the background, ``[..., 3, H, W]`` to ``[..., H, W]`` bool."""
-    known = torch.tensor([(BACKGROUND,) * 3, *COLORS.values()])[:, :, None, None]
-    distance = torch.stack([(pictures - color).square().sum(dim=-3) for color in known])
+def foreground(images: Tensor) -> Tensor:
+    """Return which pixels are nearer to a color than to the background, ``[..., 3, H, W]`` to ``[..., H, W]`` bool."""
+    palette = torch.tensor([(BACKGROUND,) * 3, *COLORS.values()])[:, :, None, None]
+    distance = torch.stack([(images - color).square().sum(dim=-3) for color in palette])
     return distance.argmin(0) > 0
 
 
 class Judge(nn.Module):
-    """A small network that tells the kind of a picture, whatever made it."""
+    """A small network that tells the kind of an image, whatever made it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,21 +154,21 @@ class Judge(nn.Module):
         )
         self.head = nn.Linear(64 * (SIZE_PX // 4) ** 2, NUM_KINDS)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """``[N, 3, 16, 16]`` to scores of the kinds, ``[N, 16]``."""
-        scores: Tensor = self.head(self.features(pictures).flatten(1))
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``[N, 3, 16, 16]`` to scores of the kinds, ``[N, 16]``."""
+        scores: Tensor = self.head(self.features(images).flatten(1))
         return scores
 
     @torch.no_grad()
-    def kinds(self, pictures: Tensor) -> Tensor:
-        """The likeliest kind of each picture, ``[..., 3, 16, 16]`` to ``[...]`` int64."""
-        flat = pictures.flatten(0, -4)
-        found = torch.cat([self(part).argmax(1) for part in torch.split(flat, 512)])
-        return torch.unflatten(found, 0, pictures.shape[:-3])
+    def kinds(self, images: Tensor) -> Tensor:
+        """Return the likeliest kind of each image, ``[..., 3, 16, 16]`` to ``[...]`` int64."""
+        flat = images.flatten(0, -4)
+        kinds = torch.cat([self(part).argmax(1) for part in torch.split(flat, 512)])
+        return torch.unflatten(kinds, 0, images.shape[:-3])
 
 
 def train_judge(seed: int = 0, *, steps: int = 700) -> Judge:
-    """Train a judge on true pictures, blurred ever so little by noise so that it looks at shapes and not at noise."""
+    """Train a judge on true images, blurred ever so little by noise so that it looks at shapes and not at noise."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed + 1)
     judge = Judge()
@@ -176,10 +176,10 @@ def train_judge(seed: int = 0, *, steps: int = 700) -> Judge:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         shapes = draw_shapes(64, generator)
-        noise = torch.randn(shapes.picture.shape, generator=generator)
+        noise = torch.randn(shapes.image.shape, generator=generator)
         level = 0.1 * torch.rand(64, 1, 1, 1, generator=generator)
         optimizer.zero_grad()
-        torch.autograd.backward(F.cross_entropy(judge(shapes.picture + level * noise), shapes.kind))
+        torch.autograd.backward(F.cross_entropy(judge(shapes.image + level * noise), shapes.kind))
         optimizer.step()
         schedule.step()
     return judge.eval()

@@ -1,8 +1,8 @@
-"""World "shirts": 16 x 16 images, x the luminance, y the ab of a shirt that has one of two colours.
+"""World "shirts": 16 x 16 images, x the luminance, y the ab of a shirt that has one of two colors.
 
-    p(colour = MODES[0] | x) = 0.65,  the same for all of a shirt's pixels;  every channel has noise of 0.03
+    p(color = MODES[0] | x) = 0.65,  the same for all of a shirt's pixels;  every channel has noise of 0.03
 
-The weights are not even, so that the L1 optimum (the median) is unique: the more frequent colour.
+The weights are not even, so that the L1 optimum (the median) is unique: the more frequent color.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Shirts:
     odds: Tensor
 
     def batch(self) -> Batch:
-        """Training samples of weight 1."""
+        """Return training samples of weight 1."""
         weight = torch.ones(self.luminance.shape[0])
         return Batch(condition=Condition(image=self.luminance), target=self.ab, weight=weight)
 
@@ -58,9 +58,9 @@ def draw_shirts(
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
         odds: p(MODES[0] | x); None makes it the luminance's share of its range, 0 to 1, so that it crosses 0.5.
-        shading: how much brighter a shirt's right edge is than its left one; the mean stays.
+        shading: difference in brightness between a shirt's right edge and its left one; the mean stays.
     """
     size = torch.randint(6, 12, (count, 2), generator=generator)
     corner = (torch.rand(count, 2, generator=generator) * (SIZE_PX - size + 1)).long()
@@ -102,7 +102,7 @@ class ModeShares:
 
     @property
     def both(self) -> float:
-        """Share of inputs with draws of both colours, a draw's colour being that of most of its pixels."""
+        """Share of inputs with draws of both colors, a draw's color being that of most of its pixels."""
         major = (self.first > 0.5).float().mean(dim=1)
         return float(((major > 0) & (major < 1)).float().mean())
 
@@ -120,9 +120,9 @@ def mode_shares(draws: Tensor, mask: Tensor) -> ModeShares:
 
 
 def entropy(mask: Tensor) -> Tensor:
-    """Return the entropy of p(y | x) in nats, ``[B]``: of the noise in each number, and of the colour.
+    """Return the entropy of p(y | x) in nats, ``[B]``: of the noise in each number, and of the color.
 
-    The modes are 66 standard deviations apart: the colour is told for certain by y.
+    The modes are 66 standard deviations apart: the color is told for certain by y.
     """
     numbers = 2 * SIZE_PX**2
     gaussian = 0.5 * math.log(2 * math.pi * math.e * NOISE**2)
@@ -131,7 +131,7 @@ def entropy(mask: Tensor) -> Tensor:
 
 
 def flips(draws: Tensor, mask: Tensor) -> float:
-    """Return the share of neighbouring pixels of the shirts that are nearest to different modes.
+    """Return the share of neighboring pixels of the shirts that are nearest to different modes.
 
     Args:
         draws: ``[B, K, 2, 16, 16]``.
@@ -149,7 +149,7 @@ def flips(draws: Tensor, mask: Tensor) -> float:
 
 
 def _log_masses(centers: Tensor, num: int, limit: float) -> Tensor:
-    """Log probability of each level's bin for numbers of the given centres and the world's noise, ``[..., num]``."""
+    """Return each level's log probability for numbers around ``centers`` with the world's noise, ``[..., num]``."""
     edges = torch.linspace(-limit, limit, num, dtype=torch.float64)[:-1] + limit / (num - 1)
     z = (edges - centers.double()[..., None]) / NOISE
     low = torch.nn.functional.pad(z, (1, 0), value=-torch.inf)
@@ -162,14 +162,14 @@ def _log_masses(centers: Tensor, num: int, limit: float) -> Tensor:
 
 
 def _log_masses_of_colors(num: int, limit: float) -> Tensor:
-    """Of the two modes and the background: ``[3, 2, num]``."""
+    """Return the log masses of the two modes and the background: ``[3, 2, num]``."""
     return _log_masses(torch.tensor([*MODES, (0.0, 0.0)]), num, limit)
 
 
 def entropy_of_levels(mask: Tensor, num: int, limit: float = 1.0) -> Tensor:
     """Return the entropy of y rounded to ``num`` levels from -limit to limit, given x: nats, ``[B]`` float64.
 
-    The colour is still told for certain where the modes' levels are far apart.
+    The color is still told for certain where the modes' levels are far apart.
     """
     log_p = _log_masses_of_colors(num, limit)
     first, second, background = (-(log_p.exp() * log_p).sum(dim=(1, 2))).unbind()

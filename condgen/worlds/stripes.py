@@ -1,4 +1,4 @@
-"""World "stripes": 32 x 32 pictures in four quadrants; x says of each which way its stripes go, or that it is plain.
+"""World "stripes": 32 x 32 images in four quadrants; x says of each which way its stripes go, or that it is plain.
 
     kind of a quadrant: upright, plain or level, even;  phase of its stripes: even over the period, not told by x
     y = +-0.8, a stripe of each for 4 px, anti-aliased at the edges, noise 0.03;  plain: 0, with the noise
@@ -37,7 +37,7 @@ class Stripes:
         condition: x, ``[B, 3, 32, 32]`` float32: a channel a kind, 1 where it is wanted and -1 elsewhere, so that no
             kind is nearer to x than another.
         target: y, ``[B, 1, 32, 32]`` float32 in about [-0.9, 0.9].
-        kind: of each quadrant, ``[B, 2, 2]`` int64, by row and column.
+        kind: kind of each quadrant, ``[B, 2, 2]`` int64, by row and column.
     """
 
     condition: Tensor
@@ -50,7 +50,7 @@ def draw_stripes(count: int, generator: torch.Generator) -> Stripes:
 
     Args:
         count: B.
-        generator: of all that is random.
+        generator: source of all that is random.
     """
     kind = torch.randint(len(KINDS), (count, 2, 2), generator=generator)
     phase = PERIOD_PX * torch.rand(count, 2, 2, 1, generator=generator)
@@ -71,11 +71,11 @@ def draw_stripes(count: int, generator: torch.Generator) -> Stripes:
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What pictures show where stripes were asked for, and where they leave what was asked for.
+    """What images show where stripes were asked for, and where they leave what was asked for.
 
     Attributes:
         bright_or_dark: share of pixels further than 0.3 from 0.
-        autocorrelation: of pixels half a period apart across the stripes, in [-1, 1]; -1 of true stripes.
+        autocorrelation: correlation of pixels half a period apart across the stripes, in [-1, 1]; -1 of true stripes.
         mismatch: share of all quadrants that are not of the kind that was asked for.
     """
 
@@ -84,26 +84,26 @@ class Structure:
     mismatch: float
 
 
-def histogram_error(pictures: Tensor, stripes: Stripes) -> float:
+def histogram_error(images: Tensor, stripes: Stripes) -> float:
     """Return how far the values of pixels where stripes were asked for are from the true ones, whatever their places.
 
     It is the Wasserstein-1 distance of the two histograms, in units of y: the mean distance of the sorted values. Grey
     is 0.7 away, pixels that are all bright 0.8.
 
     Args:
-        pictures: ``[B, 1, 32, 32]``, asked for with ``stripes``' conditions.
+        images: ``[B, 1, 32, 32]``, asked for with ``stripes``' conditions.
         stripes: whose targets are the truth.
     """
     striped = stripes.kind != KINDS.index("plain")
     inside = striped.repeat_interleave(QUADRANT_PX, 1).repeat_interleave(QUADRANT_PX, 2)
-    made, true = (y[:, 0][inside].sort().values for y in (pictures, stripes.target))
-    return float((made - true).abs().mean())
+    values, true_values = (y[:, 0][inside].sort().values for y in (images, stripes.target))
+    return float((values - true_values).abs().mean())
 
 
-def structure(pictures: Tensor, kind: Tensor) -> Structure:
-    """Measure pictures ``[B, 1, 32, 32]`` that were asked for with ``kind``, ``[B, 2, 2]``."""
+def structure(images: Tensor, kind: Tensor) -> Structure:
+    """Measure images ``[B, 1, 32, 32]`` that were asked for with ``kind``, ``[B, 2, 2]``."""
     size = QUADRANT_PX
-    quadrants = pictures.reshape(-1, 2, size, 2, size).permute(0, 1, 3, 2, 4).reshape(-1, size, size)
+    quadrants = images.reshape(-1, 2, size, 2, size).permute(0, 1, 3, 2, 4).reshape(-1, size, size)
     asked = kind.flatten()
     # Stripes that lie level are turned, so that all of them vary from left to right.
     striped = torch.cat([quadrants[asked == 0], quadrants[asked == 2].transpose(-1, -2)])
@@ -111,10 +111,10 @@ def structure(pictures: Tensor, kind: Tensor) -> Structure:
     first, second = striped[..., :-half], striped[..., half:]
     power = (first.square() + second.square()).mean() / 2
     across, along = (quadrants.mean(dim=d).var(dim=-1) for d in (-2, -1))
-    found = torch.where(across > along, 0, 2)
-    found = torch.where(quadrants.square().mean(dim=(-1, -2)) < _PLAIN, 1, found)
+    measured = torch.where(across > along, 0, 2)
+    measured = torch.where(quadrants.square().mean(dim=(-1, -2)) < _PLAIN, 1, measured)
     return Structure(
         bright_or_dark=float((striped.abs() > BRIGHT).float().mean()),
         autocorrelation=float((first * second).mean() / power.clamp_min(1e-9)),
-        mismatch=float((found != asked).float().mean()),
+        mismatch=float((measured != asked).float().mean()),
     )

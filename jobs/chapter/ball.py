@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, SampleOptions
-from condgen.families.cvae import CVAE
-from condgen.worlds.ball import Balls, ball_errors, centres, circular, draw_balls, linear_r2, shortest
+from condgen.families.cvae.model import CVAE
+from condgen.worlds.ball import Balls, ball_errors, centers, circular, draw_balls, linear_r2, shortest
 from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
 from jobs.chapter.training import grid, noise, train
 
@@ -71,7 +71,7 @@ def latents(model: CVAE, balls: Balls, size: int = 256) -> Tensor:
 
 
 def _moved(pictures: Tensor, position: Tensor) -> Tensor:
-    return shortest(centres(pictures) - position)
+    return shortest(centers(pictures) - position)
 
 
 def measure(model: CVAE, *, walls: bool) -> Measured:

@@ -90,7 +90,7 @@ def batch(generator: torch.Generator, *, told: str, wrong: float = 0.0) -> Batch
     redrawn = torch.rand(BATCH, generator=generator) < wrong
     kind = torch.where(redrawn, torch.randint(NUM_KINDS, (BATCH,), generator=generator), shapes.kind)
     said = condition(told, kind, shapes.outline, generator)
-    return Batch(condition=said, target=shapes.picture, weight=torch.ones(BATCH))
+    return Batch(condition=said, target=shapes.image, weight=torch.ones(BATCH))
 
 
 def _model(told: str, seed: int, effort: float) -> ConditionalModel:
@@ -102,7 +102,7 @@ def judge_of(seed: int) -> tuple[Judge, float]:
     """A judge and its share of right answers on true pictures that it never saw."""
     judge = train_judge(seed + 100)
     true = draw_shapes(2000, torch.Generator().manual_seed(10_000_019))
-    return judge, float((judge.kinds(true.picture) == true.kind).float().mean())
+    return judge, float((judge.kinds(true.image) == true.kind).float().mean())
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def measure(model: ConditionalModel, told: str, seed: int) -> Measured:
         "swapped": float(follows.float().mean()),
         "both": float((right & follows).float().mean()),
         "place": float(overlap(foreground(draws), shapes.cover[:, None] > 0.5).mean()),
-        "spread": float(_centres(draws)[:, 0].std(dim=0).mean() / _centres(shapes.picture).std(dim=0).mean()),
+        "spread": float(_centers(draws)[:, 0].std(dim=0).mean() / _centers(shapes.image).std(dim=0).mean()),
     }
     return Measured(numbers=numbers, pictures={_CAPTIONS[told]: _pictures(told, shapes.outline, draws, swapped)})
 
@@ -145,7 +145,7 @@ _CAPTIONS = {
 }
 
 
-def _centres(pictures: Tensor) -> Tensor:
+def _centers(pictures: Tensor) -> Tensor:
     """The mean row and column of the foreground, ``[..., 3, H, W]`` to ``[..., 2]``."""
     inside = foreground(pictures).float()
     line = torch.arange(SIZE_PX) + 0.5
@@ -181,7 +181,7 @@ def measure_guidance(model: ConditionalModel, seed: int) -> Measured:
         apart = torch.stack([torch.pdist(made.flatten(1)).mean() for made in draws])
         numbers[f"agreement {scale:g}"] = float((judge.kinds(draws) == kind[:, None]).float().mean())
         numbers[f"diversity {scale:g}"] = float(apart.mean()) / (3 * SIZE_PX**2) ** 0.5
-        numbers[f"place {scale:g}"] = float(_centres(draws).std(dim=1).mean())
+        numbers[f"place {scale:g}"] = float(_centers(draws).std(dim=1).mean())
         rows += [[(p + 1) / 2 for p in draws[k, :12]] for k in (0, 5, 10)]
     for scale in SCALES[1:]:
         for name in ("agreement", "diversity", "place"):

@@ -18,9 +18,9 @@ import torch
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.families import build
-from condgen.families.color_classifier import ColorClassifier
-from condgen.families.crf import Crf
-from condgen.families.mixture import PixelMixture
+from condgen.families.color_classifier.model import ColorClassifier
+from condgen.families.crf.model import Crf
+from condgen.families.mixture.model import PixelMixture
 from condgen.worlds.shirts import MODES, NOISE, WEIGHTS, ModeShares, draw_shirts, flips, mode_shares
 from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most, within
 from jobs.chapter.shirts import batch, draw, held_out, pictures

@@ -49,7 +49,7 @@ PAIRS = 2
 
 def paired(discs: Discs) -> Discs:
     """The same discs as B's true pictures of them."""
-    return Discs(kind=torch.tensor(TRUE_MAP)[discs.kind], centre=discs.centre, radius=discs.radius)
+    return Discs(kind=torch.tensor(TRUE_MAP)[discs.kind], center=discs.center, radius=discs.radius)
 
 
 def batch(generator: torch.Generator, *, pairs: int = 0) -> Batch:

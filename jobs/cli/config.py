@@ -209,4 +209,4 @@ def resolve(preset: str | None, *, file: str | None = None, assignments: Sequenc
     for assignment in assignments:
         _overlay(tree, *parse_assignment(assignment))
     parts = {section: fill(type(getattr(base, section)), tree[section], section=section) for section in SECTIONS}
-    return Preset(name=base.name, summary=base.summary, family=base.family, **parts)
+    return Preset(name=base.name, summary=base.summary, **parts)

@@ -12,7 +12,7 @@ from torch import Tensor
 from condgen.base import Condition, ConditionalModel
 from condgen.color.colorize import fit_square, resize
 from condgen.errors import UnsupportedError
-from condgen.families.color_classifier import ColorClassifier
+from condgen.families.color_classifier.model import ColorClassifier
 from condgen.metrics.calibration import NUM_CONFIDENCE_BINS, count_reliability
 from condgen.metrics.likelihood import marginal_ab_nll
 from pipelines.models.source import LoadedModel, ModelSource, kind_of

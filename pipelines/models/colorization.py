@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from condgen._checks import check_choice
+from condgen.checks import check_choice
 from condgen.color.colorize import Region, fit_square, recolor
 from condgen.color.guide import make_guide
 from pipelines.models.task import Rgb

@@ -8,8 +8,7 @@ import torch
 
 from condgen.base import Batch, Condition, ConditionalModel
 from condgen.families import FAMILIES, build
-from condgen.families.configs import UNetConfig
-from condgen.families.latent_configs import ModulatedConfig
+from condgen.nn.config import ModulatedConfig, UNetConfig
 from condgen.noise import NoiseSource, SampleId
 
 TINY: dict[str, Any] = {"width": 8, "norm_groups": 4, "multipliers": [1, 2], "blocks_per_level": 1, "out_stride": 2}

@@ -13,7 +13,7 @@ from condgen.base import Batch, Condition, SampleOptions
 from condgen.checkpoint import dump, load
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
-from condgen.families.autoregressive import Autoregressive, filter_logits
+from condgen.families.autoregressive.model import Autoregressive, filter_logits
 from condgen.noise import NoiseSource, SampleId
 from tests.condgen.models import color_batch, source
 

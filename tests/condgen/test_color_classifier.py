@@ -9,7 +9,7 @@ import torch
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.errors import ConfigError, DatasetError
 from condgen.families import config_from_dict, find_family
-from condgen.families.color_classifier import ColorClassifier
+from condgen.families.color_classifier.model import ColorClassifier
 from condgen.statistics import DatasetStatistics
 from tests.condgen.models import TINY, color_batch, source
 

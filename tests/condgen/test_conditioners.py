@@ -10,8 +10,8 @@ from torch import nn
 from condgen.base import Condition, SampleOptions
 from condgen.errors import UnsupportedError
 from condgen.families import build
-from condgen.families.diffusion import Diffusion
-from condgen.families.latent_configs import DiffusionConfig
+from condgen.families.diffusion.config import DiffusionConfig
+from condgen.families.diffusion.model import Diffusion
 from condgen.nn.conditioners import ConditionerSet, FrozenText, LabelEmbedding, TextEncoder, make_conditioners
 from condgen.nn.transformer import Cache, TransformerBlock, grid_positions
 from tests.condgen.models import TINY, color_batch, source

@@ -12,8 +12,8 @@ from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import config_from_dict, find_family
-from condgen.families.crf import Crf, WindowKernel, compatibility_features, maximize, mean_field
-from condgen.families.pixel_configs import CrfConfig
+from condgen.families.crf.config import CrfConfig
+from condgen.families.crf.model import Crf, WindowKernel, compatibility_features, maximize, mean_field
 from condgen.noise import NoiseSource, SampleId
 from tests.condgen.models import TINY, color_batch, source
 

@@ -12,7 +12,8 @@ from condgen.base import Condition, SampleOptions
 from condgen.checkpoint import dump, load
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
-from condgen.families.cvae import CVAE, CVAEConfig, Gaussian
+from condgen.families.cvae.config import CVAEConfig
+from condgen.families.cvae.model import CVAE, Gaussian
 from condgen.nn.denoiser import Encoded, convolution
 from condgen.noise import NoiseSource, SampleId
 from tests.condgen.models import TINY, color_batch, source

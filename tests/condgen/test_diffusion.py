@@ -14,8 +14,8 @@ from condgen.diffusion.paths import PARAMETRIZATIONS, CosinePath, ExplodingPath,
 from condgen.diffusion.samplers import SAMPLERS, Denoise, find_sampler
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
-from condgen.families.diffusion import Diffusion
-from condgen.families.latent_configs import DiffusionConfig
+from condgen.families.diffusion.config import DiffusionConfig
+from condgen.families.diffusion.model import Diffusion
 from condgen.noise import NoiseSource, SampleId
 from tests.condgen.models import TINY, color_batch, source
 

@@ -11,7 +11,7 @@ from condgen.base import Condition, ConditionalModel, SampleOptions
 from condgen.color.lab import normalize_l, rgb_to_lab
 from condgen.errors import CheckpointError, ConfigError, UnsupportedError
 from condgen.families import FAMILIES, build
-from condgen.families.configs import ENCODER_NAMES
+from condgen.nn.config import ENCODER_NAMES
 from condgen.nn.encoders import ENCODERS, PretrainedEncoder, _grey, pretrained
 from condgen.preset_parts import TrainConfig
 from condgen.training import Training

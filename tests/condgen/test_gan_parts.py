@@ -14,12 +14,12 @@ from torch import Tensor
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
-from condgen.families._gan_parts import Critic, ImagePool
-from condgen.families.cyclegan import CycleGan
-from condgen.families.gan_configs import AdversarialConfig
-from condgen.families.gan_losses import GAN_LOSSES, mode_seeking, r1_penalty
+from condgen.families.cyclegan.model import CycleGan
+from condgen.gan.config import AdversarialConfig
+from condgen.gan.critic import Critic, ImagePool
+from condgen.gan.losses import GAN_LOSSES, mode_seeking, r1_penalty
+from condgen.gan.networks import PatchDiscriminator
 from condgen.metrics import draw_diversity
-from condgen.nn.networks import PatchDiscriminator
 from condgen.presets import PRESETS
 from tests.condgen.gan_models import DRAW, adam, batch_for, small, step, total
 from tests.condgen.models import color_batch, source

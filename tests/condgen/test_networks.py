@@ -9,20 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from condgen.families.gan_configs import AdversarialConfig, CganConfig
-from condgen.nn.networks import (
-    EncoderDecoder,
-    EncoderDiscriminator,
-    Generator,
-    NoiseUNet,
-    PatchDiscriminator,
-    ResidualGenerator,
-    SkipUNet,
-    initialise,
-    translate,
-)
-from condgen.nn.networks.generator import dropout_with
-from condgen.nn.networks.layers import InstanceNorm, pad_to
+from condgen.families.cgan.config import CganConfig
+from condgen.families.cgan.network import NoiseUNet
+from condgen.families.cyclegan.networks import EncoderDecoder, EncoderDiscriminator, ResidualGenerator
+from condgen.gan.config import AdversarialConfig
+from condgen.gan.generator import Generator, dropout_with, translate
+from condgen.gan.layers import InstanceNorm, initialize, pad_to
+from condgen.gan.networks import PatchDiscriminator, SkipUNet
 from condgen.noise import NoiseSource, SampleId
 
 PAPER = AdversarialConfig(norm="batch", discriminator_norm="batch", upsampling="transposed", padding="zero")
@@ -159,7 +152,7 @@ def test_instance_norm_is_pytorchs_in_the_memory_format_of_its_input(num_samples
 @pytest.mark.parametrize("size", [(16, 16), (17, 30), (1, 1)])
 def test_a_global_skip_begins_at_the_image_and_learns_a_change_of_it(size: tuple[int, int]) -> None:
     net = ResidualGenerator(small(), 3, 3, blocks=1, global_skip=True)
-    initialise(net, 0.2)
+    initialize(net, 0.2)
     net.begin_at_identity()
     image = torch.rand(2, 3, *size) * 2 - 1
     y = net(image)
@@ -178,7 +171,7 @@ def test_a_global_skip_begins_at_the_image_and_learns_a_change_of_it(size: tuple
 def test_weights_are_drawn_as_the_paper_says(spectral_norm: bool) -> None:
     config = small(discriminator_norm="batch", discriminator_width=32, spectral_norm=spectral_norm)
     net = PatchDiscriminator(config, 6, 70)
-    initialise(net, 0.02)
+    initialize(net, 0.02)
     weights = [p.detach() for p in net.parameters() if p.ndim == 4]
     assert [float(w.std()) for w in weights[1:-1]] == pytest.approx([0.02] * 3, rel=0.03)
     assert max(abs(float(w.mean())) for w in weights) < 2e-3

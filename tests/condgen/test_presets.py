@@ -7,8 +7,9 @@ import torch
 
 from condgen.errors import ConfigError
 from condgen.families import FAMILIES
-from condgen.families.configs import RegressionConfig, UNetConfig
-from condgen.families.gan_configs import AdversarialConfig
+from condgen.families.crf.config import CrfConfig
+from condgen.gan.config import AdversarialConfig
+from condgen.nn.config import UNetConfig
 from condgen.presets import PRESETS, DataConfig, Preset, TrainConfig, find_preset
 
 
@@ -35,9 +36,8 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
         find_preset("colour-classifier-smal")
 
 
-def test_a_preset_with_another_familys_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="ColorClassifierConfig"):
-        Preset(name="x", summary="", family="color_classifier", model=RegressionConfig())
+def test_a_presets_family_is_that_of_its_model() -> None:
+    assert Preset(name="x", summary="", model=CrfConfig()).family == "crf"  # whose configuration is a classifier's too
 
 
 @pytest.mark.parametrize(

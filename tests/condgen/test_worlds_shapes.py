@@ -24,13 +24,13 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_a_picture_has_its_kinds_colour_where_its_shape_is() -> None:
     shapes = draw_shapes(64, generator())
-    assert shapes.picture.shape == (64, 3, SIZE_PX, SIZE_PX)
-    assert float(shapes.picture.abs().max()) < 1.2  # noise goes beyond
+    assert shapes.image.shape == (64, 3, SIZE_PX, SIZE_PX)
+    assert float(shapes.image.abs().max()) < 1.2  # noise goes beyond
     inside = shapes.cover > 0.99
     colors = torch.tensor(list(COLORS.values()))[shapes.kind % len(COLORS)]
-    for picture, color, where in zip(shapes.picture, colors, inside, strict=True):
+    for picture, color, where in zip(shapes.image, colors, inside, strict=True):
         assert torch.allclose(picture[:, where].mean(dim=1), color, atol=0.05)
-    assert bool((foreground(shapes.picture) == (shapes.cover > 0.5)).float().mean() > 0.97)
+    assert bool((foreground(shapes.image) == (shapes.cover > 0.5)).float().mean() > 0.97)
 
 
 def test_all_kinds_occur_alike_and_the_same_generator_draws_the_same() -> None:
@@ -57,5 +57,5 @@ def test_texts_tell_kinds_apart_and_those_of_colour_only_colours() -> None:
 def test_the_judge_learns_and_judges_any_number_of_dimensions() -> None:
     judge = train_judge(steps=60)
     shapes = draw_shapes(256, generator(5))
-    assert float((judge.kinds(shapes.picture) == shapes.kind).float().mean()) > 0.5
-    assert judge.kinds(shapes.picture.unflatten(0, (64, 4))).shape == (64, 4)
+    assert float((judge.kinds(shapes.image) == shapes.kind).float().mean()) > 0.5
+    assert judge.kinds(shapes.image.unflatten(0, (64, 4))).shape == (64, 4)

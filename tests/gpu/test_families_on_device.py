@@ -14,7 +14,7 @@ import torch
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.families import FAMILIES, build
-from condgen.families.configs import UNetConfig
+from condgen.nn.config import UNetConfig
 from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast, resolve
 from condgen.preset_parts import TrainConfig

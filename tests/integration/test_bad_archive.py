@@ -13,7 +13,7 @@ from bad_images import write_bad_archive
 
 from condgen import checkpoint
 from condgen.families import FAMILIES
-from condgen.families.configs import RegressionConfig
+from condgen.families.regression.config import RegressionConfig
 from pipelines.batch.engine import Functions
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.results.plan import BatchSettings

@@ -22,7 +22,7 @@ from PIL import Image
 from condgen import checkpoint
 from condgen.errors import ConfigError, JobError
 from condgen.families import FAMILIES
-from condgen.families.configs import ColorClassifierConfig
+from condgen.families.color_classifier.config import ColorClassifierConfig
 from pipelines.batch.archive import Selection
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.batch.report import BatchReport, Pace

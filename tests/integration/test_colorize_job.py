@@ -20,7 +20,7 @@ from PIL import Image
 
 from condgen import checkpoint
 from condgen.families import FAMILIES
-from condgen.families.configs import ColorClassifierConfig
+from condgen.families.color_classifier.config import ColorClassifierConfig
 from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray

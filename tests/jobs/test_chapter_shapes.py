@@ -41,7 +41,7 @@ class Painter:
         generator = torch.Generator().manual_seed(1)
         if self.deaf:
             kind = torch.randint(NUM_KINDS, kind.shape, generator=generator)
-        draws = draw_shapes(len(kind), generator, kind=kind).picture.unflatten(0, (-1, noise.num_draws))
+        draws = draw_shapes(len(kind), generator, kind=kind).image.unflatten(0, (-1, noise.num_draws))
         return draws[:, :1].expand_as(draws) if (options.guidance_scale or 1.0) > 1 else draws
 
 
@@ -69,8 +69,8 @@ def test_draws_that_are_all_the_same_have_no_diversity() -> None:
 
 def test_overlap_is_of_what_is_drawn_and_of_where() -> None:
     one, other = (draw_shapes(64, torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    assert float(shapes.overlap(foreground(one.picture), one.cover > 0.5).mean()) > 0.9
-    assert float(shapes.overlap(foreground(one.picture), other.cover > 0.5).mean()) < 0.5
+    assert float(shapes.overlap(foreground(one.image), one.cover > 0.5).mean()) > 0.9
+    assert float(shapes.overlap(foreground(one.image), other.cover > 0.5).mean()) < 0.5
     nothing = torch.zeros(1, 16, 16, dtype=torch.bool)
     assert shapes.overlap(nothing, nothing).tolist() == [0.0]
 

@@ -20,7 +20,7 @@ from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
 from condgen.errors import ConfigError
 from condgen.families import FAMILIES
-from condgen.families.configs import ColorClassifierConfig
+from condgen.families.color_classifier.config import ColorClassifierConfig
 from condgen.noise import NoiseSource, SampleId
 from pipelines.models.source import open_model, picture_task
 from pipelines.storage.store import open_store

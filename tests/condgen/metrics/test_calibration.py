@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from condgen.errors import UnsupportedError
-from condgen.families.crf import Crf
+from condgen.families.crf.model import Crf
 from condgen.metrics.calibration import NUM_CONFIDENCE_BINS, calibration_error, count_reliability, reliability
 from tests.condgen.models import color_batch, tiny
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from condgen.families.color_classifier import ColorClassifier
+from condgen.families.color_classifier.model import ColorClassifier
 from condgen.metrics import marginal_ab_nll
 from condgen.statistics import DatasetStatistics
 from tests.condgen.models import tiny

@@ -1,0 +1,35 @@
+"""The configuration of ``regression``. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from condgen.checks import check_above, check_at_least, check_choice
+from condgen.nn.config import UNetConfig
+
+__all__ = ["RegressionConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionConfig(UNetConfig):
+    """See ``condgen.families.regression.model``.
+
+    Attributes:
+        target_channels: channels of y; 2 for color (ab).
+        loss: ``l2``, the squared error, whose optimum is the mean of p(y | x); ``l1``, the absolute error, whose
+            optimum is the median; ``smooth_l1``, squared within ``smooth_beta`` and absolute beyond (Huber 1964).
+        smooth_beta: error at which ``smooth_l1`` becomes absolute (the target's units).
+    """
+
+    family: ClassVar[str] = "regression"
+
+    target_channels: int = 2
+    loss: Literal["l2", "l1", "smooth_l1"] = "l2"
+    smooth_beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("model.target_channels", self.target_channels, 1)
+        check_choice("model.loss", self.loss, ("l2", "l1", "smooth_l1"))
+        check_above("model.smooth_beta", self.smooth_beta, 0.0)
