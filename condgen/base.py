@@ -5,23 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from condgen._checks import check_at_least, check_choice
-from condgen.diffusion.samplers import SAMPLERS
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
+from condgen.options import SampleOptions
 from condgen.statistics import DatasetStatistics
 
 __all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions"]
 
 _T = TypeVar("_T", "Condition", "Batch")
-
-SPECIAL_OPTIONS = ("steps", "guidance_scale", "sampler", "top_k", "top_p")
-"""Fields of ``SampleOptions`` that only some families have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,65 +79,12 @@ def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:
     return replace(value, **moved)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """How to draw; part of a plan's fingerprint.
-
-    Attributes:
-        mode: ``draw`` samples p(y | x); ``point`` gives the family's one best prediction, K times if asked.
-        temperature: spread of the draws, > 0; 1 is the model's own distribution.
-        direction: ``a2b``, or ``b2a`` back again for models that have both (``ConditionalModel.directions``).
-        steps: of an iterative sampler; None is the model's own number. This and what follows concern only the
-            families that have such a thing; the others do without.
-        guidance_scale: of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out; None is the
-            model's own.
-        sampler: one of ``condgen.diffusion.samplers.SAMPLERS``; None is the model's own.
-        top_k: draw each token among the k likeliest; None is all of them.
-        top_p: draw each token among the likeliest that hold this much of the probability, > 0 and <= 1; None is
-            all of them.
-    """
-
-    mode: Literal["draw", "point"] = "draw"
-    temperature: float = 1.0
-    direction: Literal["a2b", "b2a"] = "a2b"
-    steps: int | None = None
-    guidance_scale: float | None = None
-    sampler: str | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("draw", "point"):
-            raise ConfigError.unknown("sample.mode", self.mode, ("draw", "point"))
-        if not 0.0 < self.temperature < float("inf"):
-            raise ConfigError("sample.temperature", self.temperature, "a number > 0")
-        if self.direction not in ("a2b", "b2a"):
-            raise ConfigError.unknown("sample.direction", self.direction, ("a2b", "b2a"))
-        if self.steps is not None:
-            check_at_least("sample.steps", self.steps, 1)
-        if self.guidance_scale is not None:
-            check_at_least("sample.guidance_scale", self.guidance_scale, 0.0)
-        if self.top_k is not None:
-            check_at_least("sample.top_k", self.top_k, 1)
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
-        if self.sampler is not None:
-            check_choice("sample.sampler", self.sampler, tuple(SAMPLERS))
-
-    def check_for(self, model: ConditionalModel) -> None:
-        """Raise ConfigError where something is asked for that the model has not."""
-        for name in SPECIAL_OPTIONS:
-            if getattr(self, name) is not None and name not in model.sample_options:
-                has = f"it has {', '.join(model.sample_options)}" if model.sample_options else "it has no such options"
-                raise ConfigError(f"sample.{name}", getattr(self, name), f"nothing for family {model.family!r}: {has}")
-
-
 class ConditionalModel(nn.Module, ABC):
     """A model of p(y | x).
 
     ``config`` is the frozen dataclass that the model was built from: ``type(model)(model.config)`` builds its
     like. Sampling is done in ``eval()`` mode and its result is the same whatever else is in the batch.
-    ``sample_options`` are those of ``SPECIAL_OPTIONS`` that the family has.
+    ``sample_options`` are the fields of ``SampleOptions`` that default to None and that the family has.
     """
 
     family: ClassVar[str]
