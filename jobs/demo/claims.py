@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from condgen.errors import DatasetError
-from jobs.evaluation.evaluate import EvaluateOptions, run
+from jobs.evaluation.evaluate import run
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.summary import Values
 
 __all__ = ["DemoClaims", "measure_claims"]
@@ -79,7 +80,7 @@ def measure_claims(*, draws: str, points: str, verbose: bool = False) -> DemoCla
     """
     # Distances of sets say little of so few images.
     of_draws, of_points = (
-        run(EvaluateOptions(results=place, weights="none", resamples=200, verbose=verbose)) for place in (draws, points)
+        run(EvaluateOptions(results=place, weights="none", resamples=200), verbose=verbose) for place in (draws, points)
     )
     values = of_draws.values
     if "marginal_nll" not in values:

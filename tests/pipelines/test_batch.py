@@ -19,7 +19,8 @@ from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks, 
 from pipelines.datasets.chunk_plan import chunks_from_files
 from pipelines.models.colorization import ColourTask
 from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
-from pipelines.results.plan import BatchSettings, load_plans, write_plan
+from pipelines.results.plan import load_plans, write_plan
+from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import Store, open_store
 
 
@@ -128,14 +129,14 @@ def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
 
 def test_a_plan_is_read_back_and_refuses_what_would_change_the_bytes(archive: Store, tmp_path: Path) -> None:
     results = open_store(str(tmp_path / "results"))
-    settings = BatchSettings(draws=2, seed=3, columns=(("year", "int64"),)).to_json()
+    settings = BatchSettings(draws=2, seed=3, output=OutputOptions(columns=(("year", "int64"),))).to_json()
     model = {"uri": "m", "family": "f", "digest": "d"}
     table = plan_archive(archive, ChunkLimits())
     written = write_plan(results, table, archive="a", model=model, settings=settings)
     (loaded,) = load_plans(results)
     assert loaded.plan == written.plan
     assert loaded.chunks.equals(table)
-    assert BatchSettings.from_json(loaded.plan.settings).columns == (("year", "int64"),)
+    assert BatchSettings.from_json(loaded.plan.settings).output.columns == (("year", "int64"),)
     loaded.plan.check(archive="a", model_digest="d", settings=settings)
     with pytest.raises(ConfigError, match=r"^seed: got 4, allowed: 3"):
         loaded.plan.check(archive="a", model_digest="d", settings=settings | {"seed": 4})
