@@ -1,9 +1,9 @@
-# Everything here works from a fresh clone with Python 3.11+, git and make. The environment is made once, in .venv,
+# Everything here works from a fresh clone with Python 3.11 to 3.13, git and make. The environment is made once, in .venv,
 # by infra/local/venv.py; PYTHON=... picks another interpreter.
 SHELL := /bin/sh
 ifndef PYTHON
-PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p infra/local/venv.py --check-python >/dev/null 2>&1 && { echo $$p; break; }; done)
 endif
 OUT ?= demo-out
 TESTS ?= tests
@@ -21,7 +21,7 @@ help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 python:
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer on the PATH: install one, or say make PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 on the PATH: install one, or say make PYTHON=/path/to/python3" >&2; exit 2; }
 
 venv: python
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo

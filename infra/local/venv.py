@@ -5,6 +5,7 @@
     venv.py --oldest --venv DIR      # the lowest versions that pyproject.toml admits
     venv.py --requirements FILE --venv DIR      # one without the project: what a list names
     venv.py --compile                # resolve constraints.txt anew
+    venv.py --check-python           # nothing, or an error where this Python is not supported
 
 uv is the one on the PATH if it is recent enough, else a private one in .uv/, installed with pip. Where packages come
 from is the user's affair: uv's own configuration counts first; where there is none, pip's (index-url, extra-index-url,
@@ -214,6 +215,15 @@ def compile_constraints() -> None:
     say("constraints.txt is resolved anew")
 
 
+def check_python(version: tuple[int, int]) -> None:
+    """Leave with an error where pyproject.toml doesn't admit this Python."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    oldest, after = map(int, re.findall(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', pyproject)[0])
+    if not (3, oldest) <= version < (3, after):
+        found = ".".join(map(str, version))
+        raise SystemExit(f"error: {sys.executable} is Python {found}; 3.{oldest} to 3.{after - 1} is needed")
+
+
 def main() -> None:
     """Read the arguments and make what they ask for."""
     parser = argparse.ArgumentParser(description="Make the project's virtual environment with uv.")
@@ -222,9 +232,11 @@ def main() -> None:
     parser.add_argument("--oldest", action="store_true", help="the lowest versions admitted, on Python 3.12")
     parser.add_argument("--requirements", help="a list of packages to install in place of the project, in the root")
     parser.add_argument("--compile", action="store_true", help="write constraints.txt anew")
+    parser.add_argument("--check-python", action="store_true", help="only say whether this Python is supported")
     arguments = parser.parse_args()
-    if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever python3 there is
-        raise SystemExit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed")
+    check_python(sys.version_info[:2])
+    if arguments.check_python:
+        return
     if arguments.compile:
         compile_constraints()
     elif arguments.requirements:

@@ -31,6 +31,8 @@ __all__ = ["app", "main"]
 EXIT_USAGE = 2
 EXIT_BUG = 1
 EXIT_INTERRUPTED = 130
+PYTHONS = ((3, 11), (3, 13))
+"""Oldest and newest Python that is supported: those that the test suite was run on."""
 VERBOSE_FLAGS = ("--verbose", "-v")
 
 app = typer.Typer(
@@ -292,5 +294,9 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """The entry point of ``condgen``."""
+    """Run the command line; this is the entry point of ``condgen``."""
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
+        running = ".".join(map(str, sys.version_info[:2]))
+        raise SystemExit(_fail(f"{sys.executable} is Python {running}; {oldest} to {newest} is needed", EXIT_USAGE))
     raise SystemExit(_run(sys.argv[1:]))

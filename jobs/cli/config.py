@@ -3,8 +3,11 @@
     tree     = {model: {...}, data: {...}, train: {...}}     the fields of a Preset's three dataclasses
     resolve  = preset < file < --set                          the later wins, field by field
 
-The dataclasses are condgen's (frozen, checked where they are built); pydantic holds the types, strictly: ``3.7`` or
-``"3"`` is not a whole number, and a name that no dataclass has is an error that tells the nearest one.
+The dataclasses are condgen's (frozen, checked where they are built). pydantic holds the types, strictly: ``3.7`` or
+``"3"`` is not a whole number. A name that no dataclass has is an error that tells the nearest one.
+
+PyYAML reads YAML 1.1; `_Loader` gives it the rules of 1.2. ruamel.yaml has those, but takes ``.5e3`` for a text and
+``2026-01-01`` for a date, and would be a second YAML library beside the one that Ray brings.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ _PLURALS = {int: "whole numbers", float: "numbers", bool: "true or false values"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-3 is a number, ``no`` a text, 1:30 not ninety, and a key that repeats a mistake."""
+    """Reads YAML as people mean it: 1e-3 is a number, ``no`` a text, 1:30 not ninety; a key that repeats is a mistake."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's name
 
@@ -57,7 +60,11 @@ for _tag, _pattern, _first in (
 
 
 def parse_yaml(text: str, *, name: str) -> Any:
-    """The value of a YAML document; ``name`` is what an error calls it.
+    """Return the value of a YAML document.
+
+    Args:
+        text: YAML.
+        name: name of the text in an error.
 
     Raises:
         ConfigError: the text is no YAML; the line is named.
@@ -72,7 +79,11 @@ def parse_yaml(text: str, *, name: str) -> Any:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``train.steps=100`` as the dotted name and the value, which is read as YAML (``[1, 2]``, ``1e-3``, ``true``)."""
+    """Split ``train.steps=100`` into the dotted name and the value, read as YAML (``[1, 2]``, ``1e-3``, ``true``).
+
+    Raises:
+        ConfigError: there is no name or no ``=``, or the value is no YAML.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError("--set", text, "NAME=VALUE, such as train.steps=100")
@@ -80,7 +91,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def describe_type(annotation: Any) -> str:
-    """A type in a user's words: ``a whole number``, ``a list of numbers``, ``one of 'a', 'b'``."""
+    """Describe a type in a user's words: ``a whole number``, ``a list of numbers``, ``one of 'a', 'b'``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return "one of " + ", ".join(repr(value) for value in arguments)
@@ -94,19 +105,19 @@ def describe_type(annotation: Any) -> str:
 
 
 def _adapters(kind: type[Any]) -> Mapping[str, tuple[Any, TypeAdapter[Any]]]:
-    """A field's type and its strict validator, by the field's name."""
+    """Return each field's type and its strict validator, by the field's name."""
     types = get_type_hints(kind)
     strict = ConfigDict(strict=True, allow_inf_nan=False)
     return {field.name: (types[field.name], TypeAdapter(types[field.name], config=strict)) for field in fields(kind)}
 
 
 def fill(kind: type[T], values: Mapping[str, Any], *, section: str) -> T:
-    """An instance of a frozen dataclass from plain values, as YAML has them.
+    """Make an instance of a frozen dataclass from plain values, as YAML has them.
 
     Args:
-        kind: the dataclass.
-        values: a value a field; fields that are left out keep their default.
-        section: what the fields' names begin with in an error, as in ``train.steps``.
+        kind: dataclass.
+        values: values by field; fields that are left out keep their default.
+        section: section of the fields, with which their names begin in an error (``train.steps``).
 
     Raises:
         ConfigError: the first wrong field: what it got and what is allowed, or the nearest right name.
@@ -126,7 +137,7 @@ def fill(kind: type[T], values: Mapping[str, Any], *, section: str) -> T:
 
 
 def _unknown(name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that no section has, with the right one where it can be guessed.
+    """Return the error for a name that no section has, with the right one where it can be guessed.
 
     A section that was left out (``width``) and initials (``train.lr``) are understood as well as a slip of a finger.
     """
@@ -143,14 +154,14 @@ def _unknown(name: str, known: Iterable[str]) -> ConfigError:
 
 
 def to_tree(preset: Preset) -> dict[str, dict[str, Any]]:
-    """The preset's fields as plain values, as YAML and JSON have them."""
+    """Return the preset's fields as plain values, as YAML and JSON have them."""
     tree = {section: asdict(getattr(preset, section)) for section in SECTIONS}
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(tree))
     return plain
 
 
 def render(preset: Preset) -> str:
-    """The complete configuration as YAML, which ``--config`` reads back."""
+    """Return the complete configuration as YAML, which ``--config`` reads back."""
     text: str = yaml.safe_dump({"preset": preset.name} | to_tree(preset), sort_keys=False, default_flow_style=None)
     return text
 
@@ -170,7 +181,7 @@ def _overlay(tree: dict[str, dict[str, Any]], name: str, value: Any) -> None:
 
 
 def _file_values(uri: str) -> dict[str, Any]:
-    """The mapping in a YAML file, at a local path or any URI."""
+    """Read the mapping in a YAML file, at a local path or any URI."""
     from pipelines.storage.store import open_store
 
     parent, slash, name = uri.rpartition("/")
@@ -187,12 +198,12 @@ def _file_values(uri: str) -> dict[str, Any]:
 
 
 def resolve(preset: str | None, *, file: str | None = None, assignments: Sequence[str] = ()) -> Preset:
-    """The complete configuration of a run.
+    """Return the complete configuration of a run.
 
     Args:
-        preset: a name of the presets' table; None takes the file's ``preset``.
-        file: a YAML file with the same tree (and maybe ``preset``), a local path or a URI.
-        assignments: ``NAME=VALUE`` as of ``--set``, the last of a name counts.
+        preset: name in the table of presets; None takes the file's ``preset``.
+        file: local path or URI of a YAML file with the same tree, and maybe ``preset`` (default: none).
+        assignments: texts ``NAME=VALUE`` from ``--set``; the last for a name counts (default: none).
 
     Raises:
         ConfigError: an unknown preset or field, or a value that is not allowed.

@@ -1,7 +1,7 @@
-"""Marks of attempts at chunks, beside the results: a chunk whose workers die is known, whatever else died with them.
+"""Attempts at chunks are marked beside the results: a chunk whose workers die is known, whatever else dies with them.
 
-A worker puts a mark before it begins a chunk and takes the chunk's marks away when it has committed it. What is left
-are the attempts that cost their workers; `run` tells those of one run of the command from others'.
+A worker puts a mark before it begins a chunk, and takes the chunk's marks away when it has committed it. The marks that
+are left are the attempts that cost their workers. `run` tells the marks of one run of the command from others.
 
     attempts/<chunk>/<run>-<random>
 """
@@ -21,20 +21,26 @@ _DELETERS = 8
 
 
 def begin_attempt(results: Store, chunk_name: str, run: str) -> int:
-    """Mark an attempt at a chunk, and return how many there were before it."""
+    """Mark an attempt at a chunk, and return the number of earlier attempts.
+
+    Args:
+        results: store of the results.
+        chunk_name: name of the chunk.
+        run: identity of this run of the command.
+    """
     earlier = len(results.list(f"{_FOLDER}/{chunk_name}"))
     results.write(f"{_FOLDER}/{chunk_name}/{run}-{secrets.token_hex(4)}", b"")
     return earlier
 
 
 def clear_attempts(results: Store, chunk_name: str) -> None:
-    """Take a chunk's marks away: it is committed."""
+    """Take away the marks of a chunk that is committed."""
     for entry in results.list(f"{_FOLDER}/{chunk_name}"):
         _delete(results, entry.name)
 
 
 def forget_run(results: Store, run: str | None = None) -> None:
-    """Take away the marks of one run, which was stopped on purpose, or all marks of a job that is complete."""
+    """Take away the marks of one run, which was stopped on purpose, or (None) all marks of a job that is complete."""
     names = [entry.name for entry in results.list(_FOLDER)]
     names = [name for name in names if run is None or name.rpartition("/")[2].startswith(f"{run}-")]
     with ThreadPoolExecutor(_DELETERS, thread_name_prefix="attempts") as pool:

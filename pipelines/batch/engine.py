@@ -1,8 +1,8 @@
-"""The batch engine's inner part: what a worker does with one chunk, with no Ray in it.
+"""The batch engine's inner part does one chunk in a worker, with no Ray in it.
 
-Read, decode, condition, model, picture, encode, write: a chunk's images go through in micro-batches of one fixed
-shape, padded at the end, so that the model's bytes never depend on how many images are left. The chunk's draws file is
-its commit.
+Read, decode, condition, model, image, encode, write: a chunk's images go through in micro-batches of one fixed shape,
+padded at the end, so that the model's bytes never depend on how many images are left. The chunk's draws file is its
+commit.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = ["About", "ChunkEngine", "Clock", "Functions", "Outcome", "Rgb"]
 
 C = TypeVar("C")
 
-# A micro-batch's decoded pictures are bounded in memory: past this many pixels it is run with fewer images (padded).
+# A micro-batch's decoded images are bounded in memory: past this many pixels it is run with fewer images (padded).
 _BATCH_PIXELS = 48_000_000
 _DEEP_FORMATS = ("png", "tiff")
 
 
 Outcome: TypeAlias = list[Draw] | Failure | Filtered
-"""What becomes of a sample: all its draws, or none."""
+"""The outcome of a sample: all its draws, or the reason why it has none."""
 
 
 @dataclass(slots=True)
@@ -64,12 +64,13 @@ class ChunkEngine(Generic[C]):
     a CPU, while one computes, another reads or writes.
 
     Args:
-        archive, results: where samples are read from and draws files go to.
-        model: in `eval()` mode, on the device that it is to run on.
-        task: see `PictureTask`.
-        settings: of the plan.
-        footer: what each file's footer states besides counts and errors (plan, model digest, versions).
-        functions: the user's own.
+        archive: store that samples are read from.
+        results: store that draws files are written to.
+        model: model in `eval()` mode, on the device that it is to run on.
+        task: task that takes images to the model and back.
+        settings: settings of the plan.
+        footer: entries of each draws file's footer, besides counts and errors (plan, model digest, versions).
+        functions: the user's functions before and after the model (default: none).
     """
 
     def __init__(
@@ -100,8 +101,11 @@ class ChunkEngine(Generic[C]):
         """Do one chunk and commit it.
 
         Args:
-            chunk: of the plan.
-            outcomes_of: what does its samples, in place of `outcomes` (see `pipelines.batch.isolation`).
+            chunk: chunk of the plan.
+            outcomes_of: function that does its samples in place of `outcomes` (see `pipelines.batch.isolation`).
+
+        Returns:
+            The receipt: counts, bytes, and seconds by stage.
 
         Raises:
             StorageError: reading or writing failed after retries; nothing was committed.
@@ -112,10 +116,11 @@ class ChunkEngine(Generic[C]):
             samples = read_chunk(self._archive, chunk)
         placed = list(zip(chunk.places, samples, strict=True))
         with nullcontext() if outcomes_of else self._turn:
-            found = outcomes_of(placed) if outcomes_of else self.outcomes(placed, clock)
-            draws = [draw for place in sorted(found) if isinstance(found[place], list) for draw in found[place]]  # type: ignore[union-attr]
-            failures = [one for _, one in sorted(found.items()) if isinstance(one, Failure)]
-            filtered = [one for _, one in sorted(found.items()) if isinstance(one, Filtered)]
+            outcomes = outcomes_of(placed) if outcomes_of else self.outcomes(placed, clock)
+            ordered = [outcomes[place] for place in sorted(outcomes)]
+            draws = [draw for one in ordered if isinstance(one, list) for draw in one]
+            failures = [one for one in ordered if isinstance(one, Failure)]
+            filtered = [one for one in ordered if isinstance(one, Filtered)]
             with clock("write"):
                 data = encode_draws(
                     draws,
@@ -140,32 +145,40 @@ class ChunkEngine(Generic[C]):
         )
 
     def outcomes(self, placed: Sequence[tuple[int, Sample]], clock: Clock | None = None) -> dict[int, Outcome]:
-        """What becomes of each of some samples, by their places; nothing is written."""
+        """Do samples and return their outcomes, by place; nothing is written.
+
+        Args:
+            placed: samples with their places in the archive.
+            clock: clock that the time of each stage is added to (default: a new one).
+
+        Raises:
+            JobError: the model does not fit the device's memory.
+        """
         clock = clock or Clock()
-        found: dict[int, Outcome] = {}
-        for batch in self._batches(placed, found, clock):
+        outcomes: dict[int, Outcome] = {}
+        for batch in self._batches(placed, outcomes, clock):
             outputs = self._sample(batch, clock)
             for loaded, its_outputs in zip(batch, outputs, strict=True):
                 try:
-                    found[loaded.place] = self._finish(loaded, its_outputs, clock)
+                    outcomes[loaded.place] = self._finish(loaded, its_outputs, clock)
                 except ImageError as error:
-                    found[loaded.place] = _failure(loaded.place, loaded.sample, error)
-        return found
+                    outcomes[loaded.place] = _failure(loaded.place, loaded.sample, error)
+        return outcomes
 
     def _batches(
-        self, placed: Sequence[tuple[int, Sample]], found: dict[int, Outcome], clock: Clock
+        self, placed: Sequence[tuple[int, Sample]], outcomes: dict[int, Outcome], clock: Clock
     ) -> Iterator[list[_Loaded[C]]]:
-        """Micro-batches of decoded samples, in all at most `batch_size` tiles, or one sample; others are in `found`."""
+        """Yield micro-batches of samples: at most `batch_size` tiles, or one sample; put others into `outcomes`."""
         batch: list[_Loaded[C]] = []
         tiles = pixels = 0
         for place, sample in placed:
             try:
                 loaded = self._load(place, sample, clock)
             except ImageError as error:
-                found[place] = _failure(place, sample, error)
+                outcomes[place] = _failure(place, sample, error)
                 continue
             if loaded is None:
-                found[place] = Filtered(source=sample.source, key=sample.key, place=place)
+                outcomes[place] = Filtered(source=sample.source, key=sample.key, place=place)
                 continue
             size = loaded.rgb.shape[0] * loaded.rgb.shape[1]
             if batch and (tiles + len(loaded.tiles) > self._settings.batch_size or pixels + size > _BATCH_PIXELS):
@@ -177,7 +190,7 @@ class ChunkEngine(Generic[C]):
             yield batch
 
     def _load(self, place: int, sample: Sample, clock: Clock) -> _Loaded[C] | None:
-        """A sample decoded and conditioned; None where the user's function leaves it out."""
+        """Decode a sample and make its condition; None where the user's function leaves it out."""
         with clock("decode"):
             data = image_member(sample)
             deep = self._settings.output.output_format in _DEEP_FORMATS
@@ -195,22 +208,22 @@ class ChunkEngine(Generic[C]):
         return _Loaded(place, sample, about, digest, metadata, rgb, tiles, context)
 
     def _sample(self, batch: Sequence[_Loaded[C]], clock: Clock) -> Iterable[Iterable[torch.Tensor]]:
-        """For each sample of a micro-batch what the model gives for its tiles, `[K, C', S', S']` on the CPU each."""
+        """Return for each sample of a micro-batch the outputs of its tiles, `[K, C', S', S']` on the CPU each."""
         size = self._settings.batch_size
         if len(batch) == 1 and len(batch[0].tiles) > size:
             return [self._sample_many(batch[0], clock)]
         tiles = [(loaded, tile) for loaded in batch for tile in loaded.tiles]
-        found = iter(self._forward(tiles, clock))
-        return [[next(found) for _ in loaded.tiles] for loaded in batch]
+        outputs = iter(self._forward(tiles, clock))
+        return [[next(outputs) for _ in loaded.tiles] for loaded in batch]
 
     def _sample_many(self, loaded: _Loaded[C], clock: Clock) -> Iterator[torch.Tensor]:
-        """The outputs of a picture of more tiles than a batch has, batch by batch as they are asked for."""
+        """Yield the outputs of an image of more tiles than a batch has, batch by batch as they are asked for."""
         for start in range(0, len(loaded.tiles), self._settings.batch_size):
             stop = min(start + self._settings.batch_size, len(loaded.tiles))
             yield from self._forward([(loaded, loaded.tiles[place]) for place in range(start, stop)], clock)
 
     def _forward(self, tiles: Sequence[tuple[_Loaded[C], torch.Tensor]], clock: Clock) -> Sequence[torch.Tensor]:
-        """Run the model at the fixed batch size, padded with zeros. A picture's tiles all have its one noise."""
+        """Run the model at the fixed batch size, padded with zeros. All tiles of an image have its one noise."""
         size = self._settings.batch_size
         x = torch.zeros((size, *tiles[0][1].shape), dtype=tiles[0][1].dtype)
         identities: list[SampleId | None] = [None] * size
@@ -222,7 +235,7 @@ class ChunkEngine(Generic[C]):
             return self._call(x, noise)[: len(tiles)].unbind()
 
     def _call(self, x: torch.Tensor, noise: NoiseSource) -> torch.Tensor:
-        """Draws `[B, K, C', S', S']` float32 on the CPU; tried again once with memory freed where it ran out."""
+        """Return draws `[B, K, C', S', S']` float32 on the CPU; where memory runs out, free some and try once more."""
         if self._device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last).pin_memory()
         for attempt in range(2):
@@ -241,8 +254,7 @@ class ChunkEngine(Generic[C]):
         raise AssertionError
 
     def _finish(self, loaded: _Loaded[C], outputs: Iterable[torch.Tensor], clock: Clock) -> Outcome:
-        """All K draws of one sample, or an error and none."""
-        pictures: list[Rgb] = []
+        """Return all K draws of one sample, or raise its error and return none."""
         source = iter(self._task.pictures(loaded.rgb, _finite(outputs), loaded.context))
         draws: list[Draw] = []
         if self._functions.after is None:
@@ -252,15 +264,15 @@ class ChunkEngine(Generic[C]):
                 draws.append(self._row(loaded, k, rgb, clock))
             return draws
         with clock("picture"):
-            pictures = list(source)
+            images = list(source)
         with clock("after"), _users_function("after"):
-            kept = self._functions.after(pictures, loaded.about)
-        if kept is None:
+            changed = self._functions.after(images, loaded.about)
+        if changed is None:
             return Filtered(source=loaded.sample.source, key=loaded.sample.key, place=loaded.place)
-        if len(kept) != self._settings.draws:
-            message = f"the function after the model gave {len(kept)} pictures in place of {self._settings.draws}"
+        if len(changed) != self._settings.draws:
+            message = f"the function after the model gave {len(changed)} pictures in place of {self._settings.draws}"
             raise ImageError("after", "Count", message)
-        return [self._row(loaded, k, rgb, clock) for k, rgb in enumerate(kept)]
+        return [self._row(loaded, k, rgb, clock) for k, rgb in enumerate(changed)]
 
     def _row(self, loaded: _Loaded[C], draw: int, rgb: Rgb, clock: Clock) -> Draw:
         output = self._settings.output
@@ -292,7 +304,7 @@ def _finite(outputs: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def _users_function(stage: str) -> Iterator[None]:
-    """What a user's function raises is that sample's error."""
+    """Turn what a user's function raises into that sample's error."""
     try:
         yield
     except ImageError:
@@ -316,13 +328,13 @@ def _failure(place: int, sample: Sample, error: ImageError) -> Failure:
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds of wall time by stage."""
+    """Seconds of wall time, by stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the block's time to a stage."""
+        """Add the block's time to a stage."""
         start = time.perf_counter()
         try:
             yield

@@ -1,13 +1,17 @@
-"""A chunk that has cost workers, done in processes of their own: only what kills its own process twice is an error.
+"""A chunk that has cost workers is done in processes of their own: only what kills its own process twice is an error.
 
 A child process has the worker's engine and does the samples one after another. When it dies, the sample that it was at
 is tried alone, in a fresh process, at most twice; the others go on in another. What a random kill hits is done again,
 what an image itself does to its process becomes that image's error, and the worker that looks on is never in danger.
 
-    worker ── nursery: has imported what an engine needs, and has no engine ── child: a fork of it, with an engine
+    worker ── fork server: has imported what an engine needs, and has no engine ── child: a fork of it, with an engine
 
-Imports are most of what a fresh process costs, and the nursery pays them once. It is a process of its own too: the
+Imports are most of what a fresh process costs, and the fork server pays them once. It is a process of its own too: the
 worker has threads, and perhaps a GPU, and such a process can't be forked.
+
+It is not the one of `multiprocessing` ("forkserver"), which keeps its 700 MB until the worker ends, has every child
+import Ray's worker program as its `__main__`, and before Python 3.12.5 imports what is preloaded from another path than
+the worker's (gh-117378): a user's folder `pipelines` in the working directory then keeps every child from starting.
 """
 
 from __future__ import annotations
@@ -15,19 +19,18 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
-import select
 import signal
-import struct
 import subprocess
-import sys
-import time
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO, Any
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from typing import Any
 
 from condgen.errors import CondgenError, JobError
 from pipelines.batch.engine import ChunkEngine, Outcome
+from pipelines.cluster.imports import python_command
 from pipelines.datasets.chunk import Sample
 from pipelines.results.files import Failure
 
@@ -45,88 +48,70 @@ _LATE_IMPORTS = (
     "condgen.families",
     "condgen.color._paint",
 )
-_NOTHING = pickle.dumps(None)
-_LENGTH = struct.Struct("<Q")
-_COMMAND = "import sys; sys.path[:0] = {path!r}; from pipelines.batch.isolation import serve; serve()"
+_DIED = b""
+"""Answer in place of a child that died, or took too long and was killed."""
 
 
 class IsolatedEngine:
     """Does samples in child processes.
 
     Args:
-        make_engine: what a child calls to get its engine: a function of no arguments, pickled.
-        sample_seconds: a child that is at one sample for longer is killed, and that counts as its death.
+        make_engine: function of no arguments that a child calls to get its engine, pickled.
+        sample_seconds: time after which a child that is still at one sample is killed, which counts as its death (s;
+            default: 900).
     """
 
     def __init__(self, make_engine: bytes, *, sample_seconds: float = _SAMPLE_SECONDS) -> None:
         self._make_engine = make_engine
         self._sample_seconds = sample_seconds
-        self._nursery: _Nursery | None = None
+        self._server: _ForkServer | None = None
         self._has_child = False
 
     def outcomes(self, placed: Sequence[tuple[int, Sample]]) -> dict[int, Outcome]:
-        """What becomes of each sample, by its place.
+        """Return what becomes of each sample, by its place.
 
         Raises:
             JobError: children die before they are at any sample.
-            CondgenError: what the engine raises.
+            CondgenError: whatever the engine raised.
         """
-        found: dict[int, Outcome] = {}
         try:
-            for place, sample in placed:
-                outcome = self._ask(place, sample)
-                found[place] = outcome if outcome is not None else self._alone(place, sample)
+            return {place: self._outcome(place, sample) for place, sample in placed}
         finally:
             self._end()
-        return found
 
-    def _alone(self, place: int, sample: Sample) -> Outcome:
-        """A sample at which a process died, in processes that do nothing else."""
+    def _outcome(self, place: int, sample: Sample) -> Outcome:
+        outcome = self._ask(place, sample)
         for _ in range(_DEATHS):
-            self._end_child()
-            outcome = self._ask(place, sample)
-            self._end_child()
             if outcome is not None:
                 return outcome
-        return _killed(place, sample)
+            outcome = self._ask(place, sample)  # in a fresh process, which does nothing else
+            self._has_child = False
+        return outcome if outcome is not None else _killed(place, sample)
 
     def _ask(self, place: int, sample: Sample) -> Outcome | None:
-        """One sample's outcome; None where the child died at it."""
-        nursery = self._begin()
-        answer = nursery.ask("do", (place, sample), self._sample_seconds)
-        if isinstance(answer, CondgenError):
-            raise answer
+        """Return one sample's outcome; None where the child died at it."""
+        answer = self._begin().ask((place, sample), self._sample_seconds)
         self._has_child = answer is not None
         return answer  # type: ignore[no-any-return]
 
-    def _begin(self) -> _Nursery:
-        """The nursery, with a child that has its engine."""
+    def _begin(self) -> _ForkServer:
+        """Return the fork server, with a child that has its engine."""
         for _ in range(_START_DEATHS):
-            if self._nursery is None:
-                self._nursery = _Nursery(self._make_engine)
+            if self._server is None:
+                self._server = _ForkServer(self._make_engine)
+            if not self._has_child:
+                self._has_child = self._server.ask(None, _START_SECONDS) is not None
             if self._has_child:
-                return self._nursery
-            ready = self._nursery.ask("begin", None, _START_SECONDS)
-            if isinstance(ready, CondgenError):
-                raise ready
-            if ready:
-                self._has_child = True
-            elif not self._nursery.lives:
-                self._nursery.end()
-                self._nursery = None
-        if self._nursery is not None and self._has_child:
-            return self._nursery
+                return self._server
+            if not self._server.lives:
+                self._end()
         raise JobError("processes for single images die before they begin: too little memory? see the worker's log")
-
-    def _end_child(self) -> None:
-        """Have the next sample begin in a fresh process."""
-        self._has_child = False
 
     def _end(self) -> None:
         self._has_child = False
-        if self._nursery is not None:
-            self._nursery.end()
-            self._nursery = None
+        if self._server is not None:
+            self._server.end()
+            self._server = None
 
 
 def _killed(place: int, sample: Sample) -> Failure:
@@ -134,89 +119,82 @@ def _killed(place: int, sample: Sample) -> Failure:
     return Failure(source=sample.source, key=sample.key, stage="process", error="Killed", message=message, place=place)
 
 
-class _Nursery:
-    """The nursery's process and the two pipes to it."""
+class _ForkServer:
+    """The worker's side of the fork server."""
 
     def __init__(self, make_engine: bytes) -> None:
-        # It ends with its input: a nursery whose parent is gone reads no more.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND.format(path=[path for path in sys.path if path])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self._pipe, its_pipe = Pipe()
+        with its_pipe:
+            self._process = subprocess.Popen(
+                python_command(f"from pipelines.batch.isolation import serve; serve({its_pipe.fileno()})"),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(its_pipe.fileno(),),
+                process_group=0,
+            )
         self.lives = True
-        self.ask("load", make_engine, _START_SECONDS)
+        self._send(make_engine)
 
-    def ask(self, what: str, content: Any, seconds: float) -> Any:
-        """Send a question and return the answer; None where the child died, or took too long and was killed."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise AssertionError
+    def _send(self, question: Any) -> None:
         try:
-            _send(stdin, pickle.dumps((what, content, seconds), protocol=pickle.HIGHEST_PROTOCOL))
-            return pickle.loads(_receive(stdout, time.monotonic() + seconds + _GRACE_SECONDS))  # noqa: S301 - our own
-        except (OSError, EOFError, pickle.UnpicklingError):
+            self._pipe.send(question)
+        except OSError:
             self.lives = False
-            return None
+
+    def ask(self, question: Any, seconds: float) -> Any:
+        """Send a question for a child and return its answer.
+
+        Args:
+            question: a sample and its place, or None: begin a fresh child.
+            seconds: time after which the child is killed (s).
+
+        Returns:
+            The answer, or None where the child died, or took too long and was killed.
+
+        Raises:
+            CondgenError: whatever the engine raised.
+        """
+        self._send((question, seconds))
+        try:
+            # Past the grace the fork server itself is given up.
+            data = self._pipe.recv_bytes() if self.lives and self._pipe.poll(seconds + _GRACE_SECONDS) else None
+        except (EOFError, OSError):
+            data = None
+        self.lives = data is not None
+        answer = pickle.loads(data) if data else None  # noqa: S301 - from our own child
+        if isinstance(answer, CondgenError):
+            raise answer
+        return answer
 
     def end(self) -> None:
-        """Kill the nursery; a child of it ends when it would answer."""
-        self._process.kill()
-        with self._process:  # closes the pipes and waits
-            pass
+        """Kill the fork server and its child."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._pipe.close()
 
 
-def _send(pipe: IO[bytes], data: bytes) -> None:
-    pipe.write(_LENGTH.pack(len(data)) + data)
-    pipe.flush()
+def serve(descriptor: int) -> None:
+    """Be the fork server: import what engines need, then begin children and pass questions on, until the worker ends.
 
-
-def _receive(pipe: IO[bytes], deadline: float | None = None) -> bytes:
-    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size, deadline))
-    return _read(pipe, length, deadline)
-
-
-def _read(pipe: IO[bytes], size: int, deadline: float | None) -> bytes:
-    parts = []
-    descriptor = pipe.fileno()
-    while size:
-        if deadline is not None and not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise EOFError
-        part = os.read(descriptor, min(size, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def serve() -> None:
-    """The nursery: import what engines need, then begin children and pass questions on, until the input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anything prints is no answer
-    questions = sys.stdin.buffer
-    make_engine = b""
+    Args:
+        descriptor: file descriptor of the pipe to the worker.
+    """
+    worker = Connection(descriptor)
     child: _Child | None = None
     try:
+        make_engine = worker.recv()
+        _import_for(make_engine)
         while True:
-            what, content, seconds = pickle.loads(_receive(questions))  # noqa: S301 - from our own parent
-            if what == "load":
-                make_engine = content
-                _import_for(content)
-                _send(answers, _NOTHING)
-                continue
-            if what == "begin":
+            question, seconds = worker.recv()
+            if question is None:
                 if child is not None:
                     child.end()
-                child = _Child(make_engine, (answers.fileno(), questions.fileno()))
-                answer = child.ready(seconds)
-            else:
-                answer = child.ask(content, seconds) if child is not None else None
-            if answer is None and child is not None:
+                child = _Child(make_engine, worker)
+            answer = child.answer(question, seconds) if child is not None else _DIED
+            if answer == _DIED and child is not None:
                 child.end()
                 child = None
-            _send(answers, answer if answer is not None else _NOTHING)
-    except (EOFError, BrokenPipeError):
+            worker.send_bytes(answer)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     finally:
         if child is not None:
@@ -224,7 +202,7 @@ def serve() -> None:
 
 
 def _import_for(make_engine: bytes) -> None:
-    """Import what a pickled function refers to, and what engines import late: torch, and numba for colour."""
+    """Import what a pickled function refers to, and what engines import late: torch, and numba for color."""
     for module in _LATE_IMPORTS:
         importlib.import_module(module)
     with suppress(Exception):  # the child meets it again, and tells
@@ -232,65 +210,55 @@ def _import_for(make_engine: bytes) -> None:
 
 
 class _Child:
-    """A fork of the nursery, and two pipes to it."""
+    """The fork server's side of a child."""
 
-    def __init__(self, make_engine: bytes, inherited: tuple[int, ...]) -> None:
-        its_questions, questions = os.pipe()
-        answers, its_answers = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            code = 1
-            try:
-                for descriptor in (questions, answers, *inherited):
-                    os.close(descriptor)
-                _live(make_engine, os.fdopen(its_questions, "rb"), os.fdopen(its_answers, "wb"))
-                code = 0
-            finally:
-                os._exit(code)  # never up the nursery's own stack
-        os.close(its_questions)
-        os.close(its_answers)
-        self._questions, self._answers = os.fdopen(questions, "wb"), os.fdopen(answers, "rb")
+    def __init__(self, make_engine: bytes, worker: Connection) -> None:
+        self._worker = worker
+        self._pipe, its_pipe = Pipe()
+        with its_pipe:
+            self._process: ForkProcess = get_context("fork").Process(
+                target=_live, args=(make_engine, its_pipe, (self._pipe, worker))
+            )
+            self._process.start()
 
-    def ready(self, seconds: float) -> bytes | None:
-        """Its first answer: True, or the error that its engine's making raised; None where it died."""
+    def answer(self, question: Any, seconds: float) -> bytes:
+        """Return the child's pickled answer, or `_DIED`.
+
+        Raises:
+            EOFError: the worker is gone, for whom the answer was.
+        """
         try:
-            return _receive(self._answers, time.monotonic() + seconds)
-        except (OSError, EOFError):
-            return None
-
-    def ask(self, content: Any, seconds: float) -> bytes | None:
-        """Pass a question on; None where it died, or took too long."""
-        try:
-            _send(self._questions, pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
-        except OSError:
-            return None
-        return self.ready(seconds)
+            if question is not None:
+                self._pipe.send(question)
+            ready = wait([self._pipe, self._worker], seconds)
+            if self._worker not in ready:
+                return self._pipe.recv_bytes() if ready else _DIED
+        except (EOFError, OSError):
+            return _DIED
+        raise EOFError
 
     def end(self) -> None:
-        """Kill it."""
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-        with suppress(OSError):
-            self._questions.close()
-        self._answers.close()
+        """Kill the child."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
 
 
-def _live(make_engine: bytes, questions: IO[bytes], answers: IO[bytes]) -> None:
-    """The child: make the engine, then answer each sample with its outcome, until the input ends."""
+def _live(make_engine: bytes, questions: Connection, inherited: Sequence[Connection]) -> None:
+    """Be the child: make the engine, then answer each sample with its outcome, until the fork server ends."""
+    for pipe in inherited:
+        pipe.close()
     try:
         engine: ChunkEngine[Any] = pickle.loads(make_engine)()  # noqa: S301 - from our own parent
-        _send(answers, pickle.dumps(True))
+        questions.send(True)
         while True:
-            place, sample = pickle.loads(_receive(questions))  # noqa: S301 - from our own parent
+            place, sample = questions.recv()
             try:
                 answer: Any = engine.outcomes([(place, sample)])[place]
             except CondgenError as error:
                 answer = error
-            _send(answers, pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+            questions.send(answer)
     except CondgenError as error:
-        _send(answers, pickle.dumps(error))
+        questions.send(error)
     except (EOFError, BrokenPipeError):
         return
-    except Exception:  # a bug, or a model that fails: for the worker's log
-        traceback.print_exc()
-        raise

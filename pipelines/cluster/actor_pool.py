@@ -1,8 +1,8 @@
-"""A pool of Ray actors that do many small tasks, and outlive each other.
+"""A pool of Ray actors does many small tasks; the actors outlive each other.
 
-What the batch job needs of a pool is little: a few tasks in each actor's hands, and those of a lost actor given to
-others. Plain actors do it; Ray Data's pool of the same actors took 12 CPU seconds more to start and half a
-millisecond more an image, and ended the whole execution where a node was lost with its blocks.
+The batch job needs little of a pool: a few tasks in each actor's hands, and those of a lost actor given to others.
+Plain actors do it. Ray Data's pool of the same actors took 12 CPU seconds more to start and half a millisecond more an
+image, and ended the whole execution where a node was lost with its blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PATIENT_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class _Member(Generic[T]):
-    """An actor; what tells that it has started (None then), and the tasks in its hands."""
+    """An actor, the reference that is done when it has started (then None), and the tasks in its hands."""
 
     actor: Any
     starting: Any
@@ -46,9 +46,9 @@ class _Pool(Generic[T]):
         return _Member(*self._start())
 
     def refs(self) -> dict[Any, _Member[T]]:
-        """What is waited for: starts, and tasks."""
-        found = {member.starting: member for member in self._members if member.starting is not None}
-        return found | {ref: member for member in self._members for ref in member.tasks}
+        """Return the references that are waited for, starts and tasks, with their members."""
+        starts = {member.starting: member for member in self._members if member.starting is not None}
+        return starts | {ref: member for member in self._members for ref in member.tasks}
 
     def hand_out(self) -> bool:
         """Give tasks to actors that have started, evenly; returns whether any task is in hand or left to give."""
@@ -66,7 +66,7 @@ class _Pool(Generic[T]):
         member.starting = None
 
     def lose(self, member: _Member[T]) -> None:
-        """An actor is gone: its tasks are given to others, and another takes its place."""
+        """Give the tasks of an actor that is gone to others, and start another in its place."""
         import ray
 
         ray.kill(member.actor)  # it may only be out of reach
@@ -91,17 +91,18 @@ class _Pool(Generic[T]):
 def run_on_actors(
     start: Start, items: Iterable[T], *, size: int, in_flight: int = 2, most_deaths: int = 20
 ) -> Iterator[Any]:
-    """Do a task for each item on a pool of actors, and yield what each gives, in the order in which they end.
+    """Do a task for each item on a pool of actors, and yield the results in the order in which they come.
 
     Args:
-        start: makes an actor with a method `run(item)`, and a reference that is done when it has started.
-        items: taken as actors have room; none is None.
-        size: actors. Those that the cluster has no room for yet wait, and begin when it has.
-        in_flight: tasks in an actor's hands.
-        most_deaths: of actors, one after the other, without a task that ends.
+        start: function that returns an actor with a method `run(item)`, and a reference that is done when the actor has
+            started.
+        items: items, taken as actors have room; none of them is None.
+        size: number of actors; those that the cluster has no room for yet wait, and begin when it has.
+        in_flight: tasks in an actor's hands (default: 2).
+        most_deaths: deaths of actors, one after the other, that are borne without a task that ends (default: 20).
 
     Raises:
-        ray.exceptions.RayTaskError: what a task or a start raised.
+        ray.exceptions.RayTaskError: a task or a start raised an error; `unwrap` tells whether it is one of ours.
         ray.exceptions.RayError: actors die again and again.
     """
     import ray

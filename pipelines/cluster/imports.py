@@ -12,7 +12,15 @@ from pathlib import Path
 
 from condgen.errors import ConfigError
 
-__all__ = ["PACKAGES", "ROOT", "check_packages", "extend_import_path", "spare_pandas", "working_in_root"]
+__all__ = [
+    "PACKAGES",
+    "ROOT",
+    "check_packages",
+    "extend_import_path",
+    "python_command",
+    "spare_pandas",
+    "working_in_root",
+]
 
 PACKAGES = ("condgen", "pipelines", "jobs")
 """The packages that make up condgen."""
@@ -59,6 +67,18 @@ def extend_import_path(folders: Iterable[str]) -> None:
     (a checkout, a user's folder with a model's class) is found only once it is told.
     """
     sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
+
+
+def python_command(code: str) -> list[str]:
+    """Return the command of a fresh Python that imports from where this process does, and then runs code.
+
+    By itself it would look into its working directory first, where a user's folder may have the name of ours.
+
+    Args:
+        code: statements of Python, in one line.
+    """
+    path = [folder for folder in sys.path if folder]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
 
 
 class _NoPandas(MetaPathFinder):

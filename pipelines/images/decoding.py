@@ -1,8 +1,8 @@
-"""Encoded pictures to sRGB arrays and back.
+"""Encoded images are decoded to sRGB arrays.
 
-Whatever a photographer's disk holds is decoded as a viewer shows it, or refused with an ``ImageError`` that says why:
-a picture is never half there, never clipped, and a header is believed only below a bound of pixels. Of a file with
-several pictures it is the first; of a TIFF the first page that is a full picture, neither a reduced copy nor a mask.
+Whatever a photographer's disk holds is decoded as a viewer shows it, or refused with an ``ImageError`` that says why.
+An image is never half there, never clipped, and a header is believed only up to a bound of pixels. A file of several
+images gives the first; a TIFF gives the first page that is a full image, neither a reduced copy nor a mask.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _MAX_PROFILE_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a picture's header says.
+    """Size and coding of an image, from its header.
 
     Attributes:
-        width, height: in pixels, as displayed (after the EXIF orientation).
-        format: one of ``FORMATS``.
-        mode: Pillow's, as stored: ``RGB``, ``CMYK``, ``P``, ``I;16``...
+        width, height: size as displayed, after the EXIF orientation (pixels).
+        format: name of the format, one of ``FORMATS``.
+        mode: Pillow's name of the channels as stored: ``RGB``, ``CMYK``, ``P``, ``I;16``...
     """
 
     width: int
@@ -58,10 +58,14 @@ class ImageInfo:
 
 
 def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
-    """Read a picture's header, without decoding it.
+    """Read an image's header, without decoding it.
+
+    Args:
+        data: bytes of the file.
+        max_pixels: largest product of width and height (default: ``MAX_PIXELS``).
 
     Raises:
-        ImageError: stage ``decode``: not a picture of a known format, or one of more than ``max_pixels``.
+        ImageError: stage ``decode``: not an image of a known format, or one of more than ``max_pixels``.
     """
     try:
         image, name = open_image(data, max_pixels)
@@ -103,26 +107,27 @@ def decode(
     out: NDArray[np.uint8] | None = None,
     keep_16_bit: bool = False,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decode a picture as it is displayed.
+    """Decode an image as it is displayed.
 
-    The EXIF orientation is applied; an embedded colour profile is followed where it works (sRGB itself costs nothing);
-    CMYK, greyscale, palettes and 16 bits become 8-bit sRGB; what is transparent is put on white.
+    The EXIF orientation is applied. An embedded color profile is followed where it works (sRGB itself costs nothing).
+    CMYK, greyscale, palettes and 16 bits become 8-bit sRGB. Transparent parts are put on white.
 
     Args:
-        data: the file's bytes.
-        min_size_px: a JPEG may come back smaller by 2, 4 or 8 (DCT scaling, many times faster), its short side at
-            least this; other formats, and None, come back at full size.
-        max_pixels: larger pictures are refused before they are decoded.
-        out: ``[H, W, 3]`` uint8, C-contiguous, to be filled and returned where the picture has just its shape; a
-            place in a batch, which saves a copy. What it holds otherwise, or after an error, is not defined.
-        keep_16_bit: PNG, TIFF and JPEG 2000, grey or RGB, of more than 8 bits a channel come back as uint16 at full
-            precision, 65535 being white (12 bits are scaled to it), and not in ``out``.
+        data: bytes of the file.
+        min_size_px: smallest short side that is needed (pixels; default: full size). A JPEG may then come back smaller
+            by 2, 4 or 8 (DCT scaling, many times faster); other formats come back at full size.
+        max_pixels: largest product of width and height (default: ``MAX_PIXELS``); larger images are refused before
+            they are decoded.
+        out: array to fill, ``[H, W, 3]`` uint8, C-contiguous (default: a new one), such as a place in a batch. It is
+            used where the image has its shape; what it holds otherwise, or after an error, is not defined.
+        keep_16_bit: whether PNG, TIFF and JPEG 2000, grey or RGB, of more than 8 bits a channel come back as uint16 at
+            full precision (default: no). 65535 is white (12 bits are scaled to it); ``out`` is not used for them.
 
     Returns:
         ``[H, W, 3]`` uint8, sRGB; ``out`` itself or another array. With ``keep_16_bit`` perhaps uint16.
 
     Raises:
-        ImageError: stage ``decode``: damaged, cut, not a picture, or too large.
+        ImageError: stage ``decode``: damaged, cut, not an image, or too large.
     """
     try:
         plain = _decode_plain(data, min_size_px, max_pixels, out)

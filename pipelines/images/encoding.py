@@ -1,4 +1,7 @@
-"""sRGB arrays to encoded pictures, with the metadata of the photograph that they were made from."""
+"""sRGB arrays are encoded, with the metadata of the photograph that they were made from.
+
+TIFF files are written here and not by tifffile, which lays the same image out in other bytes: results would change.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +46,22 @@ def encode(
     quality: int = 95,
     metadata: Metadata | None = None,
 ) -> bytes:
-    """Encode a picture; the same input gives the same bytes with the same versions of the libraries.
+    """Encode an image; the same input gives the same bytes with the same versions of the libraries.
 
     Args:
         rgb: ``[H, W, 3]`` uint8 or uint16 (65535 is white), sRGB. PNG and TIFF keep 16 bits, the others round to 8.
-        format: ``jpeg``, ``png``, ``webp`` or ``tiff`` (deflated strips).
-        quality: of ``jpeg`` (from 90 on with colours at full resolution) and ``webp``, 1 to 100.
-        metadata: of ``read_metadata``, to be put into the file: EXIF, the resolution, and sRGB's profile where the
-            original had one.
+        format: ``jpeg``, ``png``, ``webp`` or ``tiff`` (deflated strips; default: ``jpeg``).
+        quality: quality of ``jpeg`` and ``webp`` (1 to 100; default: 95). From 90 on, JPEG keeps colors at full
+            resolution.
+        metadata: metadata from ``read_metadata`` to put into the file (default: none): EXIF, the resolution, and
+            sRGB's profile where the original had one.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
-        ConfigError: another format.
-        ImageError: stage ``encode``: a picture that the format can't hold (JPEG ends at 65,535 pixels a side).
+        ConfigError: the format is another.
+        ImageError: stage ``encode``: an image that the format can't hold (JPEG ends at 65,535 pixels a side).
     """
     if format not in _ENCODERS:
         raise ConfigError.unknown("format", format, _ENCODERS)
@@ -98,7 +105,7 @@ def _webp(rgb: Pixels, quality: int, metadata: Metadata) -> bytes:
 
 def _png(rgb: Pixels, quality: int, metadata: Metadata) -> bytes:  # noqa: ARG001 (lossless)
     if rgb.dtype == np.uint16:
-        from imagecodecs import png_encode  # 0.3 s, for the few pictures that need it
+        from imagecodecs import png_encode  # 0.3 s, for the few images that need it
 
         data = bytes(png_encode(np.ascontiguousarray(rgb), level=_ZLIB_LEVEL))
     else:

@@ -1,8 +1,8 @@
-"""EXIF blocks read entry by entry and written anew, and the TIFF directories that they are made of.
+"""EXIF blocks are read entry by entry and written anew, as are the TIFF directories that they are made of.
 
-A block taken over as it was would lie about the picture that it is put into: it holds a small copy of the old picture,
-its orientation, and maker's notes whose offsets are wrong as soon as anything moves. So only what describes the
-photograph is taken (EXIF 2.32 and TIFF 6.0 name the tags), byte for byte, and laid out again.
+A block that is copied as it is would lie about the image that it is put into: it holds a small copy of the old image,
+its orientation, and maker's notes whose offsets are wrong as soon as anything moves. So only the entries that describe
+the photograph are taken (EXIF 2.32 and TIFF 6.0 name the tags), byte for byte, and laid out again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Entry:
     """One entry of a TIFF directory.
 
     Attributes:
-        kind: its type, 1 to 12.
-        count: of values.
-        value: their bytes, in the block's byte order.
+        kind: TIFF's number of the values' type, 1 to 12.
+        count: number of values.
+        value: bytes of the values, in the block's byte order.
     """
 
     kind: int
@@ -54,13 +54,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """What is taken of an EXIF block.
+    """The entries of an EXIF block that describe the photograph.
 
     Attributes:
-        order: of bytes, ``<`` or ``>``.
-        main: entries of the first directory that describe the photograph, by tag.
-        exif, gps: those of the EXIF and GPS directories.
-        resolution_dpi: pixels an inch, across and down, if they are told.
+        order: byte order, ``<`` or ``>``.
+        main: entries of the first directory, by tag.
+        exif: entries of the EXIF directory, by tag.
+        gps: entries of the GPS directory, by tag.
+        resolution_dpi: resolution across and down (pixels an inch); None where the block has none.
     """
 
     order: ByteOrder = "<"
@@ -70,7 +71,11 @@ class Exif:
     resolution_dpi: tuple[float, float] | None = None
 
     def to_bytes(self, resolution_dpi: tuple[float, float] | None = None) -> bytes:
-        r"""Return the block without ``Exif\0\0``, with orientation 1 and this resolution; none of nothing."""
+        r"""Return the block without ``Exif\0\0``, with orientation 1; empty where there is nothing to tell.
+
+        Args:
+            resolution_dpi: resolution across and down (pixels an inch; default: none).
+        """
         if not (self.main or self.exif or self.gps or resolution_dpi):
             return b""
         main = {**self.main, **resolution_entries(self.order, resolution_dpi)}
@@ -81,31 +86,40 @@ def read_exif(block: bytes) -> Exif:
     r"""Take what describes the photograph from an EXIF block, or from a whole TIFF file; damaged entries are left out.
 
     Args:
-        block: with or without ``Exif\0\0`` before it.
+        block: bytes of the block, with or without ``Exif\0\0`` before it.
     """
     block = block.removeprefix(b"Exif\0\0")
     if block[:4] not in (b"II*\0", b"MM\0*") or len(block) < 8:
         return Exif()
     order: ByteOrder = "<" if block[:1] == b"I" else ">"
-    found = read_directory(block, struct.unpack_from(f"{order}I", block, 4)[0], order)
+    entries = read_directory(block, struct.unpack_from(f"{order}I", block, 4)[0], order)
     exif = {
         tag: entry
-        for tag, entry in read_directory(block, _pointer(found, _EXIF_POINTER, order), order).items()
+        for tag, entry in read_directory(block, _pointer(entries, _EXIF_POINTER, order), order).items()
         if tag not in _DROPPED
     }
     if _COLOR_SPACE in exif:
         exif[_COLOR_SPACE] = _short(order, 1)  # sRGB is what the pixels are now
     return Exif(
         order=order,
-        main={tag: entry for tag, entry in found.items() if tag in _KEPT},
+        main={tag: entry for tag, entry in entries.items() if tag in _KEPT},
         exif=exif,
-        gps=read_directory(block, _pointer(found, _GPS_POINTER, order), order),
-        resolution_dpi=_resolution(found, order),
+        gps=read_directory(block, _pointer(entries, _GPS_POINTER, order), order),
+        resolution_dpi=_resolution(entries, order),
     )
 
 
 def read_directory(block: bytes, offset: int, order: ByteOrder) -> dict[int, Entry]:
-    """Read the entries of a TIFF directory at an offset (0: none) that lie whole within the block and its bound."""
+    """Read the entries of a TIFF directory that lie whole within the block and are not too long.
+
+    Args:
+        block: bytes of the block.
+        offset: offset of the directory (bytes); none is there at 0.
+        order: byte order.
+
+    Returns:
+        The entries by tag.
+    """
     entries: dict[int, Entry] = {}
     if not 8 <= offset <= len(block) - 2:
         return entries
@@ -130,10 +144,10 @@ def directories_to_bytes(exif: Exif, main: Mapping[int, Entry], offset: int, ori
     """Lay out a first directory with the EXIF and GPS directories behind it; the same input gives the same bytes.
 
     Args:
-        exif: the byte order, and the two directories.
-        main: the first directory; the orientation and the pointers are added to it.
-        offset: from the file's start to what is returned, even.
-        orientation: 1 to 8.
+        exif: block that gives the byte order and the EXIF and GPS directories.
+        main: entries of the first directory; the orientation and the pointers are added to them.
+        offset: offset in the file at which the directories will lie (bytes, even).
+        orientation: EXIF orientation, 1 to 8 (default: 1).
     """
     entries, order = {**main, _ORIENTATION: _short(exif.order, orientation)}, exif.order
     parts = {_EXIF_POINTER: exif.exif, _GPS_POINTER: exif.gps}
@@ -149,7 +163,7 @@ def directories_to_bytes(exif: Exif, main: Mapping[int, Entry], offset: int, ori
 
 
 def resolution_entries(order: ByteOrder, resolution_dpi: tuple[float, float] | None) -> dict[int, Entry]:
-    """Return the three entries that tell a resolution in pixels an inch; none of None."""
+    """Return the three entries that tell a resolution (pixels an inch); no entries for None."""
     if resolution_dpi is None:
         return {}
     across, down = (Fraction(value).limit_denominator(1_000) for value in resolution_dpi)
@@ -161,7 +175,7 @@ def resolution_entries(order: ByteOrder, resolution_dpi: tuple[float, float] | N
 
 
 def checked_resolution(across: float, down: float) -> tuple[float, float] | None:
-    """Return a resolution in pixels an inch, rounded to thousandths; None of one that can't be."""
+    """Return a resolution (pixels an inch) rounded to thousandths; None where it is out of all bounds."""
     if not all(math.isfinite(value) and 0.01 <= value <= _MAX_DPI for value in (across, down)):
         return None
     return round(across, 3), round(down, 3)
@@ -192,16 +206,16 @@ def _pointer(entries: Mapping[int, Entry], tag: int, order: ByteOrder) -> int:
 
 
 def _resolution(entries: Mapping[int, Entry], order: ByteOrder) -> tuple[float, float] | None:
-    found = []
+    resolution = []
     for tag in (_X_RESOLUTION, _Y_RESOLUTION):
         entry = entries.get(tag)
         if entry is None or (entry.kind, entry.count) != (_RATIONAL, 1):
             return None
         numerator, denominator = struct.unpack(f"{order}II", entry.value)
-        found.append(numerator / denominator if denominator else 0.0)
+        resolution.append(numerator / denominator if denominator else 0.0)
     unit = entries.get(_RESOLUTION_UNIT, _short(order, _INCH))
     if unit == _short(order, _CENTIMETRE):
-        found = [value * _CM_PER_INCH for value in found]
+        resolution = [value * _CM_PER_INCH for value in resolution]
     elif unit != _short(order, _INCH):
         return None
-    return checked_resolution(found[0], found[1])
+    return checked_resolution(resolution[0], resolution[1])

@@ -1,4 +1,7 @@
-"""Encoded pictures as Pillow opens them: the format, the page, the size; and errors that read the same on every run."""
+"""Encoded images are opened by Pillow here: the format, the page, the size.
+
+Errors are made to read the same on every run.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_PIXELS = 200_000_000
-"""Default bound on width times height: 600 MB as an array. Larger pictures are refused by their headers."""
+"""Default bound on width times height: 600 MB as an array. Larger images are refused by their headers."""
 
 DECODE_ERRORS = (
     OSError, ValueError, TypeError, SyntaxError, LookupError, EOFError, AttributeError, ArithmeticError, MemoryError,
@@ -60,14 +63,14 @@ _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PLANAR, _SEPARATE = 256, 257, 258, 284, 2
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _MAX_TILE_PIXELS = 1 << 24
 _MAX_PAGES = 64
-"""Pages of a TIFF that are looked at for a full picture."""
+"""Pages of a TIFF that are looked at for a full image."""
 
 
 class _Opener(Protocol):
     def __call__(self, fp: io.BytesIO) -> ImageFile.ImageFile: ...
 
 
-# Plugins by name and not Image.open: it also opens PostScript, warns of large pictures once and for all threads, and
+# Plugins by name and not Image.open: it also opens PostScript, warns of large images once and for all threads, and
 # takes a JPEG with a preview in it for an MPO.
 _OPENERS: Mapping[str, _Opener] = {
     "JPEG": cast("_Opener", JpegImagePlugin.JpegImageFile),
@@ -93,15 +96,22 @@ EXTENSIONS = frozenset(
         "jp2", "j2k", "jpx", "avif",
     }
 )  # fmt: skip
-"""Extensions, in lower case and without the dot, by which a file's name tells that it is a picture."""
+"""Extensions, in lower case and without the dot, by which a file's name tells that it is an image."""
 
 
 def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
-    """Open a picture, of a TIFF the page that is shown, without decoding it; and its format.
+    """Open an image without decoding it; of a TIFF, the page that is shown.
+
+    Args:
+        data: bytes of the file.
+        max_pixels: largest product of width and height.
+
+    Returns:
+        Pillow's image, and the name of its format.
 
     Raises:
         ImageError: stage ``decode``: no bytes, no known format, no pixels or too many.
-        One of DECODE_ERRORS: a damaged header.
+        Exception: one of ``DECODE_ERRORS``: the header is damaged.
     """
     if not data:
         raise ImageError("decode", "EmptyFile", "the file has no bytes")
@@ -111,7 +121,7 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
     _hush()
     image = _OPENERS[name](io.BytesIO(data))
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        _seek_full_picture(image)
+        _seek_full_image(image)
         _mend_planes(image)
     check_pixels(*image.size, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -123,7 +133,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """Refuse a size without pixels, or with more than are allowed.
 
     Raises:
-        ImageError: stage ``decode``.
+        ImageError: stage ``decode``, ``EmptyImage`` or ``TooManyPixels``.
     """
     if width < 1 or height < 1:
         raise ImageError("decode", "EmptyImage", f"{width} x {height} pixels")
@@ -132,9 +142,9 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ImageError("decode", "TooManyPixels", reason)
 
 
-def _seek_full_picture(image: TiffImagePlugin.TiffImageFile) -> None:
+def _seek_full_image(image: TiffImagePlugin.TiffImageFile) -> None:
     """Go to the first page that is neither a reduced copy nor a mask (TIFF 6.0, tags 254 and 255), else the first."""
-    if _is_full_picture(image.tag_v2):
+    if _is_full_image(image.tag_v2):
         return
     for page in range(1, _MAX_PAGES):
         try:
@@ -143,12 +153,12 @@ def _seek_full_picture(image: TiffImagePlugin.TiffImageFile) -> None:
             break
         except DECODE_ERRORS:  # a page of a kind that can't be read, or damaged
             continue
-        if _is_full_picture(image.tag_v2):
+        if _is_full_image(image.tag_v2):
             return
     image.seek(0)
 
 
-def _is_full_picture(tags: Mapping[int, Any]) -> bool:
+def _is_full_image(tags: Mapping[int, Any]) -> bool:
     kind = tags.get(_NEW_SUBFILE_TYPE)
     if isinstance(kind, int):
         return not kind & _REDUCED_OR_MASK
@@ -173,7 +183,7 @@ def _mend_planes(image: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def format_of(head: bytes) -> str | None:
-    """Return the format that the first 32 bytes tell of."""
+    """Return the name of the format that the first 32 bytes of a file tell; None for an unknown one."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -207,9 +217,13 @@ def _hush() -> None:
 
 
 def check_end(data: bytes, pixels: int) -> None:
-    """Refuse a JPEG without its end marker, since zeros after a cut are decoded as grey without a complaint.
+    """Refuse a JPEG without its end marker, and one of so many scans that it would be decoded for hours.
 
-    And one of so many scans that it would be decoded for hours: each goes over all of its pixels.
+    A JPEG that was cut would otherwise be decoded without a complaint, with grey in place of the rest.
+
+    Args:
+        data: bytes of the file.
+        pixels: product of width and height; each scan goes over all of them.
 
     Raises:
         ImageError: stage ``decode``, ``CutImage`` or ``TooManyScans``.
@@ -253,7 +267,7 @@ def jp2_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Walk the boxes of a JP2 file and those in its header box (ISO/IEC 15444-1, annex I).
 
     Yields:
-        kind, start and stop of each box's contents, in bytes; nothing of a bare codestream, and not past damage.
+        Kind of each box, and start and stop of its contents (bytes); nothing for a bare codestream or past damage.
     """
     end, position = len(data), 0
     while position + 8 <= end:
@@ -281,6 +295,6 @@ def image_error(stage: str, error: BaseException) -> ImageError:
     text = " ".join(text.split())[:300] or "no reason was given"
     cause = error.__cause__
     stumble = cause if cause is not None and str(cause) == str(error) else error  # Pillow wraps what it stumbles over
-    if stumble.__cause__ is None and isinstance(stumble, _STUMBLES):  # their words are about Python, not the picture
+    if stumble.__cause__ is None and isinstance(stumble, _STUMBLES):  # their words are about Python, not the image
         text = "the header is damaged"
     return ImageError(stage, type(error).__name__, text)

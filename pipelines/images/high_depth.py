@@ -1,8 +1,9 @@
-"""Pictures of more than 8 bits a channel at their full depth, which Pillow reads of grey ones alone.
+"""Images of more than 8 bits a channel are decoded at their full depth, which Pillow does for grey ones alone.
 
-PNG and JPEG 2000 are decoded by imagecodecs (libpng, OpenJPEG). A TIFF's colours are decoded twice by Pillow, once for
-the high byte of every sample and once for the low one: so damaged files are judged as at 8 bits. Everything is bounded
-by the header, which has been checked before.
+PNG and JPEG 2000 are decoded by imagecodecs (libpng, OpenJPEG). Pillow decodes a TIFF's colors twice, once for the high
+byte of every sample and once for the low one. tifffile would need less code, and is not used because a damaged
+file must be judged alike at 8 and 16 bits, whatever a job's output format: tifffile refuses strips that libtiff decodes
+(a deflated one with bytes to spare). Everything is bounded by the header, which has been checked before.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _LOW_BYTES = {f"{mode};16{a}": f"{mode};16{b}" for mode in ("RGB", "RGBA", "RGBX
 
 @dataclass(frozen=True, slots=True)
 class DeepImage:
-    """Decoded samples.
+    """Decoded samples of an image.
 
     Attributes:
         samples: ``[H, W]`` or ``[H, W, 2 to 4]`` uint16 in 0..white: grey or RGB, perhaps with alpha.
-        white: 256 to 65535.
+        white: value of white, 256 to 65535.
     """
 
     samples: NDArray[np.uint16]
@@ -49,19 +50,20 @@ class DeepImage:
 
 
 def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: int) -> DeepImage | None:
-    """Decode a picture of more than 8 bits a channel.
+    """Decode an image of more than 8 bits a channel.
 
     Args:
-        data: the file.
-        image, name: of ``open_image(data, max_pixels)``, not loaded yet.
-        max_pixels: the bound that it was checked against.
+        data: bytes of the file.
+        image, name: image and format from ``open_image(data, max_pixels)``, not loaded yet.
+        max_pixels: largest product of width and height, which the header was checked against.
 
     Returns:
-        The samples, a TIFF's turned as displayed, the others' as stored. None for pictures of 8 bits and of kinds that
-        have no way here: CMYK, YCbCr, palettes, colours multiplied by alpha, channels subsampled or of several depths.
+        The samples, a TIFF's turned as displayed, the others' as stored. None for images of 8 bits and for kinds that
+        are not supported: CMYK, YCbCr, palettes, colors multiplied by alpha, channels subsampled or of several depths.
 
     Raises:
-        ImageError, or one of DECODE_ERRORS: damaged.
+        ImageError: stage ``decode``: the file is damaged.
+        Exception: one of ``DECODE_ERRORS``: the file is damaged.
     """
     if name == "PNG":
         return _png(data, image) if data[24:25] == b"\x10" else None
@@ -72,20 +74,20 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
     if image.mode.startswith("I;16"):
         image.load()
         return DeepImage(*deep_integers(image, name))
-    return _tiff_colours(data, image, max_pixels)
+    return _tiff_colors(data, image, max_pixels)
 
 
 def is_deep_only(image: ImageFile.ImageFile, name: str) -> bool:
-    """Whether a picture, if it has more than 8 bits, is decoded here even where 8 are wanted.
+    """Return whether an image of more than 8 bits is decoded here even where 8 are wanted.
 
-    Of JPEG 2000 Pillow then shows white as black; a PNG and a TIFF of planes are so judged alike at both depths.
+    Pillow shows white as black in such a JPEG 2000; a PNG and a TIFF of planes are judged alike at both depths so.
     """
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     return name in ("JPEG2000", "PNG") or tags.get(_PLANAR) == _SEPARATE
 
 
 def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
-    from imagecodecs import PngError, png_decode  # 0.3 s, for the few pictures that need it
+    from imagecodecs import PngError, png_decode  # 0.3 s, for the few images that need it
 
     try:
         samples = png_decode(data)
@@ -106,9 +108,9 @@ def _jpeg2000(data: bytes, image: ImageFile.ImageFile) -> DeepImage | None:
     bits = _jpeg2000_bits(data, begin, image)
     if bits is None:
         return None
-    if any(_is_other_colour(data[start:stop], kind) for kind, start, stop in boxes):
+    if any(_is_other_color(data[start:stop], kind) for kind, start, stop in boxes):
         raise ImageError("decode", "UnknownLayout", _UNKNOWN_LAYOUT)
-    from imagecodecs import jpeg2k_decode  # 0.3 s, for the few pictures that need it
+    from imagecodecs import jpeg2k_decode  # 0.3 s, for the few images that need it
 
     # The bare codestream: of a whole file it would follow the profile too, before what is transparent is put on white.
     return DeepImage(_checked(jpeg2k_decode(data[begin:], numthreads=1), image.size), (1 << bits) - 1)
@@ -118,8 +120,8 @@ def _jpeg2000_bits(data: bytes, begin: int, image: ImageFile.ImageFile) -> int |
     """Return the bits of every channel, 9 to 16; None where none has more than 8.
 
     Raises:
-        ImageError: more than 8 bits in colours other than grey and RGB, or in channels that differ, are subsampled or
-            signed: there OpenJPEG's samples are no colours yet, and Pillow's are wrong (its rounding wraps at white).
+        ImageError: more than 8 bits in colors other than grey and RGB, or in channels that differ, are subsampled or
+            signed: there OpenJPEG's samples are no colors yet, and Pillow's are wrong (its rounding wraps at white).
     """
     if data[begin : begin + 4] != _SIZ:
         return None
@@ -137,12 +139,12 @@ def _jpeg2000_bits(data: bytes, begin: int, image: ImageFile.ImageFile) -> int |
     return bits
 
 
-def _is_other_colour(body: bytes, kind: bytes) -> bool:
-    """Whether a box tells of a palette, or by number of a colour space other than sRGB (16) and grey (17)."""
+def _is_other_color(body: bytes, kind: bytes) -> bool:
+    """Whether a box tells of a palette, or by number of a color space other than sRGB (16) and grey (17)."""
     return kind == b"pclr" or (kind == b"colr" and body[:1] == b"\x01" and body[3:7] not in _SRGB_AND_GREY)
 
 
-def _tiff_colours(data: bytes, image: ImageFile.ImageFile, max_pixels: int) -> DeepImage | None:
+def _tiff_colors(data: bytes, image: ImageFile.ImageFile, max_pixels: int) -> DeepImage | None:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return None
     if image.tag_v2.get(_PLANAR) == _SEPARATE:
@@ -160,7 +162,7 @@ def _tiff_colours(data: bytes, image: ImageFile.ImageFile, max_pixels: int) -> D
 
 
 def _tiff_planes(data: bytes, image: TiffImagePlugin.TiffImageFile, max_pixels: int) -> DeepImage | None:
-    """Decode a TIFF of planes apart: each is a grey picture once a directory says so, which is put behind the file."""
+    """Decode a TIFF of planes apart: each is a grey image once a directory says so, which is put behind the file."""
     tags = image.tag_v2
     bits, alpha = tags.get(_BITS_PER_SAMPLE, ()), 2 in tags.get(_EXTRA_SAMPLES, ())[:1]
     if len(bits) < 3 or set(bits) != {16} or image.mode not in ("RGB", "RGBA", "RGBX"):

@@ -1,13 +1,13 @@
-"""Whatever colours a picture is stored in, as sRGB: embedded profiles followed, transparency put on white.
+"""Images become sRGB, whatever colors they are stored in: embedded profiles are followed, transparency put on white.
 
-Pillow and its LittleCMS do it at 8 bits; at 16 bits a channel NumPy and imagecodecs' LittleCMS do the same.
+Pillow and its LittleCMS do it at 8 bits; NumPy and imagecodecs' LittleCMS do the same at 16 bits a channel.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +24,12 @@ _BAND_PIXELS = 1 << 22
 
 
 def to_srgb(image: Image.Image, name: str, profile: bytes | None) -> Image.Image:
-    """Return a loaded picture as 8-bit ``RGB``.
+    """Convert a loaded image to 8-bit ``RGB``.
+
+    Args:
+        image: Pillow's image, loaded.
+        name: name of its format.
+        profile: embedded ICC profile; None where there is none.
 
     Raises:
         ImageError: stage ``decode``, ``UnknownRange``: samples whose white is not known.
@@ -46,7 +51,7 @@ def to_srgb(image: Image.Image, name: str, profile: bytes | None) -> Image.Image
 
 
 def deep_integers(image: Image.Image, name: str) -> tuple[NDArray[np.uint16], int]:
-    """Return the samples of a loaded grey picture of more than 8 bits, 0 as black, and the value of white.
+    """Return the samples of a loaded grey image of more than 8 bits, with 0 as black, and the value of white.
 
     Returns:
         ``[H, W]`` uint16 in 0..white, and white, at most 65535.
@@ -69,33 +74,33 @@ def _scaled(values: NDArray[np.uint16], white: int, to: int) -> NDArray[np.uint3
 
 
 def deep_to_srgb(samples: NDArray[np.uint16], white: int, profile: bytes | None) -> NDArray[np.uint16]:
-    """Return samples of more than 8 bits as sRGB at 16 bits.
+    """Convert samples of more than 8 bits to sRGB at 16 bits.
 
     Args:
         samples: ``[H, W]`` or ``[H, W, C]`` uint16 in 0..white: grey, grey and alpha, RGB, or RGB and alpha.
-        white: the value of white and of opaque, 256 to 65535.
-        profile: the embedded ICC profile, if any.
+        white: value of white and of opaque, 256 to 65535.
+        profile: embedded ICC profile; None where there is none.
 
     Returns:
         ``[H, W, 3]`` uint16, 0..65535.
     """
     height, width = samples.shape[:2]
     rows = max(1, _BAND_PIXELS // width)
-    colours = 1 if samples.ndim == 2 or samples.shape[2] < 3 else 3
+    colors = 1 if samples.ndim == 2 or samples.shape[2] < 3 else 3
     flat = samples.reshape(height, width, -1)
     rgb = np.empty((height, width, 3), np.uint16)
     for top in range(0, height, rows):
         band = flat[top : top + rows]
         if white != 65535:
             band = _scaled(band, white, 65535).astype(np.uint16)
-        if band.shape[2] > colours:
-            band = _on_white(band[..., :colours], band[..., colours:])
+        if band.shape[2] > colors:
+            band = _on_white(band[..., :colors], band[..., colors:])
         rgb[top : top + rows] = _deep_profiled(np.ascontiguousarray(band), profile)
     return rgb
 
 
 def to_8_bits(rgb: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Round 0..65535 to 0..255; 8 bits are returned as they are."""
+    """Round samples in 0..65535 to 0..255; samples of 8 bits are returned as they are."""
     if rgb.dtype == np.uint8:
         return rgb.astype(np.uint8, copy=False)
     small = np.empty(rgb.shape, np.uint8)
@@ -105,18 +110,18 @@ def to_8_bits(rgb: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
     return small
 
 
-def _on_white(colours: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[np.uint16]:
+def _on_white(colors: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Composite ``[H, W, C]`` over white by ``[H, W, 1]``, 65535 being opaque; rounded."""
-    shortfall = (65535 - colours).astype(np.uint32) * alpha
+    shortfall = (65535 - colors).astype(np.uint32) * alpha
     return (65535 - (shortfall + 32767) // 65535).astype(np.uint16)
 
 
 def _deep_profiled(band: NDArray[np.uint16], profile: bytes | None) -> NDArray[np.uint16]:
-    """Follow a profile, if it is of the picture's kind and not sRGB; ``[H, W, 1 or 3]`` to ``[H, W, 1 or 3]``."""
+    """Follow a profile, if it is of the image's kind and not sRGB; ``[H, W, 1 or 3]`` to ``[H, W, 1 or 3]``."""
     mode, space = ("L", "gray") if band.shape[2] == 1 else ("RGB", "rgb")
     if profile is None or _transform(profile, mode) is None:
         return band
-    from imagecodecs import CmsError, cms_transform  # 0.3 s, for the few pictures that need it
+    from imagecodecs import CmsError, cms_transform  # 0.3 s, for the few images that need it
 
     pixels = band[..., 0] if mode == "L" else band
     try:
@@ -142,7 +147,7 @@ def _apply_profile(image: Image.Image, profile: bytes | str) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes | str, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from a profile to sRGB; None where it is sRGB, broken, or of another kind of picture."""
+    """Return the way from a profile to sRGB; None where it is sRGB, broken, or of another kind of image."""
     try:
         source: Any = (
             ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -154,48 +159,13 @@ def _transform(profile: bytes | str, mode: str) -> ImageCms.ImageCmsTransform | 
         return None
     if mode in ("RGB", "L"):
         steps = np.linspace(0, 255, 9).round().astype(np.uint8)
-        colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3)
-        probe_image = Image.fromarray(colours if mode == "RGB" else np.ascontiguousarray(colours[..., 0]))
+        colors = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3)
+        probe_image = Image.fromarray(colors if mode == "RGB" else np.ascontiguousarray(colors[..., 0]))
         shown = np.asarray(ImageCms.applyTransform(probe_image, transform), dtype=np.int16)
         if np.abs(shown - np.asarray(probe_image.convert("RGB"), dtype=np.int16)).max() <= 2:
             return None
     return transform
 
 
-def _srgb_profile() -> bytes:
-    """Build a version 4 ICC profile of sRGB (ICC.1:2010; IEC 61966-2-1), the same bytes always."""
-
-    def fixed(*values: float) -> bytes:
-        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
-
-    def text(words: str) -> bytes:
-        return (
-            b"mluc" + struct.pack(">III2s2sII", 0, 1, 12, b"en", b"US", 2 * len(words), 28) + words.encode("utf-16-be")
-        )
-
-    curve = b"para" + struct.pack(">IHH", 0, 3, 0) + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-    d50 = (0.9642, 1.0, 0.8249)
-    adaptation = (1.047882, 0.022918, -0.050217, 0.029587, 0.990479, -0.017059, -0.009232, 0.015076, 0.751678)
-    values = {
-        b"desc": text("sRGB"),
-        b"cprt": text("CC0"),
-        b"wtpt": b"XYZ \0\0\0\0" + fixed(*d50),
-        b"chad": b"sf32\0\0\0\0" + fixed(*adaptation),
-        b"rXYZ": b"XYZ \0\0\0\0" + fixed(0.436066, 0.222488, 0.013916),
-        b"gXYZ": b"XYZ \0\0\0\0" + fixed(0.385147, 0.716873, 0.097076),
-        b"bXYZ": b"XYZ \0\0\0\0" + fixed(0.143066, 0.060608, 0.714096),
-        b"rTRC": curve,
-    }
-    body, table, first = b"", b"", 128 + 4 + 12 * (len(values) + 2)
-    for tag, value in values.items():
-        table += struct.pack(">4sII", tag, first + len(body), len(value))
-        body += value + bytes(-len(value) % 4)
-    place = table[-8:]  # green and blue share red's curve
-    table += b"gTRC" + place + b"bTRC" + place
-    head = struct.pack(">I4sI4s4s4s", first + len(body), bytes(4), 0x04200000, b"mntr", b"RGB ", b"XYZ ")
-    head += struct.pack(">6H4s", 2020, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + fixed(*d50) + bytes(48)
-    return head + struct.pack(">I", len(values) + 2) + table + body
-
-
-SRGB_PROFILE = _srgb_profile()
-"""An ICC profile of sRGB, some 600 bytes, the same always."""
+SRGB_PROFILE = Path(__file__).with_name("srgb.icc").read_bytes()
+"""ICC profile of sRGB (version 4, ICC.1:2010; IEC 61966-2-1), 480 bytes, CC0: the file beside this module."""

@@ -1,8 +1,8 @@
-"""The plain JPEGs, which are nearly all: decoded by libjpeg-turbo straight into an array.
+"""Plain JPEGs, which are nearly all, are decoded by libjpeg-turbo straight into an array.
 
-Pillow decodes with the same library, into an image of its own that is copied twice on the way to an array: on 256 px
-photographs that takes 2 to 3 times as long. Whatever is not plain (profiles, CMYK, Adobe's transforms, 12 bits, several
-EXIF blocks, what the library warns of) is left to Pillow, whose verdict on damaged files is the only one.
+Pillow decodes with the same library, into an image of its own that is copied twice on the way to an array: that takes
+2 to 3 times as long on photographs of 256 px. Whatever is not plain (profiles, CMYK, Adobe's transforms, 12 bits,
+several EXIF blocks, what the library warns of) is left to Pillow, which alone judges damaged files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SCAN, _EXIF, _PROFILE, _ADOBE = 0xDA, 0xE1, 0xE2, 0xEE
 _PROGRESSIVE = 0xC2
 _BASELINE_AND_PROGRESSIVE = (0xC0, _PROGRESSIVE)
 _MAX_SCANNED_PIXELS = 10**10
-"""Fifty scans of the largest picture that is allowed; programs write up to some twenty."""
+"""Fifty scans of the largest image that is allowed; programs write up to some twenty."""
 _OTHER_FRAMES = frozenset(range(0xC1, 0xD0)) - {0xC2, 0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xDA)})  # no length follows: out of place before a scan
 _SMALL_PX = 64
@@ -29,11 +29,11 @@ _SMALL_PX = 64
 
 @dataclass(frozen=True, slots=True)
 class PlainJpeg:
-    r"""What the segments before the scan say.
+    r"""Header of a plain JPEG, from the segments before its scan.
 
     Attributes:
-        width, height: as stored, before the EXIF orientation.
-        exif: the EXIF segment from ``Exif\0\0`` on; empty where there is none.
+        width, height: size as stored, before the EXIF orientation (pixels).
+        exif: EXIF segment from ``Exif\0\0`` on; empty where there is none.
     """
 
     width: int
@@ -76,23 +76,29 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
 
 
 def too_many_scans(data: bytes, position: int, pixels: int) -> bool:
-    """Whether the scans from a position on (the first one's) go over more pixels than is reasonable, taken together."""
+    """Return whether the scans go over more pixels than is reasonable, taken together.
+
+    Args:
+        data: bytes of the file.
+        position: offset of the first scan's marker (bytes).
+        pixels: product of width and height.
+    """
     return data.count(b"\xff\xda", position, data.find(_END, position)) * pixels > _MAX_SCANNED_PIXELS
 
 
 def decode_plain(
     data: bytes, header: PlainJpeg, scale: int = 1, out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8] | None:
-    """Decode a plain JPEG; bit for bit as Pillow does.
+    """Decode a plain JPEG, bit for bit as Pillow does.
 
     Args:
-        data: the file.
-        header: of ``plain_jpeg(data)``.
-        scale: 1, 2, 4 or 8: sides are divided by it, rounded up (DCT scaling).
-        out: where to put it, ``[H, W, 3]`` uint8, C-contiguous, if that is its shape.
+        data: bytes of the file.
+        header: header from ``plain_jpeg(data)``.
+        scale: divisor of the sides, which are rounded up: 1, 2, 4 or 8 (DCT scaling; default: 1).
+        out: array to fill, ``[H, W, 3]`` uint8, C-contiguous, used where the image has its shape (default: a new one).
 
     Returns:
-        ``[H, W, 3]`` uint8 RGB as stored, or None where the library has anything to complain of, or a scale is not its.
+        ``[H, W, 3]`` uint8 RGB as stored; None where the library complains of anything, or has no such scale.
     """
     if scale > 1 and min(header.width, header.height) < _SMALL_PX * scale:
         return None

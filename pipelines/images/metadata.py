@@ -1,4 +1,4 @@
-"""What a picture's file tells beside its pixels, taken over into pictures made from it."""
+"""Metadata of photographs is read here, to be put into the images made from them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PNG_METRE = 1
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    r"""What is kept of a photograph's metadata.
+    r"""The part of a photograph's metadata that is kept.
 
     Attributes:
-        exif: an EXIF block without ``Exif\0\0`` before it, at most 65,000 bytes; empty where there is none. It is
-            normalised: orientation 1, no thumbnail (it shows the old picture), no maker's notes (their offsets would
+        exif: EXIF block without ``Exif\0\0`` before it, at most 65,000 bytes; empty where there is none. It is
+            normalized: orientation 1, no thumbnail (it shows the old image), no maker's notes (their offsets would
             be wrong), nothing of the old file's coding, and no resolution, which is apart.
-        resolution_dpi: pixels an inch, across and down; None where it is not told.
-        has_profile: whether the file carried an ICC profile: pictures made from it carry sRGB's.
+        resolution_dpi: resolution across and down (pixels an inch); None where the file has none.
+        has_profile: whether the file has an ICC profile; images made from it have sRGB's then.
     """
 
     exif: bytes = b""
@@ -42,22 +42,25 @@ class _Finder(Protocol):
 
 
 def read_metadata(data: bytes) -> Metadata:
-    """Read a picture's metadata, from its headers alone; nothing is decoded, damaged metadata is left out.
+    """Read an image's metadata from its headers alone; nothing is decoded, and damaged metadata is left out.
 
-    EXIF is taken from JPEG, PNG, WebP, TIFF and AVIF (of a TIFF of several pages from the first), resolution from
-    JPEG, PNG, TIFF, BMP, JPEG 2000 and EXIF. XMP, IPTC and comments are not taken. What is no picture has none.
+    EXIF is taken from JPEG, PNG, WebP, TIFF (its first page) and AVIF, the resolution from JPEG, PNG, TIFF, BMP,
+    JPEG 2000 and EXIF. XMP, IPTC and comments are not taken. A file that is no image has none.
+
+    Args:
+        data: bytes of the file.
     """
     name = format_of(data[:32])
     if name is None:
         return Metadata()
     try:
-        found = _FINDERS.get(name, _by_pillow)(data)
-        exif = read_exif(found.exif)
+        raw = _FINDERS.get(name, _by_pillow)(data)
+        exif = read_exif(raw.exif)
         block = exif.to_bytes()
     except (ImageError, *DECODE_ERRORS):
         return Metadata()
-    resolution_dpi = found.resolution_dpi or exif.resolution_dpi
-    return Metadata(block if len(block) <= MAX_EXIF_BYTES else b"", resolution_dpi, found.has_profile)
+    resolution_dpi = raw.resolution_dpi or exif.resolution_dpi
+    return Metadata(block if len(block) <= MAX_EXIF_BYTES else b"", resolution_dpi, raw.has_profile)
 
 
 def _of_jpeg(data: bytes) -> Metadata:

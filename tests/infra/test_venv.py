@@ -54,6 +54,28 @@ def test_uv_counts_as_configured_by_a_variable_or_a_file(venv: Any, tmp_path: Pa
     assert venv.uv_is_configured(nowhere)
 
 
+@pytest.mark.parametrize(
+    ("version", "is_supported"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
+)
+def test_a_python_that_was_not_tested_is_refused_by_make_and_by_the_command_line_alike(
+    venv: Any, version: tuple[int, int], is_supported: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from jobs.cli import app
+
+    monkeypatch.setattr(app, "_run", lambda _: 0)
+    monkeypatch.setattr(app.sys, "version_info", (*version, 1))
+    with pytest.raises(SystemExit) as started:
+        app.main()
+    if is_supported:
+        venv.check_python(version)
+        assert started.value.code == 0
+        return
+    words = f"is Python 3.{version[1]}; 3.11 to 3.13 is needed"
+    assert (started.value.code, words in capsys.readouterr().err) == (2, True)
+    with pytest.raises(SystemExit, match=words):
+        venv.check_python(version)
+
+
 def test_constraints_pin_every_version_and_name_no_index() -> None:
     lines = SCRIPT.parents[2].joinpath("constraints.txt").read_text().splitlines()
     assert lines

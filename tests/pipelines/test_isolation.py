@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +20,7 @@ from condgen.errors import JobError
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import ChunkEngine
 from pipelines.batch.isolation import IsolatedEngine
+from pipelines.cluster.imports import python_command
 from pipelines.datasets.chunk import Chunk, ChunkLimits, iter_chunks, read_chunk
 from pipelines.results.files import Failure, read_footer
 from pipelines.storage.store import Store, open_store
@@ -86,3 +90,55 @@ def test_processes_that_never_begin_are_the_jobs_error_and_no_images(archive: St
     placed = list(enumerate(read_chunk(archive, chunk_of(archive))))
     with pytest.raises(JobError, match="before they begin"):
         isolated(never_ready).outcomes(placed)
+
+
+WORKER = """
+import pickle
+from functools import partial
+from fakes import poisoned_engine
+from pipelines.batch.isolation import IsolatedEngine
+from pipelines.datasets.chunk import Sample
+from pipelines.storage.store import open_store
+place = open_store('archive')
+make = pickle.dumps(partial(poisoned_engine, place, place, hangs=True))
+IsolatedEngine(make).outcomes([(0, Sample(source='white.png', key='white', members={'png': place.read('white.png')}))])
+"""
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_when_the_worker_is_killed_its_fork_server_and_a_child_that_hangs_end_with_it(tmp_path: Path) -> None:
+    """All of it in a folder where a user's own `pipelines` lies, which is not imported in place of ours."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "__init__.py").write_text("raise RuntimeError('not ours')")
+    (tmp_path / "archive").mkdir()
+    Image.fromarray(np.full((24, 40, 3), 255, np.uint8)).save(tmp_path / "archive" / "white.png")
+    worker = subprocess.Popen(python_command(WORKER.strip()), cwd=tmp_path)
+    try:
+        family: list[int] = []
+        while len(family) < 2:
+            assert worker.poll() is None
+            servers = children_of(worker.pid)
+            family = servers + [child for server in servers for child in children_of(server)]
+            time.sleep(0.1)
+        time.sleep(1.0)  # the child reads its sample, and hangs
+        assert all(map(is_alive, family))
+    finally:
+        worker.kill()
+        worker.wait()
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, family)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    survivors = list(filter(is_alive, family))
+    for pid in survivors:
+        os.kill(pid, signal.SIGKILL)
+    assert not survivors
