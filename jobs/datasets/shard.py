@@ -18,7 +18,7 @@ from condgen.errors import ConfigError, DatasetError
 from jobs.datasets.building import Building, fingerprints
 from jobs.datasets.report import ShardReport
 from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, table_name
-from pipelines.datasets.opening import open_complete
+from pipelines.datasets.opening import open_dataset
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
 from pipelines.sharding.plan import ShardOptions, input_digest
 from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
@@ -171,7 +171,6 @@ def _find_existing(dataset: Store, listing: Listing, options: ShardOptions, over
         if manifest.generation == 0 and manifest.input_sha256 == input_digest(listing, options):
             return Catalog()  # something was lost: the same input gives the same bytes again
         raise DatasetError(f"{dataset.uri} lost a shard or a table: see condgen validate, or --overwrite it")
-    opened = open_complete(dataset)
-    catalog = load_catalog(opened) if opened else Catalog()
+    catalog = load_catalog(open_dataset(dataset))
     check_growth(catalog, listing, {**asdict(options), **listing.options}, dataset.uri)
     return catalog

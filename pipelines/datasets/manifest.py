@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from condgen.errors import DatasetError
+from condgen.errors import DatasetError, MissingError
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.run import Run
 from pipelines.storage.store import Store
@@ -205,8 +205,13 @@ class Dataset:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """URI of the manifest's folder, or of the shards' where there is no manifest."""
         return (self.home or self.store).uri
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has a manifest and an index in storage; else its shards were scanned."""
+        return bool(self.manifest.index_sha256)
 
     def runs(self, split: str | None = None) -> list[Run]:
         """Return the runs of a split, or of all.
@@ -244,9 +249,11 @@ def load_manifest(store: Store) -> Manifest | None:
     Raises:
         DatasetError: it is damaged.
     """
-    if not store.exists(MANIFEST_NAME):
+    try:
+        text = store.read(MANIFEST_NAME)
+    except MissingError:
         return None
-    return Manifest.from_json(store.read(MANIFEST_NAME), store.locate(MANIFEST_NAME))
+    return Manifest.from_json(text, store.locate(MANIFEST_NAME))
 
 
 def table_name(stem: str, generation: int) -> str:
