@@ -28,9 +28,9 @@ from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import open_dataset
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import BLOCK_BYTES, ChunkReader, Decode, Domain
+from pipelines.ray_data.pairs import pair_table
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.storage.store import Store
-from pipelines.streaming.unpaired import pair_table
 
 if TYPE_CHECKING:
     import ray.data

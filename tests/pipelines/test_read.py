@@ -22,11 +22,11 @@ from pipelines.datasets.run import Run, runs_to_table
 from pipelines.ray_data import operator as rows_module
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import ChunkReader, Decode, Domain
+from pipelines.ray_data.pairs import iter_pairs, pair_table
 from pipelines.ray_data.reading import _task_chunks, read_paired, read_single, read_unpaired
 from pipelines.ray_data.tensors import PictureColumn, _free
 from pipelines.storage.cache import ChunkCache
 from pipelines.storage.store import open_store
-from pipelines.streaming.unpaired import iter_pairs, pair_table
 
 BAD = frozenset({3, 17, 18})
 SAMPLES = 45
