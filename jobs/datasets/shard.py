@@ -7,7 +7,6 @@ source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ ta
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_
 from pipelines.sharding.plan import ShardOptions, input_digest
 from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
 from pipelines.sharding.tables import is_table, table_source
-from pipelines.storage.store import Store, open_store
+from pipelines.storage.store import Store, json_bytes, open_store
 
 __all__ = ["ShardReport", "find_source", "run", "run_unpaired"]
 
@@ -41,7 +40,7 @@ def run_unpaired(source: str, other: str, dest: str, **options: Any) -> list[Sha
         _check_apart(images, dest)
     reports = [run(images, place.locate(name), **options) for images, name in ((source, "a"), (other, "b"))]
     facts = {"format": "condgen-domains", "domains": ["a", "b"]}
-    place.write(DOMAINS_NAME, (json.dumps(facts, sort_keys=True) + "\n").encode())
+    place.write(DOMAINS_NAME, json_bytes(facts, indent=None))
     return reports
 
 

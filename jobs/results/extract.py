@@ -20,7 +20,7 @@ from pipelines.results.extraction import ExtractedChunks, Extraction, extract_ch
 from pipelines.results.files import draws_name
 from pipelines.results.names import Names, name_pictures
 from pipelines.results.plan import BatchSettings, Generation, job_digest, load_plans
-from pipelines.storage.store import Store, open_store
+from pipelines.storage.store import Store, json_bytes, open_store
 
 __all__ = ["MARK", "RAY_FROM_BYTES", "ExtractReport", "run"]
 
@@ -217,7 +217,7 @@ def _is_alone(target: Store, mark: Mapping[str, Any], extraction: Extraction) ->
 
 
 def _write_mark(target: Store, facts: Mapping[str, Any]) -> None:
-    target.write(MARK, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    target.write(MARK, json_bytes(facts, indent=2))
 
 
 @dataclass(frozen=True, slots=True)

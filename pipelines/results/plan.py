@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import CHUNK_SCHEMA
-from pipelines.storage.store import Store
+from pipelines.storage.store import Store, json_bytes
 
 if TYPE_CHECKING:
     from condgen.base import SampleOptions
@@ -228,7 +228,7 @@ def write_plan(
     )
     results.write(f"plan/{plan.name}.parquet", data)
     facts = {"format": _FORMAT, **asdict(plan)}
-    results.write(f"plan/{plan.name}.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    results.write(f"plan/{plan.name}.json", json_bytes(facts, indent=2))
     return Generation(plan, chunks)
 
 

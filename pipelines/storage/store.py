@@ -13,11 +13,12 @@ lists are sorted, passing faults are tried again a limited number of times, and 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +29,7 @@ from pipelines.storage.backend import Entry
 if TYPE_CHECKING:
     from pipelines.storage.backend import Backend
 
-__all__ = ["RetryPolicy", "Store", "open_store", "write_file"]
+__all__ = ["RetryPolicy", "Store", "json_bytes", "open_store", "write_file"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -98,6 +99,11 @@ def write_file(uri: str, data: bytes, **storage_options: Any) -> None:
     """
     folder, slash, name = uri.rpartition("/")
     open_store((folder or slash) if slash else ".", **storage_options).write(name, data)
+
+
+def json_bytes(values: Mapping[str, Any], *, indent: int | None = 1, ensure_ascii: bool = True) -> bytes:
+    """Return a JSON file, the same for equal values: keys in order, a newline at its end."""
+    return (json.dumps(values, indent=indent, sort_keys=True, ensure_ascii=ensure_ascii) + "\n").encode()
 
 
 @dataclass(frozen=True)
