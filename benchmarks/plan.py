@@ -22,10 +22,10 @@ import pyarrow as pa
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
 from pipelines.datasets.run import RUN_SCHEMA
+from pipelines.ray_data.pairs import pair_table
 from pipelines.results.plan import write_plan
 from pipelines.storage.store import open_store
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
-from pipelines.streaming.unpaired import pair_table
 
 CHUNKS = 1_000_000
 RUNS_PER_SHARD = 16

@@ -34,7 +34,7 @@ from condgen.noise import NoiseSource, SampleId
 from jobs.chapter.training import grid
 from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk, sample_facts
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.images.decoding import decode
 from pipelines.models.source import open_model
 from pipelines.training.feed import image_tensor
@@ -66,7 +66,7 @@ class Sample:
 
 def samples(data: Path, members: Members, most: int | None, split: str = "test") -> list[Sample]:
     """Samples of a dataset, those held out unless another split is named."""
-    dataset = load_dataset(str(data))
+    dataset = open_dataset(str(data))
     found = []
     for chunk in iter_chunks(chunk_table(dataset.table(split), ChunkLimits())):
         for one in read_chunk(dataset.store, chunk, dataset.manifest.member_names):

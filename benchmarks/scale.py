@@ -137,9 +137,9 @@ def step(name: str) -> Iterator[None]:
 
 def list_files(files: int) -> pa.Table:
     """A listing of loose files, as a store gives it, to chunks."""
-    from pipelines.batch.archive import listing_table
     from pipelines.datasets.chunk import ChunkLimits
     from pipelines.datasets.chunk_plan import file_table
+    from pipelines.datasets.opening import listing_table
     from pipelines.storage.backend import Entry
 
     with step(f"{files:,} loose files (synthetic)"):

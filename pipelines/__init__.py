@@ -29,6 +29,7 @@ from condgen.doors import lazy_names
 
 if TYPE_CHECKING:
     from pipelines.batch.job import BatchJob, run_batch
+    from pipelines.datasets.opening import open_dataset
     from pipelines.models.hooks import Functions
     from pipelines.ray_data.counters import Tally
     from pipelines.ray_data.operator import Decode
@@ -41,6 +42,7 @@ else:
         __name__,
         {
             "batch.job": ["BatchJob", "run_batch"],
+            "datasets.opening": ["open_dataset"],
             "models.hooks": ["Functions"],
             "ray_data.counters": ["Tally"],
             "ray_data.operator": ["Decode"],
@@ -60,6 +62,7 @@ __all__ = [
     "TrainOptions",
     "keep",
     "mix",
+    "open_dataset",
     "read_paired",
     "read_single",
     "read_unpaired",

@@ -35,7 +35,7 @@ _PLURALS = {int: "whole numbers", float: "numbers", bool: "true or false values"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML as people mean it: 1e-3 is a number, ``no`` a text, 1:30 not ninety; a key that repeats is a mistake."""
+    """Reads YAML as people mean it: 1e-3 is a number, ``no`` a text, 1:30 not ninety; a repeated key is a mistake."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's name
 

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from condgen.errors import ConfigError, DatasetError
+from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
 from jobs.cli.progress import Progress
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.manifest import MANIFEST_NAME, Manifest, load_manifest, table_bytes, table_name
-from pipelines.datasets.opening import foreign_manifest, list_tars, locate_shards, split_of
+from pipelines.datasets.opening import foreign_manifest, shards_of
 from pipelines.datasets.run import runs_to_table
+from pipelines.datasets.shard_names import locate_shards, split_of
 from pipelines.sharding.indexing import IndexedShard, index_shard
 from pipelines.sharding.plan import PictureStatistics
 from pipelines.storage.store import Store, open_store
@@ -76,12 +77,11 @@ def run(
         MissingError, AccessError, StorageError: see `pipelines.storage.store`.
     """
     began = time.monotonic()
-    store, names = locate_shards(dataset)
-    if names is not None and out is None:
+    shards_place = locate_shards(dataset)
+    store = shards_place.store
+    names = shards_of(shards_place)
+    if shards_place.patterns is not None and out is None:
         raise ConfigError("--out", out, "a place for the index: one beside the shards is of all in their folder")
-    names = names if names is not None else list_tars(store.require())
-    if not names:
-        raise DatasetError(f"{store.uri} holds no shards (.tar): make them with `condgen shard SOURCE DEST`")
     place = open_store(out) if out is not None else store
     there = load_manifest(place)
     if there is not None and (there.input_sha256 or not overwrite):

@@ -8,8 +8,8 @@ from typing import Any
 
 from condgen.errors import ConfigError
 from pipelines.datasets.contact_sheet import contact_sheet
-from pipelines.datasets.manifest import DOMAINS_NAME, Dataset
-from pipelines.datasets.opening import load_dataset, locate_shards
+from pipelines.datasets.manifest import Dataset
+from pipelines.datasets.opening import domains_of, open_dataset
 from pipelines.storage.store import write_file
 
 __all__ = ["DatasetReport", "InspectReport", "run"]
@@ -99,12 +99,9 @@ def run(dataset: str, *, sheet: str | None = None, sheet_samples: int = 24) -> I
     """
     if sheet is not None and not sheet.lower().endswith(".png"):
         raise ConfigError("--contact-sheet", sheet, "a file name that ends in .png")
-    place, names = locate_shards(dataset)
-    is_unpaired = names is None and place.exists(DOMAINS_NAME)
-    uris = [place.locate(name) for name in ("a", "b")] if is_unpaired else [dataset]
     reports, sheets = [], []
-    for uri, suffix in zip(uris, (".png", "-b.png"), strict=False):
-        opened = load_dataset(uri)
+    for place, suffix in zip(domains_of(dataset), (".png", "-b.png"), strict=False):
+        opened = open_dataset(place, checksums=True)
         reports.append(_described(opened))
         if sheet is not None:
             sheets.append(f"{sheet[:-4]}{suffix}")

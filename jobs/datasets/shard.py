@@ -7,7 +7,6 @@ source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ ta
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -18,12 +17,12 @@ from condgen.errors import ConfigError, DatasetError
 from jobs.datasets.building import Building, fingerprints
 from jobs.datasets.report import ShardReport
 from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, table_name
-from pipelines.datasets.opening import open_complete
+from pipelines.datasets.opening import open_dataset
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
 from pipelines.sharding.plan import ShardOptions, input_digest
 from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
 from pipelines.sharding.tables import is_table, table_source
-from pipelines.storage.store import Store, open_store
+from pipelines.storage.store import Store, json_bytes, open_store
 
 __all__ = ["ShardReport", "find_source", "run", "run_unpaired"]
 
@@ -41,7 +40,7 @@ def run_unpaired(source: str, other: str, dest: str, **options: Any) -> list[Sha
         _check_apart(images, dest)
     reports = [run(images, place.locate(name), **options) for images, name in ((source, "a"), (other, "b"))]
     facts = {"format": "condgen-domains", "domains": ["a", "b"]}
-    place.write(DOMAINS_NAME, (json.dumps(facts, sort_keys=True) + "\n").encode())
+    place.write(DOMAINS_NAME, json_bytes(facts, indent=None))
     return reports
 
 
@@ -171,7 +170,6 @@ def _find_existing(dataset: Store, listing: Listing, options: ShardOptions, over
         if manifest.generation == 0 and manifest.input_sha256 == input_digest(listing, options):
             return Catalog()  # something was lost: the same input gives the same bytes again
         raise DatasetError(f"{dataset.uri} lost a shard or a table: see condgen validate, or --overwrite it")
-    opened = open_complete(dataset)
-    catalog = load_catalog(opened) if opened else Catalog()
+    catalog = load_catalog(open_dataset(dataset))
     check_growth(catalog, listing, {**asdict(options), **listing.options}, dataset.uri)
     return catalog

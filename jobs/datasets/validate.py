@@ -13,9 +13,10 @@ from condgen.errors import ConfigError, DatasetError
 from jobs.cli.progress import Progress
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.cluster.tasks import run_tasks
-from pipelines.datasets.manifest import DOMAINS_NAME, Dataset, table_bytes
-from pipelines.datasets.opening import locate_shards, open_complete, scan_webdataset
+from pipelines.datasets.manifest import Dataset, table_bytes
+from pipelines.datasets.opening import NoShardsError, domains_of, open_dataset
 from pipelines.datasets.run import Run
+from pipelines.datasets.shard_names import Place
 from pipelines.datasets.validation import (
     DatasetFault,
     ShardFindings,
@@ -91,11 +92,7 @@ def run(dataset: str, *, report: str | None = None, verbose: bool = False) -> Va
     began = time.monotonic()
     if report is not None and not report.lower().endswith((".parquet", ".jsonl")):
         raise ConfigError("--report", report, "a file name that ends in .parquet or .jsonl")
-    place, names = locate_shards(dataset)
-    if names is None and place.exists(DOMAINS_NAME):
-        found = [_validated(place.locate(name), verbose) for name in ("a", "b")]
-    else:
-        found = [_validated(dataset, verbose)]
+    found = [_validated(place, verbose) for place in domains_of(dataset)]
     result = ValidationReport(
         uri=dataset,
         shards=sum(len(findings) for findings, _ in found),
@@ -109,14 +106,14 @@ def run(dataset: str, *, report: str | None = None, verbose: bool = False) -> Va
     return result
 
 
-def _validated(uri: str, verbose: bool) -> tuple[list[ShardFindings], list[DatasetFault]]:
-    store, names = locate_shards(uri)
+def _validated(place: Place, verbose: bool) -> tuple[list[ShardFindings], list[DatasetFault]]:
     try:
-        complete = open_complete(store.require()) if names is None else None
+        dataset = open_dataset(place)
+    except NoShardsError:
+        raise
     except DatasetError as error:
         return [], [DatasetFault("", "", "DamagedDataset", str(error))]
-    dataset = complete or scan_webdataset(store, names, checksums=False)
-    scanned = not dataset.manifest.index_sha256
+    scanned = not dataset.is_complete
     faults = [] if scanned else check_manifest(dataset)
     if not scanned and not dataset.manifest.base:
         faults += extra_shards(dataset.store, dataset.manifest)

@@ -1,12 +1,12 @@
 """What a batch job reads, as a table of chunks: shards, loose images, or Parquet with an image column.
 
-`plan_archive` lists an archive once and cuts what of it is wanted (`Selection`) and not in earlier plans into chunks:
-an archive that has grown gives what is new, with no request an image.
+`plan_archive` cuts what is wanted of an archive (`Selection`), and in no earlier plan, into chunks: an archive that has
+grown gives what is new, without a request for each image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -16,27 +16,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condgen.errors import ConfigError, DatasetError
+from condgen.errors import ConfigError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
-from pipelines.datasets.chunk_plan import chunk_name, chunk_table, chunks_from_files, chunks_from_runs, file_table
+from pipelines.datasets.chunk_plan import chunk_name, chunk_table, file_table
 from pipelines.datasets.manifest import Dataset
-from pipelines.datasets.opening import (
-    locate_files,
-    locate_shards,
-    names_parquet,
-    open_archive,
-    open_complete,
-    scan_webdataset,
-)
+from pipelines.datasets.opening import Archive, open_archive
 from pipelines.datasets.row_filter import Where
-from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store
 
-__all__ = ["Selection", "limit_chunks", "list_chunks", "listing_table", "plan_archive"]
+__all__ = ["Selection", "limit_chunks", "plan_archive"]
 
 _FILE_COLUMNS = ("name", "extension", "size_bytes")
 _SHARD_COLUMNS = ("shard",)
-_ENTRIES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +48,16 @@ class Selection:
     facts: tuple[str, ...] = ()
 
 
-def list_chunks(archive: str | Store, limits: ChunkLimits) -> Iterable[Chunk]:
-    """The chunks of an archive: of its shards where it has any, else of its loose files in the order of their names.
-
-    They are relative to `pipelines.datasets.opening.archive_store(archive)`, which is not `open_store(archive)` for
-    shards that are named by a pattern, or for an index that lies elsewhere.
-
-    Raises:
-        DatasetError: there is nothing in it.
-        MissingError, AccessError: it can't be listed.
-    """
-    store, runs = open_archive(archive)
-    return chunks_from_files(_some(store, store.list()), limits) if runs is None else chunks_from_runs(runs, limits)
-
-
 def plan_archive(
-    archive: str | Store,
+    archive: str | Store | Archive,
     limits: ChunkLimits,
     selection: Selection | None = None,
     planned: Sequence[pa.Table] = (),
 ) -> pa.Table:
-    """List an archive and cut what is wanted of it, and not planned yet, into chunks.
+    """Cut what is wanted of an archive, and not planned yet, into chunks.
 
     Args:
-        archive: as `condgen colorize` takes it.
+        archive: an open archive, or what `pipelines.datasets.opening.open_archive` takes.
         limits: bounds of a chunk.
         selection: what of it is wanted; everything without.
         planned: chunks of earlier plans (`CHUNK_SCHEMA`), whose samples are left out.
@@ -95,39 +72,17 @@ def plan_archive(
     """
     selection = selection or Selection()
     before = [table.filter(pc.is_null(table["redoes"])) for table in planned]
-    store, names = (archive, None) if isinstance(archive, Store) else _locate(archive)
-    dataset = open_complete(store.require()) if names is None else None
-    if dataset is not None:
-        table = _shard_chunks(dataset, limits, selection, before)
+    archive = open_archive(archive)
+    if archive.dataset is not None:
+        table = _shard_chunks(archive.dataset, limits, selection, before)
+    elif archive.tables:
+        table = _parquet_chunks(archive.store, archive.tables, limits, selection, before)
     else:
-        entries = store.list() if names is None else []
-        tars = [entry.name for entry in entries if entry.name.lower().endswith(".tar")] if names is None else names
-        names = [entry.name for entry in entries] if names is None else names
-        if names and all(name.lower().endswith(".parquet") for name in names):
-            table = _parquet_chunks(store, names, limits, selection, before)
-        elif tars:
-            table = _shard_chunks(scan_webdataset(store, tars, checksums=False), limits, selection, before)
-        else:
-            table = file_table(*_files(store, entries, selection, before), limits)
+        table = file_table(*_files(archive.files, selection, before), limits)
     if selection.limit:
         done = sum(int(pc.sum(t["samples"]).as_py() or 0) for t in before)
         table = limit_chunks(table, max(0, selection.limit - done))
     return table
-
-
-def _locate(archive: str) -> tuple[Store, list[str] | None]:
-    return locate_files(archive) if names_parquet(archive) else locate_shards(archive)
-
-
-def _some(store: Store, entries: list[Entry]) -> list[Entry]:
-    """The entries, of which there must be one.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    if not entries:
-        raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, .tar shards or .parquet")
-    return entries
 
 
 def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, before: Sequence[pa.Table]) -> pa.Table:
@@ -168,10 +123,9 @@ def _cut(before: Sequence[pa.Table]) -> Iterator[Chunk]:
 
 
 def _files(
-    store: Store, entries: list[Entry], selection: Selection, before: Sequence[pa.Table]
+    listing: pa.Table, selection: Selection, before: Sequence[pa.Table]
 ) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64]]:
-    """Names and sizes of the loose files that are wanted and in no earlier plan."""
-    listing = listing_table(_some(store, entries))
+    """Return the names and sizes of the loose files that are wanted and in no earlier plan."""
     wanted: list[Any] = []
     if selection.where is not None:
         selection.where.check(_FILE_COLUMNS)
@@ -188,17 +142,6 @@ def _files(
     if wanted:
         listing = listing.filter(reduce(pc.and_, wanted))
     return listing["name"], listing["size_bytes"].to_numpy()
-
-
-def listing_table(entries: list[Entry]) -> pa.Table:
-    """A listing as columns, which have a fourth of its objects' memory. The list is emptied on the way."""
-    parts = []
-    entries.reverse()
-    while entries:
-        some = [entries.pop() for _ in range(min(_ENTRIES_AT_ONCE, len(entries)))]
-        columns = [pa.array([e.name for e in some], pa.string()), pa.array([e.size_bytes for e in some], pa.int64())]
-        parts.append(pa.table(columns, names=["name", "size_bytes"]))
-    return pa.concat_tables(parts)
 
 
 def _parquet_chunks(

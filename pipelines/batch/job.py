@@ -38,7 +38,7 @@ from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.batch.workers import Actors, PoolShape, WorkerSpec, pool_shape, run_chunks
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.opening import archive_store
+from pipelines.datasets.opening import Archive, open_archive
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import Account, committed, make_account, pending_chunks, retry_chunks
@@ -176,23 +176,24 @@ def list_job(job: BatchJob) -> Listed:
     begun, done = list(load_plans(results)), committed(results)
     settings = replace(job.settings, functions=_functions_digest(job.functions))
     settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings) if begun else None)
+    archive = open_archive(job.archive)
     return Listed(
         job=job,
-        archive=archive_store(job.archive),
+        archive=archive.store,
         archive_uri=open_store(job.archive).uri,
         results=results,
         source=source,
         settings=settings,
         begun=begun,
-        fresh=_fresh(job, settings, begun),
+        fresh=_fresh(job, archive, settings, begun),
         done=done,
     )
 
 
-def _fresh(job: BatchJob, settings: BatchSettings, begun: list[Generation]) -> pa.Table:
+def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list[Generation]) -> pa.Table:
     selection = replace(job.selection, facts=tuple(name for name, _ in settings.output.columns))
     limits = ChunkLimits(samples=settings.chunk_samples)
-    table = plan_archive(job.archive, limits, selection, [one.chunks for one in begun])
+    table = plan_archive(archive, limits, selection, [one.chunks for one in begun])
     if not begun and table.num_rows == 0:
         raise DatasetError(f"{job.archive}: no image is left by the options (where, limit)")
     return table
@@ -214,7 +215,7 @@ def settle_job(listed: Listed, model: ModelFacts) -> Prepared:
                 raise
             for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
                 listed.results.delete(entry.name)
-            begun, fresh = [], _fresh(listed.job, model.settings, [])
+            begun, fresh = [], _fresh(listed.job, open_archive(listed.job.archive), model.settings, [])
     plan_settings = dict(begun[0].plan.settings) if begun else model.settings.to_json()
     values = {one.name: getattr(listed, one.name) for one in fields(Listed)}
     return Prepared(

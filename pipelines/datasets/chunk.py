@@ -25,6 +25,7 @@ from pipelines.storage.store import Store
 
 __all__ = [
     "CHUNK_SCHEMA",
+    "ERRORS_SCHEMA",
     "Chunk",
     "ChunkLimits",
     "FilePart",
@@ -81,6 +82,12 @@ CHUNK_SCHEMA = pa.schema(
         pa.field("redoes", pa.string()),
     ]
 )
+
+
+ERRORS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
+)
+"""One row a sample, or a file, that could not be used: where it is, and what of `ImageError` says why."""
 
 
 @dataclass(frozen=True, slots=True)

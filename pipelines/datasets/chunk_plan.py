@@ -6,67 +6,19 @@ In columns, a million chunks take seconds and no object each.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, FilePart, RunPart
-from pipelines.datasets.run import Run
-from pipelines.storage.backend import Entry
+from pipelines.datasets.chunk import CHUNK_SCHEMA, ChunkLimits
 
-__all__ = ["chunk_name", "chunk_table", "chunks_from_files", "chunks_from_runs", "file_table"]
+__all__ = ["chunk_name", "chunk_table", "file_table"]
 
 _NAMED_AT_ONCE = 1 << 16
 _FILES_AT_ONCE = 1 << 20
-
-
-def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk]:
-    """Merge consecutive runs of a shard into chunks, in the order given."""
-    for first, ordinal, group in _grouped(runs, limits, lambda r: (r.shard, r.samples, r.stop - r.start)):
-        parts = tuple(RunPart(run.start, run.stop, run.samples, run.sha256) for run in group)
-        samples = sum(part.samples for part in parts)
-        content = [part.sha256 or f"{part.start}:{part.stop}" for part in parts]
-        yield Chunk(
-            ordinal=ordinal,
-            name=chunk_name(ordinal, [group[0].shard, *content]),
-            shard=group[0].shard,
-            samples=samples,
-            first_sample=first,
-            runs=parts,
-        )
-
-
-def chunks_from_files(entries: Iterable[Entry], limits: ChunkLimits) -> Iterator[Chunk]:
-    """Cut a sorted listing of loose files, each one sample, into chunks."""
-    for first, ordinal, group in _grouped(entries, limits, lambda e: (None, 1, e.size_bytes)):
-        files = tuple(FilePart(entry.name, entry.size_bytes) for entry in group)
-        yield Chunk(
-            ordinal=ordinal,
-            name=chunk_name(ordinal, [f"{file.name}:{file.size_bytes}" for file in files]),
-            shard=None,
-            samples=len(files),
-            first_sample=first,
-            files=files,
-        )
-
-
-def _grouped(items: Iterable[Any], limits: ChunkLimits, measure: Any) -> Iterator[tuple[int, int, list[Any]]]:
-    group: list[Any] = []
-    shard, samples, size, first, ordinal = None, 0, 0, 0, 0
-    for item in items:
-        its_shard, its_samples, its_bytes = measure(item)
-        full = samples + its_samples > limits.samples or size + its_bytes > limits.size_bytes
-        if group and (full or its_shard != shard):
-            yield first, ordinal, group
-            group, first, ordinal, samples, size = [], first + samples, ordinal + 1, 0, 0
-        group.append(item)
-        shard, samples, size = its_shard, samples + its_samples, size + its_bytes
-    if group:
-        yield first, ordinal, group
 
 
 def chunk_name(ordinal: int, content: Sequence[str]) -> str:
@@ -76,7 +28,7 @@ def chunk_name(ordinal: int, content: Sequence[str]) -> str:
 
 
 def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
-    """Return the chunks of a dataset's index, the same as `chunks_from_runs` makes of its runs.
+    """Cut a dataset's index into chunks: consecutive runs of a shard, as many as the limits allow.
 
     Args:
         index: in `pipelines.datasets.run.RUN_SCHEMA`, in the order of the shards.
@@ -116,7 +68,7 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
 
 
 def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: ChunkLimits) -> pa.Table:
-    """Return the chunks of loose files, the same as `chunks_from_files` makes of their entries.
+    """Cut a listing of loose files, each one sample, into chunks.
 
     Args:
         names: of the files, in their order, string.

@@ -3,7 +3,7 @@
 {split}-{index:06d}.tar   WebDataset shards
 index.parquet             one row a run of up to 16 samples: its byte range, samples, keys and checksum (RUN_SCHEMA)
 samples.parquet           one row a sample: its key, its source and that one's checksum (SAMPLE_SCHEMA)
-rejected.parquet          one row a file that is in no shard, and why (REJECTED_SCHEMA); only where there are any
+rejected.parquet          one row a file that is in no shard, and why (ERRORS_SCHEMA in chunk.py); only if there are any
 manifest.json             all of it in a page, written last: its presence means that the dataset is complete
 
 Each growth of a dataset adds shards and tables of its own (``index-001.parquet``, see ``table_name``) and replaces the
@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from condgen.errors import DatasetError
+from condgen.errors import DatasetError, MissingError
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.run import Run
-from pipelines.storage.store import Store
+from pipelines.storage.store import Store, json_bytes
 
 __all__ = [
     "BUILDING_NAME",
@@ -36,7 +36,6 @@ __all__ = [
     "INDEX_NAME",
     "MANIFEST_NAME",
     "REJECTED_NAME",
-    "REJECTED_SCHEMA",
     "SAMPLE_SCHEMA",
     "Dataset",
     "Manifest",
@@ -74,10 +73,6 @@ SAMPLE_SCHEMA = pa.schema(
 )
 """``size_bytes`` as listed (0 where it was not) and ``sha256`` are of the source's bytes; ``phash`` is of the picture,
 where near duplicates were looked for."""
-
-REJECTED_SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +159,7 @@ class Manifest:
     def to_json(self) -> str:
         """Return a JSON text, the same for equal manifests."""
         values = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
-        return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return json_bytes(values, ensure_ascii=False).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = MANIFEST_NAME) -> Manifest:
@@ -205,8 +200,13 @@ class Dataset:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """URI of the manifest's folder, or of the shards' where there is no manifest."""
         return (self.home or self.store).uri
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has a manifest and an index in storage; else its shards were scanned."""
+        return bool(self.manifest.index_sha256)
 
     def runs(self, split: str | None = None) -> list[Run]:
         """Return the runs of a split, or of all.
@@ -244,9 +244,11 @@ def load_manifest(store: Store) -> Manifest | None:
     Raises:
         DatasetError: it is damaged.
     """
-    if not store.exists(MANIFEST_NAME):
+    try:
+        text = store.read(MANIFEST_NAME)
+    except MissingError:
         return None
-    return Manifest.from_json(store.read(MANIFEST_NAME), store.locate(MANIFEST_NAME))
+    return Manifest.from_json(text, store.locate(MANIFEST_NAME))
 
 
 def table_name(stem: str, generation: int) -> str:

@@ -5,6 +5,9 @@
     table.filter(where.expression)
 
 Comparisons, `and`, `or`, `not`, `in`, `is None`, arithmetic, and the functions of `FUNCTIONS`; nothing is ever run.
+
+pyarrow parses no expressions, and DuckDB's SQL was tried and left: it is a dependency of 65 MB with another notation
+(no `is None`), and its parse tree must be walked all the same for columns, and to refuse subqueries and functions.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-__all__ = ["RUN_BYTES", "RUN_SAMPLES", "RUN_SCHEMA", "Run", "runs_to_table"]
+__all__ = ["RUN_BYTES", "RUN_SAMPLES", "RUN_SCHEMA", "Run", "cut_runs", "runs_to_table"]
 
 RUN_SAMPLES = 16
 """Most samples in a run; chunks are made of whole runs."""
@@ -50,6 +51,36 @@ class Run:
     first_key: str = ""
     last_key: str = ""
     sha256: str = ""
+
+
+class _Span(Protocol):
+    """A sample in a tar, which takes the bytes ``[start, stop)``."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+
+
+S = TypeVar("S", bound=_Span)
+
+
+def cut_runs(samples: Iterable[S], is_alone: Callable[[S], Any] = lambda _: False) -> Iterator[list[S]]:
+    """Cut the samples of a shard into runs, which decides the bytes of its index.
+
+    Args:
+        samples: samples in the order of the tar.
+        is_alone: whether a sample is a run of its own (default: none is).
+    """
+    group: list[S] = []
+    for sample in samples:
+        is_full = len(group) == RUN_SAMPLES or (group and sample.stop - group[0].start > RUN_BYTES)
+        if group and (is_full or is_alone(sample) or is_alone(group[-1])):
+            yield group
+            group = []
+        group.append(sample)
+    if group:
+        yield group
 
 
 def runs_to_table(runs: Iterable[Run]) -> pa.Table:

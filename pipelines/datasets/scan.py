@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from pipelines.datasets.run import RUN_BYTES, RUN_SAMPLES, Run
+from pipelines.datasets.run import RUN_BYTES, Run, cut_runs
 from pipelines.datasets.tar import MAX_MEMBER_BYTES, Fault, SampleSpan, iter_members, iter_spans
 from pipelines.storage.store import Store
 
@@ -71,7 +71,9 @@ def scan_shard(store: Store, name: str, *, checksums: bool = True, visit: Visit 
     size = store.size(name)
     tape = _Tape(lambda a, b: store.read_range(name, a, b), size, whole=checksums)
     scan = ShardScan(name, size)
-    for group in _grouped(_bounded(iter_spans(iter_members(tape.read, 0, size, whole=True)))):
+    spans = _bounded(iter_spans(iter_members(tape.read, 0, size, whole=True)))
+    # One with a fault is a run of its own, so that its checksum fails no neighbor.
+    for group in cut_runs(spans, lambda span: span.fault):
         start, stop = group[0].start, max(span.stop for span in group)
         fault = group[0].fault
         if fault is not None:
@@ -108,19 +110,6 @@ def _bounded(spans: Iterator[SampleSpan]) -> Iterator[SampleSpan]:
             yield replace(span, fault=Fault(span.start, span.stop, span.key, "TooLarge", reason))
         else:
             yield span
-
-
-def _grouped(spans: Iterator[SampleSpan]) -> Iterator[list[SampleSpan]]:
-    """Group spans into runs; one with a fault is a run of its own, so that its checksum fails no neighbour."""
-    group: list[SampleSpan] = []
-    for span in spans:
-        size = span.stop - group[0].start if group else 0
-        if group and (len(group) == RUN_SAMPLES or size > RUN_BYTES or span.fault or group[-1].fault):
-            yield group
-            group = []
-        group.append(span)
-    if group:
-        yield group
 
 
 class _Tape:

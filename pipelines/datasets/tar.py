@@ -5,6 +5,9 @@ never the whole tar: it follows no link, opens no file, and reports what is cut,
 it. Both speak USTAR with PAX headers (POSIX.1-2001); the reader also knows GNU's long names and base-256 sizes.
 
 Keys follow WebDataset: the name up to the first dot of its last part is the key, what follows is the member.
+
+Headers are written here because no format of ``tarfile.TarInfo.tobuf`` gives the bytes that datasets have had from the
+beginning: it leaves the device numbers empty (18 bytes of every header) and splits or extends long names otherwise.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pipelines.batch.probe import inspect_model
 from pipelines.batch.workers import WorkerSpec
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.opening import archive_store, load_dataset, open_complete
+from pipelines.datasets.opening import NoShardsError, archive_store, open_archive
 from pipelines.evaluation.judging import JudgeSpec, can_judge
 from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
@@ -80,36 +80,33 @@ class Subject:
     missing: int = 0
 
 
-def open_reference(uri: str, *, split: str | None = None, samples: int = 64) -> ReferenceSet:
+def open_reference(
+    uri: str, *, split: str | None = None, preferred_split: str | None = None, samples: int = 64
+) -> ReferenceSet:
     """Open a set of images: a dataset of shards, shards made elsewhere, a folder or prefix of images, or Parquet.
 
     Args:
         uri: place of the images.
-        split: split of a dataset of shards; None is all of it.
+        split: split of a dataset of shards (default: all of it).
+        preferred_split: split to take where none is named and a dataset's manifest has this one.
         samples: most images in a chunk.
 
     Raises:
         DatasetError: there is no image, or no such split.
         MissingError, AccessError, StorageError: they can't be listed.
     """
-    limits = ChunkLimits(samples=samples)
-    if split is not None:
-        dataset = load_dataset(uri)
-        return ReferenceSet(
-            uri=uri,
-            store=dataset.store,
-            chunks=chunk_table(dataset.table(split), limits),
-            member_names=dict(dataset.manifest.member_names),
-            split=split,
-        )
-    chunks = plan_archive(uri, limits)
-    store = archive_store(uri)
-    complete = open_complete(store)
+    archive = open_archive(uri)
+    dataset, limits = archive.dataset, ChunkLimits(samples=samples)
+    if split is None and dataset is not None and dataset.is_complete and preferred_split in dataset.manifest.splits:
+        split = preferred_split
+    if split is not None and dataset is None:
+        raise NoShardsError(open_store(uri).uri)
     return ReferenceSet(
         uri=uri,
-        store=store,
-        chunks=chunks,
-        member_names=dict(complete.manifest.member_names) if complete is not None else {},
+        store=archive.store,
+        chunks=chunk_table(dataset.table(split), limits) if dataset is not None else plan_archive(archive, limits),
+        member_names=dict(dataset.manifest.member_names) if dataset is not None else {},
+        split=split,
     )
 
 
@@ -248,7 +245,7 @@ def model_subject(
     asked = {"point": settings.as_point()} if point or not stochastic else {}
     if num_draws and (stochastic or draws is not None):
         asked["draws"] = replace(settings, draws=num_draws)
-    found = open_reference(data, split=split or _test_split(data))
+    found = open_reference(data, split=split, preferred_split="test")
     chunks = limit_chunks(found.chunks, limit) if limit else found.chunks
     workers = {name: _worker(source, found.store, one) for name, one in asked.items()}
     one = next(iter(workers.values()))
@@ -267,11 +264,6 @@ def model_subject(
         },
         judge=JudgeSpec(source, one.model_digest) if can_judge(loaded) else None,
     )
-
-
-def _test_split(data: str) -> str | None:
-    dataset = open_complete(archive_store(data))
-    return "test" if dataset is not None and "test" in dataset.manifest.splits else None
 
 
 def _worker(source: ModelSource, archive: Store, settings: BatchSettings) -> WorkerSpec:

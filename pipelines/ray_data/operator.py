@@ -19,10 +19,10 @@ from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, Sample, image_member, iter_chunks, read_chunk
 from pipelines.images.decoding import MAX_PIXELS, decode
 from pipelines.ray_data.counters import Tally, work_name
+from pipelines.ray_data.pairs import iter_pairs
 from pipelines.ray_data.tensors import PictureColumn
 from pipelines.storage.store import Store
 from pipelines.streaming.augmentation import Crop
-from pipelines.streaming.unpaired import iter_pairs
 
 __all__ = ["BLOCK_BYTES", "ChunkReader", "Decode", "Domain"]
 

@@ -25,17 +25,17 @@ from condgen.errors import DatasetError
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
 from pipelines.datasets.manifest import Dataset
-from pipelines.datasets.opening import locate_shards, open_complete, scan_webdataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import BLOCK_BYTES, ChunkReader, Decode, Domain
+from pipelines.ray_data.pairs import pair_table
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.storage.store import Store
-from pipelines.streaming.unpaired import pair_table
 
 if TYPE_CHECKING:
     import ray.data
 
-__all__ = ["Decode", "known_samples", "note_samples", "open_source", "read_paired", "read_single", "read_unpaired"]
+__all__ = ["Decode", "known_samples", "note_samples", "read_paired", "read_single", "read_unpaired"]
 
 _TASK_SAMPLES = 4096
 _SMALL_TASK_SAMPLES, _SMALL_TASK_CHUNKS = 128, 8
@@ -45,23 +45,6 @@ _DECODE = Decode()
 _LIMITS = ChunkLimits(samples=256, size_bytes=4 << 20)
 
 _planned: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-
-
-def open_source(uri: str | Store | Dataset, **storage_options: Any) -> Dataset:
-    """Open a dataset for reading: by its manifest, or by its shards' headers alone where it has none.
-
-    Args:
-        uri: a folder or prefix, shards made elsewhere by names, braces and globs, or a dataset that is open.
-        storage_options: see `pipelines.storage.store.open_store`.
-
-    Raises:
-        DatasetError, MissingError, AccessError, StorageError: see `pipelines.datasets.opening.load_dataset`.
-    """
-    if isinstance(uri, Dataset):
-        return uri
-    store, names = (uri, None) if isinstance(uri, Store) else locate_shards(uri, **storage_options)
-    dataset = open_complete(store) if names is None else None
-    return dataset or scan_webdataset(store.require(), names, checksums=False)
 
 
 def read_single(
@@ -78,7 +61,7 @@ def read_single(
     """Read a dataset of single images: rows with `image`.
 
     Args:
-        uri: see `open_source`.
+        uri: see `pipelines.datasets.opening.open_dataset`.
         split: of the dataset; None is all of it.
         member: which of a sample's members is the image, where there are several.
         decode: how samples become rows.
@@ -91,7 +74,7 @@ def read_single(
         DatasetError: no such dataset or split, or nothing in it.
         MissingError, AccessError, StorageError: see `pipelines.storage.store`.
     """
-    dataset = open_source(uri)
+    dataset = open_dataset(uri)
     domain = _domain(dataset, cache, [("image", member)])
     return _dataset(_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
 
@@ -116,7 +99,7 @@ def read_paired(
     Raises:
         As `read_single`.
     """
-    dataset = open_source(uri)
+    dataset = open_dataset(uri)
     domain = _domain(dataset, cache, [("input", members[0]), ("target", members[1])])
     return _dataset(_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
 
@@ -141,7 +124,7 @@ def read_unpaired(
     of the input, `target_source` and `target_key` those of the target; `json` and fields are the input's.
 
     Args:
-        a, b: see `open_source`.
+        a, b: see `pipelines.datasets.opening.open_dataset`.
         splits: of `a` and of `b`.
         seed, epoch: fix the permutations.
         decode, limits, cache, tally, num_cpus: see `read_single`.
@@ -149,7 +132,7 @@ def read_unpaired(
     Raises:
         As `read_single`.
     """
-    opened = open_source(a), open_source(b)
+    opened = open_dataset(a), open_dataset(b)
     plans = [_plan(dataset, split, limits) for dataset, split in zip(opened, splits, strict=True)]
     domains = tuple(
         _domain(dataset, cache, [(name, None)]) for name, dataset in zip(("input", "target"), opened, strict=True)

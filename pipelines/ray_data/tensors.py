@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,30 +32,41 @@ def picture_array(items: Sequence[npt.NDArray[Any]]) -> Any:
     return ArrowVariableShapedTensorArray.from_numpy(column)
 
 
-_KEPT = 4
-_KEPT_BYTES = 64 << 20
-_kept: list[npt.NDArray[np.uint8]] = []
-_keeping = threading.Lock()
+_MOST_FREE = 4
+_LENT_BYTES = 64 << 20
+_free: deque[npt.NDArray[np.uint8]] = deque(maxlen=_MOST_FREE)
 
 
-def _room(size_bytes: int) -> npt.NDArray[np.uint8]:
-    """Return a view of `size_bytes` or more of this process's own memory, which nobody else refers to.
+class _Lease:
+    """Memory that is lent to a block; it comes back when the last array that views it is gone.
 
-    A task makes one block after another, each of which is copied into the object store and dropped. The memory of
-    those before is taken again: new pages cost as much time as decoding where a machine has to fetch them first.
+    A task makes one block after another, each of which is copied into the object store and dropped. With new pages for
+    each block, reading and decoding took a third more CPU time at 256 px and 60 % more at 1024 px than with the memory
+    of those before (0.36 and 0.27 ms, 4.2 and 2.6 ms an image).
     """
-    with _keeping:
-        for place in range(len(_kept)):
-            found = _kept[place]
-            # Its references: the list's, this name's and the call's. A block that is still in use has one too.
-            if size_bytes <= found.nbytes <= 2 * size_bytes and sys.getrefcount(found) <= 3:
-                _kept.append(_kept.pop(place))
-                return found[:size_bytes]
-        made = np.empty(size_bytes, np.uint8)
-        if size_bytes <= _KEPT_BYTES:
-            del _kept[: max(0, len(_kept) + 1 - _KEPT)]
-            _kept.append(made)
-        return made[:]
+
+    def __init__(self, memory: npt.NDArray[np.uint8]) -> None:
+        self._memory = memory
+        self.__array_interface__ = memory.__array_interface__  # arrays made of this refer to it
+
+    def __del__(self, free: deque[npt.NDArray[np.uint8]] = _free) -> None:
+        free.append(self._memory)
+
+
+def _borrow(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return `size_bytes` of memory, taken from those that came back where they fit."""
+    if size_bytes > _LENT_BYTES:
+        return np.empty(size_bytes, np.uint8)
+    memory = np.empty(0, np.uint8)
+    for _ in range(_MOST_FREE):
+        with suppress(IndexError):  # another thread may take the last one
+            memory = _free.popleft()
+            if size_bytes <= memory.nbytes <= 2 * size_bytes:
+                break
+            _free.append(memory)
+    else:
+        memory = np.empty(size_bytes, np.uint8)
+    return np.asarray(_Lease(memory))[:size_bytes]
 
 
 class PictureColumn:
@@ -82,7 +93,7 @@ class PictureColumn:
         """Append a picture: `place()`, filled, or another array."""
         if not self._items and picture.size:
             count = self._size_bytes // picture.nbytes + 1
-            self._block = _room(count * picture.nbytes).reshape(count, *picture.shape)
+            self._block = _borrow(count * picture.nbytes).reshape(count, *picture.shape)
         place = self.place()
         if place is not None and picture.shape == place.shape:
             if picture is not place:

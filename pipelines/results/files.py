@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError
+from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.storage.store import Store
 
 __all__ = [
     "COLUMN_TYPES",
     "DRAWS_SCHEMA",
-    "ERRORS_SCHEMA",
     "Draw",
     "Failure",
     "Filtered",
@@ -96,10 +96,6 @@ def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
 
 
 DRAWS_SCHEMA = draws_schema()
-
-ERRORS_SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

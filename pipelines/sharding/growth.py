@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError
-from pipelines.datasets.manifest import REJECTED_SCHEMA, SAMPLE_SCHEMA, Dataset, Manifest, table_bytes, table_name
+from pipelines.datasets.chunk import ERRORS_SCHEMA
+from pipelines.datasets.manifest import SAMPLE_SCHEMA, Dataset, Manifest, table_bytes, table_name
 from pipelines.sharding.dedup import Fingerprint
 from pipelines.sharding.plan import PlannedSample, ShardReceipt
 from pipelines.sharding.sources import Listing, Record, Rejected
@@ -141,8 +142,8 @@ def sample_rows(
 
 def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
     """Return rejected records as a Parquet file."""
-    rows = [{name: getattr(row, name) for name in REJECTED_SCHEMA.names} for row in rejected]
-    return table_bytes(pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA))
+    rows = [{name: getattr(row, name) for name in ERRORS_SCHEMA.names} for row in rejected]
+    return table_bytes(pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA))
 
 
 def read_rejected(store: Store, manifest: Manifest) -> list[Rejected]:

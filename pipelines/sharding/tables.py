@@ -15,8 +15,8 @@ import pyarrow.json
 import pyarrow.types as pt
 
 from condgen.errors import AccessError, ConfigError, DatasetError, MissingError
-from pipelines.datasets.opening import locate_files
 from pipelines.datasets.parquet import find_roles, is_text
+from pipelines.datasets.shard_names import locate_files
 from pipelines.images.decoding import EXTENSIONS
 from pipelines.sharding.sources import Listing, Part, Record, Rejected, reject, split_name
 from pipelines.storage.store import Store, open_store
@@ -51,10 +51,11 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
         DatasetError: the table is damaged.
         MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
     """
-    store, names = locate_files(uri)
+    place = locate_files(uri)
+    store = place.store
     rows: list[_Row] = []
     embedded = False
-    for name in names:
+    for name in place.files():
         schema, table = _read_schema(store, name)
         roles = find_roles(schema, columns or {}, store.locate(name))
         images = [role for role in ("image", "input", "target") if role in roles]

@@ -15,7 +15,7 @@ import numpy as np
 from condgen.errors import ImageError
 from condgen.statistics import DatasetStatistics, count_ab
 from pipelines.datasets.manifest import ShardInfo
-from pipelines.datasets.run import RUN_BYTES, RUN_SAMPLES, Run
+from pipelines.datasets.run import Run, cut_runs
 from pipelines.datasets.tar import TarWriter
 from pipelines.sharding.dedup import content_digest
 from pipelines.sharding.plan import MadeSample, PictureStatistics, PlannedSample, PlannedShard, ShardReceipt
@@ -190,25 +190,16 @@ def _facts(record: Record, ready: _Ready) -> dict[str, Any]:
 
 
 def _runs(shard: str, tar: TarWriter, written: list[_Written]) -> list[Run]:
-    runs: list[Run] = []
-    group: list[_Written] = []
-    for sample in [*written, None]:
-        full = len(group) == RUN_SAMPLES or (group and sample and sample.stop - group[0].start > RUN_BYTES)
-        if group and (full or sample is None):
-            start, stop = group[0].start, group[-1].stop
-            runs.append(
-                Run(
-                    shard=shard,
-                    start=start,
-                    stop=stop,
-                    samples=len(group),
-                    pixels=sum(item.pixels for item in group),
-                    first_key=group[0].key,
-                    last_key=group[-1].key,
-                    sha256=hashlib.sha256(tar.piece(start, stop)).hexdigest(),
-                )
-            )
-            group = []
-        if sample is not None:
-            group.append(sample)
-    return runs
+    return [
+        Run(
+            shard=shard,
+            start=group[0].start,
+            stop=group[-1].stop,
+            samples=len(group),
+            pixels=sum(item.pixels for item in group),
+            first_key=group[0].key,
+            last_key=group[-1].key,
+            sha256=hashlib.sha256(tar.piece(group[0].start, group[-1].stop)).hexdigest(),
+        )
+        for group in cut_runs(written)
+    ]

@@ -29,7 +29,7 @@ from pipelines.storage.backend import Entry
 if TYPE_CHECKING:
     from pipelines.storage.backend import Backend
 
-__all__ = ["RetryPolicy", "Store", "open_store", "write_file"]
+__all__ = ["RetryPolicy", "Store", "json_bytes", "open_store", "write_file"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,6 +99,11 @@ def write_file(uri: str, data: bytes, **storage_options: Any) -> None:
     """
     folder, slash, name = uri.rpartition("/")
     open_store((folder or slash) if slash else ".", **storage_options).write(name, data)
+
+
+def json_bytes(values: Mapping[str, Any], *, indent: int | None = 1, ensure_ascii: bool = True) -> bytes:
+    """Return a JSON file, the same for equal values: keys in order, a newline at its end."""
+    return (json.dumps(values, indent=indent, sort_keys=True, ensure_ascii=ensure_ascii) + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ class Store:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Store an object of JSON, indented and with sorted names, see ``write``."""
-        self.write(name, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+        self.write(name, json_bytes(values, indent=2))
 
     def exists(self, name: str) -> bool:
         """Return whether there is an object, or a folder, of that name.

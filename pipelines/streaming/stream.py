@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from condgen.errors import DatasetError, ImageError
 from pipelines.cluster.errors import unwrap
-from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
+from pipelines.datasets.chunk import ERRORS_SCHEMA, Chunk, Sample, image_member, read_chunk
 from pipelines.images.decoding import decode
 from pipelines.storage.store import Store
 from pipelines.streaming.aging import Aging, draw_aging
@@ -52,7 +52,6 @@ _SEGMENT_BLOCKS = 128
 _AHEAD_BLOCKS = 8
 _FAULTS_LOGGED = 10
 
-_FAULT = pa.struct([(name, pa.string()) for name in ("source", "key", "stage", "error", "message")])
 _DECODED_SCHEMA = pa.schema(
     [
         ("epoch", pa.int64()),
@@ -60,7 +59,7 @@ _DECODED_SCHEMA = pa.schema(
         ("rgb", pa.large_binary()),  # [n, *picture_shape] uint8
         ("labels", pa.binary()),  # [n, words.width] int64
         ("weight", pa.binary()),  # [n] uint8, 0 where a sample could not be decoded
-        ("faults", pa.list_(_FAULT)),
+        ("faults", pa.list_(pa.struct(list(ERRORS_SCHEMA)))),
     ]
 )
 

@@ -15,7 +15,7 @@ from condgen.statistics import DatasetStatistics
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
 from pipelines.datasets.manifest import Dataset
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.streaming.aging import Aging
 from pipelines.streaming.augmentation import Augmentation
@@ -78,7 +78,7 @@ def plan_dataset(uri: str, options: TrainOptions) -> PlannedDataset:
         ConfigError: the workers don't fit, or the model does not take a label or caption.
         DatasetError, StorageError: the dataset can't be used.
     """
-    dataset = load_dataset(uri)
+    dataset = open_dataset(uri, checksums=True)
     split = _training_split(dataset)
     table = chunk_table(dataset.table(split), ChunkLimits(samples=_CHUNK_SAMPLES))
     if table.num_rows == 0:

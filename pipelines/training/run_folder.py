@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from condgen.errors import CheckpointError, ConfigError
-from pipelines.storage.store import Store
+from pipelines.storage.store import Store, json_bytes
 
-__all__ = ["MetricRow", "RunFolder", "json_bytes"]
+__all__ = ["MetricRow", "RunFolder"]
 
 _COMPLETE = "complete.json"
 _CHECKPOINTS = 2
@@ -30,11 +30,6 @@ _CONFIG = "config.json"
 _METRICS = "metrics.jsonl"
 # What may differ between the runs of one folder: where and by what it is run, not what.
 _FREE = ("versions", "format", "data_uri", "workers", "start")
-
-
-def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """Return indented JSON, the same bytes for equal values."""
-    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 
 @dataclass(frozen=True, kw_only=True)

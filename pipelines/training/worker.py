@@ -18,12 +18,13 @@ import torch
 from condgen import checkpoint
 from condgen.base import ConditionalModel
 from condgen.errors import CheckpointError, CondgenError, JobError
+from pipelines.storage.store import json_bytes
 from pipelines.streaming.stream import prefetched
 from pipelines.training.feed import make_feed
 from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob
 from pipelines.training.loop import Alone, Group, Loop, TorchGroup, state_from_json
-from pipelines.training.run_folder import MetricRow, RunFolder, json_bytes
+from pipelines.training.run_folder import MetricRow, RunFolder
 
 __all__ = ["train_worker"]
 

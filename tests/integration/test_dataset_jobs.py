@@ -19,7 +19,7 @@ from condgen.errors import DatasetError
 from jobs.datasets import building as shard_building
 from jobs.datasets import index, shard, validate
 from pipelines.cluster import tasks
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.images.decoding import encode
 from pipelines.sharding.plan import ShardOptions
 from pipelines.storage.store import open_store
@@ -131,7 +131,7 @@ def test_sharding_and_growth_on_s3_killed_and_run_again_give_an_undisturbed_runs
     assert "manifest.building.json" in left
     assert any(name.endswith(".tar") for name in left)
     with pytest.raises(DatasetError, match="not complete"):
-        load_dataset(dest)
+        open_dataset(dest)
     for place in (dest, whole, str(local)):
         shard.run(str(images), place, options=OPTIONS)
     first = bytes_of(whole)
@@ -139,7 +139,7 @@ def test_sharding_and_growth_on_s3_killed_and_run_again_give_an_undisturbed_runs
     add(images, range(24, 44))
     run_until(str(images), dest, written and "index-001.parquet", tars=2)
     assert len(bytes_of(dest)) > len(first) + 1
-    assert load_dataset(dest).manifest == load_dataset(whole).manifest, "the old generation holds until the new one is"
+    assert open_dataset(dest).manifest == open_dataset(whole).manifest, "the old generation holds until the new one is"
     for place in (dest, whole, str(local)):
         assert shard.run(str(images), place, options=OPTIONS).added == 20
     assert bytes_of(dest) == bytes_of(whole) == bytes_of(local)

@@ -17,10 +17,10 @@ from pyarrow.fs import S3FileSystem
 from samples import flat, single_dataset
 
 from condgen.errors import DatasetError, StorageError
-from pipelines.datasets.chunk import ChunkLimits, read_chunk
-from pipelines.datasets.chunk_plan import chunks_from_runs
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
+from pipelines.datasets.chunk_plan import chunk_table
 from pipelines.datasets.manifest import MANIFEST_NAME
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.ray_data.operator import Decode
 from pipelines.ray_data.reading import read_single
@@ -54,11 +54,11 @@ def test_a_tar_cut_at_a_members_boundary_loses_samples_in_silence_there_and_not_
 def test_a_cut_shard_of_an_indexed_dataset_is_an_error_that_names_it(tmp_path: Path) -> None:
     data, cut = shard()
     (tmp_path / "x.tar").write_bytes(data)
-    runs = load_dataset(str(tmp_path)).runs()
+    index = open_dataset(str(tmp_path)).table()
     (tmp_path / "x.tar").write_bytes(data[:cut])
     store = open_store(str(tmp_path))
     assert not store.exists(MANIFEST_NAME)
-    chunks = list(chunks_from_runs(runs, ChunkLimits()))
+    chunks = list(iter_chunks(chunk_table(index, ChunkLimits())))
     with pytest.raises(StorageError, match=r"x\.tar: it has \d+ bytes.*cut or replaced"):
         read_chunk(store, chunks[-1])
 
@@ -105,10 +105,10 @@ def test_an_s3_error_in_mid_stream_loses_samples_in_silence_there_and_not_here(
         proxy.inject(fault, 3, name="x.tar")
         ours = open_store(uri, endpoint_url=proxy.endpoint, **options)
         decode = Decode(encoded=True)
-        rows = read_single(load_dataset(ours), member="bin", decode=decode).take_all()
+        rows = read_single(open_dataset(ours), member="bin", decode=decode).take_all()
         assert sorted(row["key"] for row in rows) == keys
         assert len(proxy.injected) == 3
-        dataset = load_dataset(ours)
+        dataset = open_dataset(ours)
         proxy.clear()
         proxy.inject(fault, 50, name="x.tar")
         with pytest.raises(StorageError, match=rf"ray-reader/{fault}/x\.tar.*after 4 tries"):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
 from jobs.datasets import shard
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import decode, encode
 from pipelines.sharding.plan import ShardOptions
@@ -48,7 +48,7 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 def sources_of(dataset: Path) -> dict[str, str]:
     """Split of each source file in the dataset."""
-    opened = load_dataset(str(dataset))
+    opened = open_dataset(str(dataset))
     split_of = {info.name: info.split for info in opened.manifest.shards}
     found = {}
     for run in opened.runs():
@@ -183,7 +183,7 @@ def test_a_growth_that_is_killed_is_gone_on_with(tmp_path: Path, left_after: str
     add(images, range(8))
     for place in (dest, whole):
         shard.run(str(images), str(place), options=OPTIONS)
-    before = load_dataset(str(dest)).manifest
+    before = open_dataset(str(dest)).manifest
     add(images, range(8, 40))
     shard.run(str(images), str(whole), options=OPTIONS)
     known = {path.name for path in dest.iterdir()}
@@ -209,7 +209,7 @@ shard.run({str(images)!r}, {str(dest)!r}, options=options)
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert load_dataset(str(dest)).manifest == before, "the old generation is whole until the new one is"
+    assert open_dataset(str(dest)).manifest == before, "the old generation is whole until the new one is"
     shard.run(str(images), str(dest), options=OPTIONS)
     assert bytes_of(dest) == bytes_of(whole)
 

@@ -20,9 +20,9 @@ import pytest
 from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs.datasets import building as shard_building
 from jobs.datasets import inspect, shard
-from pipelines.datasets.chunk import ChunkLimits, read_chunk
-from pipelines.datasets.chunk_plan import chunks_from_runs
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import encode
 from pipelines.sharding.plan import ShardOptions
@@ -56,7 +56,7 @@ def images(tmp_path: Path) -> Path:
 def test_every_file_is_in_a_shard_or_rejected_with_its_reason(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
     report = shard.run(str(images), str(dest), options=ShardOptions(split=SPLIT, samples_per_shard=8))
-    dataset = load_dataset(str(dest))
+    dataset = open_dataset(str(dest))
     assert dataset.manifest == report.manifest
     assert dataset.manifest.samples == 30
     assert report.num_rejected == sum(dataset.manifest.rejected.values()) == 3
@@ -90,8 +90,8 @@ def test_the_same_images_give_the_same_bytes_wherever_they_are(images: Path, tmp
     shard.run(f"{bucket}/images", f"{bucket}/dataset", options=ShardOptions(split=SPLIT, samples_per_shard=8))
     assert bytes_of(f"{bucket}/dataset") == bytes_of(local)
     assert inspect.run(f"{bucket}/dataset").lines()[1:] == inspect.run(str(local)).lines()[1:]
-    dataset, files = load_dataset(f"{bucket}/dataset"), load_dataset(str(local))
-    chunks = list(chunks_from_runs(dataset.runs(), ChunkLimits(samples=8)))
+    dataset, files = open_dataset(f"{bucket}/dataset"), open_dataset(str(local))
+    chunks = list(iter_chunks(chunk_table(dataset.table(), ChunkLimits(samples=8))))
     assert sum(chunk.samples for chunk in chunks) == 30
     for chunk in chunks:
         assert read_chunk(dataset.store, chunk) == read_chunk(files.store, chunk)
@@ -108,7 +108,7 @@ def test_a_complete_dataset_is_left_as_it_is_and_another_is_not_overwritten(imag
     with pytest.raises(ConfigError, match="--overwrite"):
         shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8))
     replaced = shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8), overwrite=True)
-    assert load_dataset(str(dest)).manifest == replaced.manifest
+    assert open_dataset(str(dest)).manifest == replaced.manifest
     assert len(replaced.manifest.shards) == 4
 
 
@@ -143,7 +143,7 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     process.wait()
     assert not (killed / "manifest.json").exists(), "killed too late to test anything"
     with pytest.raises(DatasetError, match="not complete"):
-        load_dataset(str(killed))
+        open_dataset(str(killed))
     shard.run(str(images), str(killed), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     assert bytes_of(killed) == bytes_of(whole)
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
@@ -207,7 +207,7 @@ def test_inspect_says_what_a_dataset_is(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
     shard.run(str(images), str(dest), options=ShardOptions(split=SPLIT, samples_per_shard=8))
     text = "\n".join(inspect.run(str(dest)).lines())
-    manifest = load_dataset(str(dest)).manifest
+    manifest = open_dataset(str(dest)).manifest
     for expected in ("single", "30, ", f"{manifest.splits['test']} samples", "jpg 30, json 30", "rejected 3", "width",
                      "min 20", "max 49", "mean RGB", "day"):  # fmt: skip
         assert expected in text

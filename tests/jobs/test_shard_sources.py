@@ -12,7 +12,7 @@ import pytest
 import webdataset
 
 from jobs.cli import app as cli
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.images.decoding import decode, encode
 
 
@@ -38,7 +38,7 @@ def test_two_folders_make_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     dest = tmp_path / "dataset"
     assert cli._run(["shard", str(inputs), str(dest), "--targets", str(targets)]) == 0
     assert "5 pairs" in capsys.readouterr().out
-    manifest = load_dataset(str(dest)).manifest
+    manifest = open_dataset(str(dest)).manifest
     assert (manifest.kind, manifest.members) == ("paired", {"input.png": 5, "json": 5, "target.png": 5})
     assert manifest.statistics["sizes"]["width"]["max"] == 60
     found = samples(dest)
@@ -97,7 +97,7 @@ def test_two_domains_are_two_datasets_that_are_opened_one_by_one(
     dest = str(tmp_path / "dataset")
     arguments = ["shard", str(horses), dest, "--unpaired", str(zebras), "--split", "train=0.5,test=0.5"]
     assert cli._run(arguments) == 0
-    assert [load_dataset(f"{dest}/{name}").manifest.samples for name in "ab"] == [5, 3]
+    assert [open_dataset(f"{dest}/{name}").manifest.samples for name in "ab"] == [5, 3]
     capsys.readouterr()
     assert cli._run(["inspect", dest]) == 0
     assert capsys.readouterr().out.count("single images") == 2

@@ -20,10 +20,10 @@ import pytest
 
 from jobs.cli import app as cli
 from jobs.datasets import index, inspect, shard, validate
-from pipelines.batch.archive import list_chunks
-from pipelines.datasets.chunk import ChunkLimits, read_chunk
+from pipelines.batch.archive import plan_archive
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
 from pipelines.datasets.manifest import table_bytes
-from pipelines.datasets.opening import archive_store, load_dataset
+from pipelines.datasets.opening import archive_store, open_dataset
 from pipelines.datasets.run import runs_to_table
 from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode, encode
@@ -102,7 +102,7 @@ def test_a_cut_tar_is_found_wherever_it_was_cut(dataset: Path, cut: str) -> None
 
 def test_manifest_and_index_that_say_something_else(dataset: Path) -> None:
     store = open_store(dataset)
-    opened = load_dataset(store)
+    opened = open_dataset(store)
     whole = {entry.name: store.read(entry.name) for entry in store.list()}
 
     def after(**files: bytes | None) -> dict[str, list[str]]:
@@ -206,7 +206,7 @@ def test_a_billion_zeros_are_refused_at_once_and_not_held(tmp_path: Path) -> Non
                 file.write(info.tobuf())
             file.truncate(file.tell() + 10**9 + 1024)
     program = (
-        "import resource, sys; from jobs import cli\n"
+        "import resource, sys; from jobs.cli import app as cli\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"code = cli._run(['validate', {str(tmp_path)!r}])\n"
         "print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
@@ -247,8 +247,8 @@ def test_shards_of_every_dialect_are_indexed(tmp_path: Path) -> None:
     train = manifest.train_statistics()
     assert train is not None
     assert train.num_samples == 10
-    assert load_dataset(str(place)).manifest == manifest
-    keys = {run.first_key for run in load_dataset(str(place)).runs()}
+    assert open_dataset(str(place)).manifest == manifest
+    keys = {run.first_key for run in open_dataset(str(place)).runs()}
     assert keys == {"a", "nested/folder/a"}
     assert errors(place) == {}
     assert cli._run(["index", str(place)]) == 2  # it is there
@@ -265,10 +265,10 @@ def test_an_index_elsewhere_is_opened_as_the_dataset(tmp_path: Path, s3: Any) ->
     assert cli._run(arguments) == 2  # where to?
     assert cli._run([*arguments, "--out", place]) == 0
     assert [entry.name for entry in shards.list()] == ["x-0.tar", "x-1.tar", "x-2.tar"]
-    opened = load_dataset(place)
+    opened = open_dataset(place)
     assert (opened.uri, opened.store.uri, opened.manifest.kind) == (place, shards.uri, "paired")
     assert archive_store(place).uri == shards.uri
-    (chunk, _) = list_chunks(place, ChunkLimits())
+    (chunk, _) = iter_chunks(plan_archive(place, ChunkLimits()))
     (first, *_) = read_chunk(opened.store, chunk, opened.manifest.member_names)
     assert sorted(first.members) == ["input.jpg", "target.jpg"]
     assert errors(place) == {"DuplicateKey": ["0", "1", "2"]}

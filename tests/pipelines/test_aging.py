@@ -19,7 +19,7 @@ from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.aging import LUMINANCE, Aging, AgingDraw, draw_aging
 from pipelines.streaming.augmentation import Augmentation
@@ -41,7 +41,7 @@ def plan(tmp_path: Path) -> TrainingPlan:
         gradient(number, (48, 40)).save(data, "PNG")
         tar.add(f"{number:05d}.png", data.getvalue())
     (tmp_path / "train-000000.tar").write_bytes(tar.finish())
-    dataset = load_dataset(str(tmp_path))
+    dataset = open_dataset(str(tmp_path))
     return TrainingPlan(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits(samples=16)),

@@ -13,10 +13,9 @@ from fakes import SETTINGS, UniformColour, write_image
 from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
-from pipelines.batch.archive import list_chunks, plan_archive
+from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import ChunkEngine
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks, read_chunk
-from pipelines.datasets.chunk_plan import chunks_from_files
 from pipelines.models.colorization import ColourTask
 from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
 from pipelines.results.plan import load_plans, write_plan
@@ -47,7 +46,7 @@ def engine(archive: Store, results: Store, settings: BatchSettings = SETTINGS) -
 
 
 def run_all(archive: Store, results: Store, settings: BatchSettings = SETTINGS) -> list[str]:
-    chunks = list(list_chunks(archive, ChunkLimits(samples=settings.chunk_samples)))
+    chunks = list(iter_chunks(plan_archive(archive, ChunkLimits(samples=settings.chunk_samples))))
     for chunk in chunks:
         engine(archive, results, settings).run(chunk)
     return [draws_name(chunk.name) for chunk in chunks]
@@ -101,7 +100,7 @@ def test_another_seed_gives_other_draws(archive: Store, tmp_path: Path) -> None:
 
 
 def test_chunks_survive_the_plan_file_and_cover_the_listing(archive: Store) -> None:
-    chunks = list(list_chunks(archive, ChunkLimits(samples=4)))
+    chunks = list(iter_chunks(plan_archive(archive, ChunkLimits(samples=4))))
     assert list(iter_chunks(chunks_to_table(chunks))) == chunks
     assert [file.name for chunk in chunks for file in chunk.files] == [entry.name for entry in archive.list()]
     assert [chunk.first_sample for chunk in chunks] == [0, 4]
@@ -109,12 +108,12 @@ def test_chunks_survive_the_plan_file_and_cover_the_listing(archive: Store) -> N
 
 def test_a_chunk_is_bounded_in_bytes_and_one_large_file_is_a_chunk_of_its_own(archive: Store) -> None:
     sizes = [entry.size_bytes for entry in archive.list()]
-    chunks = list(chunks_from_files(archive.list(), ChunkLimits(samples=100, size_bytes=min(sizes))))
+    chunks = list(iter_chunks(plan_archive(archive, ChunkLimits(samples=100, size_bytes=min(sizes)))))
     assert [chunk.samples for chunk in chunks] == [1] * len(sizes)
 
 
 def test_a_file_that_is_gone_is_an_error_of_its_own_and_not_of_its_chunk(archive: Store) -> None:
-    (chunk,) = list_chunks(archive, ChunkLimits())
+    (chunk,) = iter_chunks(plan_archive(archive, ChunkLimits()))
     archive.delete("album/1.png")
     samples = read_chunk(archive, chunk)
     assert [sample.source for sample in samples if sample.fault] == ["album/1.png"]
@@ -124,7 +123,7 @@ def test_a_file_that_is_gone_is_an_error_of_its_own_and_not_of_its_chunk(archive
 def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty"):
-        list(list_chunks(open_store(str(tmp_path / "empty")), ChunkLimits()))
+        plan_archive(open_store(str(tmp_path / "empty")), ChunkLimits())
 
 
 def test_a_plan_is_read_back_and_refuses_what_would_change_the_bytes(archive: Store, tmp_path: Path) -> None:

@@ -12,18 +12,12 @@ from pathlib import Path
 import pytest
 
 from condgen.errors import ConfigError, DatasetError, MissingError
-from pipelines.batch.archive import list_chunks
-from pipelines.datasets.chunk import ChunkLimits, read_chunk
+from pipelines.batch.archive import plan_archive
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
 from pipelines.datasets.manifest import Manifest, ShardInfo, table_bytes
-from pipelines.datasets.opening import (
-    archive_store,
-    expand_braces,
-    load_dataset,
-    open_archive,
-    scan_webdataset,
-    split_of,
-)
+from pipelines.datasets.opening import archive_store, open_archive, open_dataset
 from pipelines.datasets.run import RUN_SCHEMA, Run, runs_to_table
+from pipelines.datasets.shard_names import expand_braces, split_of
 from pipelines.datasets.tar import TarWriter, group_samples
 from pipelines.storage.store import Store, open_store
 
@@ -71,8 +65,8 @@ def store(tmp_path: Path) -> Store:
 def test_a_manifest_survives_its_json(store: Store) -> None:
     manifest = complete(store)
     assert Manifest.from_json(manifest.to_json()) == manifest
-    assert load_dataset(store).manifest == manifest
-    assert load_dataset(store.uri).manifest.digest == manifest.digest
+    assert open_dataset(store).manifest == manifest
+    assert open_dataset(store.uri).manifest.digest == manifest.digest
     assert replace(manifest, kind="paired").digest != manifest.digest
 
 
@@ -87,7 +81,7 @@ def test_a_manifest_of_a_later_condgen_with_more_in_it_is_read_and_of_another_ve
 def test_a_damaged_manifest_is_a_dataset_error_that_names_it(store: Store, text: bytes) -> None:
     store.write("manifest.json", text)
     with pytest.raises(DatasetError, match=r"manifest\.json"):
-        load_dataset(store)
+        open_dataset(store)
 
 
 def test_an_index_that_is_not_the_manifests_is_refused(store: Store) -> None:
@@ -99,7 +93,7 @@ def test_an_index_that_is_not_the_manifests_is_refused(store: Store) -> None:
 
 def test_splits_are_named_when_one_is_asked_for_that_is_not_there(store: Store) -> None:
     complete(store)
-    dataset = load_dataset(store)
+    dataset = open_dataset(store)
     assert dataset.runs("train") == dataset.runs()
     with pytest.raises(DatasetError, match="train"):
         dataset.runs("test")
@@ -115,7 +109,7 @@ def test_runs_of_a_scan_cover_every_sample_once_with_its_checksum(store: Store) 
     store.write("train-0.tar", shard(40))
     store.write("deep/val-0.tar", shard(5, "v", members=("input.jpg", "target.jpg")))
     for checksums in (True, False):
-        dataset = scan_webdataset(store, checksums=checksums)
+        dataset = open_dataset(store, checksums=checksums)
         assert dataset.manifest.splits == {"train": 40, "val": 5}
         keys = []
         for run in dataset.runs():
@@ -130,17 +124,17 @@ def test_runs_of_a_scan_cover_every_sample_once_with_its_checksum(store: Store) 
 
 def test_large_members_are_scanned_by_their_headers(store: Store) -> None:
     store.write("x.tar", shard(5, image=bytes(3 << 20)))
-    with_sums, without = (scan_webdataset(store, checksums=checksums) for checksums in (True, False))
+    with_sums, without = (open_dataset(store, checksums=checksums) for checksums in (True, False))
     assert [replace(run, sha256="") for run in with_sums.runs()] == without.runs()
     assert len(without.runs()) == 1
-    many = scan_webdataset(open_store(store.uri), ["x.tar"])
+    many = open_dataset(f"{store.uri}/x.tar", checksums=True)
     assert many.runs() == with_sums.runs()
 
 
 def test_kinds_are_told_by_the_members(store: Store) -> None:
     store.write("a.tar", shard(1, members=("input.png", "target.png", "json")))
-    assert load_dataset(store).manifest.kind == "paired"
-    assert load_dataset(store).manifest.members == {"input.png": 1, "json": 1, "target.png": 1}
+    assert open_dataset(store).manifest.kind == "paired"
+    assert open_dataset(store).manifest.members == {"input.png": 1, "json": 1, "target.png": 1}
 
 
 @pytest.mark.parametrize("cut", ["header", "member", "boundary", "empty"])
@@ -149,7 +143,7 @@ def test_a_cut_shard_counts_what_it_lost_as_one_sample(store: Store, cut: str) -
     ends = {"header": 1536 + 100, "member": 1536 + 600, "boundary": 1536, "empty": 0}
     store.write("a.tar", data[: ends[cut]])
     store.write("b.tar", data)
-    runs = load_dataset(store).runs()
+    runs = open_dataset(store).runs()
     assert sum(run.samples for run in runs if run.shard == "a.tar") == (1 if cut == "empty" else 2)
     assert sum(run.samples for run in runs if run.shard == "b.tar") == 2
     lost = [run for run in runs if run.shard == "a.tar"][-1]
@@ -165,7 +159,7 @@ def test_a_refused_member_is_a_sample_of_its_own_run(store: Store) -> None:
                 info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(info, io.BytesIO())
     store.write("x.tar", buffer.getvalue())
-    runs = load_dataset(store).runs()
+    runs = open_dataset(store).runs()
     assert [(run.samples, run.first_key) for run in runs] == [(1, "a"), (1, "b"), (1, "c")]
     (refused,) = group_samples(store.read_range("x.tar", runs[1].start, runs[1].stop))
     assert refused.fault is not None
@@ -175,7 +169,7 @@ def test_a_refused_member_is_a_sample_of_its_own_run(store: Store) -> None:
 def test_a_tar_of_zeros_is_not_read_into_memory(tmp_path: Path) -> None:
     with (tmp_path / "zeros.tar").open("wb") as file:
         file.truncate(10**9)
-    (run,) = scan_webdataset(open_store(tmp_path)).runs()
+    (run,) = open_dataset(open_store(tmp_path), checksums=True).runs()
     assert (run.samples, run.stop - run.start) == (1, 65536)
 
 
@@ -184,10 +178,10 @@ def test_shards_are_found_by_name_braces_and_globs(store: Store) -> None:
         store.write(f"x-{number:03d}.tar", shard(number + 1))
     store.write("y.tar", shard(9))
     for pattern, samples in (("x-{000..002}.tar", 6), ("x-*.tar", 6), ("x-00[01].tar", 3), ("y.tar", 9), ("", 15)):
-        assert load_dataset(f"{store.uri}/{pattern}").manifest.samples == samples
+        assert open_dataset(f"{store.uri}/{pattern}").manifest.samples == samples
     for pattern in ("x-{000..003}.tar", "z-*.tar", "z.tar"):
         with pytest.raises(MissingError, match="no such file"):
-            load_dataset(f"{store.uri}/{pattern}")
+            open_dataset(f"{store.uri}/{pattern}")
 
 
 @pytest.mark.parametrize(("pattern", "names"), [
@@ -213,21 +207,22 @@ def test_splits_are_told_by_the_words_of_a_name(name: str, split: str) -> None:
 
 def test_places_without_shards(store: Store, tmp_path: Path) -> None:
     with pytest.raises(MissingError):
-        load_dataset(f"{tmp_path}/nope")
+        open_dataset(f"{tmp_path}/nope")
     with pytest.raises(MissingError):
         open_archive(open_store(tmp_path / "nope"))
     store.write("a.jpg", b"")
-    assert open_archive(store)[1] is None
+    assert open_archive(store).files.to_pylist() == [{"name": "a.jpg", "size_bytes": 0}]
+    assert open_archive(store).dataset is None
     with pytest.raises(DatasetError, match="condgen shard"):
-        load_dataset(store)
+        open_dataset(store)
 
 
 def test_a_scan_reads_object_storage_too(s3: object) -> None:
     remote = open_store(f"{s3.uri('datasets-tests')}/scan")  # type: ignore[attr-defined]
     remote.write("train-0.tar", shard(20))
-    assert load_dataset(f"{remote.uri}/train-*.tar").manifest.samples == 20
+    assert open_dataset(f"{remote.uri}/train-*.tar").manifest.samples == 20
     with pytest.raises(MissingError, match="bucket"):
-        load_dataset("s3://no-such-bucket/x")
+        open_dataset("s3://no-such-bucket/x")
 
 
 def test_shards_are_named_in_folders_and_by_lists(store: Store) -> None:
@@ -239,10 +234,10 @@ def test_shards_are_named_in_folders_and_by_lists(store: Store) -> None:
         (f"{root}/*/x-*.tar", ["a/x-0.tar", "a/x-1.tar", "b/x-0.tar"]),
         (f"{root}/a/x-{{0..1}}.tar::{root}/c/deep/y.tar", ["a/x-0.tar", "a/x-1.tar", "c/deep/y.tar"]),
     ):
-        place, runs = open_archive(pattern)
-        assert runs is not None
-        assert (archive_store(pattern).uri, place.uri) == (root, root)
-        assert [run.shard for run in runs] == names
+        archive = open_archive(pattern)
+        assert archive.dataset is not None
+        assert (archive_store(pattern).uri, archive.store.uri) == (root, root)
+        assert [run.shard for run in archive.dataset.runs()] == names
     with pytest.raises(ConfigError, match="one storage"):
         open_archive(f"{root}/a/x-0.tar::s3://bucket/x.tar")
 
@@ -250,13 +245,13 @@ def test_shards_are_named_in_folders_and_by_lists(store: Store) -> None:
 def test_a_folder_with_a_pattern_in_its_name_is_a_folder(tmp_path: Path) -> None:
     folder = open_store(tmp_path / "photos [2020] {a}")
     folder.write("x[1].tar", shard(2))
-    assert load_dataset(folder.uri).manifest.samples == 2
+    assert open_dataset(folder.uri).manifest.samples == 2
     assert archive_store(folder.uri).uri == folder.uri
 
 
 def test_an_archive_is_planned_from_headers_and_read_whole(store: Store) -> None:
     store.write("a.tar", shard(40, image=bytes(3000)))
-    chunks = list(list_chunks(f"{store.uri}/*.tar", ChunkLimits(samples=20)))
+    chunks = list(iter_chunks(plan_archive(f"{store.uri}/*.tar", ChunkLimits(samples=20))))
     assert [chunk.samples for chunk in chunks] == [16, 16, 8]
     assert all(part.sha256 == "" for chunk in chunks for part in chunk.runs)
     samples = [sample for chunk in chunks for sample in read_chunk(store, chunk)]
@@ -269,7 +264,7 @@ def test_an_archive_is_planned_from_headers_and_read_whole(store: Store) -> None
 
 def test_members_are_called_by_a_mapping(store: Store) -> None:
     store.write("a.tar", shard(3, members=("Cond.PNG", "jpg")))
-    (chunk,) = list_chunks(store, ChunkLimits())
+    (chunk,) = iter_chunks(plan_archive(store, ChunkLimits()))
     (first, *_) = read_chunk(store, chunk, {"input": "cond", "target": "jpg"})
     assert sorted(first.members) == ["input.png", "target.jpg"]
 
@@ -284,6 +279,6 @@ def test_a_member_that_no_picture_can_be_is_refused_without_reading_it(tmp_path:
     with (tmp_path / "x.tar").open("wb") as file:
         file.write(tar.finish()[:512] + header.getvalue())
         file.truncate(1024 + 10**9 + 2048)
-    runs = scan_webdataset(open_store(tmp_path), checksums=False).runs()
+    runs = open_dataset(open_store(tmp_path)).runs()
     assert [(run.first_key, run.samples) for run in runs] == [("a", 1), ("b", 1)]
     assert runs[1].stop - runs[1].start <= 65536

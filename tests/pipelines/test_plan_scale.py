@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from one_by_one import chunks_from_files, chunks_from_runs
 
-from pipelines.batch.archive import list_chunks, plan_archive
+from pipelines.batch.archive import plan_archive
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
+from pipelines.datasets.opening import open_dataset
 from pipelines.storage.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +36,9 @@ def test_a_plan_in_columns_has_the_chunks_that_are_listed_one_by_one(photos: Pat
     for number in range(20):
         tar.add(f"{number}.jpg", bytes(600))
     open_store(tmp_path).write("x.tar", tar.finish())
-    for archive in (str(photos), str(tmp_path), str(tmp_path / "x.tar")):
-        for limits in (ChunkLimits(samples=16), ChunkLimits(samples=3)):
-            assert plan_archive(archive, limits).equals(chunks_to_table(list_chunks(archive, limits)))
+    for limits in (ChunkLimits(samples=16), ChunkLimits(samples=3)):
+        for archive in (str(tmp_path), str(tmp_path / "x.tar")):
+            chunks = chunks_from_runs(open_dataset(archive).runs(), limits)
+            assert plan_archive(archive, limits).equals(chunks_to_table(chunks))
+        chunks = chunks_from_files(open_store(photos).list(), limits)
+        assert plan_archive(str(photos), limits).equals(chunks_to_table(chunks))

@@ -21,9 +21,9 @@ from PIL import Image
 from samples import flat, paired_dataset
 
 from condgen.errors import ConfigError, StorageError
-from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
-from pipelines.datasets.chunk_plan import chunk_table, chunks_from_runs
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode
 from pipelines.streaming import stream as training
@@ -103,8 +103,8 @@ def plan(folder: Path, tmp_path: Path) -> TrainingPlan:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    dataset = load_dataset(str(folder))
-    table = chunks_to_table(chunks_from_runs(dataset.runs(), ChunkLimits(samples=16)))
+    dataset = open_dataset(str(folder))
+    table = chunk_table(dataset.table(), ChunkLimits(samples=16))
     store: Any = CountingStore(dataset.store, str(tmp_path / "reads"))
     return TrainingPlan(
         store=store,
@@ -147,7 +147,7 @@ def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_and_decoded_once
 def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_resume(
     ray_cluster: None, tmp_path: Path
 ) -> None:
-    dataset = load_dataset(paired_dataset(tmp_path / "pairs", 24, per_shard=4))
+    dataset = open_dataset(paired_dataset(tmp_path / "pairs", 24, per_shard=4))
     plan = TrainingPlan(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits(samples=4)),
@@ -173,7 +173,7 @@ def test_a_pair_of_several_shapes_is_left_out_with_the_reason(tmp_path: Path) ->
     for member, size in (("input", (40, 30)), ("target", (30, 30))):
         tar.add(f"a.{member}.png", flat(1, size))
     (tmp_path / "x.tar").write_bytes(tar.finish())
-    dataset = load_dataset(str(tmp_path))
+    dataset = open_dataset(str(tmp_path))
     plan = TrainingPlan(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits()),

@@ -13,7 +13,7 @@ from samples import single_dataset
 from condgen.errors import CheckpointError, ConfigError
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
@@ -25,7 +25,7 @@ LARGE, SMALL = 40, 12
 
 
 def domain(uri: str, batch_size: int = 4, lanes: int = 2, seed: int = 3) -> TrainingPlan:
-    dataset = load_dataset(uri)
+    dataset = open_dataset(uri)
     return TrainingPlan(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits(samples=2)),

@@ -17,7 +17,7 @@ from jobs.cli.datasets import parse_size
 from jobs.datasets import index
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.opening import load_dataset
+from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.stream import load_block
 from pipelines.training.engine import prepare
@@ -115,7 +115,7 @@ def test_the_command_has_the_option_that_index_has(
 def test_the_plan_is_the_one_that_runs_make(tmp_path: Path) -> None:
     uri = single_dataset(tmp_path / "dataset", 100, per_shard=30)
     job = prepared(uri)
-    assert job.plan.chunks == chunk_table(load_dataset(uri).table("train"), ChunkLimits(samples=16))
+    assert job.plan.chunks == chunk_table(open_dataset(uri).table("train"), ChunkLimits(samples=16))
     assert job.plan.members == (None,)
     assert job.plan.chunks["samples"].to_pylist() == [16, 14] * 3 + [10]
 
