@@ -45,7 +45,7 @@ from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, rea
 from pipelines.images.decoding import decode, encode, read_metadata
 from pipelines.models.source import open_model, picture_task
 from pipelines.results.files import Draw, encode_draws
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.sharding.plan import ShardOptions
 from pipelines.storage.store import open_store
 
@@ -79,8 +79,8 @@ def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images
     """CPU seconds an image in each stage, alone, in one thread."""
     torch.set_num_threads(1)
     loaded = open_model(str(model_folder)).load()
-    task = picture_task(loaded, "colorize", **settings.picture_options())
-    options = SampleOptions(mode="draw", temperature=settings.temperature)
+    task = picture_task(loaded, settings.colorize)
+    options = settings.sample
     spent = dict.fromkeys(STAGES, 0.0)
 
     def timed(stage: str, work: Callable[[], T]) -> T:
@@ -112,7 +112,7 @@ def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images
             ],
         )
         found = [rgb for its_draws in draws for rgb in its_draws]
-        encoder = partial(encode, format="jpeg", quality=settings.quality, metadata=metadata)
+        encoder = partial(encode, format="jpeg", quality=settings.output.quality, metadata=metadata)
         return rows(first, timed("encode", lambda: list(map(encoder, found))))
 
     store, done = open_store(str(shards)), 0

@@ -33,7 +33,7 @@ from pipelines.batch.archive import Selection
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.batch.report import Pace
 from pipelines.cluster.starting import ray_cluster
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 
 HERE = Path(__file__).resolve().parent
 SIZE_PX = 32

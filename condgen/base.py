@@ -5,22 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from condgen.checks import check_at_least, check_choice
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
+from condgen.options import SampleOptions
 from condgen.statistics import DatasetStatistics
 
 __all__ = ["Batch", "Condition", "ConditionalModel", "SampleOptions", "condition_image", "weighted_mean"]
 
 _T = TypeVar("_T", "Condition", "Batch")
-
-SPECIAL_OPTIONS = ("steps", "guidance_scale", "sampler", "top_k", "top_p")
-"""Fields of ``SampleOptions`` that only some families have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,59 +100,6 @@ def weighted_mean(per_sample: Tensor, weight: Tensor) -> Tensor:
     return (per_sample * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """How to draw; part of a plan's fingerprint.
-
-    ``SPECIAL_OPTIONS`` name the fields that only some families have; None is the model's own value.
-
-    Attributes:
-        mode: ``draw`` samples p(y | x); ``point`` gives the family's one best prediction, K times if asked.
-        temperature: spread of the draws, > 0; 1 is the model's own distribution.
-        direction: ``a2b``, or ``b2a`` back again for models that have both (``ConditionalModel.directions``).
-        steps: number of an iterative sampler's steps, >= 1.
-        guidance_scale: scale of classifier-free guidance, >= 0: 1 is none, 0 leaves the condition out.
-        sampler: name of an iterative sampler (``ConditionalModel.samplers``).
-        top_k: number of the likeliest tokens among which each token is drawn, >= 1; None is all of them.
-        top_p: share of the probability that the likeliest tokens must hold among which each token is drawn, > 0 and
-            <= 1; None is all of them.
-    """
-
-    mode: Literal["draw", "point"] = "draw"
-    temperature: float = 1.0
-    direction: Literal["a2b", "b2a"] = "a2b"
-    steps: int | None = None
-    guidance_scale: float | None = None
-    sampler: str | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("draw", "point"):
-            raise ConfigError.unknown("sample.mode", self.mode, ("draw", "point"))
-        if not 0.0 < self.temperature < float("inf"):
-            raise ConfigError("sample.temperature", self.temperature, "a number > 0")
-        if self.direction not in ("a2b", "b2a"):
-            raise ConfigError.unknown("sample.direction", self.direction, ("a2b", "b2a"))
-        if self.steps is not None:
-            check_at_least("sample.steps", self.steps, 1)
-        if self.guidance_scale is not None:
-            check_at_least("sample.guidance_scale", self.guidance_scale, 0.0)
-        if self.top_k is not None:
-            check_at_least("sample.top_k", self.top_k, 1)
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
-
-    def check_for(self, model: ConditionalModel) -> None:
-        """Raise ConfigError where an option is set that the model does not have, or a sampler that it does not know."""
-        for name in SPECIAL_OPTIONS:
-            if getattr(self, name) is not None and name not in model.sample_options:
-                has = f"it has {', '.join(model.sample_options)}" if model.sample_options else "it has no such options"
-                raise ConfigError(f"sample.{name}", getattr(self, name), f"nothing for family {model.family!r}: {has}")
-        if self.sampler is not None and model.samplers:
-            check_choice("sample.sampler", self.sampler, model.samplers)
-
-
 class ConditionalModel(nn.Module, ABC):
     """A model of p(y | x).
 
@@ -167,7 +111,7 @@ class ConditionalModel(nn.Module, ABC):
         family: name of the model's family.
         is_stochastic: whether draws differ; if not, more than one draw is refused.
         directions: directions in which the model translates.
-        sample_options: those of ``SPECIAL_OPTIONS`` that the family has.
+        sample_options: those fields of ``SampleOptions`` that default to None and that the family has.
         samplers: names that ``SampleOptions.sampler`` may have; empty where ``sample_options`` has no sampler.
     """
 

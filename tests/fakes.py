@@ -16,7 +16,7 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.noise import NoiseSource
 from pipelines.batch.engine import ChunkEngine
 from pipelines.models.colorization import ColourTask
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
 
 __all__ = ["SETTINGS", "PoisonedColour", "UniformColour", "poisoned_engine", "write_image"]

@@ -11,13 +11,10 @@ from PIL import Image
 from condgen import checkpoint
 from condgen.families import FAMILIES
 from condgen.families.color_classifier.config import ColorClassifierConfig
-from pipelines.batch import job as batch_job
-from pipelines.batch.job import BatchJob, list_job, settle_job, worker_spec
+from pipelines.batch.job import BatchJob, list_job, settle_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.datasets.chunk import iter_chunks
-from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
-from pipelines.results.plan import Generation, job_digest
 
 SIZE_PX = 32
 
@@ -70,23 +67,20 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 28)) -> No
 def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | None:
     """What `pipelines.batch.job.run_batch` does, in this process; None where it is stopped after some chunks."""
     listed = list_job(job)
-    prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
-    generations = batch_job._write_plans(prepared)
-    digest = job_digest(prepared.model.digest, prepared.plan_settings)
-    engine = worker_spec(prepared, digest).make_engine()
+    run = BatchRun(settle_job(listed, inspect_model(listed.source, listed.settings)))
+    engine = run.prepared.worker_spec().make_engine()
 
-    def work(plans: list[Generation]) -> bool:
-        for done, chunk in enumerate(iter_chunks(pending_chunks(plans, committed(prepared.results)))):
+    def work() -> bool:
+        for done, chunk in enumerate(iter_chunks(run.pending())):
             if done == stop_after:
                 return False
             engine.run(chunk)
         return True
 
-    if not work(generations):
+    if not work():
         return None
-    account = make_account(prepared.results, generations, digest, prepared.settings.draws)
-    if job.retry_errors and account.errors:
-        generations.append(batch_job._plan(prepared, retry_chunks(generations, account), len(generations), "retry"))
-        work(generations)
-        account = make_account(prepared.results, generations, digest, prepared.settings.draws)
-    return batch_job._finish(prepared, generations, account, Pace(total=account.images, images=account.images))
+    account = run.account()
+    if run.plan_retry(account):
+        work()
+        account = run.account()
+    return run.finish(account, Pace(total=account.images, images=account.images))

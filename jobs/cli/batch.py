@@ -205,7 +205,7 @@ def _run(kind: str, given: dict[str, Any], *, verbose: bool) -> None:
     from pipelines.batch.archive import Selection
     from pipelines.batch.job import BatchJob
     from pipelines.datasets.row_filter import parse
-    from pipelines.results.plan import BatchSettings
+    from pipelines.results.settings import BatchSettings
 
     taken = ("seed", "precision", "output_format", "quality", "max_pixels", "chunk_samples")
     sampling = ("temperature", "steps", "guidance_scale", "sampler", "top_k", "top_p")
@@ -252,7 +252,7 @@ def _columns(text: str | None) -> tuple[tuple[str, str], ...]:
 
 def batch_size_of(text: str) -> int:
     if text == "auto":
-        from pipelines.results.plan import AUTO_BATCH
+        from pipelines.results.settings import AUTO_BATCH
 
         return AUTO_BATCH
     if not text.isdecimal() or int(text) < 1:

@@ -128,7 +128,7 @@ def evaluate(
 def _evaluate(given: dict[str, Any], *, verbose: bool) -> None:
     """Build the options of the command's, and run it."""
     from jobs.evaluation.evaluate import EvaluateOptions, run
-    from pipelines.results.plan import BatchSettings
+    from pipelines.results.settings import BatchSettings
 
     if given["results"] is None and given["model"] is None and given["data"] is not None:
         given["model"] = DEFAULT_COLORIZER

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from condgen.errors import ConfigError
+from condgen.options import SampleOptions
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.demo.claims import DemoClaims
 from jobs.demo.photographs import NUM_TRAINING, PhotographSet, copy_missing, prepare, write_showcase
@@ -151,7 +152,7 @@ def _show(options: DemoOptions, store: Store, stages: _Stages) -> str:
     from jobs import batch
     from jobs.report import page as report
     from pipelines.batch.job import BatchJob
-    from pipelines.results.plan import BatchSettings
+    from pipelines.results.settings import BatchSettings
 
     out = options.out.rstrip("/")
     with stages.stage("showcase") as note:
@@ -179,7 +180,7 @@ def _work(
     from jobs.report import page as report
     from jobs.report.page import CLAIMS_NAME
     from pipelines.batch.job import BatchJob
-    from pipelines.results.plan import BatchSettings
+    from pipelines.results.settings import BatchSettings
     from pipelines.sharding.plan import ShardOptions
 
     out = options.out.rstrip("/")
@@ -192,8 +193,8 @@ def _work(
     runs = {preset: _train(options, preset, stages) for preset in (CLASSIFIER, REGRESSION)}
     finished = []
     for name, preset, settings in (
-        ("results", CLASSIFIER, BatchSettings(draws=DRAWS, temperature=TEMPERATURE)),
-        ("results-l2", REGRESSION, BatchSettings(draws=1, mode="point")),
+        ("results", CLASSIFIER, BatchSettings(draws=DRAWS, sample=SampleOptions(temperature=TEMPERATURE))),
+        ("results-l2", REGRESSION, BatchSettings().as_point()),
     ):
         with stages.stage("colorize" if name == "results" else "colorize L2") as note:
             job = BatchJob(archive=f"{out}/archive", results=f"{out}/{name}", model=runs[preset], settings=settings)

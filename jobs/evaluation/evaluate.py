@@ -37,7 +37,7 @@ from pipelines.evaluation.survey import Survey
 from pipelines.evaluation.values import Rows
 from pipelines.models.pretrained_weights import INSTALL, find_mobilenet_v2, read_weights
 from pipelines.models.source import open_model
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["EvaluateOptions", "Evaluation", "run"]

@@ -19,7 +19,8 @@ from pipelines.results.account import committed
 from pipelines.results.extraction import ExtractedChunks, Extraction, extract_chunks, read_digests, read_identities
 from pipelines.results.files import draws_name
 from pipelines.results.names import Names, name_pictures
-from pipelines.results.plan import BatchSettings, Generation, job_digest, load_plans
+from pipelines.results.plan import Generation, job_digest, load_plans
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["MARK", "RAY_FROM_BYTES", "ExtractReport", "run"]
@@ -118,7 +119,7 @@ def run(
     extraction = Extraction(
         draws=settings.draws,
         draw=draw,
-        suffix=SUFFIXES[settings.output_format],
+        suffix=SUFFIXES[settings.output.output_format],
         by_shard=False,
         is_empty=_is_empty(target),
         is_ours=False,

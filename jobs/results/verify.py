@@ -16,7 +16,8 @@ from pipelines.datasets.chunk import Chunk, iter_chunks
 from pipelines.datasets.opening import archive_store
 from pipelines.results.account import Account, committed, retried_places
 from pipelines.results.files import draws_name
-from pipelines.results.plan import BatchSettings, Generation, job_digest, load_plans
+from pipelines.results.plan import Generation, job_digest, load_plans
+from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.draws import ChunkFindings, Expected, ResultFault, check_chunks
 from pipelines.results.verification.tables import Findings, check_plans, check_run, check_strays, check_tables
 from pipelines.storage.store import Store, open_store
@@ -131,7 +132,7 @@ def _verified(
         settings=plan.settings,
         draws=settings.draws,
         seed=settings.seed,
-        columns=settings.columns,
+        columns=settings.output.columns,
     )
     sizes = committed(store)
     findings = Findings(Account(num_draws=settings.draws))

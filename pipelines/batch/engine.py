@@ -28,7 +28,7 @@ from pipelines.images.decoding import Metadata, decode, encode, read_metadata
 from pipelines.models.hooks import About, Functions
 from pipelines.models.task import PictureTask, Rgb
 from pipelines.results.files import Draw, Failure, Filtered, Receipt, draws_name, encode_draws
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
 
 __all__ = ["SUFFIXES", "About", "ChunkEngine", "Clock", "Functions", "Outcome", "Rgb"]
@@ -92,7 +92,7 @@ class ChunkEngine(Generic[C]):
         self._settings = settings
         self._footer = dict(footer)
         self._functions = functions or Functions()
-        self._options = settings.sample_options()
+        self._options = settings.sample
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._model_lock = threading.Lock()
         # On a CPU, chunks that are computed side by side only take the core and Python's lock from each other.
@@ -125,7 +125,7 @@ class ChunkEngine(Generic[C]):
                     {**self._footer, "chunk": chunk.name, "ordinal": chunk.ordinal},
                     samples=chunk.samples,
                     filtered=filtered,
-                    columns=self._settings.columns,
+                    columns=self._settings.output.columns,
                 )
         with clock("write"):
             self._results.write(draws_name(chunk.name), data)
@@ -182,7 +182,7 @@ class ChunkEngine(Generic[C]):
         """A sample decoded and conditioned; None where the user's function leaves it out."""
         with clock("decode"):
             data = image_member(sample)
-            deep = self._settings.output_format in _DEEP_FORMATS
+            deep = self._settings.output.output_format in _DEEP_FORMATS
             rgb: Rgb | None = decode(data, max_pixels=self._settings.max_pixels, keep_16_bit=deep)
             metadata = read_metadata(data)
             digest = hashlib.sha256(data).hexdigest()
@@ -265,20 +265,20 @@ class ChunkEngine(Generic[C]):
         return [self._row(loaded, k, rgb, clock) for k, rgb in enumerate(kept)]
 
     def _row(self, loaded: _Loaded[C], draw: int, rgb: Rgb, clock: Clock) -> Draw:
-        settings = self._settings
+        output = self._settings.output
         with clock("encode"):
-            data = encode(rgb, settings.output_format, quality=settings.quality, metadata=loaded.metadata)
+            data = encode(rgb, output.output_format, quality=output.quality, metadata=loaded.metadata)
         return Draw(
             source=loaded.sample.source,
             key=loaded.sample.key,
             draw=draw,
-            seed=settings.seed,
+            seed=self._settings.seed,
             image=data,
-            path=f"{loaded.sample.key}.draw{draw}.{SUFFIXES[settings.output_format]}",
+            path=f"{loaded.sample.key}.draw{draw}.{SUFFIXES[output.output_format]}",
             width=rgb.shape[1],
             height=rgb.shape[0],
             source_sha256=loaded.sha256,
-            facts=loaded.about.facts if settings.columns else {},
+            facts=loaded.about.facts if output.columns else {},
         )
 
 

@@ -6,8 +6,8 @@ Running the same job again goes on where it stopped: a chunk whose draws file is
 grown, and failures that are to be tried again, are plans of their own.
 
     import ray
-    from pipelines.batch.job import BatchJob, run_batch
-    from pipelines.results.plan import BatchSettings
+    from pipelines.batch import BatchJob, run_batch
+    from pipelines.results import BatchSettings
 
     ray.init()
     report = run_batch(BatchJob(archive="photos/", results="results/", model="runs/first",
@@ -20,7 +20,7 @@ import hashlib
 import inspect
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -42,13 +42,27 @@ from pipelines.datasets.opening import archive_store
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import Account, committed, make_account, pending_chunks, retry_chunks
-from pipelines.results.files import Receipt, draws_schema, write_errors
-from pipelines.results.plan import BatchSettings, Generation, job_digest, load_plans, write_plan
+from pipelines.results.files import draws_schema, write_errors
+from pipelines.results.plan import Generation, job_digest, load_plans, write_plan
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["BatchJob", "Listed", "Prepared", "list_job", "run_batch", "settle_job", "worker_spec"]
+__all__ = ["BatchJob", "BatchRun", "Listed", "Prepared", "Resources", "list_job", "run_batch", "settle_job"]
 
 _RATE_IMAGES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a job takes of a cluster.
+
+    Attributes:
+        actors: numbers of actors, at least and at most (None leaves it to the cluster's resources).
+        num_gpus: GPUs for each actor (None is one where the cluster has any).
+    """
+
+    actors: tuple[int, int] | None = None
+    num_gpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +72,13 @@ class BatchJob:
     Attributes:
         archive, results, model: local paths or URIs; a model may be `package.module:Class`, see `docs/own-models.md`.
         settings: all that decides the bytes.
-        selection: what of the archive is wanted.
+        selection: what is wanted of the archive.
+        resources: what the job takes of the cluster.
         retry_errors: do again what failed.
-        functions: the user's own, before and after the model.
+        functions: the user's own functions, before and after the model.
         trust_code: the model may be a file that is a program.
-        actors: at least and at most; None leaves it to the cluster's resources.
-        num_gpus: for each actor; None is one where the cluster has any.
-        max_error_rate: of the images of this run; above it the job stops.
-        import_path: where workers import a user's model from, besides their own path.
+        max_error_rate: share of this run's images that may fail before the job stops (0 to 1).
+        import_path: folders where workers import a user's model from, besides their own path.
     """
 
     archive: str
@@ -73,11 +86,10 @@ class BatchJob:
     model: str
     settings: BatchSettings = field(default_factory=BatchSettings)
     selection: Selection = field(default_factory=Selection)
+    resources: Resources = field(default_factory=Resources)
     retry_errors: bool = False
     functions: Functions = field(default_factory=Functions)
     trust_code: bool = False
-    actors: tuple[int, int] | None = None
-    num_gpus: float | None = None
     max_error_rate: float = 1.0
     import_path: tuple[str, ...] = ()
 
@@ -88,6 +100,7 @@ class Listed:
 
     job: BatchJob
     archive: Store
+    archive_uri: str
     results: Store
     source: ModelSource
     settings: BatchSettings
@@ -96,19 +109,10 @@ class Listed:
     done: dict[str, int]
 
     @property
-    def images_left(self) -> int:
-        """Images to be done."""
-        tables: list[pa.Table] = self._left
-        return int(sum(int(pc.sum(table["samples"]).as_py() or 0) for table in tables))
-
-    @property
-    def chunks_left(self) -> int:
-        """Chunks to be done; one where failures alone are to be tried again."""
-        return max(1, int(sum(table.num_rows for table in self._left)))
-
-    @property
-    def _left(self) -> list[pa.Table]:
-        return [self.fresh, *([pending_chunks(self.begun, self.done)] if self.begun else [])]
+    def left(self) -> pa.Table:
+        """The chunks to be done, in `pipelines.datasets.chunk.CHUNK_SCHEMA`; failures to be tried again apart."""
+        pending = [pending_chunks(self.begun, self.done)] if self.begun else []
+        return pa.concat_tables([*pending, self.fresh])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +126,42 @@ class Prepared(Listed):
         """The settings as the plans hold them: those that were begun before an option was there don't get it."""
         return dict(self.begun[0].plan.settings) if self.begun else self.settings.to_json()
 
+    @property
+    def digest(self) -> str:
+        """The digest that the footers of the job's files state."""
+        return job_digest(self.model.digest, self.plan_settings)
+
+    def write_plan(self, chunks: pa.Table, generation: int, kind: str) -> Generation:
+        """Write a plan of some chunks, see `pipelines.results.plan.write_plan`."""
+        return write_plan(
+            self.results,
+            chunks,
+            archive=self.archive_uri,
+            model={"uri": self.source.uri, "family": self.model.family, "digest": self.model.digest},
+            settings=self.plan_settings,
+            generation=generation,
+            kind=kind,
+        )
+
+    def worker_spec(self) -> WorkerSpec:
+        """Return what the actors need."""
+        return WorkerSpec(
+            archive=self.archive,
+            results=self.results,
+            model=self.source,
+            model_digest=self.model.digest,
+            settings=self.settings,
+            footer={
+                "job": self.digest,
+                "model": self.model.digest,
+                "settings": self.plan_settings,
+                "versions": {name: version(name) for name in VERSIONS},
+            },
+            functions=self.job.functions,
+            run=secrets.token_hex(4),
+            import_path=self.job.import_path,
+        )
+
 
 def list_job(job: BatchJob) -> Listed:
     """List what a job has to do, without its model.
@@ -130,15 +170,18 @@ def list_job(job: BatchJob) -> Listed:
         ConfigError: an option that is not allowed.
         DatasetError, StorageError: the archive or the results can't be used.
     """
-    _check_apart(job.archive, job.results)
-    draws_schema(job.settings.columns)
-    results, source = open_store(job.results), open_model(job.model, trust_code=job.trust_code)
+    results = open_store(job.results)
+    if results.is_inside(open_store(job.archive.partition("::")[0])):
+        raise ConfigError("results", job.results, "a place outside ARCHIVE")
+    draws_schema(job.settings.output.columns)
+    source = open_model(job.model, trust_code=job.trust_code)
     begun, done = list(load_plans(results)), committed(results)
     settings = replace(job.settings, functions=_functions_digest(job.functions))
     settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings) if begun else None)
     return Listed(
         job=job,
         archive=archive_store(job.archive),
+        archive_uri=open_store(job.archive).uri,
         results=results,
         source=source,
         settings=settings,
@@ -149,7 +192,7 @@ def list_job(job: BatchJob) -> Listed:
 
 
 def _fresh(job: BatchJob, settings: BatchSettings, begun: list[Generation]) -> pa.Table:
-    selection = replace(job.selection, facts=tuple(name for name, _ in settings.columns))
+    selection = replace(job.selection, facts=tuple(name for name, _ in settings.output.columns))
     limits = ChunkLimits(samples=settings.chunk_samples)
     table = plan_archive(job.archive, limits, selection, [one.chunks for one in begun])
     if not begun and table.num_rows == 0:
@@ -163,34 +206,33 @@ def settle_job(listed: Listed, model: ModelFacts) -> Prepared:
     Raises:
         ConfigError: the field that differs.
     """
-    settings = replace(listed.settings, batch_size=model.batch_size, precision=model.precision)
     begun, fresh = listed.begun, listed.fresh
     if begun:
-        archive = open_store(listed.job.archive).uri
+        settings = model.settings.to_json()
         try:
-            begun[0].plan.check(archive=archive, model_digest=model.digest, settings=settings.to_json())
+            begun[0].plan.check(archive=listed.archive_uri, model_digest=model.digest, settings=settings)
         except ConfigError:
             if listed.done:
                 raise
             for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
                 listed.results.delete(entry.name)
-            begun, fresh = [], _fresh(listed.job, settings, [])
+            begun, fresh = [], _fresh(listed.job, model.settings, [])
     values = {one.name: getattr(listed, one.name) for one in fields(Listed)}
-    return Prepared(**{**values, "settings": settings, "begun": begun, "fresh": fresh}, model=model)
+    return Prepared(**{**values, "settings": model.settings, "begun": begun, "fresh": fresh}, model=model)
 
 
 def run_batch(
     job: BatchJob,
     *,
     cluster: Callable[[], AbstractContextManager[None]] = nullcontext,
-    watch: Callable[[Pace], None] | None = None,
+    watch: Callable[[Pace], None] = lambda _: None,
 ) -> BatchReport:
     """Do a job, or what is left of it.
 
     Args:
         job: what is to be done.
         cluster: what starts Ray and ends it; by default Ray is there (`ray.init()`), or starts by itself.
-        watch: told of the pace, at the beginning and after each chunk.
+        watch: function that is told the pace, at the beginning and after each chunk.
 
     Raises:
         ConfigError: an option that is not allowed, or another than these results were begun with.
@@ -199,25 +241,25 @@ def run_batch(
     """
     # All places are resolved here: Ray's start leaves the working directory for a while.
     listed = list_job(job)
-    nothing = not listed.images_left and not job.retry_errors
-    with nullcontext() if nothing else cluster():
-        actors = Actors()
-        model = inspect_model(listed.source, listed.settings) if nothing else _inspect_on_cluster(listed, actors)
+    num_chunks = listed.left.num_rows
+    actors = Actors()
+    with cluster() if num_chunks or job.retry_errors else nullcontext():
+        if num_chunks or job.retry_errors:
+            model = _inspect_on_cluster(listed, max(1, num_chunks), actors)
+        else:
+            model = inspect_model(listed.source, listed.settings)
         prepared = settle_job(listed, model)
-        generations = _write_plans(prepared)
-        digest = job_digest(prepared.model.digest, prepared.plan_settings)
-        pace = Pace()
-        if prepared.images_left:
-            pace = _work(prepared, generations, digest, watch, pace, actors)
-        account = _account(prepared, generations, digest)
-        if job.retry_errors and account.errors and not account.missing:
-            generations.append(_plan(prepared, retry_chunks(generations, account), len(generations), "retry"))
-            pace = _work(prepared, generations, digest, watch, pace, actors)
-            account = _account(prepared, generations, digest)
-    return _finish(prepared, generations, account, pace)
+        run, pace = BatchRun(prepared), Pace()
+        if prepared.left.num_rows:
+            _work(run, pace, actors, watch)
+        account = run.account()
+        if run.plan_retry(account):
+            _work(run, pace, actors, watch)
+            account = run.account()
+    return run.finish(account, pace)
 
 
-def _inspect_on_cluster(listed: Listed, actors: Actors) -> ModelFacts:
+def _inspect_on_cluster(listed: Listed, num_chunks: int, actors: Actors) -> ModelFacts:
     """Begin the actors, and look at the model in one of them, on the device that it will run on.
 
     The driver imports no torch: the actors do while the plan is made.
@@ -226,22 +268,15 @@ def _inspect_on_cluster(listed: Listed, actors: Actors) -> ModelFacts:
 
     if not ray.is_initialized():
         ray.init()
-    actors.begin(_shape(listed.job, listed.chunks_left))
+    actors.begin(_shape(listed.job.resources, num_chunks))
     return actors.ask(inspect_model, listed.source, listed.settings)
 
 
-def _shape(job: BatchJob, num_chunks: int) -> PoolShape:
+def _shape(resources: Resources, num_chunks: int) -> PoolShape:
     import ray
 
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return pool_shape(resources, num_chunks=num_chunks, actors=job.actors, num_gpus=job.num_gpus)
-
-
-def _check_apart(archive: str, results: str) -> None:
-    """Refuse results inside the archive: the next listing would take them for images."""
-    inner, outer = (open_store(place).uri.rstrip("/") + "/" for place in (results, archive.partition("::")[0]))
-    if inner.startswith(outer):
-        raise ConfigError("results", results, "a place outside ARCHIVE")
+    cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return pool_shape(cluster, num_chunks=num_chunks, actors=resources.actors, num_gpus=resources.num_gpus)
 
 
 def _functions_digest(functions: Functions) -> str:
@@ -261,83 +296,99 @@ def _functions_digest(functions: Functions) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16] if any(parts) else ""
 
 
-def _plan(prepared: Prepared, chunks: pa.Table, generation: int, kind: str) -> Generation:
-    return write_plan(
-        prepared.results,
-        chunks,
-        archive=open_store(prepared.job.archive).uri,
-        model={"uri": prepared.source.uri, "family": prepared.model.family, "digest": prepared.model.digest},
-        settings=prepared.plan_settings,
-        generation=generation,
-        kind=kind,
-    )
+class BatchRun:
+    """A job that is being run: its plans, which are written first, and what is committed of them.
+
+    Args:
+        prepared: the job.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self._plans = list(prepared.begun)
+        if prepared.fresh.num_rows:
+            self._add_plan(prepared.fresh, "archive")
+
+    def _add_plan(self, chunks: pa.Table, kind: str) -> None:
+        self._plans.append(self.prepared.write_plan(chunks, len(self._plans), kind))
+
+    def pending(self) -> pa.Table:
+        """Return the chunks that are not committed, in `pipelines.datasets.chunk.CHUNK_SCHEMA`."""
+        return pending_chunks(self._plans, committed(self.prepared.results))
+
+    def account(self) -> Account:
+        """Return what became of the images, see `pipelines.results.account`."""
+        return make_account(self.prepared.results, self._plans, self.prepared.digest, self.prepared.settings.draws)
+
+    def plan_retry(self, account: Account) -> bool:
+        """Plan to do again what failed, where the job asks for it; return whether there is anything."""
+        wanted = self.prepared.job.retry_errors and account.errors > 0 and not account.missing
+        if wanted:
+            self._add_plan(retry_chunks(self._plans, account), "retry")
+        return wanted
+
+    def finish(self, account: Account, pace: Pace) -> BatchReport:
+        """Write the tables of errors and, last, run.json.
+
+        Raises:
+            JobError: an image is not accounted for.
+        """
+        results = self.prepared.results
+        if account.missing:
+            first = account.missing[0]
+            raise JobError(f"{len(account.missing)} chunks were not committed, {first} first: run it again")
+        if account.foreign:
+            first = account.foreign[0]
+            raise JobError(f"{results.uri}/{first} belongs to another job: delete it and run this one again")
+        if not account.is_closed:
+            counts = f"{account.with_draws} images with draws, {account.errors} errors and {account.filtered} filtered"
+            raise JobError(f"{counts} are not the {account.images} images of the plans: see `condgen verify`")
+        for generation in self._plans:
+            write_errors(results, generation.plan.name, account.of_plan(generation.plan.name))
+        forget_run(results)
+        report = BatchReport(
+            results=self.prepared.job.results,
+            images=account.images,
+            with_draws=account.with_draws,
+            draws=account.draws,
+            errors=account.errors,
+            filtered=account.filtered,
+            errors_by_kind=account.kinds,
+            generations=len(self._plans),
+            pace=pace,
+        )
+        if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
+            write_run(results, self._plans, report)
+        return report
 
 
-def _write_plans(prepared: Prepared) -> list[Generation]:
-    generations = list(prepared.begun)
-    if prepared.fresh.num_rows:
-        generations.append(_plan(prepared, prepared.fresh, len(generations), "archive"))
-    return generations
-
-
-def _account(prepared: Prepared, generations: list[Generation], digest: str) -> Account:
-    return make_account(prepared.results, generations, digest, prepared.settings.draws)
-
-
-def _work(
-    prepared: Prepared,
-    generations: list[Generation],
-    digest: str,
-    watch: Callable[[Pace], None] | None,
-    pace: Pace,
-    actors: Actors,
-) -> Pace:
-    """Do the chunks that are left, on the cluster that is connected."""
+def _work(run: BatchRun, pace: Pace, actors: Actors, watch: Callable[[Pace], None]) -> None:
+    """Do the chunks that are pending, on the cluster that is connected."""
     import ray
 
     from pipelines.batch.metrics import JobMetrics
 
-    spec = worker_spec(prepared, digest)
-    pending = _Pending(prepared.results, generations)
-    pace.total += int(pc.sum(pending().column("samples")).as_py() or 0)
-    gauges = JobMetrics(prepared.results.uri)
+    results, job = run.prepared.results, run.prepared.job
+    spec = run.prepared.worker_spec()
+    table = run.pending()
+    chunks_left = table.num_rows
+    pace.total += int(pc.sum(table["samples"]).as_py() or 0)
+    gauges = JobMetrics(results.uri)
     start, before = time.perf_counter(), pace.seconds
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     pace.cpus, pace.gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    if watch:
-        watch(pace)
-    receipts: Iterator[Receipt] = run_chunks(pending, spec, partial(_shape, prepared.job), actors)
+    watch(pace)
     try:
-        for receipt in receipts:
+        for receipt in run_chunks(run.pending, spec, partial(_shape, job.resources), actors):
             pace.add(receipt, before + time.perf_counter() - start)
-            gauges.left(chunks=pending.left(receipt), images=pace.total - pace.images)
-            if watch:
-                watch(pace)
-            _check_rate(pace, prepared.job.max_error_rate)
+            chunks_left -= 1
+            gauges.left(chunks=chunks_left, images=pace.total - pace.images)
+            watch(pace)
+            _check_rate(pace, job.max_error_rate)
     except (KeyboardInterrupt, JobError):
-        forget_run(prepared.results, spec.run)  # stopped on purpose: no chunk of it is to blame
+        forget_run(results, spec.run)  # stopped on purpose: no chunk of it is to blame
         raise
-    return pace
-
-
-class _Pending:
-    """Lists what is not committed, and counts it down."""
-
-    def __init__(self, results: Store, generations: list[Generation]) -> None:
-        self._results = results
-        self._generations = generations
-        self._left = 0
-
-    def __call__(self) -> pa.Table:
-        table = pending_chunks(self._generations, committed(self._results))
-        self._left = table.num_rows
-        return table
-
-    def left(self, _receipt: Receipt) -> int:
-        """The chunks that are left after one more receipt."""
-        self._left -= 1
-        return self._left
 
 
 def _check_rate(pace: Pace, most: float) -> None:
@@ -347,52 +398,3 @@ def _check_rate(pace: Pace, most: float) -> None:
             f"{pace.errors} of {pace.images} images failed ({kinds}), more than --max-error-rate {most:g}: what is "
             "done is committed; mend the cause, or allow a higher rate, and run the same command again"
         )
-
-
-def worker_spec(prepared: Prepared, digest: str) -> WorkerSpec:
-    """What the actors of a job need; `digest` is what the footers of their files state."""
-    return WorkerSpec(
-        archive=prepared.archive,
-        results=prepared.results,
-        model=prepared.source,
-        model_digest=prepared.model.digest,
-        settings=prepared.settings,
-        footer={
-            "job": digest,
-            "model": prepared.model.digest,
-            "settings": prepared.plan_settings,
-            "versions": {name: version(name) for name in VERSIONS},
-        },
-        functions=prepared.job.functions,
-        run=secrets.token_hex(4),
-        import_path=prepared.job.import_path,
-    )
-
-
-def _finish(prepared: Prepared, generations: list[Generation], account: Account, pace: Pace) -> BatchReport:
-    """Write the tables of errors and, last, run.json."""
-    results = prepared.results
-    if account.missing:
-        raise JobError(f"{len(account.missing)} chunks were not committed, {account.missing[0]} first: run it again")
-    if account.foreign:
-        raise JobError(f"{results.uri}/{account.foreign[0]} belongs to another job: delete it and run this one again")
-    if not account.is_closed:
-        counts = f"{account.with_draws} images with draws, {account.errors} errors and {account.filtered} filtered"
-        raise JobError(f"{counts} are not the {account.images} images of the plans: see `condgen verify`")
-    for generation in generations:
-        write_errors(results, generation.plan.name, account.of_plan(generation.plan.name))
-    forget_run(results)
-    report = BatchReport(
-        results=prepared.job.results,
-        images=account.images,
-        with_draws=account.with_draws,
-        draws=account.draws,
-        errors=account.errors,
-        filtered=account.filtered,
-        errors_by_kind=account.kinds,
-        generations=len(generations),
-        pace=pace,
-    )
-    if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
-        write_run(results, generations, report)
-    return report

@@ -30,7 +30,8 @@ from pipelines.images.decoding import decode
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import committed
 from pipelines.results.files import Draw, Failure, draws_name, read_footer
-from pipelines.results.plan import BatchSettings, Generation, Plan, load_plans
+from pipelines.results.plan import Generation, Plan, load_plans
+from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.draws import identity_ranges
 from pipelines.storage.store import Store
 

@@ -24,7 +24,7 @@ from pipelines.datasets.chunk import Chunk, iter_chunks
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, StoredModel
 from pipelines.results.files import Receipt, draws_name, read_footer
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class WorkerSpec:
             archive=self.archive,
             results=self.results,
             model=model,
-            task=picture_task(loaded, self.settings.kind, **self.settings.picture_options()),
+            task=picture_task(loaded, self.settings.task_options),
             settings=self.settings,
             footer=self.footer,
             functions=self.functions,

@@ -24,7 +24,8 @@ from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, PackagedModel, StoredModel, kind_of, open_model
 from pipelines.results.account import committed
 from pipelines.results.files import draws_name
-from pipelines.results.plan import BatchSettings, load_plans
+from pipelines.results.plan import load_plans
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["ReferenceSet", "Subject", "model_subject", "open_reference", "results_subject"]
@@ -141,7 +142,7 @@ def results_subject(results: Store, *, reference: str | None, split: str | None,
     archive = archive_store(plan.archive)
     found = _reference_of(chunks, reference, split, plan.archive, archive, settings)
     inputs = archive if found.is_keyed and archive.exists("") else None
-    name = "point" if settings.mode == "point" else "draws"
+    name = "point" if settings.sample.mode == "point" else "draws"
 
     def make_source(survey: Survey) -> AnswerSource:
         where = (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from condgen.errors import CheckpointError, ConfigError, MissingError
 from condgen.families import FAMILIES
 from condgen.pretrained import PRETRAINED, read_pretrained
+from pipelines.models.options import AUTO, TaskOptions, TranslateOptions
 from pipelines.storage.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -243,42 +244,30 @@ def _loaded(uri: str, files: Mapping[str, bytes], expect_digest: str | None) -> 
     return LoadedModel(model=model, digest=digest, extra=dict(extra))
 
 
-def picture_task(
-    loaded: LoadedModel,
-    kind: str = "colorize",
-    *,
-    large: str = "tile",
-    overlap_px: int = 32,
-    chroma: float = 1.0,
-    upsampling: str = "guided",
-) -> PictureTask[Any]:
-    """How pictures go into a model and come out.
+def picture_task(loaded: LoadedModel, options: TaskOptions) -> PictureTask[Any]:
+    """Return how images go into a model and come out again.
 
     Args:
         loaded: the model.
-        kind: `colorize` puts predicted colours onto a picture's own lightness; `translate` is image to image.
-        large, overlap_px: of `translate`; see `pipelines.models.translation.TranslateTask`.
-        chroma, upsampling: of `colorize`; see `pipelines.models.colorization.ColourTask`.
+        options: `ColorizeOptions` put predicted color onto an image's own lightness; `TranslateOptions` are for a model
+            from image to image. An upsampling that is left open is guided.
 
     Raises:
         ConfigError: the model is of the other kind, its size is not known, or an option is not allowed.
     """
-    if kind not in ("colorize", "translate"):
-        raise ConfigError.unknown("kind", kind, ("colorize", "translate"))
     size_px, task = _size_px(loaded), _task(loaded)
-    if kind == "translate":
+    if isinstance(options, TranslateOptions):
         from pipelines.models.translation import TranslateTask
 
         if task == "color":
-            raise ConfigError("model", loaded.model.family, "a model from image to image; for colour: condgen colorize")
-        return TranslateTask(size_px, large=large, overlap_px=overlap_px)
+            raise ConfigError("model", loaded.model.family, "a model from image to image; for color: condgen colorize")
+        return TranslateTask(size_px, large=options.large, overlap_px=options.overlap_px)
     if task != "color":
-        raise ConfigError("model", loaded.model.family, "a model of colour; for image to image: condgen translate")
+        raise ConfigError("model", loaded.model.family, "a model of color; for image to image: condgen translate")
     from pipelines.models.colorization import ColourTask
 
-    if not 0.0 <= chroma < float("inf"):
-        raise ConfigError("chroma", chroma, "a number >= 0")
-    return ColourTask(size_px, chroma, upsampling=upsampling, stride=_stride(loaded.model))
+    upsampling = "guided" if options.upsampling == AUTO else options.upsampling
+    return ColourTask(size_px, options.chroma, upsampling=upsampling, stride=_stride(loaded.model))
 
 
 def kind_of(loaded: LoadedModel) -> Kind:

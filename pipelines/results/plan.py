@@ -12,8 +12,8 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,108 +21,12 @@ import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import CHUNK_SCHEMA
+from pipelines.results.settings import BEFORE, BatchSettings
 from pipelines.storage.store import Store
 
-if TYPE_CHECKING:
-    from condgen.base import SampleOptions
-
-__all__ = ["AUTO_BATCH", "BatchSettings", "Generation", "Plan", "job_digest", "load_plans", "write_plan"]
+__all__ = ["Generation", "Plan", "job_digest", "load_plans", "write_plan"]
 
 _FORMAT = "condgen-plan-2"
-
-AUTO_BATCH = 0
-"""A batch size that is to be found by a probe."""
-
-_AUTO = "auto"
-# What plans of before an option was there were made with, where it isn't the option's default now.
-_BEFORE = {"upsampling": "bilinear"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSettings:
-    """All options that decide the bytes of the results; a plan holds them.
-
-    Attributes:
-        kind: `colorize` (ab onto the picture's own L) or `translate` (image to image).
-        draws: K, outputs for each image.
-        seed: of the run.
-        batch_size: images in a batch of the model, always padded to it; `AUTO_BATCH` until it is found.
-        precision: fp32, bf16 or fp16; `auto` until it is decided.
-        mode, temperature, direction, steps, guidance_scale, sampler, top_k, top_p: of
-            `condgen.base.SampleOptions`; None is the model's own.
-        chroma: what predicted colors are multiplied by; see `pipelines.models.colorization`.
-        upsampling: how colors come to an image's own size, one of `pipelines.models.colorization.UPSAMPLING`; `auto`
-            until it is decided.
-        large, overlap_px: what translation does with pictures larger than the model takes; see
-            `pipelines.models.translation`.
-        output_format, quality: of the pictures; see `pipelines.images.decoding.encode`.
-        columns: what is copied from a table or a sample's JSON into the results: names and Arrow types.
-        functions: a digest of the user's own functions before and after the model; empty without.
-        max_pixels: larger images are refused, as decompression bombs are.
-        chunk_samples: most images in a chunk.
-    """
-
-    kind: str = "colorize"
-    draws: int = 3
-    seed: int = 0
-    batch_size: int = 16
-    precision: str = "fp32"
-    mode: str = "draw"
-    temperature: float = 1.0
-    direction: str = "a2b"
-    steps: int | None = None
-    guidance_scale: float | None = None
-    sampler: str | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    chroma: float = 1.0
-    upsampling: str = _AUTO
-    large: str = "tile"
-    overlap_px: int = 32
-    output_format: str = "jpeg"
-    quality: int = 95
-    columns: tuple[tuple[str, str], ...] = ()
-    functions: str = ""
-    max_pixels: int = 200_000_000
-    chunk_samples: int = 64
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> BatchSettings:
-        """The settings that a plan holds."""
-        columns = tuple((name, kind) for name, kind in values["columns"])
-        return cls(**{**_BEFORE, **values, "columns": columns})
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values."""
-        return {**asdict(self), "columns": [list(column) for column in self.columns]}
-
-    def sample_options(self) -> SampleOptions:
-        """How the model draws.
-
-        Raises:
-            ConfigError: a value that no model takes.
-        """
-        from condgen.base import SampleOptions
-
-        return SampleOptions(**{field.name: getattr(self, field.name) for field in fields(SampleOptions)})
-
-    def picture_options(self) -> dict[str, Any]:
-        """How pictures go into the model and come out, as `pipelines.models.source.picture_task` takes it."""
-        return {name: getattr(self.settle(), name) for name in ("large", "overlap_px", "chroma", "upsampling")}
-
-    def settle(self, begun: BatchSettings | None = None) -> BatchSettings:
-        """Return the settings with what was left open as it was decided when the results were begun.
-
-        Of new results, for which there is no such decision, the upsampling is guided; the rest is decided on a worker.
-        """
-        if begun is None:
-            return replace(self, upsampling="guided" if self.upsampling == _AUTO else self.upsampling)
-        return replace(
-            self,
-            batch_size=begun.batch_size if self.batch_size == AUTO_BATCH else self.batch_size,
-            precision=begun.precision if self.precision == _AUTO else self.precision,
-            upsampling=begun.upsampling if self.upsampling == _AUTO else self.upsampling,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +69,8 @@ class Plan:
         Raises:
             ConfigError: the field that differs, and what to do.
         """
-        # Results of before an option was there were made with what is its default now, or with what `_BEFORE` says.
-        settings_begun = {**BatchSettings().to_json(), **_BEFORE, **self.settings}
+        # Results of before an option was there were made with what is its default now, or with what `BEFORE` says.
+        settings_begun = {**BatchSettings().to_json(), **BEFORE, **self.settings}
         begun: dict[str, Any] = {"archive": self.archive, "model": self.model["digest"], **settings_begun}
         wanted: dict[str, Any] = {"archive": archive, "model": model_digest, **settings}
         for name in sorted(begun.keys() | wanted.keys()):

@@ -13,11 +13,12 @@ lists are sorted, passing faults are tried again a limited number of times, and 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -114,6 +115,10 @@ class Store:
     uri: str
     retry: RetryPolicy = field(default_factory=RetryPolicy, repr=False)
 
+    def is_inside(self, outer: Store) -> bool:
+        """Return whether this is the other place, or one below it, whose listings have what is written here."""
+        return f"{self.uri.rstrip('/')}/".startswith(f"{outer.uri.rstrip('/')}/")
+
     def child(self, name: str) -> Store:
         """Return the store of a folder under this one."""
         name = _checked(name)
@@ -196,6 +201,10 @@ class Store:
         """
         name = _checked(name)
         self._try("write", name, lambda: self.backend.write(name, data))
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Store an object of JSON, indented and with sorted names, see ``write``."""
+        self.write(name, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 
     def exists(self, name: str) -> bool:
         """Return whether there is an object, or a folder, of that name.

@@ -16,7 +16,7 @@ from condgen.families import FAMILIES
 from condgen.families.regression.config import RegressionConfig
 from pipelines.batch.engine import Functions
 from pipelines.batch.job import BatchJob, run_batch
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray

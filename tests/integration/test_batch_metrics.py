@@ -26,7 +26,8 @@ from condgen.families.color_classifier.config import ColorClassifierConfig
 from pipelines.batch.archive import Selection
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.batch.report import BatchReport, Pace
-from pipelines.results.plan import AUTO_BATCH, BatchSettings, load_plans
+from pipelines.results.plan import load_plans
+from pipelines.results.settings import AUTO_BATCH, BatchSettings
 from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray

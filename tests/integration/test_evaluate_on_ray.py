@@ -11,7 +11,7 @@ from jobs.evaluation import evaluate
 from jobs.evaluation.evaluate import EvaluateOptions, run
 from pipelines.batch.job import BatchJob
 from pipelines.evaluation import parts
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 
 
 @pytest.mark.ray

@@ -18,7 +18,7 @@ from jobs.evaluation.evaluate import EvaluateOptions
 from jobs.evaluation.evaluate import run as evaluate
 from pipelines.batch.job import BatchJob
 from pipelines.evaluation.comparison import Difference
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 
 SETTINGS = BatchSettings(draws=2, batch_size=4, precision="fp32")
 

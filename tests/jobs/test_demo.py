@@ -15,7 +15,7 @@ from jobs.demo import run as demo
 from jobs.demo.claims import DemoClaims, measure_claims
 from jobs.demo.run import DemoOptions
 from pipelines.batch.job import BatchJob
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
 PICTURES = {"num_training": 10, "origins": ["a generator"]}

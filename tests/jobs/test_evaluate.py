@@ -16,7 +16,7 @@ from condgen.errors import ConfigError, DatasetError
 from jobs.evaluation.evaluate import EvaluateOptions, Evaluation, run
 from jobs.report import page as report
 from pipelines.batch.job import BatchJob
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
 SETTINGS = BatchSettings(draws=2, seed=3, batch_size=4, chunk_samples=4, precision="fp32")

@@ -19,7 +19,7 @@ from small_results import run_job, write_model, write_picture
 from condgen.errors import ConfigError, DatasetError, StorageError
 from jobs.results.extract import MARK, run
 from pipelines.batch.job import BatchJob
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage import store as storage
 from pipelines.storage.store import Store
 

@@ -22,7 +22,7 @@ from jobs.results.redraw import run
 from pipelines.batch.engine import About, Functions
 from pipelines.batch.job import BatchJob
 from pipelines.batch.redrawing import find_draw, redraw
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
 TINT = "small_results:NoisyTint"

@@ -23,7 +23,8 @@ from pipelines.batch.engine import About, Functions
 from pipelines.batch.job import BatchJob
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
 from pipelines.results.files import Draw, Failure, draws_name, encode_draws, write_errors
-from pipelines.results.plan import BatchSettings, job_digest, write_plan
+from pipelines.results.plan import job_digest, write_plan
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
 NASTY = "<script>alert('x')</script>&\"'"

@@ -19,7 +19,7 @@ from condgen.errors import ConfigError
 from jobs.cli import app as cli
 from pipelines.batch.job import BatchJob
 from pipelines.images.decoding import decode
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32", output_format="png")
 

@@ -20,7 +20,7 @@ from condgen.errors import DatasetError, MissingError
 from jobs.results.verify import Verification, run
 from pipelines.batch.job import BatchJob
 from pipelines.results.files import FOOTER_KEY
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32")
 

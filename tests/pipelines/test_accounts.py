@@ -19,7 +19,8 @@ from pipelines.datasets.chunk import ChunkLimits, iter_chunks
 from pipelines.models.colorization import ColourTask
 from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
 from pipelines.results.files import draws_schema, read_footer
-from pipelines.results.plan import BatchSettings, Generation, load_plans, write_plan
+from pipelines.results.plan import Generation, load_plans, write_plan
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 JOB = "job"

@@ -19,7 +19,8 @@ from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks, 
 from pipelines.datasets.chunk_plan import chunks_from_files
 from pipelines.models.colorization import ColourTask
 from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
-from pipelines.results.plan import BatchSettings, load_plans, write_plan
+from pipelines.results.plan import load_plans, write_plan
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 

@@ -21,7 +21,7 @@ from pipelines.batch.engine import ChunkEngine
 from pipelines.datasets.chunk import ChunkLimits, Sample, iter_chunks, read_chunk
 from pipelines.models.source import open_model, picture_task
 from pipelines.results.files import Draw
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 

@@ -10,7 +10,7 @@ from samples import paired_dataset, single_dataset
 from jobs.cli.config import resolve
 from jobs.datasets import index
 from pipelines.batch.job import BatchJob, run_batch
-from pipelines.results.plan import BatchSettings
+from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 from pipelines.training import TrainOptions, train
 

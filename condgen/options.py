@@ -1,0 +1,100 @@
+"""How a model draws. Importing this imports no torch: the command line makes its options from the fields.
+
+A field whose metadata has ``help`` is an option of every command that draws; ``metavar``, ``min`` and ``max`` say how
+it is shown and which values it takes. A new option is a field here and what the families make of it, nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
+
+from condgen.checks import check_at_least, check_choice
+from condgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from condgen.base import ConditionalModel
+
+__all__ = ["SampleOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """How to draw; part of a plan's fingerprint.
+
+    Only some families have the options whose default is None (``ConditionalModel.sample_options``).
+
+    Attributes:
+        mode: ``draw`` samples p(y | x); ``point`` gives the family's one best prediction, K times if asked.
+        temperature: spread of the draws (> 0; 1 is the model's own distribution).
+        direction: ``a2b``, or ``b2a`` back again for models that have both (``ConditionalModel.directions``).
+        steps: number of steps of an iterative sampler (>= 1; None is the model's own).
+        guidance_scale: scale of classifier-free guidance (>= 0; 1 is none, 0 leaves the condition out, None is the
+            model's own).
+        sampler: name of an iterative sampler, one of ``ConditionalModel.samplers`` (None is the model's own).
+        top_k: number of likeliest values among which each token is drawn (>= 1; None is all of them).
+        top_p: probability that the likeliest values hold among which each token is drawn (> 0 and <= 1; None is all
+            of them).
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    mode: Literal["draw", "point"] = "draw"
+    temperature: float = field(
+        default=1.0, metadata={"help": "Below 1 the draws are tamer, above 1 wilder.", "min": 0.0}
+    )
+    direction: Literal["a2b", "b2a"] = field(
+        default="a2b", metadata={"help": "Direction of a model that goes both ways: a2b or b2a.", "metavar": "D"}
+    )
+    steps: int | None = field(
+        default=None,
+        metadata={"help": "Steps of diffusion's sampler (default: the model's).", "metavar": "N", "min": 1},
+    )
+    guidance_scale: float | None = field(
+        default=None,
+        metadata={"help": "Diffusion: above 1 draws keep closer to the condition.", "metavar": "S", "min": 0.0},
+    )
+    sampler: str | None = field(
+        default=None,
+        metadata={"help": "Diffusion's sampler: heun, euler, ddim, ddpm or dpm-solver++.", "metavar": "NAME"},
+    )
+    top_k: int | None = field(
+        default=None,
+        metadata={"help": "Autoregressive: draw among the N likeliest.", "metavar": "N", "min": 1},
+    )
+    top_p: float | None = field(
+        default=None,
+        metadata={
+            "help": "Autoregressive: draw among the likeliest values that hold P.",
+            "metavar": "P",
+            "min": 0.0,
+            "max": 1.0,
+        },
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("sample.mode", self.mode, ("draw", "point"))
+        check_choice("sample.direction", self.direction, ("a2b", "b2a"))
+        if not 0.0 < self.temperature < float("inf"):
+            raise ConfigError("sample.temperature", self.temperature, "a number > 0")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None and "min" in one.metadata:
+                check_at_least(f"sample.{one.name}", value, one.metadata["min"])
+
+    def check_for(self, model: ConditionalModel) -> None:
+        """Refuse options that the model does not have, and a sampler that it does not know.
+
+        Raises:
+            ConfigError: the first of them, and those that the model has.
+        """
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.default is None and value is not None and one.name not in model.sample_options:
+                has = f"it has {', '.join(model.sample_options)}" if model.sample_options else "it has no such options"
+                raise ConfigError(f"sample.{one.name}", value, f"nothing for family {model.family!r}: {has}")
+        if self.sampler is not None and model.samplers:
+            check_choice("sample.sampler", self.sampler, model.samplers)

@@ -1,0 +1,67 @@
+"""How images go into a model and come out again. Importing this imports no torch; see `condgen.options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from condgen.errors import ConfigError
+
+__all__ = ["AUTO", "ColorizeOptions", "TaskOptions", "TranslateOptions"]
+
+AUTO = "auto"
+"""An option that is left open until the results are begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColorizeOptions:
+    """How predicted color comes onto an image.
+
+    Attributes:
+        chroma: factor of the predicted ab (>= 0; below 1 colors are paler, above 1 stronger, 0 is grey).
+        upsampling: way in which color comes to an image's own size, one of `pipelines.models.colorization.UPSAMPLING`;
+            `AUTO` is guided, or what results that are gone on with were begun with.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    chroma: float = field(
+        default=1.0,
+        metadata={"help": "Predicted colors times C: below 1 paler, above 1 stronger.", "metavar": "C", "min": 0.0},
+    )
+    upsampling: str = field(
+        default=AUTO,
+        metadata={
+            "help": "Color at full size: guided (by the image's own edges) or bilinear; auto is guided, or as "
+            "RESULTS began.",
+            "metavar": "HOW",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.chroma < float("inf"):
+            raise ConfigError("chroma", self.chroma, "a number >= 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranslateOptions:
+    """What translation does with images larger than the model takes.
+
+    Attributes:
+        large: `tile` or `resize`, see `pipelines.models.translation.TranslateTask`.
+        overlap_px: overlap of neighbouring tiles (pixels; >= 0).
+    """
+
+    large: str = field(
+        default="tile",
+        metadata={
+            "help": "Images larger than the model takes: tile (overlapping) or resize.",
+            "metavar": "HOW",
+        },
+    )
+    overlap_px: int = field(default=32, metadata={"help": "Overlap of tiles.", "metavar": "PX", "min": 0})
+
+
+TaskOptions: TypeAlias = ColorizeOptions | TranslateOptions
+"""The options of a kind of job; which of them they are says the kind."""
