@@ -33,7 +33,7 @@ from machine import busy_seconds, describe, tree_seconds
 import jobs.batch
 import jobs.datasets.shard
 from condgen import checkpoint
-from condgen.base import Condition, SampleOptions
+from condgen.base import Condition
 from condgen.families import FAMILIES
 from condgen.noise import NoiseSource, SampleId
 from condgen.presets import find_preset

@@ -127,7 +127,7 @@ def dry_run(job: BatchJob, *, sample_images: int = 16) -> DryRun:
         plan=(
             f"model         {prepared.model.family}, {prepared.source.uri}",
             (
-                f"draws         {settings.draws} each, {settings.output_format}, batches of {settings.batch_size}, "
+                f"draws         {settings.draws} each, {settings.output.output_format}, batches of {settings.batch_size}, "
                 f"{settings.precision}"
             ),
         ),

@@ -11,7 +11,7 @@ from PIL import Image
 from condgen import checkpoint
 from condgen.families import FAMILIES
 from condgen.families.color_classifier.config import ColorClassifierConfig
-from pipelines.batch.job import BatchJob, list_job, settle_job
+from pipelines.batch.job import BatchJob, BatchRun, list_job, settle_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.datasets.chunk import iter_chunks

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from condgen.errors import DatasetError
-from jobs.evaluation.evaluate import EvaluateOptions, run
+from jobs.evaluation.evaluate import run
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.summary import Values
 
 __all__ = ["DemoClaims", "measure_claims"]

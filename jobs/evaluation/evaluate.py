@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pipelines.cluster.starting import ray_cluster
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.features import EXTRACTOR, FEATURE_PX
 from pipelines.evaluation.measures import MeasureSettings
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.parts import EvaluationSpec, cut_parts
 from pipelines.evaluation.planning import Subject, model_subject, results_subject
 from pipelines.evaluation.running import in_order, one_thread, run_here, run_on_ray, survey_reference
@@ -37,10 +38,9 @@ from pipelines.evaluation.survey import Survey
 from pipelines.evaluation.values import Rows
 from pipelines.models.pretrained_weights import INSTALL, find_mobilenet_v2, read_weights
 from pipelines.models.source import open_model
-from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["EvaluateOptions", "Evaluation", "run"]
+__all__ = ["Evaluation", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,44 +54,6 @@ KERNEL_IMAGES = 2000
 """About so many images, chosen by their keys, have their features kept for the kernel distance."""
 
 VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """What is to be evaluated, and how.
-
-    Attributes:
-        results: finished results; None for a model.
-        reference: their true images; None for the archive that they were made from.
-        model, data: a model and a dataset, in place of results.
-        split: of the dataset, or of a reference that is one; None is `test` of data that has it, else all.
-        draws, point: the model's answers; see `pipelines.evaluation.planning.model_subject`.
-        settings: of the batch job that would make them.
-        limit: at most so many images, the first; 0 for all.
-        size_px: short side at which all is measured.
-        resamples, seed: of the bootstrap; 0 resamples leave intervals out.
-        weights: of the feature extractor, a file or URI; None looks for them, `none` leaves set distances out.
-        out: where the evaluation is written; None for the results' own folder, and for a model nowhere.
-        trust_code: the model may be a file that is a program.
-        verbose: whether Ray's own lines are shown.
-    """
-
-    results: str | None = None
-    reference: str | None = None
-    model: str | None = None
-    data: str | None = None
-    split: str | None = None
-    draws: int | None = None
-    point: bool = False
-    settings: BatchSettings = field(default_factory=BatchSettings)
-    limit: int = 0
-    size_px: int = 256
-    resamples: int = 1000
-    seed: int = 0
-    weights: str | None = None
-    out: str | None = None
-    trust_code: bool = False
-    verbose: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +85,7 @@ class Evaluation:
         ]
 
 
-def run(options: EvaluateOptions) -> Evaluation:
+def run(options: EvaluateOptions, *, verbose: bool = False) -> Evaluation:
     """Evaluate results or a model.
 
     Raises:
@@ -141,7 +103,7 @@ def run(options: EvaluateOptions) -> Evaluation:
     )
     totals = Totals()
     with (
-        _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), verbose=options.verbose) as on_ray,
+        _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), verbose=verbose) as on_ray,
         Progress("evaluating", total=images, unit="images") as progress,
         RowsFile() as file,
     ):

@@ -16,13 +16,13 @@ from condgen.families import FAMILIES
 from condgen.families.regression.config import RegressionConfig
 from pipelines.batch.engine import Functions
 from pipelines.batch.job import BatchJob, run_batch
-from pipelines.results.settings import BatchSettings
+from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import open_store
 
 pytestmark = pytest.mark.ray
 
 FILES = 2_200
-SETTINGS = BatchSettings(draws=1, mode="point", chunk_samples=100, output_format="png", max_pixels=20_000_000)
+SETTINGS = BatchSettings(chunk_samples=100, output=OutputOptions(output_format="png"), max_pixels=20_000_000).as_point()
 MAX_GROWTH_MIB = 700  # two pictures at a time, each with its bytes, its draws and its encoder
 
 

@@ -8,9 +8,10 @@ import pytest
 from small_results import run_job, write_model, write_picture
 
 from jobs.evaluation import evaluate
-from jobs.evaluation.evaluate import EvaluateOptions, run
+from jobs.evaluation.evaluate import run
 from pipelines.batch.job import BatchJob
 from pipelines.evaluation import parts
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.results.settings import BatchSettings
 
 

@@ -14,10 +14,11 @@ from small_results import run_job, write_model, write_picture
 
 from condgen.errors import DatasetError
 from jobs.evaluation.compare import Comparison, run
-from jobs.evaluation.evaluate import EvaluateOptions
 from jobs.evaluation.evaluate import run as evaluate
 from pipelines.batch.job import BatchJob
 from pipelines.evaluation.comparison import Difference
+from pipelines.evaluation.options import EvaluateOptions
+from pipelines.models.options import ColorizeOptions
 from pipelines.results.settings import BatchSettings
 
 SETTINGS = BatchSettings(draws=2, batch_size=4, precision="fp32")
@@ -33,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, settings in (
         ("one", SETTINGS),
         ("other", replace(SETTINGS, seed=1)),
-        ("pale", replace(SETTINGS, chroma=0.3)),
+        ("pale", replace(SETTINGS, colorize=ColorizeOptions(chroma=0.3))),
     ):
         run_job(BatchJob(archive=str(root / "color"), results=str(root / name), model=model, settings=settings))
         evaluate(EvaluateOptions(results=str(root / name), size_px=32, resamples=0, weights="none"))

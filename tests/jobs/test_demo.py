@@ -81,7 +81,7 @@ def test_the_claims_are_taken_from_an_evaluation_of_each_of_the_results(tmp_path
     for number in range(5):
         write_picture(tmp_path / f"archive/{number}.png", number, size=(44 + number, 40))
     model = write_model(tmp_path / "model")
-    for name, settings in (("draws", BatchSettings(draws=2)), ("points", BatchSettings(draws=1, mode="point"))):
+    for name, settings in (("draws", BatchSettings(draws=2)), ("points", BatchSettings().as_point())):
         run_job(
             BatchJob(archive=str(tmp_path / "archive"), results=str(tmp_path / name), model=model, settings=settings)
         )

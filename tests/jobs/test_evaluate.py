@@ -13,9 +13,10 @@ from samples import paired_dataset
 from small_results import SIZE_PX, run_job, write_model, write_picture
 
 from condgen.errors import ConfigError, DatasetError
-from jobs.evaluation.evaluate import EvaluateOptions, Evaluation, run
+from jobs.evaluation.evaluate import Evaluation, run
 from jobs.report import page as report
 from pipelines.batch.job import BatchJob
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 

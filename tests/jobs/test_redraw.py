@@ -22,6 +22,7 @@ from jobs.results.redraw import run
 from pipelines.batch.engine import About, Functions
 from pipelines.batch.job import BatchJob
 from pipelines.batch.redrawing import find_draw, redraw
+from pipelines.models.options import TranslateOptions
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
@@ -90,7 +91,9 @@ def test_draws_of_shards_and_of_tables_are_found_and_made_again(made: Path) -> N
 
 
 def test_draws_of_a_translation_are_made_again_tile_by_tile(made: Path) -> None:
-    translation = replace(job(made, results="translated", kind="translate", overlap_px=8), model=TINT)
+    translation = replace(
+        job(made, results="translated", kind="translate", translate=TranslateOptions(overlap_px=8)), model=TINT
+    )
     run_job(translation)
     for key in ("album/1", "album/7"):
         report = run(str(made / "translated"), key=key, draw=1)

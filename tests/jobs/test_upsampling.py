@@ -19,17 +19,19 @@ from condgen.errors import ConfigError
 from jobs.cli import app as cli
 from pipelines.batch.job import BatchJob
 from pipelines.images.decoding import decode
-from pipelines.results.settings import BatchSettings
+from pipelines.models.options import ColorizeOptions
+from pipelines.results.settings import BatchSettings, OutputOptions
 
-SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32", output_format="png")
+PNG = OutputOptions(output_format="png")
+SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32", output=PNG)
 
 
-def job(root: Path, results: str = "results", **settings: Any) -> BatchJob:
+def job(root: Path, results: str = "results", **options: Any) -> BatchJob:
     return BatchJob(
         archive=str(root / "archive"),
         results=str(root / results),
         model=write_model(root / "model"),
-        settings=replace(SETTINGS, **settings),
+        settings=replace(SETTINGS, colorize=ColorizeOptions(**options)),
     )
 
 
@@ -119,7 +121,7 @@ def test_the_command_line_says_how(
 
     monkeypatch.setattr(jobs.batch, "run", run)
     cli._run(["colorize", str(root / "archive"), str(root / "r"), "--model", write_model(root / "model"), *arguments])
-    assert [job.settings.upsampling for job in asked] == [wanted], capsys.readouterr().err
+    assert [job.settings.colorize.upsampling for job in asked] == [wanted], capsys.readouterr().err
 
 
 def test_an_unknown_way_is_refused(root: Path) -> None:

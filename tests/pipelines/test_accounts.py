@@ -20,7 +20,7 @@ from pipelines.models.colorization import ColourTask
 from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
 from pipelines.results.files import draws_schema, read_footer
 from pipelines.results.plan import Generation, load_plans, write_plan
-from pipelines.results.settings import BatchSettings
+from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import Store, open_store
 
 JOB = "job"
@@ -170,7 +170,7 @@ def test_columns_of_a_table_are_copied_with_their_types(archive: Store, tmp_path
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table" / "a.parquet")
     table = open_store(str(tmp_path / "table"))
     columns = (("year", "int64"), ("tags", "string"))
-    settings = BatchSettings(draws=2, batch_size=4, columns=columns)
+    settings = BatchSettings(draws=2, batch_size=4, output=OutputOptions(columns=columns))
     results = open_store(str(tmp_path / "results"))
     plans = add_plan(results, plan_archive(table, ChunkLimits(), Selection(facts=("year", "tags"))))
     (chunk,) = iter_chunks(plans[0].chunks)

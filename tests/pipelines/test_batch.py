@@ -20,7 +20,7 @@ from pipelines.datasets.chunk_plan import chunks_from_files
 from pipelines.models.colorization import ColourTask
 from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
 from pipelines.results.plan import load_plans, write_plan
-from pipelines.results.settings import BatchSettings
+from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import Store, open_store
 
 
@@ -129,7 +129,7 @@ def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
 
 def test_a_plan_is_read_back_and_refuses_what_would_change_the_bytes(archive: Store, tmp_path: Path) -> None:
     results = open_store(str(tmp_path / "results"))
-    settings = BatchSettings(draws=2, seed=3, columns=(("year", "int64"),)).to_json()
+    settings = BatchSettings(draws=2, seed=3, output=OutputOptions(columns=(("year", "int64"),))).to_json()
     model = {"uri": "m", "family": "f", "digest": "d"}
     table = plan_archive(archive, ChunkLimits())
     written = write_plan(results, table, archive="a", model=model, settings=settings)

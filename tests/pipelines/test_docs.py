@@ -22,6 +22,7 @@ from condgen.errors import ConfigError
 from condgen.families import FAMILIES
 from condgen.families.color_classifier.config import ColorClassifierConfig
 from condgen.noise import NoiseSource, SampleId
+from pipelines.models.options import ColorizeOptions
 from pipelines.models.source import open_model, picture_task
 from pipelines.storage.store import open_store
 
@@ -138,7 +139,7 @@ def test_several_draws_of_an_own_model(own_models: None) -> None:
     loaded = open_model("painter:Painter").load()
     assert loaded.model.is_stochastic
     rgb = np.full((40, 60, 3), 120, np.uint8)
-    task = picture_task(loaded, "colorize")
+    task = picture_task(loaded, ColorizeOptions())
     tiles, context = task.condition(rgb)
     noise = NoiseSource(0, [SampleId("a", "b")], range(3))
     y = loaded.model.sample(Condition(image=torch.stack(list(tiles))), noise, SampleOptions())

@@ -15,13 +15,15 @@ from PIL import Image
 from condgen import checkpoint
 from condgen.errors import ConfigError
 from condgen.families import FAMILIES
+from condgen.options import SampleOptions
 from condgen.presets import PRESETS
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import ChunkEngine
 from pipelines.datasets.chunk import ChunkLimits, Sample, iter_chunks, read_chunk
+from pipelines.models.options import ColorizeOptions
 from pipelines.models.source import open_model, picture_task
 from pipelines.results.files import Draw
-from pipelines.results.settings import BatchSettings
+from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import Store, open_store
 
 
@@ -33,7 +35,7 @@ def archive(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "archive"))
 
 
-def engine(family: str, archive: Store, folder: Path, **settings: Any) -> ChunkEngine[Any]:
+def engine(family: str, archive: Store, folder: Path, chroma: float = 1.0, **sampling: Any) -> ChunkEngine[Any]:
     """The engine for a family's small preset with its first weights, saved and loaded; two draws where it draws."""
     preset = PRESETS[f"{family.replace('_', '-')}-small"]
     store = open_store(str(folder / "model"))
@@ -44,15 +46,20 @@ def engine(family: str, archive: Store, folder: Path, **settings: Any) -> ChunkE
         store.write(name, data)
     loaded = open_model(store.uri).load()
     kind = "translate" if FAMILIES[family].task == "translate" else "colorize"
-    given = BatchSettings(
-        kind=kind, batch_size=4, output_format="png", draws=1 + loaded.model.is_stochastic, **settings
+    settings = BatchSettings(
+        kind=kind,
+        batch_size=4,
+        draws=1 + loaded.model.is_stochastic,
+        sample=SampleOptions(**sampling),
+        colorize=ColorizeOptions(chroma=chroma),
+        output=OutputOptions(output_format="png"),
     )
     return ChunkEngine(
         archive=archive,
         results=open_store(str(folder / "results")),
         model=loaded.model.eval(),
-        task=picture_task(loaded, kind, **given.picture_options()),
-        settings=given,
+        task=picture_task(loaded, settings.task_options),
+        settings=settings,
         footer={},
     )
 
@@ -117,14 +124,14 @@ def test_an_option_that_the_family_has_not_is_refused(option: dict[str, Any]) ->
     preset = PRESETS["color-classifier-small"]
     model = FAMILIES[preset.family].model_class(preset.model)
     with pytest.raises(ConfigError, match=f"{next(iter(option))}.*color_classifier.*no such options"):
-        BatchSettings(**option).sample_options().check_for(model)
+        SampleOptions(**option).check_for(model)
 
 
 def test_a_sampler_that_the_family_does_not_know_is_refused_with_the_known_ones() -> None:
     preset = PRESETS["diffusion-small"]
     model = FAMILIES[preset.family].model_class(preset.model)
     with pytest.raises(ConfigError, match=r"sample.sampler.*did you mean 'heun'"):
-        BatchSettings(sampler="huen").sample_options().check_for(model)
+        SampleOptions(sampler="huen").check_for(model)
 
 
 def test_colours_can_be_paler_and_stronger(archive: Store, tmp_path: Path) -> None:

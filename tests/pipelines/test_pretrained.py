@@ -15,6 +15,7 @@ from condgen.color.lab import normalize_l, rgb_to_lab
 from condgen.errors import ConfigError
 from condgen.noise import NoiseSource, SampleId
 from condgen.pretrained import DEFAULT_COLORIZER, PRETRAINED, read_pretrained
+from pipelines.models.options import ColorizeOptions
 from pipelines.models.source import LoadedModel, PackagedModel, open_model, picture_task
 from pipelines.storage.package_files import locate
 
@@ -55,7 +56,7 @@ def test_it_is_loaded_by_its_name_and_travels_by_it(shipped: LoadedModel) -> Non
     there = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own
     assert there.uri == DEFAULT_COLORIZER
     assert there.load(expect_digest=shipped.digest).digest == shipped.digest
-    assert picture_task(shipped) is not None
+    assert picture_task(shipped, ColorizeOptions()) is not None
 
 
 def test_a_name_that_does_not_ship_is_answered_with_the_nearest() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from samples import paired_dataset, single_dataset
 
+from condgen.options import SampleOptions
 from jobs.cli.config import resolve
 from jobs.datasets import index
 from pipelines.batch.job import BatchJob, run_batch
@@ -32,7 +33,7 @@ def weights(out: Path) -> bytes:
 
 
 def translated(archive: Path, results: Path, model: Path, direction: str = "a2b") -> int:
-    settings = BatchSettings(kind="translate", draws=1, batch_size=4, direction=direction)
+    settings = BatchSettings(kind="translate", draws=1, batch_size=4, sample=SampleOptions(direction=direction))
     report = run_batch(BatchJob(archive=str(archive), results=str(results), model=str(model), settings=settings))
     assert report.errors == 0
     return report.with_draws
