@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.cli.progress import Progress
-from pipelines.batch.job import BatchJob, list_job, run_batch, settle_job
+from pipelines.batch.estimate import Estimate, estimate_job
+from pipelines.batch.job import BatchJob, run_batch
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.cluster.imports import spare_pandas
-from pipelines.cluster.starting import ray_cluster
-from pipelines.results.account import pending_chunks
+from pipelines.cluster.starting import ray_cluster, usable_cpus
 
 __all__ = ["DryRun", "dry_run", "run"]
 
@@ -51,91 +51,40 @@ class _Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """What a job would do.
+    """What a job would do, and what it is expected to take on so many CPUs."""
 
-    Attributes:
-        images, chunks: to be done.
-        plan: what is to be done with them, a line each.
-        tried: how many images were tried for the estimates.
-        bytes_out, seconds: expected of the whole job, its start apart; None where no image could be tried.
-    """
-
-    images: int
-    chunks: int
-    plan: tuple[str, ...]
-    tried: int
-    bytes_out: float | None
-    seconds: float | None
+    estimate: Estimate
     cpus: int
 
     def lines(self) -> list[str]:
-        """The plan, a line each."""
+        """Return the plan, a line each."""
+        estimate, settings = self.estimate, self.estimate.settings
         expected = ["expected      nothing could be tried: every image of the sample failed"]
-        if self.bytes_out is not None and self.seconds is not None:
+        if estimate.output_bytes is not None and estimate.cpu_seconds is not None:
+            duration = _duration(estimate.cpu_seconds / self.cpus)
             expected = [
-                f"output size   about {_size(self.bytes_out)} (from {self.tried} images)",
-                f"time          about {_duration(self.seconds)} on {self.cpus} CPUs like this one, the start apart",
+                f"output size   about {_size(estimate.output_bytes)} (from {estimate.tried_images} images)",
+                f"time          about {duration} on {self.cpus} CPUs like this one, the start apart",
             ]
         return [
-            f"images        {self.images}",
-            f"chunks        {self.chunks}",
-            *self.plan,
-            *(expected if self.images else ["nothing      is left to do"]),
+            f"images        {estimate.images}",
+            f"chunks        {estimate.chunks}",
+            f"model         {estimate.family}, {estimate.model_uri}",
+            (
+                f"draws         {settings.draws} each, {settings.output.output_format}, "
+                f"batches of {settings.batch_size}, {settings.precision}"
+            ),
+            *(expected if estimate.images else ["nothing      is left to do"]),
         ]
 
 
-def dry_run(job: BatchJob, *, sample_images: int = 16) -> DryRun:
+def dry_run(job: BatchJob) -> DryRun:
     """Plan a job and try its first images in this process; nothing is written.
 
     Raises:
         As `pipelines.batch.job.run_batch`.
     """
-    import time
-
-    import pyarrow as pa
-
-    from pipelines.batch.job import worker_spec
-    from pipelines.batch.probe import inspect_model
-    from pipelines.cluster.starting import usable_cpus
-    from pipelines.datasets.chunk import iter_chunks, read_chunk
-
-    listed = list_job(job)
-    prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
-    pending = [pending_chunks(prepared.begun, prepared.done)] if prepared.begun else []
-    table = pa.concat_tables([*pending, prepared.fresh])
-    settings = prepared.settings
-    images = sum(table["samples"].to_pylist())
-    tried = draws = size = 0
-    seconds = 0.0
-    if table.num_rows:
-        engine = worker_spec(prepared, "dry run").make_engine()
-        chunk = next(iter_chunks(table))
-        placed = list(zip(chunk.places, read_chunk(prepared.archive, chunk), strict=True))[:sample_images]
-        engine.outcomes(placed[:1])  # the first call sets things up
-        start = time.perf_counter()
-        found = engine.outcomes(placed)
-        seconds = time.perf_counter() - start
-        tried = len(found)
-        for outcome in found.values():
-            if isinstance(outcome, list):
-                draws += len(outcome)
-                size += sum(len(draw.image) for draw in outcome)
-    cpus = usable_cpus()
-    return DryRun(
-        images=images,
-        chunks=table.num_rows,
-        plan=(
-            f"model         {prepared.model.family}, {prepared.source.uri}",
-            (
-                f"draws         {settings.draws} each, {settings.output.output_format}, batches of {settings.batch_size}, "
-                f"{settings.precision}"
-            ),
-        ),
-        tried=tried,
-        bytes_out=size / tried * images if draws else None,
-        seconds=seconds / tried * images / cpus if draws else None,
-        cpus=cpus,
-    )
+    return DryRun(estimate=estimate_job(job), cpus=usable_cpus())
 
 
 def _size(count: float) -> str:

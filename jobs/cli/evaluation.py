@@ -57,13 +57,14 @@ def evaluate(
     diversity, Fréchet and kernel distances; grey, the mean color and the input are always in the table.
     docs/evaluation.md says what each is.
     """
-    from jobs.evaluation.evaluate import run
+    from jobs.evaluation.evaluate import EvaluationReport, run
 
     model = options.model
     if results is None and model is None and options.data is not None:
         model = DEFAULT_COLORIZER
     settings = replace(settings, seed=options.seed)
-    print_report(run(replace(options, results=results, model=model, settings=settings), verbose=context.obj))
+    options = replace(options, results=results, model=model, settings=settings)
+    print_report(EvaluationReport(run(options, verbose=context.obj)))
 
 
 def compare(

@@ -83,8 +83,9 @@ def _parameters(kind: type[Any], group: Group, heading: str | None = None) -> It
         under = one.metadata.get("heading", heading)
         if one.name in group.leave_out:
             continue
-        if is_dataclass(one.default_factory):
-            yield from _parameters(one.default_factory, group, under)
+        nested: Any = one.default_factory
+        if isinstance(nested, type) and is_dataclass(nested):
+            yield from _parameters(nested, group, under)
         elif "help" in one.metadata:
             yield _parameter(one, hints[one.name], under)
 
@@ -92,11 +93,13 @@ def _parameters(kind: type[Any], group: Group, heading: str | None = None) -> It
 def _parameter(one: Field[Any], hint: Any, heading: str | None) -> inspect.Parameter:
     facts = one.metadata
     default = facts.get("default", None if "read" in facts else one.default)
-    kind = str if "read" in facts or get_origin(hint) is Literal else hint
+    kind: Any = str if "read" in facts or get_origin(hint) is Literal else hint
+    kind = kind | None if default is None else kind
     shown = {name: facts[name] for name in ("help", "metavar", "min", "max") if name in facts}
     option = typer.Option(*facts.get("flags", ()), rich_help_panel=heading, **shown)
-    annotation = Annotated[kind | None if default is None else kind, option]
-    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
 
 
 def _build(kind: type[T], group: Group, values: dict[str, Any]) -> T:
@@ -105,8 +108,9 @@ def _build(kind: type[T], group: Group, values: dict[str, Any]) -> T:
     for one in fields(kind):  # type: ignore[arg-type]
         if one.name in group.leave_out:
             continue
-        if is_dataclass(one.default_factory):
-            chosen[one.name] = _build(one.default_factory, group, values)
+        nested: Any = one.default_factory
+        if isinstance(nested, type) and is_dataclass(nested):
+            chosen[one.name] = _build(nested, group, values)
         elif "help" in one.metadata:
             value = values.pop(one.name)
             if value is not None:

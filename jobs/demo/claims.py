@@ -80,7 +80,7 @@ def measure_claims(*, draws: str, points: str, verbose: bool = False) -> DemoCla
     """
     # Distances of sets say little of so few images.
     of_draws, of_points = (
-        run(EvaluateOptions(results=place, weights="none", resamples=200, verbose=verbose)) for place in (draws, points)
+        run(EvaluateOptions(results=place, weights="none", resamples=200), verbose=verbose) for place in (draws, points)
     )
     values = of_draws.values
     if "marginal_nll" not in values:

@@ -246,9 +246,10 @@ def model_subject(
     kind = kind_of(loaded)
     stochastic = loaded.model.is_stochastic
     num_draws = draws if draws is not None else 5 if stochastic and not point else 0
-    asked = {"point": replace(settings, kind=kind, draws=1, mode="point")} if point or not stochastic else {}
+    settings = replace(settings, kind=kind)
+    asked = {"point": settings.as_point()} if point or not stochastic else {}
     if num_draws and (stochastic or draws is not None):
-        asked["draws"] = replace(settings, kind=kind, draws=num_draws, mode="draw")
+        asked["draws"] = replace(settings, draws=num_draws)
     found = open_reference(data, split=split or _test_split(data))
     chunks = limit_chunks(found.chunks, limit) if limit else found.chunks
     workers = {name: _worker(source, found.store, one) for name, one in asked.items()}
@@ -282,7 +283,7 @@ def _worker(source: ModelSource, archive: Store, settings: BatchSettings) -> Wor
         results=archive,  # nothing is written: the engine is asked for outcomes alone
         model=source,
         model_digest=model.digest,
-        settings=replace(settings, precision=model.precision, batch_size=model.batch_size),
+        settings=model.settings,
         footer={},
         functions=Functions(),
         run="",

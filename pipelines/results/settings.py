@@ -226,8 +226,9 @@ def _build(kind: type[T], values: dict[str, Any]) -> T:
     """Build a dataclass of options from the values that are its own or its groups', which are taken out."""
     chosen: dict[str, Any] = {}
     for one in fields(kind):  # type: ignore[arg-type]
-        if is_dataclass(one.default_factory):
-            chosen[one.name] = _build(one.default_factory, values)
+        nested: Any = one.default_factory
+        if isinstance(nested, type) and is_dataclass(nested):
+            chosen[one.name] = _build(nested, values)
         elif one.name in values:
             chosen[one.name] = values.pop(one.name)
     return kind(**chosen)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_results import run_job, write_model, write_picture
 
-from jobs.evaluation import evaluate
 from jobs.evaluation.evaluate import run
 from pipelines.batch.job import BatchJob
+from pipelines.evaluation import job as evaluation_job
 from pipelines.evaluation import parts
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.results.settings import BatchSettings
@@ -29,7 +29,7 @@ def test_a_pool_of_actors_gives_the_bytes_of_one_process(
     monkeypatch.setattr(parts.cut_parts, "__defaults__", (4,))
     found = {}
     for name, least in (("here", 10**6), ("ray", 1)):
-        monkeypatch.setattr(evaluate, "RAY_FROM_IMAGES", least)
+        monkeypatch.setattr(evaluation_job, "RAY_FROM_IMAGES", least)
         options = EvaluateOptions(results=str(tmp_path / "r"), size_px=32, resamples=40, out=str(tmp_path / name))
         found[name] = run(options)
     assert found["here"].values == found["ray"].values

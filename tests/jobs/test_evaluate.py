@@ -13,9 +13,10 @@ from samples import paired_dataset
 from small_results import SIZE_PX, run_job, write_model, write_picture
 
 from condgen.errors import ConfigError, DatasetError
-from jobs.evaluation.evaluate import Evaluation, run
+from jobs.evaluation.evaluate import EvaluationReport, run
 from jobs.report import page as report
 from pipelines.batch.job import BatchJob
+from pipelines.evaluation.job import Evaluation
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
@@ -105,12 +106,12 @@ def test_sets_without_a_key_in_common_are_refused(made: Path, tmp_path: Path) ->
 
 
 def test_a_grey_reference_is_told(made: Path, tmp_path: Path) -> None:
-    lines = run(options(results=str(made / "of-grey"), out=str(tmp_path))).lines()
+    lines = EvaluationReport(run(options(results=str(made / "of-grey"), out=str(tmp_path)))).lines()
     assert any("The reference is grey" in line for line in lines)
 
 
 def test_the_table_tells_what_the_model_does_not_beat(made: Path, tmp_path: Path) -> None:
-    lines = run(options(results=str(made / "of-color"), out=str(tmp_path))).lines()
+    lines = EvaluationReport(run(options(results=str(made / "of-color"), out=str(tmp_path)))).lines()
     assert any(line.startswith("AuC raw: 2 draws") and "do not beat grey" in line for line in lines)
     assert any("at 32 px, the short side" in line for line in lines)
 
@@ -156,7 +157,7 @@ def test_distances_of_sets_carry_the_extractors_name(made: Path, tmp_path: Path)
     assert set(distances) == {"draws", "grey", "mean_color"}
     assert all(one.value > 0 and one.low is None for one in distances.values())
     assert found.facts["features"]["weights_sha256"].startswith("b0353104")
-    assert not any("FID" in line for line in found.lines())
+    assert not any("FID" in line for line in EvaluationReport(found).lines())
 
 
 def test_unfinished_results_are_judged_by_what_is_there(made: Path, tmp_path: Path) -> None:

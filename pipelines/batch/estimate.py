@@ -1,0 +1,74 @@
+"""An estimate of what a batch job will take, from a trial of its first images in this process."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pipelines.batch.job import BatchJob, list_job, settle_job
+from pipelines.batch.probe import inspect_model
+from pipelines.datasets.chunk import iter_chunks, read_chunk
+from pipelines.results.settings import BatchSettings
+
+__all__ = ["Estimate", "estimate_job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a job has to do, and what it is expected to take.
+
+    Attributes:
+        images, chunks: numbers of images and chunks to be done.
+        model_uri, family: the model.
+        settings: the job's settings, in which nothing is open.
+        tried_images: images that were tried.
+        output_bytes, cpu_seconds: size of the output and time on one CPU of the whole job, its start apart; None where
+            no image could be tried.
+    """
+
+    images: int
+    chunks: int
+    model_uri: str
+    family: str
+    settings: BatchSettings
+    tried_images: int = 0
+    output_bytes: float | None = None
+    cpu_seconds: float | None = None
+
+
+def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
+    """Plan a job and try its first images in this process; nothing is written.
+
+    Args:
+        job: what is to be done.
+        sample_images: most images that are tried (>= 1).
+
+    Raises:
+        As `pipelines.batch.job.run_batch`.
+    """
+    listed = list_job(job)
+    prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
+    table = prepared.left
+    images = sum(table["samples"].to_pylist())
+    draw_bytes: list[int] = []
+    tried_images, seconds = 0, 0.0
+    if table.num_rows:
+        engine = prepared.worker_spec().make_engine()
+        chunk = next(iter_chunks(table))
+        placed = list(zip(chunk.places, read_chunk(prepared.archive, chunk), strict=True))[:sample_images]
+        engine.outcomes(placed[:1])  # the first call sets things up
+        start = time.perf_counter()
+        outcomes = engine.outcomes(placed)
+        seconds = time.perf_counter() - start
+        tried_images = len(outcomes)
+        draw_bytes = [len(draw.image) for one in outcomes.values() if isinstance(one, list) for draw in one]
+    return Estimate(
+        images=images,
+        chunks=table.num_rows,
+        model_uri=prepared.source.uri,
+        family=prepared.model.family,
+        settings=prepared.settings,
+        tried_images=tried_images,
+        output_bytes=sum(draw_bytes) / tried_images * images if draw_bytes else None,
+        cpu_seconds=seconds / tried_images * images if draw_bytes else None,
+    )
