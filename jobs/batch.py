@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,19 @@ def run(job: BatchJob, *, verbose: bool = False) -> BatchReport:
     spare_pandas()
     job = replace(job, import_path=(*job.import_path, str(Path.cwd())))
     with Progress("colorizing" if job.settings.kind == "colorize" else "translating", total=None, unit="images") as bar:
-        return run_batch(job, cluster=lambda: ray_cluster(verbose=verbose), watch=_Watch(bar))
+        return run_batch(job, cluster=lambda: ray_cluster(verbose=verbose), watch=partial(_show, bar))
 
 
-class _Watch:
-    """Tells the bar what of a job's pace is new."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._shown = 0
-
-    def __call__(self, pace: Pace) -> None:
-        self._bar.set_total(pace.total)
-        notes: dict[str, Any] = {"images/s": f"{pace.steady_images_per_s or pace.images_per_s:.1f}"}
-        notes["errors"] = pace.errors
-        if pace.filtered:
-            notes["filtered"] = pace.filtered
-        if pace.cpu_use:
-            notes["CPU"] = f"{pace.cpu_use:.0%}"
-        if pace.gpu_use:
-            notes["GPU"] = f"{pace.gpu_use:.0%}"
-        self._bar.advance(pace.images - self._shown, **notes)
-        self._shown = pace.images
+def _show(bar: Progress, pace: Pace) -> None:
+    """Show a job's pace."""
+    notes: dict[str, Any] = {"images/s": f"{pace.steady_images_per_s or pace.images_per_s:.1f}", "errors": pace.errors}
+    if pace.filtered:
+        notes["filtered"] = pace.filtered
+    if pace.cpu_use:
+        notes["CPU"] = f"{pace.cpu_use:.0%}"
+    if pace.gpu_use:
+        notes["GPU"] = f"{pace.gpu_use:.0%}"
+    bar.show(pace.images, pace.total, **notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,10 +73,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, total=total)
 
-    def show(self, done: int, total: int) -> None:
-        """Show how many are done, and of how many."""
+    def show(self, done: int, total: int, **notes: object) -> None:
+        """Show how many units are done, and of how many; `notes` are shown beside the bar as `name value`."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            note = "  ".join(f"{name} {value}" for name, value in notes.items())
+            self._bar.update(self._task, completed=done, total=total, note=note)
 
     def advance(self, count: int, **notes: object) -> None:
         """Advance by `count` units; `notes` are shown beside the bar as `name value`."""

@@ -1,273 +1,28 @@
-"""`condgen extract`: the pictures of results as files, under the archive's own names."""
+"""`condgen extract`: the extraction of `pipelines.results.extraction.job`, with its progress shown."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
-
-from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs.cli.progress import Progress
-from pipelines.batch.engine import SUFFIXES
-from pipelines.cluster.starting import ray_cluster, usable_cpus
-from pipelines.cluster.tasks import run_tasks
-from pipelines.results.account import committed
-from pipelines.results.extraction import ExtractedChunks, Extraction, extract_chunks, read_digests, read_identities
-from pipelines.results.files import draws_name
-from pipelines.results.names import Names, name_pictures
-from pipelines.results.plan import Generation, job_digest, load_plans
-from pipelines.results.settings import BatchSettings
-from pipelines.storage.store import Store, open_store
+from pipelines.cluster.starting import ray_cluster
+from pipelines.results.extraction.job import ExtractReport, extract_results
 
-__all__ = ["MARK", "RAY_FROM_BYTES", "ExtractReport", "run"]
-
-T = TypeVar("T")
-
-MARK = ".condgen-extract.json"
-"""In the destination: what it holds. Its name begins with a dot, so that no listing takes it for an image."""
-
-RAY_FROM_BYTES = 4 << 30
-"""From this many bytes of draws files on, where both places are reached from any machine, Ray does it; else threads."""
-
-_FORMAT = "condgen-extract-1"
-_THREADS_AFAR = 16
-_CHUNKS_A_TASK = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractReport:
-    """How an extraction went.
-
-    Attributes:
-        results, destination: from where to where.
-        counts: of the results, as run.json has them.
-        by_shard: whether the pictures are in folders of their shards.
-        found: what became of the images.
-        files: that there are to be.
-    """
-
-    results: str
-    destination: str
-    counts: Mapping[str, int]
-    by_shard: bool
-    found: ExtractedChunks
-    files: int
-
-    @property
-    def exit_code(self) -> int:
-        """1 where not all is there."""
-        return 0 if self._is_whole else 1
-
-    @property
-    def _is_whole(self) -> bool:
-        return self.found.images == self.counts["with_draws"] and self.found.written + self.found.left == self.files
-
-    def lines(self) -> list[str]:
-        """The report, a line each."""
-        found, counts = self.found, self.counts
-        lines = [
-            f"images in     {counts['images']:,}",
-            (
-                f"files         {found.written + found.left:,} of {found.images:,} images: {found.written:,} written "
-                f"({found.bytes_out / 1e6:,.1f} MB), {found.left:,} were there"
-            ),
-            f"errors        {counts['errors']:,}" + (f", see {self.results}/errors" if counts["errors"] else ""),
-        ]
-        if counts["filtered"]:
-            lines.append(f"filtered      {counts['filtered']:,}")
-        if self.by_shard:
-            lines.append("folders       one a shard: keys are in several shards")
-        if found.renamed:
-            lines.append(f"names         {found.renamed:,} are not the archive's own, which are taken or can't be had")
-        if found.images != counts["with_draws"]:
-            lines.append(f"missing       {counts['with_draws'] - found.images:,} images: see condgen verify")
-        if found.blocked:
-            lines.append(
-                f"not written   {found.blocked:,} files that are there already and are something else "
-                f"({', '.join(found.examples)}): --overwrite, or another DEST"
-            )
-        return [*lines, f"written to    {self.destination}"]
+__all__ = ["run"]
 
 
 def run(
     results: str, destination: str, *, draw: int | None = 0, overwrite: bool = False, verbose: bool = False
 ) -> ExtractReport:
-    """Write the pictures of complete results as files. The same again leaves what is there.
-
-    Args:
-        results: of `condgen colorize` or `translate`.
-        destination: a folder or prefix.
-        draw: which draw of each image; None for all.
-        overwrite: write over files that are something else.
-        verbose: whether Ray's own lines are shown.
+    """Write the images of complete results as files.
 
     Raises:
-        ConfigError: no such draw, or a destination that holds something else.
-        DatasetError: the results are not complete, or damaged.
-        StorageError: see `pipelines.storage.store`.
+        As `pipelines.results.extraction.job.extract_results`.
     """
-    store, target = open_store(results).require(), open_store(destination)
-    generations, settings = _begun(store, results, draw)
-    plan = generations[0].plan
-    _check_apart(target, store, plan.archive)
-    sizes = committed(store)
-    counts = _counts(store, generations, sizes, results)
-    extraction = Extraction(
-        draws=settings.draws,
-        draw=draw,
-        suffix=SUFFIXES[settings.output.output_format],
-        by_shard=False,
-        is_empty=_is_empty(target),
-        is_ours=False,
-        overwrite=overwrite,
-    )
-    mark: dict[str, Any] = {
-        "format": _FORMAT,
-        "results": store.uri,
-        "job": job_digest(plan.model["digest"], dict(plan.settings)),
-        "draw": draw,
-    }
-    found = ExtractedChunks()
-    by_ray = all("://" in place.uri for place in (store, target)) and sum(sizes.values()) >= RAY_FROM_BYTES
-    with ray_cluster(verbose=verbose) if by_ray else nullcontext():
-        work = _Work(store, target, by_ray)
-        names = work.names(generations, extraction.suffix)
-        mark["by_shard"] = names.by_shard
-        is_alone = _is_alone(target, mark, extraction)
-        mark["is_alone"] = is_alone
-        extraction = replace(extraction, by_shard=names.by_shard, is_ours=is_alone)
-        _write_mark(target, {**mark, "is_complete": False})
-        with Progress("extracting", total=counts["with_draws"], unit="images") as progress:
-            for part in work.extract(generations, sizes, extraction, names):
-                found.add(part)
-                progress.advance(part.images)
-    files = found.images * (1 if draw is not None else settings.draws)
-    report = ExtractReport(
-        results=results, destination=destination, counts=counts, by_shard=names.by_shard, found=found, files=files
-    )
-    if report.exit_code == 0:
-        _write_mark(target, {**mark, "is_complete": True, "counts": dict(counts)})
-    return report
-
-
-def _begun(store: Store, results: str, draw: int | None) -> tuple[Sequence[Generation], BatchSettings]:
-    """The plans of results, and their settings, which must have that draw."""
-    generations = load_plans(store)
-    if not generations:
-        raise DatasetError(f"{results} has no plan: name the RESULTS of condgen colorize or translate")
-    settings = BatchSettings.from_json(generations[0].plan.settings)
-    if draw is not None and not 0 <= draw < settings.draws:
-        raise ConfigError("--draw", draw, f"0 to {settings.draws - 1}, or all")
-    return generations, settings
-
-
-def _check_apart(target: Store, store: Store, archive: str) -> None:
-    """Refuse a destination inside the archive or the results, whose listings would have the files too."""
-    inner = target.uri.rstrip("/") + "/"
-    for outer in (store.uri, open_store(archive.partition("::")[0]).uri):
-        if inner.startswith(outer.rstrip("/") + "/"):
-            raise ConfigError("dest", target.uri, "a place outside ARCHIVE and RESULTS")
-
-
-def _is_empty(target: Store) -> bool:
-    """Whether nothing is there, as far as can be told without listing all of it."""
-    if not target.exists(""):
-        return True
-    return "://" not in target.uri and not any(Path(target.uri).iterdir())
-
-
-def _counts(
-    store: Store, generations: Sequence[Generation], sizes: Mapping[str, int], results: str
-) -> Mapping[str, int]:
-    names = [draws_name(name) for one in generations for name in one.chunks["name"].to_pylist()]
-    missing = sum(name not in sizes for name in names)
-    if missing or not store.exists("run.json"):
-        left = f"{missing:,} of {len(names):,} chunks are missing" if missing else "run.json is missing"
-        raise DatasetError(f"{results} is not complete, {left}: run the job to its end, then extract")
-    try:
-        counts = json.loads(store.read("run.json"))["counts"]
-        return {name: int(counts[name]) for name in ("images", "with_draws", "errors", "filtered")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{results}/run.json is damaged: delete it and run the job again") from error
-
-
-def _is_alone(target: Store, mark: Mapping[str, Any], extraction: Extraction) -> bool:
-    """Whether all that is in the destination was put there by this same extraction.
-
-    Raises:
-        ConfigError: another one put files there.
-    """
-    try:
-        there = json.loads(target.read(MARK))
-    except MissingError:
-        return extraction.is_empty
-    except ValueError:
-        there = None
-    if extraction.overwrite or not isinstance(there, dict):
-        return False
-    for name in ("job", "draw", "by_shard"):
-        if there.get(name) != mark[name]:
-            was = "all draws" if there.get("draw") is None else f"draw {there.get('draw')}"
-            allowed = f"another DEST, or --overwrite: it has {was} of {there.get('results')}, under the same names"
-            raise ConfigError("dest", target.uri, allowed)
-    return there.get("is_alone") is True
-
-
-def _write_mark(target: Store, facts: Mapping[str, Any]) -> None:
-    target.write(MARK, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The two passes over the draws files: names, then pictures."""
-
-    results: Store
-    target: Store
-    by_ray: bool
-
-    def names(self, generations: Sequence[Generation], suffix: str) -> Names:
-        """How the pictures are named."""
-        chunks = list(_chunks(generations))
-        is_loose = dict(chunks)
-        tasks = ((self.results, batch, suffix) for batch in _batches(chunks))
-        found = {}
-        with Progress("names", total=len(chunks), unit="chunks") as progress:
-            done = run_tasks(read_digests, tasks, self._threads, on_ray=self.by_ray)
-            for part in done:
-                found.update({name: (flat, nested) for name, flat, nested in part})
-                progress.advance(len(part))
-        ordered = {name: found[name] for name, _ in chunks}
-        return name_pictures(ordered, lambda name: read_identities(self.results, name, is_loose[name]), suffix)
-
-    def extract(
-        self, generations: Sequence[Generation], sizes: Mapping[str, int], extraction: Extraction, names: Names
-    ) -> Iterator[ExtractedChunks]:
-        """Write the pictures."""
-        chunks = (
-            (name, sizes[draws_name(name)], is_loose, names.others.get(name, {}))
-            for name, is_loose in _chunks(generations)
+    with Progress("extracting", total=None, unit="images") as bar:
+        return extract_results(
+            results,
+            destination,
+            draw=draw,
+            overwrite=overwrite,
+            cluster=lambda: ray_cluster(verbose=verbose),
+            watch=bar.show,
         )
-        tasks = ((self.results, self.target, extraction, batch) for batch in _batches(chunks))
-        return run_tasks(extract_chunks, tasks, self._threads, on_ray=self.by_ray)
-
-    @property
-    def _threads(self) -> int:
-        # Storage, near or far, is waited for; pictures are not looked at.
-        afar = any("://" in place.uri for place in (self.results, self.target))
-        return _THREADS_AFAR if afar else 2 * usable_cpus()
-
-
-def _chunks(generations: Sequence[Generation]) -> Iterator[tuple[str, bool]]:
-    """The chunks of all plans, and whether they are of loose files."""
-    for one in generations:
-        for name, shard in zip(one.chunks["name"].to_pylist(), one.chunks["shard"].to_pylist(), strict=True):
-            yield name, shard is None
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    waiting = iter(items)
-    return iter(lambda: list(islice(waiting, _CHUNKS_A_TASK)), [])

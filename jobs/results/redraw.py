@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from condgen.errors import ConfigError
-from pipelines.batch.engine import SUFFIXES
 from pipelines.batch.redrawing import Redrawn, find_draw, redraw
 from pipelines.images.decoding import decode, encode
+from pipelines.images.encoding import SUFFIXES
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store, write_file
 

@@ -1,199 +1,25 @@
-"""`condgen verify`: whether results are all that their plans say, and say it rightly."""
+"""`condgen verify`: the verification of `pipelines.results.verification.job`, with its progress shown."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
-
-from condgen.errors import DatasetError
 from jobs.cli.progress import Progress
-from pipelines.cluster.starting import ray_cluster, usable_cpus
-from pipelines.cluster.tasks import run_tasks
-from pipelines.datasets.chunk import Chunk, iter_chunks
-from pipelines.datasets.opening import archive_store
-from pipelines.results.account import Account, committed, retried_places
-from pipelines.results.files import draws_name
-from pipelines.results.plan import Generation, job_digest, load_plans
-from pipelines.results.settings import BatchSettings
-from pipelines.results.verification.draws import ChunkFindings, Expected, ResultFault, check_chunks
-from pipelines.results.verification.tables import Findings, check_plans, check_run, check_strays, check_tables
-from pipelines.storage.store import Store, open_store
+from pipelines.cluster.starting import ray_cluster
+from pipelines.results.verification.job import Verification, verify_results
 
-__all__ = ["RAY_FROM_BYTES", "Verification", "run"]
-
-RAY_FROM_BYTES = 4 << 30
-"""From this many bytes of draws files on, in storage that any machine reaches, Ray reads them; else threads do."""
-
-_FOOTER_READERS = 16
-_CHUNKS_A_TASK = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verification:
-    """What `condgen verify` found.
-
-    Attributes:
-        results: where.
-        plans, chunks: that were looked for.
-        findings: the account, the faults.
-        attempts: marks of attempts that were left; they harm nothing.
-        quick: whether only footers were read.
-        seconds: that it took.
-    """
-
-    results: str
-    plans: int
-    chunks: int
-    findings: Findings
-    attempts: int
-    quick: bool
-    seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        """1 where anything is missing or wrong."""
-        return 1 if self.findings.counts else 0
-
-    def lines(self) -> list[str]:
-        """The report, a line each."""
-        found, account = self.findings, self.findings.account
-        read = f"{found.rows:,} rows, {found.size_bytes / 1e6:,.1f} MB" if not self.quick else "footers alone"
-        lines = [
-            f"results       {self.results} ({self.plans} plan{'s' * (self.plans != 1)}, {self.chunks:,} chunks)",
-            (
-                f"images        {account.images:,}: {account.with_draws:,} with {account.num_draws} draws each, "
-                f"{account.errors:,} errors, {account.filtered:,} filtered"
-            ),
-            f"read          {read} in {self.seconds:.1f} s",
-        ]
-        if found.repeated:
-            lines.append(f"repeated      {found.repeated:,} images whose key another image of their shard has too")
-        if self.attempts:
-            lines.append(f"attempts      {self.attempts:,} marks are left of workers that were lost")
-        if not found.counts:
-            return [*lines, "complete      nothing is missing, and all is as it was written"]
-        total = sum(found.counts.values())
-        kinds = ", ".join(f"{name} {count:,}" for name, count in sorted(found.counts.items()))
-        lines.append(f"faults        {total:,} ({kinds})")
-        lines += [f"  {fault.file}: {fault.error}: {fault.message}" for fault in found.examples]
-        if total > len(found.examples):
-            lines.append(f"  ... and {total - len(found.examples):,} more")
-        return lines
+__all__ = ["run"]
 
 
 def run(results: str, *, archive: str | None = None, quick: bool = False, verbose: bool = False) -> Verification:
     """Check all of a batch job's results.
 
-    Args:
-        results: a folder or prefix that `condgen colorize` or `translate` wrote.
-        archive: where its images lie now, to be compared with what the rows say of their sources.
-        quick: read the footers of draws files alone.
-        verbose: whether Ray's own lines are shown.
-
     Raises:
-        DatasetError: no job was begun there.
-        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+        As `pipelines.results.verification.job.verify_results`.
     """
-    began = time.monotonic()
-    store = open_store(results).require()
-    sources = archive_store(archive).require() if archive is not None else None
-    try:
-        generations = load_plans(store)
-    except DatasetError as error:
-        findings = Findings(Account(num_draws=1))
-        findings.add([ResultFault("plan", "Damaged", str(error))])
-        generations = []
-    else:
-        if not generations:
-            raise DatasetError(f"{results} has no plan: name the RESULTS of condgen colorize or translate")
-        findings = _verified(store, generations, sources, quick=quick, verbose=verbose)
-    return Verification(
-        results=results,
-        plans=len(generations),
-        chunks=sum(one.plan.num_chunks for one in generations),
-        findings=findings,
-        attempts=len(store.list("attempts")),
-        quick=quick,
-        seconds=time.monotonic() - began,
-    )
-
-
-def _verified(
-    store: Store, generations: Sequence[Generation], sources: Store | None, *, quick: bool, verbose: bool
-) -> Findings:
-    plan = generations[0].plan
-    settings = BatchSettings.from_json(plan.settings)
-    expected = Expected(
-        job=job_digest(plan.model["digest"], dict(plan.settings)),
-        model=plan.model["digest"],
-        settings=plan.settings,
-        draws=settings.draws,
-        seed=settings.seed,
-        columns=settings.output.columns,
-    )
-    sizes = committed(store)
-    findings = Findings(Account(num_draws=settings.draws))
-    account = findings.account
-    account.images = sum(one.plan.num_samples for one in generations if one.plan.kind == "archive")
-    findings.add(check_plans(generations))
-    findings.add(check_strays(store, generations, sizes))
-    plan_of: dict[str, str] = {}
-    for one in generations:
-        for name in one.chunks["name"].to_pylist():
-            plan_of[name] = one.plan.name
-            if draws_name(name) not in sizes:
-                account.missing.append(draws_name(name))
-    findings.add(ResultFault(name, "Missing", "the chunk was not committed: run the job") for name in account.missing)
-    retried = retried_places(generations)
-    for found in _read(store, generations, sizes, expected, sources, quick=quick, verbose=verbose):
-        findings.add_chunk(plan_of[found.chunk], found, retried.get(found.chunk, frozenset()))
-    for one in generations:  # they came in any order
-        failures = account.failures.get(one.plan.name, {})
-        account.failures[one.plan.name] = {
-            name: failures[name] for name in one.chunks["name"].to_pylist() if name in failures
-        }
-    if not account.is_closed:
-        parts = f"{account.with_draws} images with draws, {account.errors} errors and {account.filtered} filtered"
-        findings.add([ResultFault("draws", "Account", f"{parts} are not the {account.images} images of the plans")])
-    if not account.missing:
-        findings.add(check_tables(store, generations, account))
-    findings.add(check_run(store, generations, account))
-    return findings
-
-
-def _read(
-    store: Store,
-    generations: Sequence[Generation],
-    sizes: Mapping[str, int],
-    expected: Expected,
-    sources: Store | None,
-    *,
-    quick: bool,
-    verbose: bool,
-) -> Iterator[ChunkFindings]:
-    there = _there(generations, sizes)
-    tasks = (
-        (store, batch, expected, sources, quick) for batch in iter(lambda: list(islice(there, _CHUNKS_A_TASK)), [])
-    )
-    by_ray = not quick and "://" in store.uri and sum(sizes.values()) >= RAY_FROM_BYTES
-    # Hashing leaves Python's lock; footers, and answers from afar, are waited for.
-    threads = _FOOTER_READERS if quick or "://" in store.uri else usable_cpus()
-    with (
-        ray_cluster(verbose=verbose) if by_ray else nullcontext(),
-        Progress("verifying", total=len(sizes), unit="chunks") as progress,
-    ):
-        faults = 0
-        for found in run_tasks(check_chunks, tasks, threads, on_ray=by_ray):
-            faults += sum(len(one.faults) for one in found)
-            progress.advance(len(found), faults=faults)
-            yield from found
-
-
-def _there(generations: Sequence[Generation], sizes: Mapping[str, int]) -> Iterator[tuple[Chunk, int]]:
-    for generation in generations:
-        for chunk in iter_chunks(generation.chunks):
-            if draws_name(chunk.name) in sizes:
-                yield chunk, sizes[draws_name(chunk.name)]
+    with Progress("verifying", total=None, unit="chunks") as bar:
+        return verify_results(
+            results,
+            archive=archive,
+            quick=quick,
+            cluster=lambda: ray_cluster(verbose=verbose),
+            watch=lambda done, total, faults: bar.show(done, total, faults=faults),
+        )

@@ -25,18 +25,16 @@ from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk, sample_facts
 from pipelines.images.decoding import Metadata, decode, encode, read_metadata
+from pipelines.images.encoding import SUFFIXES
 from pipelines.models.hooks import About, Functions
 from pipelines.models.task import PictureTask, Rgb
 from pipelines.results.files import Draw, Failure, Filtered, Receipt, draws_name, encode_draws
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
 
-__all__ = ["SUFFIXES", "About", "ChunkEngine", "Clock", "Functions", "Outcome", "Rgb"]
+__all__ = ["About", "ChunkEngine", "Clock", "Functions", "Outcome", "Rgb"]
 
 C = TypeVar("C")
-
-SUFFIXES: Mapping[str, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "tiff": "tif"}
-"""The formats of pictures, and the extensions of their files."""
 
 # A micro-batch's decoded pictures are bounded in memory: past this many pixels it is run with fewer images (padded).
 _BATCH_PIXELS = 48_000_000

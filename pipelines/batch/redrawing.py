@@ -30,7 +30,7 @@ from pipelines.images.decoding import decode
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import committed
 from pipelines.results.files import Draw, Failure, draws_name, read_footer
-from pipelines.results.plan import Generation, Plan, load_plans
+from pipelines.results.plan import Generation, Plan, require_plans
 from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.draws import identity_ranges
 from pipelines.storage.store import Store
@@ -98,9 +98,7 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
         DatasetError: there is no plan, or a draws file is damaged.
         StorageError: see `pipelines.storage.store`.
     """
-    generations = load_plans(results)
-    if not generations:
-        raise DatasetError(f"{results.uri} has no plan: name the RESULTS of condgen colorize or translate")
+    generations = require_plans(results)
     settings = BatchSettings.from_json(generations[0].plan.settings)
     if not 0 <= draw < settings.draws:
         raise ConfigError("draw", draw, f"0 to {settings.draws - 1}: these results have {settings.draws} of each image")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -138,4 +137,4 @@ def write_run(results: Store, generations: Sequence[Generation], report: BatchRe
         },
         "versions": {name: version(name) for name in (*VERSIONS, "ray")},
     }
-    results.write("run.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    results.write_json("run.json", facts)

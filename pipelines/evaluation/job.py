@@ -178,7 +178,6 @@ def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
             draws=options.draws,
             point=options.point,
             settings=options.settings,
-            import_path=(str(Path.cwd()),),
         )
     return MeasureSettings(kind=subject.kind, size_px=options.size_px), subject
 

@@ -24,7 +24,7 @@ from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, PackagedModel, StoredModel, kind_of, open_model
 from pipelines.results.account import committed
 from pipelines.results.files import draws_name
-from pipelines.results.plan import load_plans
+from pipelines.results.plan import require_plans
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
@@ -126,9 +126,7 @@ def results_subject(results: Store, *, reference: str | None, split: str | None,
         DatasetError: no job was begun there, or nothing of it is done.
         ConfigError: a split of the archive itself.
     """
-    generations = load_plans(results)
-    if not generations:
-        raise DatasetError(f"{results.uri} has no plan: name the RESULTS of condgen colorize or translate")
+    generations = require_plans(results)
     plan = generations[0].plan
     settings = BatchSettings.from_json(plan.settings)
     planned = pa.concat_tables([one.chunks for one in generations])

@@ -19,7 +19,10 @@ from pipelines.images.formats import DECODE_ERRORS, image_error
 from pipelines.images.icc import SRGB_PROFILE, to_8_bits
 from pipelines.images.metadata import Metadata
 
-__all__ = ["encode"]
+__all__ = ["SUFFIXES", "encode"]
+
+SUFFIXES: Mapping[str, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "tiff": "tif"}
+"""Extensions of files by the formats that are written."""
 
 _ZLIB_LEVEL = 6
 _STRIP_BYTES = 1 << 18

@@ -24,7 +24,7 @@ from pipelines.datasets.chunk import CHUNK_SCHEMA
 from pipelines.results.settings import BEFORE, BatchSettings
 from pipelines.storage.store import Store
 
-__all__ = ["Generation", "Plan", "job_digest", "load_plans", "write_plan"]
+__all__ = ["Generation", "Plan", "job_digest", "load_plans", "require_plans", "write_plan"]
 
 _FORMAT = "condgen-plan-2"
 
@@ -131,8 +131,7 @@ def write_plan(
         chunks_sha256=hashlib.sha256(data).hexdigest(),
     )
     results.write(f"plan/{plan.name}.parquet", data)
-    facts = {"format": _FORMAT, **asdict(plan)}
-    results.write(f"plan/{plan.name}.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    results.write_json(f"plan/{plan.name}.json", {"format": _FORMAT, **asdict(plan)})
     return Generation(plan, chunks)
 
 
@@ -148,6 +147,18 @@ def load_plans(results: Store) -> Sequence[Generation]:
         if generation.plan.generation != place:
             raise DatasetError(f"{results.uri}/plan/{place:03d}.json is missing: these results can't be continued")
     return found
+
+
+def require_plans(results: Store) -> Sequence[Generation]:
+    """Return the plans of results that were begun, see `load_plans`.
+
+    Raises:
+        DatasetError: nothing was begun there, or as `load_plans`.
+    """
+    generations = load_plans(results)
+    if not generations:
+        raise DatasetError(f"{results.uri} has no plan: name the RESULTS of condgen colorize or translate")
+    return generations
 
 
 def _load_plan(results: Store, name: str) -> Generation:

@@ -17,8 +17,9 @@ from PIL import Image
 from small_results import run_job, write_model, write_picture
 
 from condgen.errors import ConfigError, DatasetError, StorageError
-from jobs.results.extract import MARK, run
+from jobs.results.extract import run
 from pipelines.batch.job import BatchJob
+from pipelines.results.extraction.job import MARK
 from pipelines.results.settings import BatchSettings
 from pipelines.storage import store as storage
 from pipelines.storage.store import Store
@@ -242,7 +243,7 @@ def test_in_object_storage_by_threads_and_by_ray(
     s3.filesystem().put(str(made / "results"), f"{bucket}/results", recursive=True)
     assert run(f"{bucket}/results", f"{bucket}/pictures").found.written == 6
     assert run(f"{bucket}/results", f"{bucket}/pictures").found.left == 6
-    monkeypatch.setattr("jobs.results.extract.RAY_FROM_BYTES", 0)
+    monkeypatch.setattr("pipelines.results.extraction.job.RAY_FROM_BYTES", 0)
     s3.filesystem().rm(f"{bucket}/pictures/album", recursive=True)
     report = run(f"{bucket}/results", f"{bucket}/pictures")
     assert (report.found.written, report.found.left, report.exit_code) == (5, 1, 0)

@@ -17,10 +17,11 @@ import pytest
 from small_results import run_job, write_model, write_picture
 
 from condgen.errors import DatasetError, MissingError
-from jobs.results.verify import Verification, run
+from jobs.results.verify import run
 from pipelines.batch.job import BatchJob
 from pipelines.results.files import FOOTER_KEY
 from pipelines.results.settings import BatchSettings
+from pipelines.results.verification.job import Verification
 
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32")
 
@@ -280,7 +281,7 @@ def test_in_object_storage_by_threads_and_by_ray(
     bucket = s3.uri("verify")
     s3.filesystem().put(str(results), f"{bucket}/results", recursive=True)
     assert run(f"{bucket}/results").exit_code == 0
-    monkeypatch.setattr("jobs.results.verify.RAY_FROM_BYTES", 0)
+    monkeypatch.setattr("pipelines.results.verification.job.RAY_FROM_BYTES", 0)
     name = f"{bucket}/results/draws/{draws_files(results)[1].name}"
     data = bytearray(s3.filesystem().cat_file(name))
     data[data.index(b"\xff\xd8\xff") + 200] ^= 1
