@@ -49,7 +49,7 @@ HEAVY = (
 )
 def test_help_imports_nothing_heavy_and_answers_within_a_second(arguments: list[str]) -> None:
     program = (
-        "import sys; from jobs import cli\n"
+        "import sys; from jobs.cli import app as cli\n"
         f"code = cli._run({arguments!r})\n"
         f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules], code)"
     )
