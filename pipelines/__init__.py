@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipelines.ray_data.operator import Decode
     from pipelines.ray_data.reading import read_paired, read_single, read_unpaired
     from pipelines.ray_data.transforms import keep, mix, transform
-    from pipelines.results.plan import BatchSettings
+    from pipelines.results.settings import BatchSettings
     from pipelines.training import TrainOptions, train
 else:
     __getattr__, __dir__ = lazy_names(
@@ -46,7 +46,7 @@ else:
             "ray_data.operator": ["Decode"],
             "ray_data.reading": ["read_paired", "read_single", "read_unpaired"],
             "ray_data.transforms": ["keep", "mix", "transform"],
-            "results.plan": ["BatchSettings"],
+            "results.settings": ["BatchSettings"],
             "training": ["TrainOptions", "train"],
         },
     )
