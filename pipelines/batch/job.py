@@ -117,19 +117,17 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared(Listed):
-    """A job as it is to be run: its settings have nothing open any more."""
+    """A job as it is to be run: its settings have nothing open any more.
+
+    Attributes:
+        model: the model.
+        plan_settings: the settings as the plans hold them; those begun before an option was there don't get it.
+        digest: digest that the footers of the job's files state.
+    """
 
     model: ModelFacts
-
-    @property
-    def plan_settings(self) -> dict[str, Any]:
-        """The settings as the plans hold them: those that were begun before an option was there don't get it."""
-        return dict(self.begun[0].plan.settings) if self.begun else self.settings.to_json()
-
-    @property
-    def digest(self) -> str:
-        """The digest that the footers of the job's files state."""
-        return job_digest(self.model.digest, self.plan_settings)
+    plan_settings: dict[str, Any]
+    digest: str
 
     def write_plan(self, chunks: pa.Table, generation: int, kind: str) -> Generation:
         """Write a plan of some chunks, see `pipelines.results.plan.write_plan`."""
@@ -217,8 +215,14 @@ def settle_job(listed: Listed, model: ModelFacts) -> Prepared:
             for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
                 listed.results.delete(entry.name)
             begun, fresh = [], _fresh(listed.job, model.settings, [])
+    plan_settings = dict(begun[0].plan.settings) if begun else model.settings.to_json()
     values = {one.name: getattr(listed, one.name) for one in fields(Listed)}
-    return Prepared(**{**values, "settings": model.settings, "begun": begun, "fresh": fresh}, model=model)
+    return Prepared(
+        **{**values, "settings": model.settings, "begun": begun, "fresh": fresh},
+        model=model,
+        plan_settings=plan_settings,
+        digest=job_digest(model.digest, plan_settings),
+    )
 
 
 def run_batch(

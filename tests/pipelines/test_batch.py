@@ -136,7 +136,7 @@ def test_a_plan_is_read_back_and_refuses_what_would_change_the_bytes(archive: St
     (loaded,) = load_plans(results)
     assert loaded.plan == written.plan
     assert loaded.chunks.equals(table)
-    assert BatchSettings.from_json(loaded.plan.settings).columns == (("year", "int64"),)
+    assert BatchSettings.from_json(loaded.plan.settings).output.columns == (("year", "int64"),)
     loaded.plan.check(archive="a", model_digest="d", settings=settings)
     with pytest.raises(ConfigError, match=r"^seed: got 4, allowed: 3"):
         loaded.plan.check(archive="a", model_digest="d", settings=settings | {"seed": 4})
