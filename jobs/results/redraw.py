@@ -25,11 +25,11 @@ class RedrawReport:
 
     @property
     def exit_code(self) -> int:
-        """1 where the pixels differ and the versions do not."""
+        """The exit code: 1 where the pixels differ and the versions do not."""
         return 1 if self.redrawn.max_difference != 0 and not self.redrawn.other_versions else 0
 
     def lines(self) -> list[str]:
-        """The report, a line each."""
+        """Return the report, a line each."""
         stored, row = self.redrawn.stored, self.redrawn.stored.row
         others = self.redrawn.other_versions
         lines = [
@@ -70,11 +70,11 @@ def run(
     """Make a draw again from its row, and compare.
 
     Args:
-        results: of `condgen colorize` or `translate`.
-        key, draw, source: of the row; the source where its key is in several.
-        out: a file for the picture; its extension says the format.
-        archive, model: where they are now, if they have moved.
-        trust_code: the model may be a file that is a program.
+        results: place that `condgen colorize` or `translate` wrote.
+        key, draw, source: identity of the row; the source where its key is in several.
+        out: file for the image, whose extension says the format.
+        archive, model: places where they are now, if they have moved.
+        trust_code: whether the model may be a file that is a program.
 
     Raises:
         As `pipelines.batch.redrawing.find_draw` and `pipelines.batch.redrawing.redraw`.

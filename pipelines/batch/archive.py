@@ -41,14 +41,14 @@ _ENTRIES_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What of an archive is wanted.
+    """The part of an archive that is wanted.
 
     Attributes:
-        where: a condition on the listing's columns: a Parquet file's own, `name`, `extension` and `size_bytes` of
+        where: condition on the listing's columns: a Parquet file's own, `name`, `extension` and `size_bytes` of
             loose files, `shard` of shards.
-        limit: at most so many images in all of the results; 0 for no limit.
-        columns: of a Parquet archive: roles (`image`, `key`) to columns, where the names don't tell.
-        facts: columns of a Parquet archive that are to be read along.
+        limit: most images in all of the results; 0 for no limit.
+        columns: columns of a Parquet archive by their roles (`image`, `key`), where the names don't tell.
+        facts: columns of a Parquet archive that are read along.
     """
 
     where: Where | None = None
@@ -131,7 +131,7 @@ def _some(store: Store, entries: list[Entry]) -> list[Entry]:
 
 
 def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, before: Sequence[pa.Table]) -> pa.Table:
-    """Chunks of the runs that are in no earlier plan, after what a limit cut off from the last chunk of one."""
+    """Return chunks of the runs that are in no earlier plan, after what a limit cut off from the last chunk of one."""
     index = dataset.table()
     if selection.where is not None:
         selection.where.check(_SHARD_COLUMNS)
@@ -162,7 +162,7 @@ def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, b
 
 
 def _cut(before: Sequence[pa.Table]) -> Iterator[Chunk]:
-    """Chunks of earlier plans of which only a part was wanted."""
+    """Yield the chunks of earlier plans of which only a part was wanted."""
     for table in before:
         yield from iter_chunks(table.filter(pc.is_valid(table["select"])))
 
@@ -204,7 +204,7 @@ def listing_table(entries: list[Entry]) -> pa.Table:
 def _parquet_chunks(
     store: Store, names: Sequence[str], limits: ChunkLimits, selection: Selection, before: Sequence[pa.Table]
 ) -> pa.Table:
-    """Chunks of the rows that are wanted and in no earlier plan, each within one row group."""
+    """Return chunks of the rows that are wanted and in no earlier plan, each within one row group."""
     covered: dict[str, set[int]] = {}
     for table in before:
         for chunk in iter_chunks(table.filter(pc.is_valid(table["rows"]))):
@@ -233,7 +233,7 @@ def _parquet_chunks(
 def _row_parts(
     store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int]
 ) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
-    """The parts of one Parquet file, and which rows of each are wanted (None for all)."""
+    """Yield the parts of one Parquet file, and which rows of each are wanted (None for all)."""
     from pipelines.datasets.parquet import find_roles, open_parquet
 
     file = open_parquet(store, name)
@@ -266,7 +266,7 @@ def _part(chunk: Chunk, select: tuple[int, ...]) -> Chunk:
 
 
 def limit_chunks(table: pa.Table, limit: int) -> pa.Table:
-    """The first chunks of a table that have `limit` samples together, the last of them cut."""
+    """Return the first chunks of a table that have `limit` samples together, the last of them cut."""
     samples = table["samples"].to_numpy()
     ends = np.cumsum(samples)
     whole = int(np.searchsorted(ends, limit, side="right"))
@@ -279,6 +279,6 @@ def limit_chunks(table: pa.Table, limit: int) -> pa.Table:
 
 
 def _numbered(table: pa.Table) -> pa.Table:
-    """Ordinals anew, where tables were joined."""
+    """Return the chunks with new ordinals, where tables were joined."""
     place = CHUNK_SCHEMA.get_field_index("ordinal")
     return table.set_column(place, CHUNK_SCHEMA.field(place), pa.array(np.arange(table.num_rows)))

@@ -67,16 +67,16 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchJob:
-    """What is to be done.
+    """A batch job: the job.
 
     Attributes:
         archive, results, model: local paths or URIs; a model may be `package.module:Class`, see `docs/own-models.md`.
-        settings: all that decides the bytes.
-        selection: what is wanted of the archive.
-        resources: what the job takes of the cluster.
-        retry_errors: do again what failed.
+        settings: options that decide the bytes of the results.
+        selection: part of the archive that is wanted.
+        resources: share of the cluster that the job takes.
+        retry_errors: whether to do again what failed.
         functions: the user's own functions, before and after the model.
-        trust_code: the model may be a file that is a program.
+        trust_code: whether the model may be a file that is a program.
         max_error_rate: share of this run's images that may fail before the job stops (0 to 1).
         import_path: folders where workers import a user's model from, besides their own path.
     """
@@ -110,7 +110,7 @@ class Listed:
 
     @property
     def left(self) -> pa.Table:
-        """The chunks to be done, in `pipelines.datasets.chunk.CHUNK_SCHEMA`; failures to be tried again apart."""
+        """The chunks to be done, in `pipelines.datasets.chunk.CHUNK_SCHEMA`, without the failures to be tried again."""
         pending = [pending_chunks(self.begun, self.done)] if self.begun else []
         return pa.concat_tables([*pending, self.fresh])
 
@@ -234,8 +234,8 @@ def run_batch(
     """Do a job, or what is left of it.
 
     Args:
-        job: what is to be done.
-        cluster: what starts Ray and ends it; by default Ray is there (`ray.init()`), or starts by itself.
+        job: the job.
+        cluster: context that starts Ray and ends it; by default Ray is there (`ray.init()`), or starts by itself.
         watch: function that is told the pace, at the beginning and after each chunk.
 
     Raises:
@@ -284,7 +284,7 @@ def _shape(resources: Resources, num_chunks: int) -> PoolShape:
 
 
 def _functions_digest(functions: Functions) -> str:
-    """What tells one pair of user's functions from another: their names and their source; empty without any."""
+    """Return a digest of the user's functions, from their names and their source; empty without any."""
     parts = []
     for function in (functions.before, functions.after):
         if function is None:

@@ -44,7 +44,7 @@ class WorkerMetrics:
 
 
 class JobMetrics:
-    """Gauges of the driver: what is left to do."""
+    """Gauges of what is left to do, which the driver sets."""
 
     def __init__(self, results: str) -> None:
         from ray.util import metrics

@@ -1,6 +1,6 @@
-"""One draw made again alone: its row is found by the draws files' statistics, and compared with what is made now.
+"""One draw made again: its row is found by the draws files' statistics, and compared with what the model draws now.
 
-from pipelines.batch.redrawing import find_draw, redraw
+from pipelines.batch import find_draw, redraw
 
 stored = find_draw(open_store("results/"), key="album/3", draw=1)
 again = redraw(stored)
@@ -46,11 +46,11 @@ class StoredDraw:
     """A row of a draws file, and all that it was made from.
 
     Attributes:
-        results: of the job.
-        plan, chunk: that it is of.
-        place: of its image in the chunk.
-        row: its values by column, `image` as bytes and path.
-        versions: of the packages that made it.
+        results: store of the job's results.
+        plan, chunk: plan and chunk that the draw belongs to.
+        place: place of its image in the chunk.
+        row: values by column, `image` as bytes and path.
+        versions: versions of the packages that made it.
     """
 
     results: Store
@@ -66,11 +66,11 @@ class Redrawn:
     """A draw that was made again.
 
     Attributes:
-        stored: as it is in the results.
-        image: what was made now, encoded.
-        max_difference: the largest of the pixels' differences, in codes (of 255, or of 65535 where they have 16 bits);
+        stored: the draw as it is in the results.
+        image: encoded image that was made now.
+        max_difference: largest difference of the pixels (codes; of 255, or of 65535 where they have 16 bits);
             None where the sizes differ.
-        versions: of the packages that made it now.
+        versions: versions of the packages that made it now.
     """
 
     stored: StoredDraw
@@ -85,7 +85,7 @@ class Redrawn:
 
     @property
     def other_versions(self) -> dict[str, tuple[str, str]]:
-        """The packages whose version is another one now: then and now."""
+        """The packages whose version has changed: then and now."""
         then = self.stored.versions
         return {name: (then[name], now) for name, now in self.versions.items() if then.get(name, now) != now}
 
@@ -133,7 +133,7 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
 
 
 def _candidates(chunks: pa.Table, key: str, source: str | None) -> pa.Table:
-    """The chunks that may have an image: those of its shard, or the one that lists its file."""
+    """Return the chunks that may have an image: those of its shard, or the one that lists its file."""
     of_shards = chunks.filter(pc.is_valid(chunks["shard"]))
     if source is not None:
         of_shards = of_shards.filter(pc.equal(of_shards["shard"], source))
@@ -150,7 +150,7 @@ def _candidates(chunks: pa.Table, key: str, source: str | None) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """Where a row is: its row group, its place in it and in the file."""
+    """The place of a row: its row group, and where it is in that and in the file."""
 
     source: str
     draw: int
@@ -160,7 +160,7 @@ class _Hit:
 
 
 def _hits(results: Store, name: str, key: str, source: str | None) -> Iterator[_Hit]:
-    """The rows of a key; only row groups whose statistics allow it are read, without their pictures."""
+    """Yield the rows of a key; only row groups whose statistics allow it are read, without their images."""
     try:
         with open_parquet(results, name) as file:
             first = 0
@@ -207,10 +207,10 @@ def redraw(
     """Make a draw again, alone: its image in a batch of the plan's shape, with the settings of the plan.
 
     Args:
-        stored: see `find_draw`.
-        archive: where it lies now; where the plan says, without.
-        model: as `archive`; its digest must be the plan's.
-        functions: the user's own, where the job had some.
+        stored: the draw, as `find_draw` returns it.
+        archive: place where the archive is now; None is where the plan says.
+        model: the model, whose digest must be the plan's; None is where the plan says.
+        functions: the user's own functions, where the job had some.
 
     Raises:
         ConfigError: the job had functions of the user's own, and none are given.

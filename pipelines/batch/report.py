@@ -1,4 +1,4 @@
-"""What is told of a batch job: its pace while it runs, its report, and `run.json`, which is written last."""
+"""The pace of a batch job while it runs, its report, and `run.json`, which is written last."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow", "pyarrow")
 
 @dataclass(slots=True)
 class Pace:
-    """What this run of the job did, and how fast; told again after each chunk.
+    """What this run of the job has done, and how fast; it is updated after each chunk.
 
     Attributes:
-        total: images that were to be done when it began.
-        images, draws, errors, filtered: done by this run.
-        seconds: since the chunks were handed out.
-        steady_images, steady_seconds: of these, after the first chunk was committed: without the actors' start.
+        total: images that were to be done when the run began.
+        images, draws, errors, filtered: counts of this run.
+        seconds: time since the chunks were handed out.
+        steady_images, steady_seconds: images and seconds after the first chunk's commit, without the actors' start.
         kinds: errors by stage and name.
         busy: seconds by stage, summed over the actors.
-        cpu_seconds: of the actors, after their start.
-        cpus, gpus: of the cluster.
+        cpu_seconds: CPU time of the actors, after their start.
+        cpus, gpus: sizes of the cluster.
     """
 
     total: int = 0
@@ -62,24 +62,24 @@ class Pace:
 
     @property
     def cpu_use(self) -> float:
-        """Share of the cluster's CPUs that the actors used, after the first chunk; 0 where it is not known yet."""
+        """The share of the cluster's CPUs that the actors used, after the first chunk; 0 where it is not known yet."""
         capacity = self.steady_seconds * self.cpus
         return self.cpu_seconds / capacity if capacity > 0 else 0.0
 
     @property
     def gpu_use(self) -> float:
-        """Share of the time in which a GPU had a batch of the model in hand; 0 without GPUs."""
+        """The share of the time in which a GPU had a batch of the model in hand; 0 without GPUs."""
         capacity = self.seconds * self.gpus
         return self.busy["model"] / capacity if capacity > 0 else 0.0
 
     @property
     def images_per_s(self) -> float:
-        """From the first chunk handed out to the last committed."""
+        """The rate from the first chunk handed out to the last committed."""
         return self.images / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def steady_images_per_s(self) -> float:
-        """The same, from the first chunk committed on."""
+        """The rate from the first chunk committed on."""
         return self.steady_images / self.steady_seconds if self.steady_seconds > 0 else 0.0
 
 
@@ -98,7 +98,7 @@ class BatchReport:
     pace: Pace
 
     def lines(self) -> list[str]:
-        """The summary, a line each."""
+        """Return the summary, a line each."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.errors_by_kind.items()))
         pace = "nothing was left to do"
         if self.pace.images:

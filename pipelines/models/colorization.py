@@ -1,4 +1,4 @@
-"""Color as a picture task: L goes in, the predicted ab comes back onto the image's own L at its own size."""
+"""Colorization: L goes into the model, and the predicted ab comes back onto the image's own L at its own size."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from pipelines.models.task import Rgb
 __all__ = ["UPSAMPLING", "ColourTask"]
 
 UPSAMPLING = ("guided", "bilinear")
-"""How color comes to an image's own size: along the image's own edges (`condgen.color.guide`), or across them."""
+"""The ways in which color comes to an image's own size: along its edges (`condgen.color.guide`), or across them."""
 
 
-# Up to this many pixels, a picture's K draws are put back together, which converts its L once; above, one by one.
+# Up to this many pixels, an image's K draws are put back together, which converts its L once; above, one by one.
 _TOGETHER_PIXELS = 8_000_000
 
 
 class ColourTask:
-    """Colorization for `pipelines.batch.engine.ChunkEngine`. A picture of any size is one tile, whose colours are
-    widened.
+    """Colorization for `pipelines.batch.engine.ChunkEngine`. An image of any size is one tile.
 
     Args:
-        size_px: side of the square that the model takes; images keep their aspect in it.
-        chroma: what predicted ab is multiplied by, >= 0: below 1 colors are paler, above 1 stronger, 0 is grey.
+        size_px: side of the square that the model takes (pixels); images keep their aspect in it.
+        chroma: factor of the predicted ab (>= 0; below 1 colors are paler, above 1 stronger, 0 is grey).
         upsampling: one of `UPSAMPLING`.
         stride: pixels of the square, down and across, to each value that the model predicts before its own bilinear
             upsampling; >= 1. It matters to guided upsampling alone.
@@ -44,7 +43,7 @@ class ColourTask:
         self._stride = stride
 
     def condition(self, rgb: Rgb) -> tuple[Sequence[torch.Tensor], Region]:
-        """`[H, W, 3]` uint8 or uint16 as L_n `[1, S, S]` float32, and where in the square the picture lies."""
+        """Return `[H, W, 3]` uint8 or uint16 as L_n `[1, S, S]` float32, and where in the square the image lies."""
         fitted = fit_square(rgb, self._size_px)
         return [torch.from_numpy(fitted.l_n)], fitted.region
 

@@ -13,7 +13,7 @@ __all__ = ["About", "Functions"]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a user's function is told of a sample: its identity, and what its table or its JSON says of it."""
+    """The facts that a user's function has about a sample: its identity, and what its table or its JSON says of it."""
 
     source: str
     key: str
@@ -25,8 +25,8 @@ class Functions:
     """The user's own functions, before and after the model; what one returns None for is left out, and counted.
 
     Attributes:
-        before: a picture `[H, W, 3]` uint8 or uint16 to the one that the model is given.
-        after: the K pictures of a sample to the K that are written.
+        before: function from an image `[H, W, 3]` uint8 or uint16 to the one that the model is given.
+        after: function from the K images of a sample to the K that are written.
     """
 
     before: Callable[[Rgb, About], Rgb | None] | None = None

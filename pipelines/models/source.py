@@ -56,17 +56,17 @@ class LoadedModel:
 
 
 class ModelSource(Protocol):
-    """Where a model comes from: plain data, which travels to workers."""
+    """The place that a model comes from: plain data, which travels to workers."""
 
     @property
     def uri(self) -> str:
-        """As people know it, without credentials."""
+        """The place as people know it, without credentials."""
 
     def load(self, expect_digest: str | None = None) -> LoadedModel:
         """Load the model, on the CPU in `eval()` mode.
 
         Args:
-            expect_digest: of the plan, in a worker; None in the driver, where a user's model is tried once as well.
+            expect_digest: digest in the plan, in a worker; None in the driver, which also tries a user's model once.
 
         Raises:
             CheckpointError: it is damaged, or another than the plan was made with.
@@ -99,7 +99,7 @@ class StoredModel:
 
     @property
     def uri(self) -> str:
-        """The folder's or prefix's."""
+        """The URI of the folder or prefix."""
         return self.store.uri
 
     def load(self, expect_digest: str | None = None) -> LoadedModel:
@@ -142,7 +142,7 @@ class ProgramFile:
 
     @property
     def uri(self) -> str:
-        """The file's."""
+        """The URI of the file."""
         return f"{self.folder.uri}/{self.name}"
 
     def load(self, expect_digest: str | None = None) -> LoadedModel:
@@ -161,7 +161,7 @@ def _expect(uri: str, digest: str, expected: str | None) -> None:
 
 
 def _users(uri: str, model: ConditionalModel, digest: str, expect_digest: str | None) -> LoadedModel:
-    """A user's model, with what its attributes say in `extra`."""
+    """Return a user's model, with what its attributes say in `extra`."""
     _expect(uri, digest, expect_digest)
     told = {name: getattr(model, name, getattr(model.config, name, None)) for name in ("size_px", "task")}
     loaded = LoadedModel(model=model, digest=digest, extra={name: value for name, value in told.items() if value})
@@ -173,17 +173,17 @@ def _users(uri: str, model: ConditionalModel, digest: str, expect_digest: str | 
 
 
 def is_import_path(model: str) -> bool:
-    """Whether a model's name is `package.module:Class`, rather than a path or URI."""
+    """Return whether a model's name is `package.module:Class`, rather than a path or URI."""
     return _IMPORT_PATH.fullmatch(model) is not None
 
 
 def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
-    """Say where a model is to be loaded from; nothing of it is read yet, and no code of it is run.
+    """Return the place that a model is to be loaded from; nothing of it is read yet, and no code of it is run.
 
     Args:
         model: the name of a model that ships with condgen; a folder or URI of a trained model (a folder of a shipped
             model's name is `./colorizer`); `package.module:Class`; or a file or URI ending in `.pt` or `.pt2`.
-        trust_code: whether a program file's code may be run. (A class that the user names is the user's own.)
+        trust_code: whether the code of a program file may be run (a class that the user names is the user's own).
 
     Raises:
         ConfigError: a program file without `trust_code`.
@@ -205,7 +205,7 @@ def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
 
 
 def read_model(store: Store) -> dict[str, bytes]:
-    """The files of a model: those at the root of a finished run or checkpoint, else a run's newest checkpoint.
+    """Return the files of a model: those at the root of a finished run or checkpoint, else of the newest checkpoint.
 
     Raises:
         CheckpointError: there is no model.
@@ -285,13 +285,13 @@ def _size_px(loaded: LoadedModel) -> int:
 
 
 def _stride(model: ConditionalModel) -> int:
-    """Pixels of the square to each value that a model predicts: its configuration's `out_stride`, where it has one."""
+    """Return the pixels of the square to each value that a model predicts: its configuration's `out_stride`, or 1."""
     stride = getattr(model.config, "out_stride", 1)
     return stride if isinstance(stride, int) and stride >= 1 else 1
 
 
 def _task(loaded: LoadedModel) -> str:
-    """`color` or `image`: as the model says, else by its family and the channels it takes and gives."""
+    """Return `color` or `image`: as the model says, else by its family and the channels that it takes and gives."""
     told = loaded.extra.get("task", getattr(loaded.model, "task", None))
     if told is not None:
         if told not in ("color", "image"):

@@ -1,7 +1,7 @@
-"""Translation as a picture task: a picture of any size through a model that takes squares, and back at its own size.
+"""Translation: an image of any size through a model that takes squares, and back at its own size.
 
-A picture that fits the square is padded by its reflection and cropped back. A larger one is cut into tiles that
-overlap, and what the model gives is blended smoothly; or it is resized. Its aspect is never changed.
+An image that fits the square is padded by its reflection and cropped back. A larger one is cut into tiles that
+overlap, and the model's output is blended smoothly; or it is resized. Its aspect is never changed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ __all__ = ["LARGE", "Axis", "Layout", "TranslateTask"]
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
 LARGE = ("tile", "resize")
-"""What can be done with pictures larger than the model takes."""
+"""The ways to handle images larger than the model takes."""
 
 _STRIP_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """How one side of a picture, of `length_px`, is covered by squares of side `size_px`.
+    """How one side of an image, of `length_px`, is covered by squares of side `size_px`.
 
     Attributes:
-        length_px, size_px: > 0.
-        starts: of each square's first pixel in the picture, ascending; one, at 0, where the side fits a square.
+        length_px, size_px: lengths of the image's side and of a square's (pixels; > 0).
+        starts: places of the squares' first pixels in the image, ascending; one, at 0, where the side fits a square.
     """
 
     length_px: int
@@ -43,7 +43,7 @@ class Axis:
 
     @classmethod
     def cover(cls, length_px: int, size_px: int, overlap_px: int) -> Axis:
-        """As few squares as overlap by `overlap_px` or more, spread evenly from end to end."""
+        """Return as few squares as overlap by `overlap_px` or more, spread evenly from end to end."""
         if length_px <= size_px:
             return cls(length_px, size_px, (0,))
         gaps = -(-(length_px - size_px) // (size_px - overlap_px))
@@ -51,17 +51,17 @@ class Axis:
 
     @property
     def span_px(self) -> int:
-        """Pixels of the picture in a square."""
+        """The pixels of the image in a square."""
         return min(self.length_px, self.size_px)
 
     @property
     def pad_px(self) -> tuple[int, int]:
-        """Pixels added before and after the picture, to fill a square."""
+        """The pixels added before and after the image, to fill a square."""
         missing = self.size_px - self.span_px
         return missing // 2, missing - missing // 2
 
     def weight(self, place: int) -> _Floats:
-        """The share of a square in each of its `span_px` pixels; over all squares they add up to 1 at every pixel.
+        """Return the share of a square in each of its `span_px` pixels; all squares add up to 1 at every pixel.
 
         They rise and fall smoothly (3 t^2 - 2 t^3) over what two neighbours share.
         """
@@ -92,11 +92,11 @@ def _smooth_ramp(length: int) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a picture lies in its tiles, which go row by row.
+    """How an image lies in its tiles, which go row by row.
 
     Attributes:
-        rows, columns: of the picture as it is cut.
-        resized: whether that is another size than the picture's own.
+        rows, columns: sides of the image as it is cut.
+        resized: whether that is another size than the image's own.
     """
 
     rows: Axis
@@ -105,7 +105,7 @@ class Layout:
 
 
 class _Tiles(Sequence[torch.Tensor]):
-    """The tiles of a picture, `[3, S, S]` float32 in [-1, 1], each made when it is asked for."""
+    """The tiles of an image, `[3, S, S]` float32 in [-1, 1], each made when it is asked for."""
 
     def __init__(self, picture: npt.NDArray[Any], layout: Layout, top: int) -> None:
         self._picture, self._layout, self._half = picture, layout, np.float32(top / 2)
@@ -136,14 +136,14 @@ class _Tiles(Sequence[torch.Tensor]):
 class TranslateTask:
     """Image-to-image models for `pipelines.batch.engine.ChunkEngine`: `[3, S, S]` in [-1, 1] to `[3 or 1, S, S]`.
 
-    With a model that gives back what it is given, tiles give a picture's own bytes. Beyond the results, memory is that
-    of the K draws of one row of tiles, whatever the size of the picture.
+    With a model that returns its input, tiles give an image's own bytes. Beyond the results, memory is that
+    of the K draws of one row of tiles, whatever the size of the image.
 
     Args:
-        size_px: S, side of the square that the model takes.
-        large: `tile` cuts a picture with a side > S into tiles; `resize` makes its longer side S, and the model's
-            picture large again (bilinear both ways).
-        overlap_px: least that neighbouring tiles share; at most half of S is used.
+        size_px: S, side of the square that the model takes (pixels).
+        large: `tile` cuts an image with a side > S into tiles; `resize` makes its longer side S, and the model's
+            output large again (bilinear both ways).
+        overlap_px: least overlap of neighboring tiles (pixels; at most half of S is used).
 
     Raises:
         ConfigError: an argument is not allowed.
@@ -161,7 +161,7 @@ class TranslateTask:
         self._resize = large == "resize"
 
     def condition(self, rgb: Rgb) -> tuple[Sequence[torch.Tensor], Layout]:
-        """`[H, W, 3]` uint8 or uint16 as tiles `[3, S, S]` float32 in [-1, 1], and how they lie."""
+        """Return `[H, W, 3]` uint8 or uint16 as tiles `[3, S, S]` float32 in [-1, 1], and how they lie."""
         size, height, width = self._size_px, rgb.shape[0], rgb.shape[1]
         resized = self._resize and max(height, width) > size
         picture: npt.NDArray[Any] = rgb
@@ -175,7 +175,7 @@ class TranslateTask:
         return _Tiles(picture, layout, int(np.iinfo(rgb.dtype).max)), layout
 
     def pictures(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Layout) -> Iterator[Rgb]:
-        """The tiles' `[K, 3 or 1, S, S]`, in order, as K pictures `[H, W, 3]` of the original's size and type."""
+        """Yield the tiles' `[K, 3 or 1, S, S]`, in order, as K images `[H, W, 3]` of the original's size and type."""
         out: npt.NDArray[Any] | None = None
         for top, rows in _finished_rows(outputs, context):
             if context.resized:
@@ -189,7 +189,7 @@ class TranslateTask:
 
 
 def _finished_rows(outputs: Iterable[torch.Tensor], layout: Layout) -> Iterator[tuple[int, _Floats]]:
-    """Blended rows of the picture, `[K, C, h, W]`, each with its first row's place, as soon as no tile adds to them."""
+    """Yield blended rows of the image, `[K, C, h, W]`, with the first row's place, as soon as no tile adds to them."""
     rows, columns = layout.rows, layout.columns
     found = iter(outputs)
     shares = [columns.weight(place) for place in range(len(columns.starts))]
@@ -247,7 +247,7 @@ def _enlarge(y: _Floats, rgb: Rgb) -> Iterator[Rgb]:
 
 
 def _between(source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], _Floats]:
-    """Bilinear interpolation from pixel centres to pixel centres: lower index, upper index, the upper's weight."""
+    """Return bilinear interpolation between pixel centers: lower index, upper index, the upper's weight."""
     at = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0.0, source - 1.0)
     low = at.astype(np.int64)
     return low, np.minimum(low + 1, source - 1), (at - low).astype(np.float32)

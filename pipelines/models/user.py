@@ -45,14 +45,15 @@ _CHANNELS: Mapping[str, tuple[int, tuple[int, ...]]] = {"image": (3, (1, 3)), "c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleFacts:
-    """What a module's attributes of these names say of it.
+    """The attributes by which a module describes itself.
 
     Attributes:
         size_px: S, side of the square that it takes.
         task: `image`, from `[B, 3, S, S]` to `[B, 3 or 1, S, S]`; or `color`, from L / 50 - 1, `[B, 1, S, S]`, to
             ab / 110, `[B, 2, S, S]`.
-        value_range: of the images it takes and gives, such as (0, 1); what is outside is cut off. `color` has none.
-        noise_shape: of one draw's standard normal noise, for modules with `forward(x, noise)`.
+        value_range: range of the images that it takes and returns, such as (0, 1); values outside are cut off. `color`
+            has none.
+        noise_shape: shape of one draw's standard normal noise, for modules with `forward(x, noise)`.
     """
 
     size_px: int
@@ -168,7 +169,7 @@ class NoisyImageModule(ImageModule):
 
 
 def wrap(module: nn.Module, facts: ModuleFacts | None = None) -> ConditionalModel:
-    """A user's module as a conditional model, in `eval()` mode.
+    """Return a user's module as a conditional model, in `eval()` mode.
 
     Raises:
         ConfigError: an attribute is missing or wrong.
@@ -186,8 +187,8 @@ def import_model(path: str, import_from: Sequence[str] = ()) -> ConditionalModel
     A model with random first weights has the same ones in every process: torch is seeded while it is made.
 
     Args:
-        path: as the user wrote it.
-        import_from: folders added at the end of the import path, after all that is installed.
+        path: import path, as the user wrote it.
+        import_from: folders that are added at the end of the import path, after all that is installed.
 
     Raises:
         ConfigError: there is nothing of that name, it can't be imported or made, or it is no model.
@@ -227,7 +228,7 @@ def _make(path: str, found: Any) -> nn.Module:
 
 
 def digest_of(model: ConditionalModel, path: str) -> str:
-    """SHA-256 of an imported model: its import path, its modules' source code, its attributes and its weights.
+    """Return the SHA-256 of an imported model: import path, its modules' source code, attributes and weights.
 
     What the source imports in turn is not part of it.
     """
@@ -272,7 +273,7 @@ def _torchscript(data: bytes, extra: dict[str, str]) -> nn.Module:
 
 
 def load_program(name: str, data: bytes) -> ConditionalModel:
-    """The model in a TorchScript file (`.pt`) or a `torch.export` file (`.pt2`). Loading and running it runs its code.
+    """Return the model in a TorchScript file (`.pt`) or a `torch.export` file (`.pt2`). Loading it runs its code.
 
     Its attributes are read from its extra file `condgen.json`, or for TorchScript from the module too.
 
@@ -300,7 +301,7 @@ def load_program(name: str, data: bytes) -> ConditionalModel:
 
 
 def check_output(model: ConditionalModel, size_px: int) -> None:
-    """Run a user's module once, on three black pictures, so that a wrong shape is known before a job starts.
+    """Run a user's module once, on three black images, so that a wrong shape is known before a job starts.
 
     Raises:
         ConfigError: it fails, or what it gives is not of the shape that its task says.

@@ -29,10 +29,10 @@ class Account:
     """What became of the images of all plans.
 
     Attributes:
-        images: in the plans, each counted once.
-        draws, errors, filtered: what is committed: K draws an image, errors that were not tried again, and images
+        images: number of images in the plans, each counted once.
+        draws, errors, filtered: numbers that are committed: K draws an image, errors not tried again, and images
             that the user's function left out.
-        num_draws: K.
+        num_draws: K, draws of each image.
         failures: the errors, by the name of the plan and of the chunk.
         missing: draws files that are not there.
         foreign: draws files that are of another job.
@@ -49,7 +49,7 @@ class Account:
 
     @property
     def with_draws(self) -> int:
-        """Images that have all their draws."""
+        """The number of images that have all their draws."""
         return self.draws // self.num_draws
 
     @property
@@ -61,7 +61,7 @@ class Account:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Errors by stage and name."""
+        """The number of errors by stage and name."""
         return dict(Counter(f"{one.stage} {one.error}" for one in self._each_failure()))
 
     def _each_failure(self) -> Iterator[Failure]:
@@ -73,9 +73,9 @@ class Account:
         """Count a committed chunk.
 
         Args:
-            plan: the name of its plan.
-            facts: of its draws file's footer.
-            retried: the places in it that a later plan does again.
+            plan: name of its plan.
+            facts: contents of its draws file's footer.
+            retried: places in it that a later plan does again.
 
         Raises:
             DatasetError: the footer was written by another version.
@@ -89,17 +89,17 @@ class Account:
             failures[facts["chunk"]] = kept
 
     def of_plan(self, name: str) -> list[Failure]:
-        """The errors of one plan, in its order."""
+        """Return the errors of one plan, in its order."""
         return [failure for failures in self.failures.get(name, {}).values() for failure in failures]
 
 
 def committed(results: Store) -> dict[str, int]:
-    """The draws files that are there: name and size."""
+    """Return the draws files that are there: size in bytes by name."""
     return {entry.name: entry.size_bytes for entry in results.list("draws")}
 
 
 def pending_chunks(generations: Sequence[Generation], done: Mapping[str, int]) -> pa.Table:
-    """The chunks of all plans whose draws file is not there."""
+    """Return the chunks of all plans whose draws file is not there."""
     tables = []
     known = pa.array(list(done), pa.string())
     for generation in generations:
@@ -112,10 +112,10 @@ def make_account(results: Store, generations: Sequence[Generation], job: str, nu
     """Make the account from what is committed.
 
     Args:
-        results: of the job.
-        generations: its plans.
-        job: the digest that the footers of its files must state.
-        num_draws: K.
+        results: store of the job's results.
+        generations: plans of the job.
+        job: digest that the footers of its files must state.
+        num_draws: K, draws of each image.
 
     Raises:
         DatasetError: a draws file is damaged.
@@ -146,7 +146,7 @@ def _failures(facts: Mapping[str, Any]) -> list[Failure]:
 
 
 def retried_places(generations: Sequence[Generation]) -> dict[str, frozenset[int]]:
-    """The places in each chunk that a later plan does again."""
+    """Return the places in each chunk that a later plan does again."""
     found: dict[str, frozenset[int]] = {}
     for generation in generations:
         if generation.plan.kind == "retry":
@@ -156,7 +156,7 @@ def retried_places(generations: Sequence[Generation]) -> dict[str, frozenset[int
 
 
 def retry_chunks(generations: Sequence[Generation], account: Account) -> pa.Table:
-    """The plan that does again what failed: the same chunks, of each only the places of its errors."""
+    """Return the chunks that do again what failed: the same chunks, with only the places of their errors."""
     chunks: list[Chunk] = []
     for generation in generations:
         failures = account.failures.get(generation.plan.name, {})

@@ -66,7 +66,7 @@ COLUMN_TYPES: Mapping[str, pa.DataType] = {
 
 
 def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
-    """The schema of draws files: one row a draw, and what is copied from the sample into each of its rows.
+    """Return the schema of draws files: one row a draw, and what is copied from the sample into each of its rows.
 
     Its metadata is what Hugging Face's `datasets` reads to show the column `image` as pictures (its `Image` feature
     is the same struct).
@@ -104,7 +104,7 @@ ERRORS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """One output: `image` holds the encoded picture, `path` the file name under which it would be extracted.
+    """One output: `image` holds the encoded image, `path` the file name under which it would be extracted.
 
     `facts` are what is copied from its sample, by column.
     """
@@ -136,7 +136,7 @@ class Failure:
     place: int
 
     def row(self) -> dict[str, str]:
-        """Its row in the table of errors."""
+        """Return its row in the table of errors."""
         return {name: getattr(self, name) for name in ERRORS_SCHEMA.names}
 
 
@@ -151,7 +151,7 @@ class Filtered:
 
 @dataclass(slots=True, kw_only=True)
 class Receipt:
-    """What is told of a chunk when it is committed: counts, by kind of error too, and seconds by stage.
+    """The counts of a chunk that was committed, by kind of error too, and seconds by stage.
 
     `cpu_seconds` are those of its worker since the receipt before.
     """
@@ -169,7 +169,7 @@ class Receipt:
 
 
 def draws_name(chunk_name: str) -> str:
-    """The object that commits a chunk, relative to the results' folder."""
+    """Return the name of the object that commits a chunk, relative to the results' folder."""
     return f"draws/{chunk_name}.parquet"
 
 
@@ -182,7 +182,7 @@ def encode_draws(
     filtered: Sequence[Filtered] = (),
     columns: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """The bytes of a chunk's draws file.
+    """Return the bytes of a chunk's draws file.
 
     Image bytes are stored as they are (they are compressed already) and in small row groups, so that one key out of
     many is read by its statistics; the other columns are zstd-compressed.
@@ -190,10 +190,10 @@ def encode_draws(
     Args:
         draws: rows in data order, the K draws of a sample next to each other.
         failures: the chunk's samples that have no draws.
-        footer: what is the same for the whole file (plan, model digest, versions); JSON values.
-        samples: of the chunk: those with draws, those that failed and those that were filtered.
+        footer: JSON values that are the same for the whole file (plan, model digest, versions).
+        samples: number of the chunk's samples: with draws, failed and filtered.
         filtered: the chunk's samples that the user's own function left out.
-        columns: see `draws_schema`.
+        columns: names and types of what is copied, see `draws_schema`.
     """
     schema = draws_schema(columns)
     values: dict[str, Any] = {name: [getattr(draw, name) for draw in draws] for name in _PLAIN}
@@ -232,7 +232,7 @@ _PLAIN = ("source", "key", "draw", "seed", "width", "height", "source_sha256")
 
 
 def rows_digest(table: pa.Table) -> str:
-    """SHA-256 over the rows of a draws file, each image by its own digest: what `condgen verify` compares."""
+    """Return the SHA-256 over the rows of a draws file, which `condgen verify` compares; an image counts by its digest."""
     columns = {name: table[name].to_pylist() for name in table.schema.names if name != "image"}
     paths = table["image"].combine_chunks().field("path").to_pylist() if table.num_rows else []
     text = json.dumps([columns, paths], sort_keys=True, separators=(",", ":"))
@@ -240,7 +240,7 @@ def rows_digest(table: pa.Table) -> str:
 
 
 def _as(value: Any, kind: str) -> Any:
-    """A value as a column's type has it; None where it can't be had as that."""
+    """Return a value as a column's type has it; None where it can't be had as that."""
     if value is None:
         return None
     if kind == "string":
@@ -255,7 +255,7 @@ def _as(value: Any, kind: str) -> Any:
 
 
 def read_footer(store: Store, name: str, size_bytes: int | None = None) -> dict[str, Any]:
-    """The facts in the footer of one draws file, by one or two range reads from its end.
+    """Return the facts in the footer of one draws file, by one or two range reads from its end.
 
     Raises:
         DatasetError: the file is no draws file of condgen.
@@ -278,7 +278,7 @@ def read_footer(store: Store, name: str, size_bytes: int | None = None) -> dict[
 
 
 def iter_footers(store: Store, sizes: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """The footers of many draws files (name to size in bytes), in the order given, read side by side."""
+    """Yield the footers of many draws files (size in bytes by name) in their order; they are read side by side."""
     with ThreadPoolExecutor(_FOOTER_READERS, thread_name_prefix="footers") as pool:
         yield from pool.map(lambda item: read_footer(store, *item), sizes.items())
 

@@ -1,14 +1,14 @@
-r"""Under which names pictures are written as files: the archive's own, safe in any place, and never two the same.
+r"""The names of images that are written as files: the archive's own, safe in any place, and never two the same.
 
-The rule, for a picture of `source` (a file or a shard, relative to the archive) and `key`:
+The rule, for an image of `source` (a file or a shard, relative to the archive) and `key`:
 
-1. Of loose files it is the file's own path, with the extension of the picture's format: `album/0042.jpg`.
-2. Of shards and tables it is the key. Where any key is in two of them, every picture is in a folder of its shard's own
+1. Of loose files it is the file's own path, with the extension of its format: `album/0042.jpg`.
+2. Of shards and tables it is the key. Where any key is in two of them, every image is in a folder of its shard's own
    path without its extension: `train-000003/0042.jpg`.
 3. What no file system takes is mended, and ten digits of the SHA-256 of source and key come after it: empty parts, `.`
    and `..` are left out, so that no name leads out of its folder; control characters and `\` become `_`, and so does
-   a dot at the beginning of a part; parts are cut to what a name may have. A folder is not called like a picture: `_`
-   comes after its name if that ends in the pictures' extension.
+   a dot at the beginning of a part; parts are cut to what a name may have. A folder is not called like an image: `_`
+   comes after its name if that ends in the images' extension.
 4. Names that are the same but for capitals: the first in the order of the plans keeps its name. Others of loose files
    keep their own extension too (`0042.png.jpg`); where that is taken, and for others, it is `0042~2.jpg`, `~3`, ...
 """
@@ -50,12 +50,12 @@ class Stem:
 
 
 def stem_of(image: Identity, *, by_shard: bool, suffix: str) -> Stem:
-    """The name that an image's picture has by rules 1 to 3 of the module.
+    """Return the name that an image has by rules 1 to 3 of the module.
 
     Args:
-        image: of the results.
-        by_shard: whether pictures of shards are in folders of their shards.
-        suffix: the pictures' extension, without a dot.
+        image: an image of the results.
+        by_shard: whether images of shards are in folders of their shards.
+        suffix: extension of the images, without a dot.
     """
     whole = f"{_without_extension(image.source)}/{image.key}" if by_shard and not image.is_loose else image.key
     return _mended(whole, f"{image.source}\0{image.key}", suffix)
@@ -89,17 +89,17 @@ def _without_extension(name: str) -> str:
 
 
 def stem_digest(text: str) -> int:
-    """64 bits of a name, the same for names that differ in capitals alone."""
+    """Return 64 bits of a name, the same for names that differ in capitals alone."""
     return int.from_bytes(hashlib.blake2b(text.casefold().encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How pictures are named.
+    """How images are named.
 
     Attributes:
-        by_shard: see `stem_of`.
-        others: by chunk, the places among its images, and the names that rule 4 gives them.
+        by_shard: whether images of shards are in folders of their shards.
+        others: names that rule 4 gives to images, by chunk and by their places among its images.
     """
 
     by_shard: bool
@@ -114,9 +114,9 @@ def name_pictures(digests: Digests, identities: Callable[[str], Sequence[Identit
     """Find whether keys repeat across shards, and names that are not those of rules 1 to 3.
 
     Args:
-        digests: of all images; eight bytes an image and layout are what this takes of memory.
-        identities: reads those of a chunk; called for chunks that have a name which is there twice.
-        suffix: the pictures' extension.
+        digests: digests of all images' names, which take eight bytes an image and layout of memory.
+        identities: function that reads those of a chunk; it is called for chunks with a name that is there twice.
+        suffix: extension of the images.
     """
     if not digests:
         return Names(by_shard=False, others={})
@@ -142,7 +142,7 @@ def name_pictures(digests: Digests, identities: Callable[[str], Sequence[Identit
 def _apart(
     chunks: Iterable[tuple[str, list[int], Sequence[Identity]]], by_shard: bool, suffix: str
 ) -> tuple[dict[str, dict[int, str]], npt.NDArray[np.uint64]]:
-    """Rule 4 for the images at some places of some chunks, in their order; and the digests of the names it gives."""
+    """Apply rule 4 to the images at some places of some chunks, and return names and the digests of the names."""
     seen: set[str] = set()
     numbers: dict[str, Iterator[int]] = {}
     found: dict[str, dict[int, str]] = {}

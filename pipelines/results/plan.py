@@ -34,13 +34,13 @@ class Plan:
     """A plan without its list of chunks.
 
     Attributes:
-        generation: 0 for the first plan of a results folder.
+        generation: number of the plan (from 0, the first plan of a results folder).
         kind: `archive` (samples that are in no earlier plan) or `retry` (samples that failed in one).
         archive: URI of what is read.
         model: `uri`, `family` and `digest` of the model.
         settings: `BatchSettings` as JSON.
-        num_chunks, num_samples: of the list.
-        chunks_sha256: of the list's file.
+        num_chunks, num_samples: lengths of the list.
+        chunks_sha256: SHA-256 of the list's file.
     """
 
     generation: int
@@ -91,7 +91,7 @@ class Generation:
 
 
 def job_digest(model_digest: str, settings: Mapping[str, Any]) -> str:
-    """Return what all draws files of a job state in their footers: SHA-256 of its model and its plan's settings."""
+    """Return the digest that all draws files of a job state: SHA-256 of its model and its plan's settings."""
     facts = {"model": model_digest, "settings": settings}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -109,9 +109,9 @@ def write_plan(
     """Write a new plan, its JSON last.
 
     Args:
-        results: where the job writes.
-        chunks: in `CHUNK_SCHEMA`; those of a later generation get its number before their names.
-        archive, model, settings, generation, kind: see `Plan`.
+        results: store that the job writes to.
+        chunks: chunks in `CHUNK_SCHEMA`; those of a later generation get its number before their names.
+        archive, model, settings, generation, kind: values of `Plan`.
     """
     if generation:
         names = pc.binary_join_element_wise(f"g{generation:03d}", chunks["name"], "-")
@@ -136,7 +136,7 @@ def write_plan(
 
 
 def load_plans(results: Store) -> Sequence[Generation]:
-    """The plans of a results folder, in the order of their generations; none where nothing was begun.
+    """Return the plans of a results folder, in the order of their generations; none where nothing was begun.
 
     Raises:
         DatasetError: a plan is damaged, missing before a later one, or of another version.

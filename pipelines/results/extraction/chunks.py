@@ -1,4 +1,4 @@
-"""Pictures out of results, as files under the archive's own names (`pipelines.results.names` has the rule).
+"""Images out of some draws files, as files under the archive's own names (`pipelines.results.names` has the rule).
 
 `read_digests` and `extract_chunks` look at some chunks' draws files, so that many run side by side. Files appear whole
 or not at all, so that what is there need not be written again.
@@ -33,14 +33,14 @@ class Extraction:
     """What is extracted and how.
 
     Attributes:
-        draws: K of the results.
-        draw: the one that is wanted; None for all, whose number is then part of their names.
-        suffix: the pictures' extension.
-        by_shard: see `pipelines.results.names`.
-        is_empty: the destination has nothing: nothing is looked for there.
-        is_ours: what is there is of this same extraction: a file of the right size is left as it is. Else its bytes
-            are compared.
-        overwrite: write over whatever is there.
+        draws: K, draws of each image.
+        draw: number of the draw that is wanted; None for all, whose numbers are then part of their names.
+        suffix: extension of the images.
+        by_shard: whether images of shards are in folders of their shards.
+        is_empty: whether the destination has nothing, so that nothing is looked for there.
+        is_ours: whether all that is there is of this same extraction: a file of the right size is left as it is. Else
+            its bytes are compared.
+        overwrite: whether to write over whatever is there.
     """
 
     draws: int
@@ -52,7 +52,7 @@ class Extraction:
     overwrite: bool
 
     def file_name(self, stem: str, draw: int) -> str:
-        """The file of one draw."""
+        """Return the name of one draw's file."""
         return f"{stem}.{self.suffix}" if self.draw is not None else f"{stem}.draw{draw}.{self.suffix}"
 
 
@@ -61,12 +61,12 @@ class ExtractedChunks:
     """What became of some chunks' images.
 
     Attributes:
-        images: that have draws.
-        written, left: files that were written, and those that were there.
-        blocked: files that are there and are something else.
-        examples: of these, the first.
-        renamed: images whose name is not their own; see `pipelines.results.names`.
-        bytes_out: that were written.
+        images: number of images that have draws.
+        written, left: numbers of files that were written, and that were there.
+        blocked: number of files that are there and are something else.
+        examples: first of these.
+        renamed: number of images whose name is not their own; see `pipelines.results.names`.
+        bytes_out: bytes that were written.
     """
 
     images: int = 0
@@ -85,7 +85,7 @@ class ExtractedChunks:
 
 
 def read_identities(results: Store, chunk_name: str, is_loose: bool) -> list[Identity]:
-    """The images of a chunk that have draws, in their order; no picture is read.
+    """Return the images of a chunk that have draws, in their order; no image is read.
 
     Raises:
         DatasetError: the file is damaged.
@@ -104,7 +104,7 @@ def read_identities(results: Store, chunk_name: str, is_loose: bool) -> list[Ide
 def read_digests(
     results: Store, chunks: Sequence[tuple[str, bool]], suffix: str
 ) -> list[tuple[str, npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
-    """For some chunks (their names, and whether they are of loose files) what `name_pictures` takes.
+    """Return what `name_pictures` takes, for some chunks (their names, and whether they are of loose files).
 
     Raises:
         As `read_identities`.
@@ -128,12 +128,12 @@ def extract_chunks(
     extraction: Extraction,
     chunks: Sequence[tuple[str, int, bool, Mapping[int, str]]],
 ) -> ExtractedChunks:
-    """Write the pictures of some chunks.
+    """Write the images of some chunks.
 
     Args:
-        results, destination: where from, where to.
-        extraction: see there.
-        chunks: of each its name, the size of its draws file, whether it is of loose files, and its `Names.others`.
+        results, destination: stores to read from and to write to.
+        extraction: what is extracted and how.
+        chunks: name of each, size of its draws file, whether it is of loose files, and its `Names.others`.
 
     Raises:
         DatasetError: a draws file is damaged.

@@ -48,11 +48,11 @@ class ExtractReport:
     """How an extraction went.
 
     Attributes:
-        results, destination: from where to where.
-        counts: of the results, as run.json has them.
-        by_shard: whether the pictures are in folders of their shards.
-        found: what became of the images.
-        files: that there are to be.
+        results, destination: places read and written.
+        counts: counts of the results, as run.json has them.
+        by_shard: whether the images are in folders of their shards.
+        found: account of the images.
+        files: number of files that there are to be.
     """
 
     results: str
@@ -64,7 +64,7 @@ class ExtractReport:
 
     @property
     def exit_code(self) -> int:
-        """1 where not all is there."""
+        """The exit code: 1 where not all is there."""
         return 0 if self._is_whole else 1
 
     @property
@@ -72,7 +72,7 @@ class ExtractReport:
         return self.found.images == self.counts["with_draws"] and self.found.written + self.found.left == self.files
 
     def lines(self) -> list[str]:
-        """The report, a line each."""
+        """Return the report, a line each."""
         found, counts = self.found, self.counts
         lines = [
             f"images in     {counts['images']:,}",
@@ -114,7 +114,7 @@ def extract_results(
         destination: a folder or prefix.
         draw: which draw of each image (from 0; None for all).
         overwrite: write over files that are something else.
-        cluster: what starts Ray and ends it, where there is much to do; by default Ray starts by itself.
+        cluster: context that starts Ray and ends it, where there is much to do; by default Ray starts by itself.
         watch: function that is told how many images are done, and of how many.
 
     Raises:
@@ -176,7 +176,7 @@ def _plans(store: Store, draw: int | None) -> tuple[Sequence[Generation], BatchS
 
 
 def _is_empty(target: Store) -> bool:
-    """Whether nothing is there, as far as can be told without listing all of it."""
+    """Return whether nothing is there, as far as can be told without listing all of it."""
     if not target.exists(""):
         return True
     return "://" not in target.uri and not any(Path(target.uri).iterdir())
@@ -197,7 +197,7 @@ def _counts(store: Store, generations: Sequence[Generation], sizes: Mapping[str,
 
 
 def _is_alone(target: Store, mark: Mapping[str, Any], extraction: Extraction) -> bool:
-    """Whether all that is in the destination was put there by this same extraction.
+    """Return whether all that is in the destination was put there by this same extraction.
 
     Raises:
         ConfigError: another one put files there.
@@ -220,14 +220,14 @@ def _is_alone(target: Store, mark: Mapping[str, Any], extraction: Extraction) ->
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """The two passes over the draws files: names, then pictures."""
+    """The two passes over the draws files: names, then images."""
 
     results: Store
     target: Store
     by_ray: bool
 
     def names(self, generations: Sequence[Generation], suffix: str) -> Names:
-        """How the pictures are named."""
+        """Return how the images are named."""
         chunks = list(_chunks(generations))
         is_loose = dict(chunks)
         tasks = ((self.results, batch, suffix) for batch in _batches(chunks))
@@ -239,7 +239,7 @@ class _Work:
     def extract(
         self, generations: Sequence[Generation], sizes: Mapping[str, int], extraction: Extraction, names: Names
     ) -> Iterator[ExtractedChunks]:
-        """Write the pictures."""
+        """Write the images."""
         chunks = (
             (name, sizes[draws_name(name)], is_loose, names.others.get(name, {}))
             for name, is_loose in _chunks(generations)
@@ -249,13 +249,13 @@ class _Work:
 
     @property
     def _threads(self) -> int:
-        # Storage, near or far, is waited for; pictures are not looked at.
+        # Storage, near or far, is waited for; images are not looked at.
         afar = any("://" in place.uri for place in (self.results, self.target))
         return _THREADS_AFAR if afar else 2 * usable_cpus()
 
 
 def _chunks(generations: Sequence[Generation]) -> Iterator[tuple[str, bool]]:
-    """The chunks of all plans, and whether they are of loose files."""
+    """Yield the chunks of all plans, and whether they are of loose files."""
     for one in generations:
         for name, shard in zip(one.chunks["name"].to_pylist(), one.chunks["shard"].to_pylist(), strict=True):
             yield name, shard is None

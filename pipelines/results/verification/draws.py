@@ -1,4 +1,4 @@
-"""Whether a draws file is what its chunk's plan says: its footer, its rows, its pictures, and their sources."""
+"""Checks of a draws file against its chunk's plan: its footer, its rows, its images, and their sources."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class ResultFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What all draws files of a job must state.
+    """The values that all draws files of a job must state.
 
     Attributes:
-        job: see `pipelines.results.plan.job_digest`.
-        model, settings: of the plan, of which that is the digest.
-        draws: K.
-        seed: of the plan.
+        job: digest of the job, see `pipelines.results.plan.job_digest`.
+        model, settings: model's digest and settings of the plan.
+        draws: K, draws of each image.
+        seed: seed of the plan.
         columns: names and types of what is copied into the rows.
     """
 
@@ -59,11 +59,11 @@ class ChunkFindings:
     """What was found in a chunk's draws file.
 
     Attributes:
-        chunk: its name.
+        chunk: name of the chunk.
         facts: the chunk's name, counts, errors, as its footer has them; None where it can't be read or is not the
             job's.
         faults: the first of them, and how many there are in all.
-        rows, size_bytes: that were read.
+        rows, size_bytes: numbers of rows and bytes that were read.
         repeated: images whose source and key another image of the chunk has too; the archive has them so.
     """
 
@@ -107,11 +107,11 @@ def check_chunks(
     """Check the draws files of some chunks.
 
     Args:
-        results: of the job.
-        chunks: of its plans, with the size of each one's draws file in bytes.
-        expected: what the files must state.
-        archive: where given, its images are read, and compared with what the rows say of their sources.
-        quick: read the footers alone.
+        results: store of the job's results.
+        chunks: chunks of its plans, with the size of each one's draws file (bytes).
+        expected: values that the files must state.
+        archive: store whose images are read, and compared with what the rows say of their sources; None reads none.
+        quick: whether to read the footers alone.
 
     Raises:
         StorageError: the storage failed, which says nothing of the results.
@@ -225,7 +225,7 @@ def _read_rows(found: _File, results: Store, size_bytes: int) -> tuple[pa.Table,
 
 
 def identity_ranges(file: pq.ParquetFile, group: int) -> dict[str, tuple[Any, Any]]:
-    """The least and greatest source, key and draw of a row group by its statistics, strings as bytes (as ordered)."""
+    """Return the least and greatest source, key and draw in a row group's statistics, strings as bytes (as ordered)."""
     found = {}
     metadata = file.metadata.row_group(group)
     for place in range(metadata.num_columns):
@@ -279,7 +279,7 @@ def _check_rows(
 
 
 def _check_images(file: _File, table: pa.Table, facts: Mapping[str, Any], chunk: Chunk, expected: Expected) -> int:
-    """Each place of the plan without an error has K rows, draws 0 to K - 1 of one image."""
+    """Check that each place of the plan without an error has K rows, draws 0 to K - 1 of one image."""
     places = _places_with_draws(facts, chunk)
     columns = [table[name].to_pylist() for name in ("source", "key", "source_sha256")]
     identities = list(zip(*columns, strict=True))

@@ -32,15 +32,15 @@ _CHUNKS_A_TASK = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What `condgen verify` found.
+    """The outcome of a verification.
 
     Attributes:
-        results: where.
-        plans, chunks: that were looked for.
+        results: place of the results.
+        plans, chunks: numbers of plans and chunks that were looked for.
         findings: the account, the faults.
-        attempts: marks of attempts that were left; they harm nothing.
+        attempts: number of attempts' marks that were left; they harm nothing.
         quick: whether only footers were read.
-        seconds: that it took.
+        seconds: time that it took.
     """
 
     results: str
@@ -53,11 +53,11 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """1 where anything is missing or wrong."""
+        """The exit code: 1 where anything is missing or wrong."""
         return 1 if self.findings.counts else 0
 
     def lines(self) -> list[str]:
-        """The report, a line each."""
+        """Return the report, a line each."""
         found, account = self.findings, self.findings.account
         read = f"{found.rows:,} rows, {found.size_bytes / 1e6:,.1f} MB" if not self.quick else "footers alone"
         lines = [
@@ -96,8 +96,8 @@ def verify_results(
     Args:
         results: a folder or prefix that `condgen colorize` or `translate` wrote.
         archive: place where its images lie now, to be compared with what the rows say of their sources.
-        quick: read the footers of draws files alone.
-        cluster: what starts Ray and ends it, where there is much to read; by default Ray starts by itself.
+        quick: whether to read the footers of draws files alone.
+        cluster: context that starts Ray and ends it, where there is much to read; by default Ray starts by itself.
         watch: function that is told how many chunks are read, of how many, and the faults found.
 
     Raises:

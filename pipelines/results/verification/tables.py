@@ -1,4 +1,4 @@
-"""Whether results are what their plans say, found from the plans and the draws files alone.
+"""Checks of results against their plans, from the plans and the draws files alone.
 
 `pipelines.results.verification.draws` looks at draws files, `check_plans`, `check_tables`, `check_run` and
 `check_strays` at what is around them. `Findings` adds it all up: the account, how many faults of each kind there are,
@@ -36,11 +36,11 @@ class Findings:
     """All that was found in results: the account, and their faults.
 
     Attributes:
-        account: see `pipelines.results.account`.
-        counts: faults by name.
+        account: account of the images, see `pipelines.results.account`.
+        counts: numbers of faults by name.
         examples: the first faults.
-        rows, size_bytes: that were read.
-        repeated: images whose source and key another image has too, as the archive has them.
+        rows, size_bytes: numbers of rows and bytes that were read.
+        repeated: number of images whose source and key another image has too, as the archive has them.
     """
 
     account: Account
@@ -76,7 +76,7 @@ class Findings:
 
 
 def check_plans(generations: Sequence[Generation]) -> list[ResultFault]:
-    """Whether plans count what they list, and no image is in two of them."""
+    """Check that plans count what they list, and that no image is in two of them."""
     faults = []
     for generation in generations:
         plan, chunks = generation.plan, generation.chunks
@@ -99,7 +99,7 @@ def check_plans(generations: Sequence[Generation]) -> list[ResultFault]:
 
 
 def _has_repeated_units(whole: pa.Table) -> bool:
-    """Whether a file, a run of a shard or a first row is in two chunks."""
+    """Return whether a file, a run of a shard or a first row is in two chunks."""
     table = whole.combine_chunks()
     files = table["files"].combine_chunks().flatten()
     runs = table["runs"].combine_chunks()
@@ -132,7 +132,7 @@ def _has_repeated_parts(parts: Sequence[Chunk]) -> bool:
 
 
 def check_strays(results: Store, generations: Sequence[Generation], there: Iterable[str]) -> list[ResultFault]:
-    """Files in draws/ and errors/ that no plan names: readers of the folder would count them too."""
+    """Find files in draws/ and errors/ that no plan names: readers of the folder would count them too."""
     planned = {draws_name(name) for one in generations for name in one.chunks["name"].to_pylist()}
     tables = {f"errors/{one.plan.name}.parquet" for one in generations}
     strays = [name for name in there if name not in planned]
@@ -141,7 +141,7 @@ def check_strays(results: Store, generations: Sequence[Generation], there: Itera
 
 
 def check_tables(results: Store, generations: Sequence[Generation], account: Account) -> list[ResultFault]:
-    """Whether the tables of errors are what the footers of the draws files say, without what was tried again."""
+    """Check that the tables of errors are what the draws files' footers say, without what was tried again."""
     faults = []
     for generation in generations:
         name = f"errors/{generation.plan.name}.parquet"
@@ -161,7 +161,7 @@ def check_tables(results: Store, generations: Sequence[Generation], account: Acc
 
 
 def check_run(results: Store, generations: Sequence[Generation], account: Account) -> list[ResultFault]:
-    """Whether run.json is there and says what the plans and the account say."""
+    """Check that run.json is there and says what the plans and the account say."""
     name = "run.json"
     try:
         facts = json.loads(results.read(name))
