@@ -21,12 +21,12 @@ class Comparison:
     """How B differs from A.
 
     Attributes:
-        a, b: where the evaluations are.
+        a, b: places of the evaluations.
         draws: K of each.
-        images: that both are of.
-        resamples: of the bootstrap.
-        differences: of each metric.
-        out: where they were written, None for nowhere.
+        images: number of images, which both have.
+        resamples: number of resamples of the bootstrap.
+        differences: difference of each metric.
+        out: file where they were written, None for nowhere.
     """
 
     a: str
@@ -38,7 +38,7 @@ class Comparison:
     out: str | None = None
 
     def lines(self) -> list[str]:
-        """A table for each pair of answers, and a sentence for each difference."""
+        """Return a table for each pair of answers, and a sentence for each difference."""
         lines = [
             f"A             {self.a}",
             f"B             {self.b}",
@@ -72,7 +72,7 @@ def run(a: str, b: str, *, resamples: int = 1000, seed: int = 0, out: str | None
 
     Args:
         a, b: folders with `evaluation.json` and `evaluation.parquet`: of RESULTS, or of `--out`.
-        resamples, seed: of the bootstrap.
+        resamples, seed: resamples of the bootstrap, and its seed.
         out: a JSON file for the differences; None for none.
 
     Raises:

@@ -33,8 +33,8 @@ class Table:
         """Lay out estimates.
 
         Args:
-            facts: of `evaluation.json`.
-            values: by metric and answer.
+            facts: facts of `evaluation.json`.
+            values: estimates by metric and answer.
             brief: half an interval's width after the number, in place of its ends.
         """
         answers = [name for name in ANSWERS if any(name in by_answer for by_answer in values.values())]
@@ -48,7 +48,7 @@ class Table:
         )
 
     def lines(self) -> list[str]:
-        """The table as text."""
+        """Return the table as text."""
         first = max(len(title) for title, _ in self.rows)
         rows = [self.answers, *(cells for _, cells in self.rows)]
         widths = [max(len(row[place]) for row in rows) for place in range(len(self.answers))]
@@ -63,9 +63,9 @@ def table_lines(facts: Mapping[str, Any], values: Values, shortfalls: Sequence[S
     """Return an evaluation as lines.
 
     Args:
-        facts: of `evaluation.json`.
+        facts: facts of `evaluation.json`.
         values: estimates by metric and answer.
-        shortfalls: what the model's answers don't beat.
+        shortfalls: metrics in which the model's answers don't beat those that cost nothing.
     """
     said = [*_warnings(values), *sentences(facts, shortfalls)]
     return [*heading(facts), "", *Table.of(facts, values, brief=True).lines(), *([""] if said else []), *said]

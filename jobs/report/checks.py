@@ -1,6 +1,6 @@
-"""What a page says of its draws by itself: whether the model copies its input, and whether its draws differ.
+"""Findings of a page about its draws: whether the model copies its input, and whether its draws differ.
 
-Distances are means over pixels and channels of pictures brought to 64 px, of 255: JPEG at quality 95 is about 1 from
+Distances are means over pixels and channels of images brought to 64 px, of 255: JPEG at quality 95 is about 1 from
 what it was made of.
 """
 
@@ -21,16 +21,16 @@ _SAME = 0.5
 
 
 def difference(a: Image.Image, b: Image.Image) -> float:
-    """The mean distance of two pictures, 0 to 255."""
-    small = [np.asarray(picture.convert("RGB").resize((_SIDE_PX, _SIDE_PX)), dtype=np.float32) for picture in (a, b)]
+    """Return the mean distance of two images, 0 to 255."""
+    small = [np.asarray(image.convert("RGB").resize((_SIDE_PX, _SIDE_PX)), dtype=np.float32) for image in (a, b)]
     return float(np.abs(small[0] - small[1]).mean())
 
 
 def check_draws(samples: Sequence[tuple[Image.Image | str, Sequence[Image.Image | str]]]) -> list[dict[str, str]]:
-    """Findings of the pictures shown: name, value, claim, and whether it holds.
+    """Return findings of the images shown: name, value, claim, and whether it holds.
 
     Args:
-        samples: each one's input and draws; a text in a picture's place says why there is none.
+        samples: each one's input and draws; a text in an image's place says why there is none.
     """
     changes: list[float] = []
     spreads: list[float] = []

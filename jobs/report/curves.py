@@ -16,7 +16,7 @@ MAX_POINTS = 600
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A mark on an axis: its place in pixels of the picture, and its text."""
+    """A mark on an axis: its place in pixels of the chart, and its text."""
 
     place: float
     text: str
@@ -27,8 +27,8 @@ class Curve:
     """A chart of the loss.
 
     Attributes:
-        name: of what is drawn.
-        raw, smooth: the points of two polylines, in pixels of a WIDTH x HEIGHT picture.
+        name: name of what is drawn.
+        raw, smooth: the points of two polylines, in pixels of a WIDTH x HEIGHT chart.
         x_ticks, y_ticks: the axes.
         summary: the chart in words, for those who can't see it.
     """
@@ -48,7 +48,7 @@ class Curve:
 
 
 def make_curve(rows: Sequence[Mapping[str, Any]]) -> Curve:
-    """The curve of a run's metrics.
+    """Return the curve of a run's metrics.
 
     Args:
         rows: each with `step` and `loss`; others are passed over, as those with a loss that is no number.
@@ -86,7 +86,7 @@ def make_curve(rows: Sequence[Mapping[str, Any]]) -> Curve:
 
 
 def _smoothed(values: Sequence[float], *, weight: float) -> list[float]:
-    """The exponential average, corrected for its start."""
+    """Return the exponential average, corrected for its start."""
     average, total, out = 0.0, 0.0, []
     for value in values:
         average = weight * average + (1 - weight) * value
@@ -96,7 +96,7 @@ def _smoothed(values: Sequence[float], *, weight: float) -> list[float]:
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most about `most` round numbers (1, 2, 5 times a power of ten) from at or below `low` up to `high`."""
+    """Return about `most` round numbers (1, 2, 5 times a power of ten) from at or below `low` up to `high`."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * most >= span)

@@ -35,9 +35,9 @@ class EvaluationSection:
     """All that is shown.
 
     Attributes:
-        notes: what was evaluated and how, name and text.
+        notes: names and texts that say what was evaluated and how.
         table: metrics by answers.
-        sentences: what the model does not beat.
+        sentences: sentences on what the model does not beat.
         curves: raw and class-balanced accuracy by threshold; none for translation.
         reliability: rows of the calibration's table; none where the model has no categories.
     """

@@ -74,20 +74,20 @@ class ReportData:
     """All that the page shows.
 
     Attributes:
-        results: where the results are.
+        results: place of the results.
         run: the content of run.json.
-        is_colour: whether colours were drawn, for which a picture's own are hidden from the model.
+        is_color: whether colors were drawn, for which an image's own are hidden from the model.
         rows: the samples shown.
-        errors: of the tables of errors of all plans, the first rows, with `plan`.
-        curves: of the model's training; none where the model has no metrics beside it.
-        findings: claims that a job left beside the results (`CLAIMS_NAME`), and what the pictures shown say of copied
+        errors: first rows of the tables of errors of all plans, with `plan`.
+        curves: curves of the model's training; none where the model has no metrics beside it.
+        findings: claims that a job left beside the results (`CLAIMS_NAME`), and what the images shown say of copied
             inputs and ignored noise.
-        evaluation: what `condgen evaluate` left beside the results, None where it was not run.
+        evaluation: evaluation beside the results, None where `condgen evaluate` was not run.
     """
 
     results: str
     run: Mapping[str, Any]
-    is_colour: bool = True
+    is_color: bool = True
     rows: Sequence[SampleRow] = ()
     errors: Sequence[Mapping[str, str]] = ()
     curves: Sequence[Curve] = ()
@@ -104,7 +104,7 @@ class Page:
     size_bytes: int
 
     def lines(self) -> list[str]:
-        """The summary, a line."""
+        """Return the summary, a line."""
         return [f"report        {self.path} ({self.num_samples} samples, {self.size_bytes / 1e6:.1f} MB)"]
 
 
@@ -140,15 +140,15 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
         facts = json.loads(store.read("run.json"))
     except ValueError as error:
         raise DatasetError(f"{results}/run.json is damaged: delete it and run the job again") from error
-    is_colour = facts["settings"].get("kind", "colorize") == "colorize"
+    is_color = facts["settings"].get("kind", "colorize") == "colorize"
     findings = json.loads(store.read(CLAIMS_NAME)) if store.exists(CLAIMS_NAME) else []
     chunks = pa.concat_tables([one.chunks for one in plans])
-    rows = _sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_colour=is_colour)
+    rows = _sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_color=is_color)
     return ReportData(
         results=results,
         run=facts,
         rows=rows,
-        is_colour=is_colour,
+        is_color=is_color,
         errors=_error_rows(store),
         curves=_curves(facts["model"]["uri"]),
         findings=[*findings, *check_draws([row.thumbnails for row in rows])],
@@ -157,7 +157,7 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
 
 
 def render(data: ReportData) -> str:
-    """The page as HTML: one file, everything in it."""
+    """Return the page as HTML: one file, everything in it."""
     environment = Environment(
         loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -166,26 +166,26 @@ def render(data: ReportData) -> str:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of the indices below `count`, evenly spread."""
+    """Return at most `most` of the indices below `count`, evenly spread."""
     if count <= most:
         return list(range(count))
     return [(2 * i + 1) * count // (2 * most) for i in range(most)]
 
 
-def _sample_rows(store: Store, archive: Store, plan: pa.Table, max_samples: int, *, is_colour: bool) -> list[SampleRow]:
+def _sample_rows(store: Store, archive: Store, plan: pa.Table, max_samples: int, *, is_color: bool) -> list[SampleRow]:
     places = _spread(plan.num_rows, min(MAX_CHUNKS, max_samples))
     rows: list[SampleRow] = []
     with Progress("report", total=max_samples, unit="samples") as progress:
         for i, chunk in enumerate(iter_chunks(plan.take(pa.array(places, pa.int64())))):
             share = -(-(max_samples - len(rows)) // (len(places) - i))
-            made = _chunk_rows(store, archive, chunk, share, is_colour=is_colour)
+            made = _chunk_rows(store, archive, chunk, share, is_color=is_color)
             rows += made
             progress.advance(len(made))
     return rows
 
 
-def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int, *, is_colour: bool) -> list[SampleRow]:
-    """Some samples of one chunk: their draws from its Parquet file, their originals from the archive."""
+def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int, *, is_color: bool) -> list[SampleRow]:
+    """Return some samples of one chunk: their draws from its Parquet file, their originals from the archive."""
     with open_parquet(store, draws_name(chunk.name)) as file:
         identities = file.read(columns=IDENTITY).to_pylist()
         samples = list(dict.fromkeys((row["source"], row["key"]) for row in identities))
@@ -201,13 +201,13 @@ def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int, *, is_col
                     draws.get((row["source"], row["key"]), []).append(row)
             start = stop
     originals = _originals(archive, chunk, wanted)
-    return [_row(one, draws[one], originals[one], is_colour=is_colour) for one in samples if one in wanted]
+    return [_row(one, draws[one], originals[one], is_color=is_color) for one in samples if one in wanted]
 
 
 def _originals(
     archive: Store, chunk: Chunk, wanted: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], bytes | CondgenError]:
-    """The images as they are in the archive, or why they can't be had any more (it was moved, say)."""
+    """Return the images as they are in the archive, or why they can't be had any more (it was moved, say)."""
     found: dict[tuple[str, str], bytes | CondgenError] = {
         sample: DatasetError("not in the archive any more") for sample in wanted
     }
@@ -229,18 +229,18 @@ def _row(
     draws: Sequence[Mapping[str, Any]],
     original: bytes | CondgenError,
     *,
-    is_colour: bool,
+    is_color: bool,
 ) -> SampleRow:
     key = sample[1]
     whole = _thumbnail(original)
-    given = whole.convert("L") if is_colour and isinstance(whole, Image.Image) else whole
-    pictures = [_picture("input", f"{key}, {'grey ' * is_colour}input", given)]
+    given = whole.convert("L") if is_color and isinstance(whole, Image.Image) else whole
+    pictures = [_picture("input", f"{key}, {'grey ' * is_color}input", given)]
     made = []
     for draw in sorted(draws, key=lambda row: int(row["draw"])):
         number = int(draw["draw"])
         made.append(_thumbnail(draw["image"]["bytes"]))
         pictures.append(_picture(f"draw {number}", f"{key}, draw {number}", made[-1]))
-    if is_colour:
+    if is_color:
         pictures.append(_picture("original", f"{key}, original", whole))
     first = draws[0]
     return SampleRow(
@@ -254,7 +254,7 @@ def _row(
 
 
 def _thumbnail(data: bytes | CondgenError) -> Image.Image | str:
-    """A small picture, or why there is none."""
+    """Return a small image, or why there is none."""
     if isinstance(data, CondgenError):
         return str(data)
     try:
@@ -274,7 +274,7 @@ def _picture(label: str, alt: str, image: Image.Image | str) -> Picture:
 
 
 def _error_rows(store: Store) -> list[dict[str, str]]:
-    """The first errors, of each plan its share."""
+    """Return the first errors, of each plan its share."""
     rows: list[dict[str, str]] = []
     names = [entry.name for entry in store.list("errors") if entry.name.endswith(".parquet")]
     tables = sorted(((name, pq.read_table(io.BytesIO(store.read(name)))) for name in names), key=_num_rows)
@@ -290,7 +290,7 @@ def _num_rows(item: tuple[str, pa.Table]) -> int:
 
 
 def _curves(model: str) -> list[Curve]:
-    """The curves of the run that the model belongs to; `model` may be a checkpoint's folder in it."""
+    """Return the curves of the run that the model belongs to; `model` may be a checkpoint's folder in it."""
     place = model.rstrip("/")
     for _ in range(3):
         try:

@@ -27,7 +27,7 @@ class Difference:
 
     Attributes:
         metric: its name.
-        answers: which answer of A and of B.
+        answers: names of the answer of A and of B.
         a, b: the values.
         low, high: 95 % interval of b - a; None where there is none.
         p_value: two-sided, of b - a being 0; None where there is none.
@@ -110,9 +110,9 @@ def compare_rows(a: Rows, b: Rows, *, kind: str, resamples: int, seed: int) -> l
     of random flips of the signs of the images' differences.
 
     Args:
-        a, b: with the same images in the same order.
+        a, b: rows of the same images in the same order.
         kind: `colorize` or `translate`.
-        resamples, seed: of the bootstrap; the seed of the flips too.
+        resamples, seed: resamples of the bootstrap, and its seed, which is the flips' too.
     """
     todo = [
         (metric, answers)

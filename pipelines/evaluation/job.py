@@ -55,14 +55,14 @@ VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow")
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How good the answers are.
+    """The outcome of an evaluation: how good the answers are.
 
     Attributes:
-        facts: what `evaluation.json` says besides the numbers.
+        facts: contents of `evaluation.json` besides the numbers.
         values: estimates by metric and answer.
-        shortfalls: what the model's answers don't beat.
-        out: where it was written, None for nowhere.
-        seconds: that it took.
+        shortfalls: metrics in which the model's answers don't beat those that cost nothing.
+        out: place where it was written, None for nowhere.
+        seconds: time that it took.
     """
 
     facts: Mapping[str, Any]
@@ -81,9 +81,9 @@ def evaluate(
     """Evaluate results or a model.
 
     Args:
-        options: what is to be evaluated, and how.
-        cluster: what starts Ray and ends it; by default Ray is there (`ray.init()`), or starts by itself. Few images
-            are measured without it.
+        options: options of the evaluation.
+        cluster: context that starts Ray and ends it; by default Ray is there (`ray.init()`), or starts by itself. Few
+            images are measured without it.
         watch: function that is told how many images are measured, and of how many; called after each part.
 
     Raises:
@@ -141,7 +141,7 @@ def evaluate(
 
 @contextmanager
 def _cluster(images: int, cluster: Callable[[], AbstractContextManager[None]]) -> Iterator[bool]:
-    """A cluster where it is worth its start; on a machine that is too busy to start one, this process does it all."""
+    """Start a cluster where it is worth it; on a machine that is too busy for one, this process does it all."""
     with ExitStack() as stack:
         on_ray = images >= RAY_FROM_IMAGES
         if on_ray:

@@ -1,4 +1,4 @@
-"""What a model says of the true images: their likelihood, and how well its categories are calibrated."""
+"""A model's judgment of the true images: their likelihood, and how well its categories are calibrated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Verdict:
         nll: negative log-likelihood in nats a pixel of the model's grid; None where it has no likelihood.
         marginal_nll: the same under the training set's marginal, which knows the colors but not the image; of a color
             classifier alone.
-        reliability: see `condgen.metrics.calibration.count_reliability`; zeros where it has no categories.
+        reliability: counts of `condgen.metrics.calibration.count_reliability`; zeros where it has no categories.
     """
 
     nll: float | None
@@ -102,7 +102,7 @@ class Judge:
         return count_reliability(log_p.cpu(), truth.cpu())
 
     def _tensors(self, reference: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> tuple[Tensor, Tensor]:
-        """The condition and the target as the model takes them, a batch of one."""
+        """Return the condition and the target as the model takes them, a batch of one."""
         squares = [_middle_square(image) for image in (reference, *([given] if given is not None else []))]
         if self._is_color:
             fitted = [fit_square(square, self._size_px) for square in squares]

@@ -75,19 +75,20 @@ class ImageRow:
 
     Attributes:
         answer: `reference`, `draws`, `point`, `best` (of K), `grey`, `mean_color`, `mean_image`, `input`.
-        draw: from 0; -1 for the answer as a whole, whose values are means over its draws. Of `best`, which draw it is.
+        draw: number of the draw (from 0; -1 for the answer as a whole, whose values are means over its draws; the
+            chosen draw's for `best`).
         draws: images that the row is of: K for the answer `draws` as a whole, else 1.
-        psnr, ssim: in dB, and at most 1. Of `best` the largest of the draws'.
+        psnr, ssim: values in dB, and at most 1; for `best` the largest of the draws'.
         rgb_error: mean absolute difference of sRGB codes, 0 to 255.
         ab_error: mean distance in ab.
         auc: area under the raw accuracy curve, in 0 to 1.
-        colorfulness: by Hasler and Süsstrunk.
+        colorfulness: measure of Hasler and Süsstrunk.
         chroma: mean of sqrt(a^2 + b^2).
         total_variation: at `set_px`, of ab or of codes.
         error: `rms_norm` of the difference at `set_px`, of ab or of codes.
-        energy_score, diversity: of all draws, at `set_px`.
-        nll, marginal_nll: of the reference under the model and under its training set, in nats a pixel of its grid.
-        cells, cell_pixels: of `reference`: occupied cells of the ab plane and their pixels.
+        energy_score, diversity: measures of all draws together, at `set_px`.
+        nll, marginal_nll: values of the reference under the model and its training set (nats a pixel of its grid).
+        cells, cell_pixels: occupied cells of the ab plane and their pixels, for `reference`.
         cell_hits: aligned with the reference's `cells`, summed over the answer's draws; see
             `condgen.metrics.color.cell_hits`.
     """
@@ -125,8 +126,8 @@ class Measured:
 
     Attributes:
         rows: the reference's first, then each answer's: the whole and its draws.
-        hits: of each answer but `reference`, see `condgen.metrics.color.count_hits`; summed over its draws.
-        images: of `reference` and each answer, `[K, 3, H, W]` uint8 at the measured size.
+        hits: counts of `condgen.metrics.color.count_hits` by answer but `reference`, summed over its draws.
+        images: `reference` and each answer, `[K, 3, H, W]` uint8 at the measured size.
     """
 
     rows: list[ImageRow]

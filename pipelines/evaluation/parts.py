@@ -75,15 +75,15 @@ def cut_parts(chunks: Iterable[Chunk], samples: int = PART_SAMPLES) -> list[Part
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSpec:
-    """What a worker needs to measure parts.
+    """Everything that a worker needs to measure parts.
 
     Attributes:
-        source: of the answers.
-        settings: how they are measured.
-        mean: of the reference set: its mean color `[2]` in ab units, or its mean image `[S, S, 3]` uint8.
-        weights: of the feature extractor; None leaves set distances out.
+        source: source of the answers.
+        settings: settings of the measures.
+        mean: mean color of the reference set, `[2]` in ab units, or its mean image, `[S, S, 3]` uint8.
+        weights: weights of the feature extractor; None leaves set distances out.
         judge: the model whose likelihood and calibration are asked for, where it has any.
-        kernel_share: of the images, by a digest of their keys, whose features are kept for the kernel distance.
+        kernel_share: share of the images, by a digest of their keys, whose features the kernel distance takes.
     """
 
     source: AnswerSource
@@ -96,16 +96,16 @@ class EvaluationSpec:
 
 @dataclass(slots=True, kw_only=True)
 class PartResult:
-    """What a part gives.
+    """The measurements of a part.
 
     Attributes:
-        ordinal: of the part.
-        rows: in `ROWS_SCHEMA`, in data order.
+        ordinal: number of the part.
+        rows: table in `ROWS_SCHEMA`, in data order.
         reasons: images that were not measured, by reason.
-        hits: by answer, summed over images and draws; see `condgen.metrics.color.count_hits`.
-        moments: of features, by answer and draw.
+        hits: counts of `condgen.metrics.color.count_hits` by answer, summed over images and draws.
+        moments: moments of features, by answer and draw.
         kernel: features of the images chosen for the kernel distance, by answer and draw, `[n, D]` float32.
-        reliability: of the judge's categories, see `condgen.metrics.calibration.count_reliability`.
+        reliability: counts of the judge's categories, see `condgen.metrics.calibration.count_reliability`.
     """
 
     ordinal: int
@@ -187,7 +187,7 @@ class PartMeasurer:
         return _Found(item, measured)
 
     def _trivial(self, reference: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> list[Answer]:
-        """The answers that cost nothing, which a model is to beat."""
+        """Return the answers that cost nothing, which a model is to beat."""
         found: list[Answer] = []
         if self._spec.settings.is_color:
             found.append(Answer("grey", [recolored(reference, np.zeros(2))]))
@@ -199,7 +199,7 @@ class PartMeasurer:
         return found
 
     def _features(self, found: Measured) -> dict[tuple[str, int], NDArray[np.float32]]:
-        """The features of all images of one sample, by answer and draw."""
+        """Return the features of all images of one sample, by answer and draw."""
         if self._extract is None:
             return {}
         names = [(answer, draw) for answer, images in found.images.items() for draw in range(len(images))]
@@ -226,6 +226,6 @@ def _array(codes: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def _share(item: Item) -> float:
-    """A number in [0, 1) that belongs to the image."""
+    """Return a number in [0, 1) that belongs to the image."""
     digest = hashlib.sha256(f"{item.source}\0{item.key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""What an evaluation is of: finished results and where their true images are, or a model and a dataset."""
+"""The subject of an evaluation: finished results and where their true images are, or a model and a dataset."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ReferenceSet:
     """The true images.
 
     Attributes:
-        uri: as the user named it.
-        store: where they are.
-        chunks: of them, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
-        member_names: of a dataset, see `pipelines.datasets.chunk.read_chunk`.
-        split: of a dataset, None for all of it.
+        uri: place as the user named it.
+        store: store of the images.
+        chunks: chunks of the images, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
+        member_names: members of a dataset, see `pipelines.datasets.chunk.read_chunk`.
+        split: split of a dataset, None for all of it.
         is_keyed: whether they are looked up by key, and not read along with the archive's chunks.
     """
 
@@ -57,17 +57,17 @@ class ReferenceSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is evaluated.
+    """The subject of an evaluation.
 
     Attributes:
         kind: `colorize` or `translate`.
-        chunks: of the images that are answered for, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
+        chunks: chunks of the images that are answered for, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
         reference: the true images.
-        make_source: the answers' source, when the reference is surveyed.
-        draws: K of the answer `draws`; 0 where there is none.
-        facts: what `evaluation.json` says of it.
+        make_source: function that gives the answers' source, once the reference is surveyed.
+        draws: K, number of draws; 0 where the answer `draws` is not there.
+        facts: what `evaluation.json` says about it.
         judge: the model, where it has a likelihood or categories and can be loaded.
-        missing: images of chunks that are not committed yet.
+        missing: number of images in chunks that are not committed yet.
     """
 
     kind: str
@@ -84,8 +84,8 @@ def open_reference(uri: str, *, split: str | None = None, samples: int = 64) -> 
     """Open a set of images: a dataset of shards, shards made elsewhere, a folder or prefix of images, or Parquet.
 
     Args:
-        uri: where they are.
-        split: of a dataset of shards; None is all of it.
+        uri: place of the images.
+        split: split of a dataset of shards; None is all of it.
         samples: most images in a chunk.
 
     Raises:
@@ -114,12 +114,12 @@ def open_reference(uri: str, *, split: str | None = None, samples: int = 64) -> 
 
 
 def results_subject(results: Store, *, reference: str | None, split: str | None, limit: int) -> Subject:
-    """Say what the evaluation of finished results is of.
+    """Return the subject of an evaluation of finished results.
 
     Args:
-        results: that `condgen colorize` or `translate` wrote.
-        reference: where the true images are; None for the archive that the results were made from.
-        split: of the reference, where it is a dataset and another one than the archive.
+        results: store that `condgen colorize` or `translate` wrote.
+        reference: place of the true images; None for the archive that the results were made from.
+        split: split of the reference, where it is a dataset and another one than the archive.
         limit: at most so many images, the first; 0 for all.
 
     Raises:
@@ -168,7 +168,7 @@ def results_subject(results: Store, *, reference: str | None, split: str | None,
 
 
 def _judge_of(model: Mapping[str, str]) -> JudgeSpec | None:
-    """The trained model that made results, where it is still there; no user's code is run for it."""
+    """Return the trained model that made results, where it is still there; no user's code is run for it."""
     try:
         source = open_model(model["uri"])
         if not isinstance(source, StoredModel | PackagedModel):
@@ -180,7 +180,7 @@ def _judge_of(model: Mapping[str, str]) -> JudgeSpec | None:
 
 
 def _first_chunks(chunks: pa.Table, limit: int) -> pa.Table:
-    """The first chunks that have `limit` images together: a draws file is measured as a whole."""
+    """Return the first chunks that have `limit` images together: a draws file is measured as a whole."""
     samples = chunks["samples"].to_pylist()
     count = total = 0
     while count < len(samples) and total < limit:
@@ -197,7 +197,7 @@ def _reference_of(
     archive: Store,
     settings: BatchSettings,
 ) -> ReferenceSet:
-    """The archive itself, where the reference is it or a copy of it, with the same chunks; else a set with keys."""
+    """Return the archive itself, where the reference is it or a copy with the same chunks; else a set with keys."""
     own = ReferenceSet(uri=reference or archive_uri, store=archive, chunks=chunks)
     if reference is None or open_store(reference).uri == open_store(archive_uri).uri:
         if split is not None:
@@ -211,7 +211,7 @@ def _reference_of(
 
 
 def _contents(chunks: pa.Table) -> set[str]:
-    """The digests of what the chunks consist of, which end their names."""
+    """Return the digests of what the chunks consist of, which end their names."""
     return {name.rpartition("-")[2] for name in chunks["name"].to_pylist()}
 
 
@@ -225,16 +225,16 @@ def model_subject(
     point: bool,
     settings: BatchSettings,
 ) -> Subject:
-    """Say what the evaluation of a model on a dataset is of.
+    """Return the subject of an evaluation of a model on a dataset.
 
     Args:
-        source: of the model.
+        source: source of the model.
         data: a dataset, shards, a folder of images, or Parquet; pairs (`input`, `target`) are answered for the input.
-        split: of the dataset; None is `test` where it has one, else all.
+        split: split of the dataset; None is `test` where it has one, else all.
         limit: at most so many images, the first; 0 for all.
         draws: K; None is 5 of a model that draws, without `point`, and else 0.
         point: whether the model's point prediction is evaluated too.
-        settings: of the batch job that would make the answers; kind, draws and mode are set here.
+        settings: settings of the batch job that would make the answers; kind, draws and mode are set here.
 
     Raises:
         ConfigError: the model can't do what is asked for.

@@ -1,4 +1,4 @@
-"""Where the true image of each answer is: in the archive that it was made from, or under its key elsewhere."""
+"""The place of each answer's true image: in the archive that it was made from, or under its key elsewhere."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class References(Protocol):
         """Return the reference of each of a chunk's samples, None where there is none.
 
         Args:
-            chunk: of the results' plan.
-            places: in the chunk, of the samples that are wanted.
+            chunk: chunk of the results' plan.
+            places: places in the chunk of the samples that are wanted.
             keys: theirs, in the same order.
         """
 
@@ -42,7 +42,7 @@ class ArchiveReferences:
     """The references are the images that the results were made from: the same chunks of the same archive.
 
     Attributes:
-        archive: where they are.
+        archive: store of the images.
     """
 
     archive: Store
@@ -57,10 +57,10 @@ class KeyedReferences:
     """The references have the same keys as the results' images, and lie elsewhere.
 
     Attributes:
-        store: where they are.
-        chunks: of them, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
-        keys: in `KEYS_SCHEMA`; each key once.
-        member_names: of a dataset, see `pipelines.datasets.chunk.read_chunk`.
+        store: store of the images.
+        chunks: chunks of the images, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
+        keys: table in `KEYS_SCHEMA`; each key once.
+        member_names: members of a dataset, see `pipelines.datasets.chunk.read_chunk`.
     """
 
     store: Store

@@ -1,4 +1,4 @@
-"""Where answers come from: finished results, or a model that makes them now. Both give the same for the same plan.
+"""The sources of answers: finished results, or a model that makes them now. Both give the same for the same plan.
 
 Results are read as `condgen colorize` and `translate` wrote them; a model's draws are made by the same engine, encoded
 as it would have written them.
@@ -27,10 +27,10 @@ class Item:
     """One image to be measured, everything as encoded bytes.
 
     Attributes:
-        source, key: of the image that was answered for.
+        source, key: identity of the image that was answered for.
         reference: the true image.
         answers: K images for each name (`draws`, `point`).
-        input: what the model was given, where it is not the reference itself.
+        input: image that the model was given, where it is not the reference itself.
     """
 
     source: str
@@ -53,7 +53,7 @@ Read: TypeAlias = Item | Unmeasured
 
 
 class AnswerReader(Protocol):
-    """What a worker holds to read the answers of one chunk after the other."""
+    """A worker's reader of the answers of one chunk after the other."""
 
     def read(self, chunk: Chunk) -> Iterator[Read]:
         """Yield all images of a chunk, in data order.
@@ -64,7 +64,7 @@ class AnswerReader(Protocol):
 
 
 class AnswerSource(Protocol):
-    """Where answers come from: plain data, which travels to workers."""
+    """A source of answers: plain data, which travels to workers."""
 
     def open(self) -> AnswerReader:
         """Return the reader, with all that it needs in this process."""
@@ -75,10 +75,10 @@ class StoredAnswers:
     """Answers of finished results; it reads them itself.
 
     Attributes:
-        results: see `pipelines.results.files`.
-        name: what the answers are called, `draws` or `point`.
+        results: store of the results, see `pipelines.results.files`.
+        name: name of the answers, `draws` or `point`.
         draws: K.
-        references: where the true images are.
+        references: places of the true images.
         inputs: the archive that the results were made from, where it is not the reference.
     """
 
@@ -110,7 +110,7 @@ class StoredAnswers:
                 yield _stored_item(rows, sample, own, self.name)
 
     def _rows(self, file: Any) -> Iterator[list[dict[str, Any]]]:
-        """The K rows of each image, read a row group at a time."""
+        """Yield the K rows of each image, read a row group at a time."""
         rows: list[dict[str, Any]] = []
         for group in range(file.num_row_groups):
             rows += file.read_row_group(group, columns=["source", "key", "draw", "image"]).to_pylist()
@@ -146,8 +146,8 @@ class ModelAnswers:
     """Answers that a model makes of a dataset's images while they are measured.
 
     Attributes:
-        workers: what an engine is made of, by the name of its answers (`draws`, `point`).
-        member_names: of the dataset, see `pipelines.datasets.chunk.read_chunk`.
+        workers: specifications of engines, by the names of their answers (`draws`, `point`).
+        member_names: members of the dataset, see `pipelines.datasets.chunk.read_chunk`.
     """
 
     workers: Mapping[str, WorkerSpec]
@@ -192,7 +192,7 @@ class _ModelReader:
 
 
 def _given(sample: Sample, data: bytes | None) -> Sample:
-    """The sample as the engine takes it: with one image, which of a pair is the input."""
+    """Return the sample as the engine takes it: with one image, which of a pair is the input."""
     if data is None:
         return sample
     others = {

@@ -81,11 +81,11 @@ class Totals:
 
     @property
     def kernel_images(self) -> int:
-        """Images whose features the kernel distance is of."""
+        """The number of images whose features the kernel distance takes."""
         return sum(len(features) for features in self.kernel.get(("reference", 0), ()))
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
-        """The accuracy curves of each answer, raw and balanced, at thresholds 0 to 150."""
+        """Return the accuracy curves of each answer, raw and balanced, at thresholds 0 to 150."""
         found = {}
         for answer in (name for name in ANSWERS if name in self.hits):
             raw, balanced = accuracy_curves(self.hits[answer])
@@ -93,7 +93,7 @@ class Totals:
         return found
 
     def calibration(self) -> dict[str, Any] | None:
-        """The calibration of the model's categories: its expected error and its table; None where it has none."""
+        """Return the calibration of the model's categories, its expected error and its table; None without categories."""
         counts = self.reliability
         if counts is None or not counts.sum():
             return None
@@ -134,10 +134,10 @@ def estimate(rows: Rows, *, kind: str, resamples: int, seed: int) -> tuple[Value
     """Compute every metric of every answer, and in which the model's don't beat the trivial ones.
 
     Args:
-        rows: of all images.
+        rows: rows of all images.
         kind: `colorize` or `translate`.
-        resamples: of the bootstrap, over images; 0 leaves intervals out.
-        seed: of the resamples.
+        resamples: number of resamples of the images (0 leaves intervals out).
+        seed: seed of the resamples.
     """
     pairs = [
         (metric, answer)

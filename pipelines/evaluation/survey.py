@@ -26,12 +26,12 @@ _MEAN_IMAGE_PX = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkSurvey:
-    """What is known of one chunk of references.
+    """The survey of one chunk of references.
 
     Attributes:
-        ordinal: of the chunk among those surveyed.
-        keys: of its samples, by place; None where they are not asked for.
-        images: that could be decoded.
+        ordinal: number of the chunk among those surveyed.
+        keys: keys of its samples, by place; None where they are not asked for.
+        images: number of images that could be decoded.
         total: the sum over images of their mean color `[2]` in ab units, or of their codes `[S, S, 3]`.
     """
 
@@ -46,10 +46,10 @@ class Survey:
     """A reference set in brief.
 
     Attributes:
-        images: that could be decoded.
-        mean: see `pipelines.evaluation.parts.EvaluationSpec`.
-        keys: in `KEYS_SCHEMA`, without those that several images have; no rows where they were not asked for.
-        repeated: keys that several images have.
+        images: number of images that could be decoded.
+        mean: mean color or image, see `pipelines.evaluation.parts.EvaluationSpec`.
+        keys: table in `KEYS_SCHEMA`, without keys of several images; no rows where they were not asked for.
+        repeated: number of keys that several images have.
     """
 
     images: int
@@ -68,10 +68,10 @@ def survey_chunks(
     """Look at some chunks of references.
 
     Args:
-        store: where they are.
-        chunks: with their ordinals.
+        store: store of the references.
+        chunks: chunks with their ordinals.
         settings: whether color or images are asked for, and at which size.
-        member_names: of a dataset, see `pipelines.datasets.chunk.read_chunk`.
+        member_names: members of a dataset, see `pipelines.datasets.chunk.read_chunk`.
         with_keys: whether keys are asked for.
 
     Raises:
@@ -124,7 +124,7 @@ def add_up(parts: Iterable[ChunkSurvey], settings: MeasureSettings) -> Survey:
 
 
 def _mean_color(rgb: NDArray[np.uint8], size_px: int) -> NDArray[np.float64]:
-    """The mean of an image's ab, `[2]`."""
+    """Return the mean of an image's ab, `[2]`."""
     height, width = measured_size(rgb.shape[0], rgb.shape[1], size_px)
     ab = rgb_to_lab(resize(rgb, height, width).float() / 255)[1:]
     mean: NDArray[np.float64] = ab.to(torch.float64).mean(dim=(1, 2)).numpy()

@@ -1,4 +1,4 @@
-"""From rows of images to the numbers of a set: what each metric is over a set of images, and over a resample of it.
+"""The numbers of a set from rows of images: what each metric is over a set of images, and over a resample of it.
 
 rows = Rows.of(table)                                     # evaluation.parquet
 METRICS["auc_balanced"].over(rows, "draws", weights)      # r values, of r resamples' weights [r, N]
@@ -46,7 +46,7 @@ class Rows:
 
     Attributes:
         names: source and key of each of N images, in their order.
-        tables: by answer, N rows each in the same order of images.
+        tables: tables by answer, N rows each in the same order of images.
     """
 
     names: list[tuple[str, str]]
@@ -86,22 +86,22 @@ class Rows:
         return Rows([self.names[place] for place in order], tables)
 
     def column(self, answer: str, name: str) -> NDArray[np.float64]:
-        """The values of a column for one answer, `[N]`; NaN where there are none."""
+        """Return the values of a column for one answer, `[N]`; NaN where there are none."""
         if (answer, name) not in self._columns:
             values = self.tables[answer][name].cast(pa.float64())
             self._columns[answer, name] = pc.fill_null(values, float("nan")).to_numpy()
         return self._columns[answer, name]
 
     def has(self, answer: str, name: str) -> bool:
-        """Whether an answer has a column's values for every image."""
+        """Return whether an answer has a column's values for every image."""
         return answer in self.tables and self.tables[answer][name].null_count == 0
 
     def has_cells(self, answer: str) -> bool:
-        """Whether an answer has hits by cell of the ab plane."""
+        """Return whether an answer has hits by cell of the ab plane."""
         return self.has("reference", "cells") and self.has(answer, "cell_hits")
 
     def balanced(self, answer: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The two sums over an image's pixels that the class-balanced AuC is the ratio of, `[N]` each.
+        """Return the two sums over an image's pixels that the class-balanced AuC is the ratio of, `[N]` each.
 
         Each pixel has the weight of its cell, one over the cell's pixels in the whole set: the weighted hits, as means
         over the answer's draws, and the weights themselves.
@@ -128,16 +128,16 @@ class Metric:
     """A number of a set of images.
 
     Attributes:
-        name: in `evaluation.json`.
-        title: in tables.
-        better: which values are better: `higher`, `lower`, those nearer to `one`; or `neither` by itself.
-        column: of `evaluation.parquet` that it is made of.
+        name: name in `evaluation.json`.
+        title: name in tables.
+        better: better values: `higher`, `lower`, those nearer to `one`; or `neither` by itself.
+        column: column of `evaluation.parquet` that it is made of.
         how: `mean` over images; mean `distance` from the reference's column; `ratio` of sums to the reference's; or
             `balanced`, see `condgen.metrics.color.auc_balanced`. A resample keeps the cells' weights of the whole set:
             counted anew, they would leave out rare colors, which are the hardest.
-        scale: what it is multiplied by.
+        scale: factor that it is multiplied by.
         digits: after the point, in tables.
-        kind: of results that have it; None for both.
+        kind: kind of results that have it; None for both.
     """
 
     name: str
@@ -150,7 +150,7 @@ class Metric:
     kind: str | None = None
 
     def is_of(self, rows: Rows, answer: str) -> bool:
-        """Whether the metric can be had for an answer."""
+        """Return whether the metric can be had for an answer."""
         if self.how == "mean":
             return rows.has(answer, self.column)
         if answer == "reference" or self.how == "balanced":
@@ -164,7 +164,7 @@ class Metric:
         """Return the metric of each of r weighted sets of images, `[r]`; NaN of a ratio to nothing.
 
         Args:
-            rows: of N images.
+            rows: rows of N images.
             answer: whose values.
             weights: `[r, N]`, how often each image is in each set.
         """

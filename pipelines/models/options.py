@@ -50,7 +50,7 @@ class TranslateOptions:
 
     Attributes:
         large: `tile` or `resize`, see `pipelines.models.translation.TranslateTask`.
-        overlap_px: overlap of neighbouring tiles (pixels; >= 0).
+        overlap_px: overlap of neighboring tiles (pixels; >= 0).
     """
 
     large: str = field(

@@ -63,7 +63,7 @@ class Axis:
     def weight(self, place: int) -> _Floats:
         """Return the share of a square in each of its `span_px` pixels; all squares add up to 1 at every pixel.
 
-        They rise and fall smoothly (3 t^2 - 2 t^3) over what two neighbours share.
+        They rise and fall smoothly (3 t^2 - 2 t^3) over what two neighbors share.
         """
         start = self.starts[place]
         total = np.zeros(self.span_px)
@@ -107,8 +107,8 @@ class Layout:
 class _Tiles(Sequence[torch.Tensor]):
     """The tiles of an image, `[3, S, S]` float32 in [-1, 1], each made when it is asked for."""
 
-    def __init__(self, picture: npt.NDArray[Any], layout: Layout, top: int) -> None:
-        self._picture, self._layout, self._half = picture, layout, np.float32(top / 2)
+    def __init__(self, image: npt.NDArray[Any], layout: Layout, top: int) -> None:
+        self._image, self._layout, self._half = image, layout, np.float32(top / 2)
 
     def __len__(self) -> int:
         return len(self._layout.rows.starts) * len(self._layout.columns.starts)
@@ -123,7 +123,7 @@ class _Tiles(Sequence[torch.Tensor]):
         row, column = divmod(range(len(self))[place], len(self._layout.columns.starts))
         rows, columns = self._layout.rows, self._layout.columns
         top, left = rows.starts[row], columns.starts[column]
-        part = self._picture[top : top + rows.span_px, left : left + columns.span_px]
+        part = self._image[top : top + rows.span_px, left : left + columns.span_px]
         for axis, side in ((0, rows), (1, columns)):
             if any(side.pad_px):
                 pads = [(0, 0)] * 3
@@ -164,15 +164,15 @@ class TranslateTask:
         """Return `[H, W, 3]` uint8 or uint16 as tiles `[3, S, S]` float32 in [-1, 1], and how they lie."""
         size, height, width = self._size_px, rgb.shape[0], rgb.shape[1]
         resized = self._resize and max(height, width) > size
-        picture: npt.NDArray[Any] = rgb
+        image: npt.NDArray[Any] = rgb
         if resized:
             scale = size / max(height, width)
             smaller = resize(rgb, max(1, round(height * scale)), max(1, round(width * scale)))
-            picture = smaller.permute(1, 2, 0).numpy()
-        rows = Axis.cover(picture.shape[0], size, self._overlap_px)
-        columns = Axis.cover(picture.shape[1], size, self._overlap_px)
+            image = smaller.permute(1, 2, 0).numpy()
+        rows = Axis.cover(image.shape[0], size, self._overlap_px)
+        columns = Axis.cover(image.shape[1], size, self._overlap_px)
         layout = Layout(rows, columns, resized)
-        return _Tiles(picture, layout, int(np.iinfo(rgb.dtype).max)), layout
+        return _Tiles(image, layout, int(np.iinfo(rgb.dtype).max)), layout
 
     def pictures(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Layout) -> Iterator[Rgb]:
         """Yield the tiles' `[K, 3 or 1, S, S]`, in order, as K images `[H, W, 3]` of the original's size and type."""
@@ -231,7 +231,7 @@ def _encode(y: _Floats, out: npt.NDArray[Any]) -> None:
 
 
 def _enlarge(y: _Floats, rgb: Rgb) -> Iterator[Rgb]:
-    """`[K, C, h, w]` as K pictures of rgb's size and type, bilinear, some rows at a time."""
+    """`[K, C, h, w]` as K images of rgb's size and type, bilinear, some rows at a time."""
     height, width = rgb.shape[:2]
     left, right, across = _between(y.shape[3], width)
     above, below, down = _between(y.shape[2], height)

@@ -115,7 +115,7 @@ class ImageModule(ConditionalModel):
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: NoiseSource, options: SampleOptions) -> Tensor:
-        """Return y, `[B, 1, C, S, S]` float32: in [-1, 1] for images, ab / 110 for colour.
+        """Return y, `[B, 1, C, S, S]` float32: in [-1, 1] for images, ab / 110 for color.
 
         Raises:
             UnsupportedError: more than one draw, a direction back, or a condition of other channels.

@@ -68,7 +68,7 @@ COLUMN_TYPES: Mapping[str, pa.DataType] = {
 def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
     """Return the schema of draws files: one row a draw, and what is copied from the sample into each of its rows.
 
-    Its metadata is what Hugging Face's `datasets` reads to show the column `image` as pictures (its `Image` feature
+    Its metadata is what Hugging Face's `datasets` reads to show the column `image` as images (its `Image` feature
     is the same struct).
 
     Args:
@@ -232,7 +232,7 @@ _PLAIN = ("source", "key", "draw", "seed", "width", "height", "source_sha256")
 
 
 def rows_digest(table: pa.Table) -> str:
-    """Return the SHA-256 over the rows of a draws file, which `condgen verify` compares; an image counts by its digest."""
+    """Return the SHA-256 over a draws file's rows that `condgen verify` compares; images count by their digests."""
     columns = {name: table[name].to_pylist() for name in table.schema.names if name != "image"}
     paths = table["image"].combine_chunks().field("path").to_pylist() if table.num_rows else []
     text = json.dumps([columns, paths], sort_keys=True, separators=(",", ":"))

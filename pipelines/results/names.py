@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Identity", "Names", "Stem", "name_pictures", "stem_digest", "stem_of"]
+__all__ = ["Identity", "Names", "Stem", "name_images", "stem_digest", "stem_of"]
 
 _LEAF_BYTES = 200
 _FOLDER_BYTES = 240
@@ -110,7 +110,7 @@ Digests = Mapping[str, tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]
 """By chunk, in the order of the plans: the digest of each image's name, without and with its shard's folder."""
 
 
-def name_pictures(digests: Digests, identities: Callable[[str], Sequence[Identity]], suffix: str) -> Names:
+def name_images(digests: Digests, identities: Callable[[str], Sequence[Identity]], suffix: str) -> Names:
     """Find whether keys repeat across shards, and names that are not those of rules 1 to 3.
 
     Args:

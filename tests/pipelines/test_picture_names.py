@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.results.names import Identity, name_pictures, stem_digest, stem_of
+from pipelines.results.names import Identity, name_images, stem_digest, stem_of
 
 
 def names_of(chunks: dict[str, list[Identity]], suffix: str = "jpg") -> tuple[bool, dict[Identity, list[str]]]:
@@ -18,7 +18,7 @@ def names_of(chunks: dict[str, list[Identity]], suffix: str = "jpg") -> tuple[bo
         return np.array([stem_digest(stem) for stem in stems], np.uint64)
 
     pairs = {name: (digests(images, False), digests(images, True)) for name, images in chunks.items()}
-    names = name_pictures(pairs, lambda name: chunks[name], suffix)
+    names = name_images(pairs, lambda name: chunks[name], suffix)
     found: dict[Identity, list[str]] = {}
     for name, images in chunks.items():
         for place, image in enumerate(images):

@@ -104,7 +104,7 @@ def read_identities(results: Store, chunk_name: str, is_loose: bool) -> list[Ide
 def read_digests(
     results: Store, chunks: Sequence[tuple[str, bool]], suffix: str
 ) -> list[tuple[str, npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
-    """Return what `name_pictures` takes, for some chunks (their names, and whether they are of loose files).
+    """Return what `name_images` takes, for some chunks (their names, and whether they are of loose files).
 
     Raises:
         As `read_identities`.

@@ -23,7 +23,7 @@ from pipelines.results.extraction.chunks import (
     read_identities,
 )
 from pipelines.results.files import draws_name
-from pipelines.results.names import Names, name_pictures
+from pipelines.results.names import Names, name_images
 from pipelines.results.plan import Generation, job_digest, require_plans
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
@@ -234,7 +234,7 @@ class _Work:
         parts = run_tasks(read_digests, tasks, self._threads, on_ray=self.by_ray)
         digests = {name: (flat, nested) for part in parts for name, flat, nested in part}
         ordered = {name: digests[name] for name, _ in chunks}
-        return name_pictures(ordered, lambda name: read_identities(self.results, name, is_loose[name]), suffix)
+        return name_images(ordered, lambda name: read_identities(self.results, name, is_loose[name]), suffix)
 
     def extract(
         self, generations: Sequence[Generation], sizes: Mapping[str, int], extraction: Extraction, names: Names

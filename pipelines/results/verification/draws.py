@@ -201,7 +201,7 @@ def _planned(chunk: Chunk, place: int) -> tuple[str | None, str | None]:
 
 
 def _read_rows(found: _File, results: Store, size_bytes: int) -> tuple[pa.Table, list[str]]:
-    """The rows of a draws file without their pictures, and the SHA-256 of each picture; a row group in memory."""
+    """Return the rows of a draws file without their images, and the SHA-256 of each image; a row group in memory."""
     source: Any
     if size_bytes <= _WHOLE_BYTES:
         source = io.BytesIO(results.read(found.name))
@@ -270,7 +270,7 @@ def _check_rows(
     for row, (found, want) in enumerate(zip(digests, stated, strict=True)):
         if found != want:
             key = table["key"][row].as_py()
-            file.fault("ImageDigest", f"the picture in row {row} (key {key}) is not the one that was written")
+            file.fault("ImageDigest", f"the image in row {row} (key {key}) is not the one that was written")
     if table.num_rows != facts["counts"]["draws"]:
         file.fault("Count", f"{table.num_rows} rows, {facts['counts']['draws']} draws in its footer")
     if set(table["seed"].to_pylist()) - {expected.seed}:
