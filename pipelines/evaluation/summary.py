@@ -93,7 +93,7 @@ class Totals:
         return found
 
     def calibration(self) -> dict[str, Any] | None:
-        """Return the calibration of the model's categories, its expected error and its table; None without categories."""
+        """Return the calibration of the model's categories: expected error and table; None without categories."""
         counts = self.reliability
         if counts is None or not counts.sum():
             return None
