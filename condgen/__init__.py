@@ -33,10 +33,11 @@ from condgen.doors import lazy_names
 from condgen.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+    from condgen.base import Batch, Condition, ConditionalModel
     from condgen.errors import CondgenError, ConfigError, UnsupportedError
     from condgen.families import FAMILIES, build, find_family
     from condgen.noise import NoiseSource, SampleId
+    from condgen.options import SampleOptions
     from condgen.presets import PRESETS, find_preset
     from condgen.pretrained import read_pretrained
     from condgen.statistics import DatasetStatistics
@@ -44,10 +45,11 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "base": ["Batch", "Condition", "ConditionalModel", "SampleOptions"],
+            "base": ["Batch", "Condition", "ConditionalModel"],
             "errors": ["CondgenError", "ConfigError", "UnsupportedError"],
             "families": ["FAMILIES", "build", "find_family"],
             "noise": ["NoiseSource", "SampleId"],
+            "options": ["SampleOptions"],
             "presets": ["PRESETS", "find_preset"],
             "pretrained": ["read_pretrained"],
             "statistics": ["DatasetStatistics"],

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.noise import NoiseSource
 from condgen.options import SampleOptions
@@ -154,6 +155,20 @@ class ConditionalModel(nn.Module, ABC):
                 f"family {self.family!r} has no direction {direction!r}, only {', '.join(self.directions)}: "
                 "choose a model that translates both ways, such as a cyclic one"
             )
+
+    def check_options(self, options: SampleOptions) -> None:
+        """Refuse options that the model does not have, and a sampler that it does not know.
+
+        Raises:
+            ConfigError: the first of them, and those that the model has.
+        """
+        for one in fields(options):
+            value = getattr(options, one.name)
+            if one.default is None and value is not None and one.name not in self.sample_options:
+                has = f"it has {', '.join(self.sample_options)}" if self.sample_options else "it has no such options"
+                raise ConfigError(f"sample.{one.name}", value, f"nothing for family {self.family!r}: {has}")
+        if options.sampler is not None and self.samplers:
+            check_choice("sample.sampler", options.sampler, self.samplers)
 
     def log_prob(self, condition: Condition, y: Tensor) -> Tensor:  # noqa: ARG002 - a default
         """Return log p(y | x) in nats, ``[B]`` float32; each family says which form of y it measures."""

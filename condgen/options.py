@@ -7,13 +7,10 @@ it is shown and which values it takes. A new option is a field here and what the
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from condgen.checks import check_at_least, check_choice
 from condgen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from condgen.base import ConditionalModel
 
 __all__ = ["SampleOptions"]
 
@@ -84,17 +81,3 @@ class SampleOptions:
             value = getattr(self, one.name)
             if value is not None and "min" in one.metadata:
                 check_at_least(f"sample.{one.name}", value, one.metadata["min"])
-
-    def check_for(self, model: ConditionalModel) -> None:
-        """Refuse options that the model does not have, and a sampler that it does not know.
-
-        Raises:
-            ConfigError: the first of them, and those that the model has.
-        """
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.default is None and value is not None and one.name not in model.sample_options:
-                has = f"it has {', '.join(model.sample_options)}" if model.sample_options else "it has no such options"
-                raise ConfigError(f"sample.{one.name}", value, f"nothing for family {model.family!r}: {has}")
-        if self.sampler is not None and model.samplers:
-            check_choice("sample.sampler", self.sampler, model.samplers)

@@ -49,7 +49,7 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
         raise ConfigError("draws", settings.draws, f"1: family {model.family!r} makes a point prediction")
     if sample.direction not in model.directions:
         raise ConfigError("direction", sample.direction, f"{' or '.join(model.directions)} for {model.family!r}")
-    sample.check_for(model)
+    model.check_options(sample)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = settings.settle_draws(is_stochastic=model.is_stochastic)
     settings = replace(settings, precision=resolve(settings.precision, device))

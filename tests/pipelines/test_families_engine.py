@@ -124,14 +124,14 @@ def test_an_option_that_the_family_has_not_is_refused(option: dict[str, Any]) ->
     preset = PRESETS["color-classifier-small"]
     model = FAMILIES[preset.family].model_class(preset.model)
     with pytest.raises(ConfigError, match=f"{next(iter(option))}.*color_classifier.*no such options"):
-        SampleOptions(**option).check_for(model)
+        model.check_options(SampleOptions(**option))
 
 
 def test_a_sampler_that_the_family_does_not_know_is_refused_with_the_known_ones() -> None:
     preset = PRESETS["diffusion-small"]
     model = FAMILIES[preset.family].model_class(preset.model)
     with pytest.raises(ConfigError, match=r"sample.sampler.*did you mean 'heun'"):
-        SampleOptions(sampler="huen").check_for(model)
+        model.check_options(SampleOptions(sampler="huen"))
 
 
 def test_colours_can_be_paler_and_stronger(archive: Store, tmp_path: Path) -> None:
