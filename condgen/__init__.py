@@ -2,6 +2,7 @@
 
 errors.py       every error that is raised on purpose
 base.py         what a model family implements: ``ConditionalModel``, and what goes in and out of it
+options.py      how a model draws
 noise.py        randomness that belongs to a sample and a draw
 statistics.py   what a training set tells its model before the first step
 families/       the model families, a folder each, and the table of them
