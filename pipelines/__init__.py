@@ -28,27 +28,21 @@ from typing import TYPE_CHECKING
 from condgen.doors import lazy_names
 
 if TYPE_CHECKING:
-    from pipelines.batch.job import BatchJob, run_batch
-    from pipelines.datasets.opening import open_dataset
-    from pipelines.models.hooks import Functions
-    from pipelines.ray_data.counters import Tally
-    from pipelines.ray_data.operator import Decode
-    from pipelines.ray_data.reading import read_paired, read_single, read_unpaired
-    from pipelines.ray_data.transforms import keep, mix, transform
-    from pipelines.results.settings import BatchSettings
+    from pipelines.batch import BatchJob, run_batch
+    from pipelines.datasets import open_dataset
+    from pipelines.models import Functions
+    from pipelines.ray_data import Decode, Tally, keep, mix, read_paired, read_single, read_unpaired, transform
+    from pipelines.results import BatchSettings
     from pipelines.training import TrainOptions, train
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "batch.job": ["BatchJob", "run_batch"],
-            "datasets.opening": ["open_dataset"],
-            "models.hooks": ["Functions"],
-            "ray_data.counters": ["Tally"],
-            "ray_data.operator": ["Decode"],
-            "ray_data.reading": ["read_paired", "read_single", "read_unpaired"],
-            "ray_data.transforms": ["keep", "mix", "transform"],
-            "results.settings": ["BatchSettings"],
+            "batch": ["BatchJob", "run_batch"],
+            "datasets": ["open_dataset"],
+            "models": ["Functions"],
+            "ray_data": ["Decode", "Tally", "keep", "mix", "read_paired", "read_single", "read_unpaired", "transform"],
+            "results": ["BatchSettings"],
             "training": ["TrainOptions", "train"],
         },
     )
