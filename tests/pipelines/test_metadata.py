@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import struct
@@ -25,6 +26,14 @@ FORMATS = ["jpeg", "png", "webp", "tiff"]
 RGB = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 DEEP = np.random.default_rng(0).integers(0, 65536, (24, 36, 3), dtype=np.uint16)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def test_the_profile_in_our_images_is_srgb_and_never_changes() -> None:
+    """Its bytes are in every image of a photograph that had a profile, and decide those images' bytes."""
+    assert hashlib.sha256(SRGB_PROFILE).hexdigest().startswith("907831f05d9202a6841a9c57a210a0d2")
+    ours = ImageCms.ImageCmsProfile(io.BytesIO(SRGB_PROFILE))
+    shown = ImageCms.profileToProfile(Image.fromarray(RGB), ours, ImageCms.createProfile("sRGB"))
+    assert np.abs(np.asarray(shown, np.int16) - RGB).max() <= 1
 
 
 def camera_exif(order: str = "<") -> Image.Exif:
