@@ -46,12 +46,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 NOT_YET: Mapping[str, frozenset[str]] = {
     "docs/own-models.md": frozenset({"picture"}),
     "jobs/chapter": frozenset({"colour", "normalise", "picture"}),
-    "jobs/datasets": frozenset({"colour", "picture"}),
-    "pipelines/datasets": frozenset({"picture"}),
     "pipelines/models": frozenset({"picture"}),
-    "pipelines/ray_data": frozenset({"picture"}),
-    "pipelines/sharding": frozenset({"colour", "neighbour", "picture"}),
-    "pipelines/streaming": frozenset({"neighbour", "picture"}),
 }
 """Retired words that may stand for now, by page or room; each branch that rewrites one removes its row."""
 

@@ -41,13 +41,13 @@ _LOOKED_AT_TOGETHER = 256
 
 @dataclass(frozen=True)
 class Building:
-    """One making or growth of a dataset.
+    """The making of a dataset, or its growth.
 
     Attributes:
-        dataset: where it goes.
-        listing: of its source.
-        options: how it is cut.
-        catalog: what is there already.
+        dataset: store that the dataset goes to.
+        listing: listing of the source.
+        options: options of the dataset.
+        catalog: samples that are there already.
         verbose: whether Ray's own lines are shown.
     """
 
@@ -112,7 +112,7 @@ class Building:
         return [sample for sample in new if sizes[sample.record.listed_bytes] > alone]
 
     def _write(self, shards: Sequence[PlannedShard]) -> list[ShardReceipt]:
-        """Make shards; returns their receipts in the plan's order."""
+        """Make shards, and return their receipts in the plan's order."""
         from pipelines.sharding.writer import write_shard
 
         samples = sum(len(shard.samples) for shard in shards)
@@ -138,7 +138,7 @@ class Building:
         import pyarrow as pa
 
         old = self.catalog.manifest
-        manifest = make_manifest(self.listing, self.options, receipts, rejected, old, self.catalog.picture_sizes())
+        manifest = make_manifest(self.listing, self.options, receipts, rejected, old, self.catalog.image_sizes())
         runs = runs_to_table(run for receipt in receipts for run in receipt.runs)
         if self.catalog.dataset is not None:
             order = {shard.name: place for place, shard in enumerate(manifest.shards)}

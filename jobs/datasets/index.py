@@ -18,7 +18,7 @@ from pipelines.datasets.opening import foreign_manifest, shards_of
 from pipelines.datasets.run import runs_to_table
 from pipelines.datasets.shard_names import locate_shards, split_of
 from pipelines.sharding.indexing import IndexedShard, index_shard
-from pipelines.sharding.plan import PictureStatistics
+from pipelines.sharding.plan import ImageStatistics
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["RAY_FROM_BYTES", "IndexReport", "run"]
@@ -29,7 +29,7 @@ RAY_FROM_BYTES = 512 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What `condgen index` made: where, of what, and how many samples and pictures can't be read."""
+    """Report of `condgen index`: the manifest, and how many samples and images can't be read."""
 
     uri: str
     manifest: Manifest
@@ -64,17 +64,17 @@ def run(
     """Make the manifest and index of shards, beside them or elsewhere.
 
     Args:
-        dataset: a folder or prefix of shards, or shards by names, braces, globs and lists.
-        out: where the index goes; without, beside the shards.
-        member_names: what members are called here, and how in the shards.
-        statistics: whether pictures are decoded for their sizes and colours.
+        dataset: folder or prefix of shards, or shards by names, braces, globs and lists.
+        out: place of the index (default: beside the shards).
+        member_names: names of members here and in the shards.
+        statistics: whether images are decoded for their sizes and colors.
         overwrite: whether an index that is there may be replaced.
         verbose: whether Ray's own lines are shown.
 
     Raises:
-        ConfigError: a place that has a manifest already, or shards by name without a place for the index.
+        ConfigError: the place has a manifest already, or shards are named without a place for the index.
         DatasetError: there are no shards.
-        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
     shards_place = locate_shards(dataset)
@@ -125,10 +125,10 @@ def _indexed(
 
 
 def _statistics(shards: list[IndexedShard]) -> dict[str, object]:
-    total = sum((shard.statistics for shard in shards), PictureStatistics())
+    total = sum((shard.statistics for shard in shards), ImageStatistics())
     is_train = any(split_of(shard.scan.name) == "train" for shard in shards)
     counted = DatasetStatistics()
     for shard in shards:
         if not is_train or split_of(shard.scan.name) == "train":
-            counted += shard.statistics.colours
+            counted += shard.statistics.colors
     return total.to_json(counted)

@@ -1,4 +1,4 @@
-"""`condgen inspect`: what a dataset is."""
+"""`condgen inspect`: the description of a dataset."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FIRST_KEYS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetReport:
-    """What a dataset is, as `condgen inspect` prints it.
+    """Description of a dataset, as `condgen inspect` prints it.
 
     Attributes:
-        dataset: its manifest and index.
-        first_keys: of each split, the first keys of its first runs.
+        dataset: dataset with its manifest and index.
+        first_keys: first keys of the first runs of each split.
     """
 
     dataset: Dataset
@@ -54,7 +54,7 @@ class DatasetReport:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectReport:
-    """What `condgen inspect` prints: a report of each dataset, and the contact sheets that were written."""
+    """Report of `condgen inspect`: a description of each dataset, and the contact sheets that were written."""
 
     reports: Sequence[DatasetReport]
     sheets: Sequence[str]
@@ -85,17 +85,17 @@ def _statistics_lines(statistics: Mapping[str, Any], dataset: Dataset) -> list[s
 
 
 def run(dataset: str, *, sheet: str | None = None, sheet_samples: int = 24) -> InspectReport:
-    """Open a dataset, by its manifest or by a scan of its shards, and say what it is; both domains of one that has two.
+    """Open a dataset, or both of its domains, by a manifest or by a scan of the shards, and describe it.
 
     Args:
-        dataset: a dataset, or shards made elsewhere.
-        sheet: a file for a contact sheet, a PNG; of a second domain it is `<name>-b.png`.
-        sheet_samples: most samples on it.
+        dataset: dataset, or shards made elsewhere.
+        sheet: file for a contact sheet, a PNG (default: none); that of a second domain is `<name>-b.png`.
+        sheet_samples: most samples on a sheet.
 
     Raises:
-        ConfigError: a contact sheet of another format.
-        DatasetError: damaged, or none.
-        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+        ConfigError: the contact sheet has another format.
+        DatasetError: the dataset is damaged, or none is there.
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     if sheet is not None and not sheet.lower().endswith(".png"):
         raise ConfigError("--contact-sheet", sheet, "a file name that ends in .png")

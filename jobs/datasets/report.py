@@ -15,13 +15,13 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """What `condgen shard` made.
+    """Report of `condgen shard`.
 
     Attributes:
-        uri: of the dataset.
-        manifest: what it is.
-        rejected: what of the source is in no shard.
-        seconds: that it took.
+        uri: URI of the dataset.
+        manifest: manifest of the dataset.
+        rejected: files of the source that are in no shard.
+        seconds: time that it took.
         added: samples that this run added.
         gone, changed: names in the dataset whose files are gone from the source, or have other bytes there.
         was_there: whether the dataset was complete already, and nothing was done.
@@ -38,12 +38,12 @@ class ShardReport:
 
     @property
     def num_rejected(self) -> int:
-        """How many."""
+        """Number of rejected files."""
         return len(self.rejected)
 
     @property
     def images_per_s(self) -> float:
-        """Samples that were added, and the rejected ones, a second."""
+        """Added and rejected samples per second."""
         return (self.added + self.num_rejected) / self.seconds if self.seconds > 0 else 0.0
 
     def lines(self) -> list[str]:

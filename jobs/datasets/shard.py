@@ -2,7 +2,7 @@
 
 source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ tars ─ index, samples, rejected ─ manifest.json
 
-`jobs.datasets.building` does it; here is what is found in the source and at the destination.
+`jobs.datasets.building` does it; this module looks at the source and at the destination.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run_unpaired(source: str, other: str, dest: str, **options: Any) -> list[Sha
     """Make the two datasets of an unpaired one, a domain each: `DEST/a` of the source, `DEST/b` of the other.
 
     Raises:
-        CondgenError: see `run`.
+        CondgenError: as of `run`.
     """
     place = open_store(dest)
     if load_manifest(place) is not None:
@@ -54,8 +54,8 @@ def find_source(
     """Return the listing of a source: a table, pairs, halves, or a folder.
 
     Raises:
-        ConfigError: options of which only one can be.
-        CondgenError: see the source's own function.
+        ConfigError: options exclude each other.
+        CondgenError: as of the source's own function.
     """
     kinds = [name for name, value in (("--targets", targets), ("--side-by-side", input_half)) if value]
     if is_table(source):
@@ -82,22 +82,22 @@ def run(
     overwrite: bool = False,
     verbose: bool = False,
 ) -> ShardReport:
-    """Make a dataset, or add to it what is new in its source; one that was interrupted is gone on with.
+    """Make a dataset, add to it what is new in its source, or finish one that was interrupted.
 
     Args:
-        source: a folder or prefix of images, at any depth; or a table that lists or holds them.
-        dest: the dataset's folder or prefix.
-        options: the splits, the bounds of a shard, what becomes of a picture.
-        targets: a folder of the targets, for pairs whose inputs are in the source.
-        input_half: which half of each picture is the input, for pairs that are side by side.
-        columns: of a table; see `pipelines.datasets.parquet.ROLES`.
+        source: folder or prefix of images, at any depth, or table that lists or holds them.
+        dest: folder or prefix of the dataset.
+        options: splits, bounds of a shard, and what becomes of an image.
+        targets: folder of the targets, for pairs whose inputs are in the source.
+        input_half: half of each image that is the input, for pairs that are side by side.
+        columns: columns of a table by their roles, `pipelines.datasets.parquet.ROLES`.
         overwrite: whether a dataset of other images or options may be replaced.
         verbose: whether Ray's own lines are shown.
 
     Raises:
-        ConfigError: options that can't be, or a destination that holds something else.
-        DatasetError: a source without a single picture.
-        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+        ConfigError: options don't fit, or the destination holds something else.
+        DatasetError: the source has not a single image.
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
     options = options or ShardOptions()

@@ -38,31 +38,31 @@ _EXAMPLES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationReport:
-    """What `condgen validate` found.
+    """Report of `condgen validate`.
 
     Attributes:
-        uri: of the dataset.
-        shards, samples, pictures: that were read.
-        faults: all of them, by shard and key.
-        seconds: that it took.
+        uri: URI of the dataset.
+        shards, samples, images: numbers of what was read.
+        faults: all faults, by shard and key.
+        seconds: time that it took.
     """
 
     uri: str
     shards: int
     samples: int
-    pictures: int
+    images: int
     faults: Sequence[DatasetFault]
     seconds: float
 
     @property
     def exit_code(self) -> int:
-        """1 where there is any fault."""
+        """Exit code of the command: 1 where there is any fault."""
         return 1 if self.faults else 0
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
-        read = f"{self.shards:,} shards, {self.samples:,} samples, {self.pictures:,} pictures read"
-        rate = f"{self.seconds:.1f} s, {self.pictures / max(self.seconds, 1e-9):,.0f} pictures/s"
+        read = f"{self.shards:,} shards, {self.samples:,} samples, {self.images:,} pictures read"
+        rate = f"{self.seconds:.1f} s, {self.images / max(self.seconds, 1e-9):,.0f} pictures/s"
         lines = [f"{self.uri}: {read} ({rate})"]
         if not self.faults:
             return [*lines, "no faults"]
@@ -80,14 +80,14 @@ def run(dataset: str, *, report: str | None = None, verbose: bool = False) -> Va
     """Read all of a dataset, or of both domains of one, and report every fault.
 
     Args:
-        dataset: a dataset, or shards made elsewhere.
-        report: a `.parquet` or `.jsonl` file for the faults.
+        dataset: dataset, or shards made elsewhere.
+        report: `.parquet` or `.jsonl` file for the faults (default: none).
         verbose: whether Ray's own lines are shown.
 
     Raises:
-        ConfigError: a report of another format.
+        ConfigError: the report has another format.
         DatasetError: there is no dataset.
-        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
     if report is not None and not report.lower().endswith((".parquet", ".jsonl")):
@@ -97,7 +97,7 @@ def run(dataset: str, *, report: str | None = None, verbose: bool = False) -> Va
         uri=dataset,
         shards=sum(len(findings) for findings, _ in found),
         samples=sum(item.samples for findings, _ in found for item in findings),
-        pictures=sum(item.pictures for findings, _ in found for item in findings),
+        images=sum(item.images for findings, _ in found for item in findings),
         faults=sorted(fault for _, faults in found for fault in faults),
         seconds=time.monotonic() - began,
     )

@@ -113,9 +113,9 @@ class RowPart:
     """Rows [start, stop) of a Parquet file, in one row group.
 
     Attributes:
-        image: the column of their pictures.
-        key: the column of their keys; None for the rows' numbers.
-        columns: others that are to be read along, as ``Sample.facts``.
+        image: name of the column of images.
+        key: name of the column of keys (default: the rows' numbers are the keys).
+        columns: names of columns that are read along, as ``Sample.facts``.
     """
 
     start: int
@@ -130,16 +130,16 @@ class Chunk:
     """One row of a plan.
 
     Attributes:
-        ordinal: its place in the plan, from 0.
-        name: of its outputs, made from its place and its content.
-        shard: the tar or the Parquet file it is a part of, relative to the archive's root; None for loose files.
-        samples: how many of it are to be done.
-        first_sample: the ordinal of its first sample in the plan.
-        runs: its parts where it is of a tar, in the order of the tar.
-        files: its parts where it is of loose files.
-        rows: where it is of a Parquet file.
-        select: the places in it, from 0, of those that are to be done; None for all.
-        redoes: the name of the chunk some of whose samples are to be done again; None where they are new.
+        ordinal: place in the plan, from 0.
+        name: name of the chunk's outputs, made from its place and its content.
+        shard: tar or Parquet file that it is a part of, relative to the archive's root; None for loose files.
+        samples: number of its samples that are to be done.
+        first_sample: ordinal of its first sample in the plan.
+        runs: parts of a tar, in the order of the tar.
+        files: loose files.
+        rows: rows of a Parquet file.
+        select: places in the chunk, from 0, of the samples that are to be done (default: all).
+        redoes: name of the chunk some of whose samples are done again (default: the samples are new).
     """
 
     ordinal: int
@@ -155,16 +155,16 @@ class Chunk:
 
     @property
     def places(self) -> Sequence[int]:
-        """Where in the chunk each of its samples is that `read_chunk` gives."""
+        """Place in the chunk of each sample that `read_chunk` returns."""
         return range(self.samples) if self.select is None else self.select
 
     def to_row(self) -> dict[str, Any]:
-        """The chunk as a row of `CHUNK_SCHEMA`."""
+        """Return the chunk as a row of `CHUNK_SCHEMA`."""
         return asdict(self)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Chunk:
-        """The chunk of a row of `CHUNK_SCHEMA`."""
+        """Return the chunk of a row of `CHUNK_SCHEMA`."""
         values = {name: row[name] for name in CHUNK_SCHEMA.names}
         values["runs"] = tuple(RunPart(**run) for run in row["runs"] or ())
         values["files"] = tuple(FilePart(**file) for file in row["files"] or ())
@@ -176,7 +176,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkLimits:
-    """The bounds of a chunk, which bound what a worker holds; one sample alone may exceed them."""
+    """Bounds of a chunk, which limit what a worker holds; one sample alone may exceed them."""
 
     samples: int = 64
     size_bytes: int = 64 << 20
@@ -184,9 +184,9 @@ class ChunkLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One record: its identity and its members (`jpg`, `input.png`, `json`), or why it can't be read.
+    """One record: its identity and its members (`jpg`, `input.png`, `json`), or the fault that it has.
 
-    `facts` are what a table says of it; None where it has none of a table.
+    `facts` are the columns of a table that were read along; None where the sample is of no table.
     """
 
     source: str
@@ -197,25 +197,25 @@ class Sample:
 
 
 def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
-    """The chunks as rows of `CHUNK_SCHEMA`."""
+    """Return chunks as rows of `CHUNK_SCHEMA`."""
     rows = (chunk.to_row() for chunk in chunks)
     batches = iter(lambda: list(itertools.islice(rows, _ROWS_AT_ONCE)), [])
     return pa.Table.from_batches((pa.RecordBatch.from_pylist(b, CHUNK_SCHEMA) for b in batches), CHUNK_SCHEMA)
 
 
 def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
-    """The chunks of a table in `CHUNK_SCHEMA`."""
+    """Yield the chunks of a table in `CHUNK_SCHEMA`."""
     for batch in table.to_batches(max_chunksize=1024):
         yield from map(Chunk.from_row, batch.to_pylist())
 
 
 def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | None = None) -> list[Sample]:
-    """Read a chunk: one range request for a shard's, a request a file for loose files.
+    """Read a chunk, with one range request of a shard, or one request for each loose file.
 
     Args:
-        store: of the archive.
-        chunk: of its plan.
-        member_names: what members are to be called, and how they are in the shard; see ``Manifest.member_names``.
+        store: store of the archive.
+        chunk: chunk of the archive's plan.
+        member_names: names of members here and in the shard, as in ``Manifest.member_names``.
 
     Returns:
         Exactly `chunk.samples` samples, those of `chunk.places`, in data order. One that can't be read has a `fault`
@@ -291,25 +291,25 @@ def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
 
 
 def _read_rows(store: Store, name: str, rows: RowPart, places: Sequence[int]) -> list[Sample]:
-    from pipelines.datasets.parquet import read_columns, read_pictures
+    from pipelines.datasets.parquet import read_columns, read_images
 
     numbers = [rows.start + place for place in places]
     columns = [*([rows.key] if rows.key else []), *rows.columns]
     samples = []
-    pictures = read_pictures(store, name, rows.image, numbers)
-    for number, values, picture in zip(numbers, read_columns(store, name, columns, numbers), pictures, strict=True):
+    images = read_images(store, name, rows.image, numbers)
+    for number, values, image in zip(numbers, read_columns(store, name, columns, numbers), images, strict=True):
         found = values.get(rows.key) if rows.key else None
         key = str(found) if found not in (None, "") else f"#{number}"
         facts = {column: values[column] for column in rows.columns}
-        if isinstance(picture, ImageError):
-            samples.append(Sample(source=name, key=key, fault=picture, facts=facts))
+        if isinstance(image, ImageError):
+            samples.append(Sample(source=name, key=key, fault=image, facts=facts))
         else:
-            samples.append(Sample(source=name, key=key, members={"image": picture}, facts=facts))
+            samples.append(Sample(source=name, key=key, members={"image": image}, facts=facts))
     return samples
 
 
 def sample_facts(sample: Sample) -> Mapping[str, Any]:
-    """What belongs to a sample besides its pictures: a table's columns, or its JSON member; empty where it has none."""
+    """Return what belongs to a sample besides its images: a table's columns, or its JSON member, or nothing."""
     if sample.facts is not None:
         return sample.facts
     data = sample.members.get("json")
@@ -321,10 +321,10 @@ def sample_facts(sample: Sample) -> Mapping[str, Any]:
 
 
 def image_member(sample: Sample, member: str | None = None) -> bytes:
-    """The encoded image of a sample: its member `member`, or the only one that is not text about it.
+    """Return the encoded image of a sample: its member `member`, or its only member that is no text about it.
 
     Raises:
-        ImageError: its fault, or that there is no such member.
+        ImageError: the sample has a fault, or no such member.
     """
     if sample.fault is not None:
         raise sample.fault

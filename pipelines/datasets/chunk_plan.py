@@ -31,7 +31,7 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
     """Cut a dataset's index into chunks: consecutive runs of a shard, as many as the limits allow.
 
     Args:
-        index: in `pipelines.datasets.run.RUN_SCHEMA`, in the order of the shards.
+        index: table in `pipelines.datasets.run.RUN_SCHEMA`, in the order of the shards.
         limits: bounds of a chunk.
 
     Returns:
@@ -71,8 +71,8 @@ def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: Chu
     """Cut a listing of loose files, each one sample, into chunks.
 
     Args:
-        names: of the files, in their order, string.
-        sizes: of the files, in bytes.
+        names: names of the files, in their order.
+        sizes: their sizes (bytes).
         limits: bounds of a chunk.
 
     Returns:
@@ -97,7 +97,7 @@ def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: Chu
 def _files_batch(
     ordinal: int, first_sample: int, names: pa.StringArray, sizes: npt.NDArray[np.int64], lists: npt.NDArray[np.int64]
 ) -> pa.RecordBatch:
-    """Chunks of consecutive files; `lists` is where each begins, and the end."""
+    """Return chunks of consecutive files; `lists` has the place where each begins, and the end."""
     offsets, size_column = pa.array(lists.astype(np.int32)), pa.array(sizes)
     described = pc.binary_join_element_wise(names, size_column.cast(pa.string()), ":")
     contents = pc.binary_join(pa.ListArray.from_arrays(offsets, described), "\n")
@@ -122,7 +122,7 @@ def _files_batch(
 def _first_runs(
     changes: npt.NDArray[np.bool_], samples: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], limits: ChunkLimits
 ) -> npt.NDArray[np.int64]:
-    """Which runs begin a chunk: one of another shard, or one with which the chunk would pass a bound."""
+    """Return the runs that begin a chunk: those of another shard, or with which the chunk would pass a bound."""
     firsts: list[int] = []
     in_chunk = size = 0
     for place, (is_new, count, size_bytes) in enumerate(
@@ -137,7 +137,7 @@ def _first_runs(
 
 
 def _names(shards: pa.Array, index: pa.Table, firsts: npt.NDArray[np.int64]) -> pa.Array:
-    """The chunks' names, made from their places and contents; see `pipelines.datasets.chunk`."""
+    """Return the chunks' names, which are made from their places and contents."""
     lasts = np.append(firsts[1:], index.num_rows)
     names: list[pa.Array] = []
     for at in range(0, len(firsts), _NAMED_AT_ONCE):

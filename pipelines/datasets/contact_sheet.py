@@ -1,4 +1,4 @@
-"""A contact sheet: some samples of a dataset, spread evenly over it, as one picture."""
+"""A contact sheet: some samples of a dataset, spread evenly over it, as one image."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _BACKGROUND, _INK, _MISSING = (250, 250, 250), (40, 40, 40), (225, 200, 200)
 
 @dataclass(frozen=True)
 class _Cell:
-    """A sample to show: its pictures in order (None: it can't be decoded), and two lines of text."""
+    """A sample to show: its images in order (None: it can't be decoded), and two lines of text."""
 
-    pictures: list[Image.Image | None]
+    images: list[Image.Image | None]
     title: str
     about: str
 
 
 def contact_sheet(dataset: Dataset, count: int = 24) -> bytes:
-    """Return a PNG of samples with their keys, captions and labels; of pairs, input and target side by side.
+    """Return a PNG of samples with their keys, captions and labels; pairs show input and target side by side.
 
     Args:
-        dataset: from which every ``samples / count``-th sample is taken, in the order of its shards.
-        count: most samples on it.
+        dataset: dataset of which every ``samples / count``-th sample is shown, in the order of its shards.
+        count: most samples on the sheet.
 
     Raises:
-        DatasetError: it has no samples.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        DatasetError: the dataset has no samples.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     cells = [_cell(dataset, run, place) for run, place in _spread(dataset, count)]
     if not cells:
         raise DatasetError(f"{dataset.uri} has no samples to show")
-    across = max(len(cell.pictures) for cell in cells)
+    across = max(len(cell.images) for cell in cells)
     columns = min(len(cells), max(1, _COLUMNS // across))
     rows = -(-len(cells) // columns)
     width = across * _CELL_PX + _GAP_PX
@@ -58,12 +58,12 @@ def contact_sheet(dataset: Dataset, count: int = 24) -> bytes:
     for number, cell in enumerate(cells):
         left = _GAP_PX + number % columns * width
         top = _GAP_PX + number // columns * height
-        for place, picture in enumerate(cell.pictures):
+        for place, image in enumerate(cell.images):
             x = left + place * _CELL_PX
-            if picture is None:
+            if image is None:
                 draw.rectangle((x, top, x + _CELL_PX - 2, top + _CELL_PX - 2), fill=_MISSING)
             else:
-                sheet.paste(picture, (x + (_CELL_PX - picture.width) // 2, top + (_CELL_PX - picture.height) // 2))
+                sheet.paste(image, (x + (_CELL_PX - image.width) // 2, top + (_CELL_PX - image.height) // 2))
         room = across * _CELL_PX - 4
         for line, text in enumerate((cell.title, cell.about)):
             y = top + _CELL_PX + line * _TEXT_PX
@@ -90,8 +90,8 @@ def _cell(dataset: Dataset, run: Run, place: int) -> _Cell:
     sample = found[place] if place < len(found) else TarSample(None)
     members = renamed(sample.members, dataset.manifest.member_names)
     names = sorted(name for name in members if name.rpartition(".")[2] in EXTENSIONS)  # input before target
-    pictures: list[Image.Image | None] = [_thumbnail(members[name]) for name in names]
-    return _Cell(pictures or [None], sample.key or "?", _about(members, sample))
+    images: list[Image.Image | None] = [_thumbnail(members[name]) for name in names]
+    return _Cell(images or [None], sample.key or "?", _about(members, sample))
 
 
 def _thumbnail(data: bytes) -> Image.Image | None:

@@ -52,7 +52,7 @@ DOMAINS_NAME = "domains.json"
 """Beside two datasets, ``a`` and ``b``, that are the domains of an unpaired one."""
 
 BUILDING_NAME = "manifest.building.json"
-"""There while a dataset is made: what stands beside it without a manifest is not complete, and ours to write over."""
+"""Mark of a dataset that is being made: what stands beside it without a manifest is incomplete and may be replaced."""
 
 
 _FORMAT = "condgen-dataset"
@@ -71,7 +71,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("phash", pa.uint64()),
     ]
 )
-"""``size_bytes`` as listed (0 where it was not) and ``sha256`` are of the source's bytes; ``phash`` is of the picture,
+"""``size_bytes`` as listed (0 where it was not) and ``sha256`` are of the source's bytes; ``phash`` is of the image,
 where near duplicates were looked for."""
 
 
@@ -80,12 +80,12 @@ class ShardInfo:
     """One shard of a dataset.
 
     Attributes:
-        name: relative to the dataset.
-        split: train, test, ...; ``all`` where the names tell of none.
-        samples: how many.
-        size_bytes: of the tar.
-        sha256: of the tar, in hexadecimal; empty where it was not computed.
-        generation: in which growth of the dataset it was added; 0 is its making.
+        name: name of the tar, relative to the dataset.
+        split: train, test, ...; ``all`` where the name tells of none.
+        samples: number of samples.
+        size_bytes: size of the tar.
+        sha256: SHA-256 of the tar, in hexadecimal; empty where it was not computed.
+        generation: growth of the dataset that added the shard; 0 is its making.
     """
 
     name: str
@@ -103,16 +103,16 @@ class Manifest:
     Attributes:
         kind: ``single`` (one image a sample) or ``paired`` (``input`` and ``target``).
         shards: all shards of all generations, in the order of their splits and names.
-        members: how many samples have a member of that name (``jpg``, ``json``).
-        rejected: how many files of the source are in no shard, by the error; see ``rejected.parquet``.
-        runs: rows of the index.
-        index_sha256: of the index's file; empty for a dataset that was scanned.
-        input_sha256: of what the shards were made from and with; the same input gives the same bytes.
-        options: of the making: the split's shares, the bounds of a shard.
-        statistics: of the images: ``sizes``, ``mean_rgb``, and ``train`` (see ``condgen.statistics``).
-        generation: how many times the dataset has grown.
-        base: where the shards are; empty where they are beside the manifest.
-        member_names: what members are called here, and how in the shards: ``{"input": "cond.png"}``.
+        members: number of samples that have a member of each name (``jpg``, ``json``).
+        rejected: number of the source's files that are in no shard, by error; ``rejected.parquet`` lists them.
+        runs: number of rows of the index.
+        index_sha256: SHA-256 of the index's file; empty for a dataset that was scanned.
+        input_sha256: digest of all that the shards were made from and with; equal inputs give equal bytes.
+        options: options that the shards were made with: the split's shares, the bounds of a shard.
+        statistics: statistics of the images: ``sizes``, ``mean_rgb``, and ``train`` (``condgen.statistics``).
+        generation: number of times that the dataset has grown.
+        base: URI of the shards; empty where they are beside the manifest.
+        member_names: names of members, and those that they have in the shards: ``{"input": "cond.png"}``.
     """
 
     kind: str
@@ -130,7 +130,7 @@ class Manifest:
 
     @property
     def samples(self) -> int:
-        """All samples."""
+        """Number of all samples."""
         return sum(shard.samples for shard in self.shards)
 
     @property
@@ -140,7 +140,7 @@ class Manifest:
 
     @property
     def splits(self) -> dict[str, int]:
-        """Samples of each split, in the order of the shards."""
+        """Number of samples of each split, in the order of the shards."""
         counts: dict[str, int] = {}
         for shard in self.shards:
             counts[shard.split] = counts.get(shard.split, 0) + shard.samples
@@ -184,13 +184,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset that can be read: its store, what it is, and the runs that it is made of.
+    """A dataset that is open: its store, its manifest, and the runs that it is made of.
 
     Attributes:
-        store: where the shards are; runs and shards are named relative to it.
-        manifest: what it is.
-        index: a table in ``RUN_SCHEMA``, in the order of the manifest's shards.
-        home: where the manifest is, when that is not where the shards are.
+        store: store of the shards; runs and shards are named relative to it.
+        manifest: manifest of the dataset.
+        index: table in ``RUN_SCHEMA``, in the order of the manifest's shards.
+        home: store of the manifest, where that is not the store of the shards.
     """
 
     store: Store
@@ -242,7 +242,7 @@ def load_manifest(store: Store) -> Manifest | None:
     """Return a dataset's manifest, or None where it has none (made elsewhere, or not complete).
 
     Raises:
-        DatasetError: it is damaged.
+        DatasetError: the manifest is damaged.
     """
     try:
         text = store.read(MANIFEST_NAME)

@@ -60,8 +60,8 @@ def open_dataset(data: str | Store | Place | Dataset, *, checksums: bool = False
         checksums: whether shards without a manifest are read whole for their checksums (default: their headers alone).
 
     Raises:
-        DatasetError: damaged, not complete, two datasets, or without shards.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        DatasetError: the dataset is damaged or not complete, or the place holds two datasets, or no shards.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     if isinstance(data, Dataset):
         return data
@@ -71,10 +71,10 @@ def open_dataset(data: str | Store | Place | Dataset, *, checksums: bool = False
 
 
 def domains_of(uri: str) -> tuple[Place, ...]:
-    """Return where the dataset is that a URI names, or its two domains where it holds these.
+    """Return the place of the dataset that a URI names, or the places of its two domains.
 
     Raises:
-        ConfigError, AccessError, StorageError: see ``pipelines.datasets.shard_names.locate_shards``.
+        ConfigError, AccessError, StorageError: as in ``pipelines.datasets.shard_names.locate_shards``.
     """
     place = locate_shards(uri)
     if place.patterns is None and place.store.exists(DOMAINS_NAME):
@@ -87,7 +87,7 @@ def shards_of(place: Place) -> list[str]:
 
     Raises:
         NoShardsError: there are none.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     names = place.files() if place.patterns is not None else _tars(place.store.require().list())
     if not names:
@@ -97,13 +97,13 @@ def shards_of(place: Place) -> list[str]:
 
 @dataclass(frozen=True)
 class Archive:
-    """What a batch job reads, listed: shards, Parquet files or loose images.
+    """An archive that is listed: shards, Parquet files or loose images.
 
     Attributes:
-        store: what names in it are relative to.
-        dataset: its shards, where it has any; of those made elsewhere only headers were read.
-        tables: names of its Parquet files, where it consists of these.
-        files: ``name`` and ``size_bytes`` of its loose images, in the order of their names.
+        store: store that all names are relative to.
+        dataset: the archive's shards, where it has any; of those made elsewhere only headers were read.
+        tables: names of the archive's Parquet files, where it consists of these.
+        files: ``name`` and ``size_bytes`` of the loose images, in the order of their names.
     """
 
     store: Store
@@ -116,11 +116,11 @@ def open_archive(archive: str | Store | Archive) -> Archive:
     """Open what a batch job reads: a dataset, shards made elsewhere, Parquet with an image column, or loose images.
 
     Args:
-        archive: its URI, as `condgen colorize` takes it; a store; an archive that is open.
+        archive: URI, as `condgen colorize` takes it; a store; an archive that is open.
 
     Raises:
         DatasetError: the dataset is damaged, or nothing is there.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     if isinstance(archive, Archive):
         return archive
@@ -146,12 +146,12 @@ def open_archive(archive: str | Store | Archive) -> Archive:
 
 
 def archive_store(archive: str) -> Store:
-    """Return what the chunks of an archive are relative to, as ``Archive.store``; nothing is listed.
+    """Return the store that the chunks of an archive are relative to (``Archive.store``); nothing is listed.
 
     It is not ``open_store(archive)`` for shards that are named by a pattern, or for an index that lies elsewhere.
 
     Raises:
-        ConfigError, DatasetError, AccessError, StorageError: see ``open_archive``.
+        ConfigError, DatasetError, AccessError, StorageError: as in ``open_archive``.
     """
     place = _located_archive(archive)
     manifest = load_manifest(place.store) if place.patterns is None else None

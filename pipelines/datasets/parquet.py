@@ -1,6 +1,6 @@
-"""Pictures in a column of a Parquet file: read by row groups, of which the last few are kept.
+"""Images in a column of a Parquet file: read by row groups, of which the last few are kept.
 
-A picture is bytes, a struct of `bytes` and `path` (as Hugging Face's datasets have it), or a URI to be fetched: a path
+An image is bytes, a struct of `bytes` and `path` (as Hugging Face's datasets have it), or a URI to be fetched: a path
 relative to the file's folder, or any URI that fsspec knows.
 """
 
@@ -21,7 +21,7 @@ import pyarrow.types as pt
 from condgen.errors import AccessError, ConfigError, DatasetError, ImageError, MissingError, nearest
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["ROLES", "StoreFile", "find_roles", "is_text", "open_parquet", "read_cell", "read_columns", "read_pictures"]
+__all__ = ["ROLES", "StoreFile", "find_roles", "is_text", "open_parquet", "read_cell", "read_columns", "read_images"]
 
 _FETCHERS = 8
 
@@ -79,8 +79,8 @@ def open_parquet(store: Store, name: str) -> pq.ParquetFile:
     """Open a Parquet file; its footer is read.
 
     Raises:
-        DatasetError: it is none, or damaged.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        DatasetError: the file is no Parquet, or damaged.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     try:
         return pq.ParquetFile(pa.PythonFile(StoreFile(store, name), mode="r"))
@@ -89,12 +89,12 @@ def open_parquet(store: Store, name: str) -> pq.ParquetFile:
 
 
 def read_cell(store: Store, name: str, column: str, row: int) -> bytes:
-    """Return the bytes in a cell: of a binary column, or of the field ``bytes`` of a struct.
+    """Return the bytes in a cell of a binary column, or in the field ``bytes`` of a struct.
 
     Raises:
         ImageError: the cell is empty.
         DatasetError: the file is damaged.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     (value,) = _cells(store, name, column, [row])
     data = value.get("bytes") if isinstance(value, dict) else value
@@ -104,7 +104,7 @@ def read_cell(store: Store, name: str, column: str, row: int) -> bytes:
 
 
 def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[Any]:
-    """The values in some rows of a column; its row groups are read one at a time, and the last few are kept."""
+    """Return the values in some rows of a column; row groups are read one at a time, and the last few are kept."""
     found = []
     with _lock:
         file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name))
@@ -130,12 +130,12 @@ def _group(file: pq.ParquetFile, store: Store, name: str, column: str, group: in
     return cast("pa.ChunkedArray", column_of_group)
 
 
-def read_pictures(store: Store, name: str, column: str, rows: Sequence[int]) -> Iterator[bytes | ImageError]:
-    """Return the encoded pictures in some rows of a column, fetched where it holds URIs; in place of one, what's wrong.
+def read_images(store: Store, name: str, column: str, rows: Sequence[int]) -> Iterator[bytes | ImageError]:
+    """Yield the encoded images in some rows of a column, fetched where it holds URIs, or the error of an image.
 
     Raises:
         DatasetError: the file is damaged.
-        StorageError: see ``pipelines.storage.store``; a picture that is missing is no such error, but its own.
+        StorageError: the storage of the file failed; an image that is missing is an error of its own.
     """
     cells = _cells(store, name, column, rows)
 
@@ -194,16 +194,16 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "label": ("label",),
     "key": ("key",),
 }
-"""What columns are for, and the names by which each is found where none is given."""
+"""Roles of columns, and the names by which a column is found where none is named."""
 
 
 def find_roles(schema: pa.Schema, columns: Mapping[str, str], where: str) -> dict[str, str]:
-    """Return the column for each of ``ROLES`` that a table has one for: those given, the others by their names.
+    """Return the columns of a table by their ``ROLES``: those that are named, and the others by their own names.
 
     Args:
-        schema: of the table.
-        columns: role to column.
-        where: the table's place, for messages.
+        schema: schema of the table.
+        columns: columns by role, where they are named.
+        where: place of the table, for messages.
 
     Raises:
         ConfigError: there is no such column, or none with images.

@@ -59,10 +59,10 @@ class Where:
     expression: pc.Expression = field(compare=False)
 
     def check(self, columns: Collection[str]) -> None:
-        """Refuse a listing that has not all of the columns.
+        """Refuse a listing that lacks a column.
 
         Raises:
-            ConfigError: names one that is missing, and those that there are.
+            ConfigError: a column is missing; it lists those that there are.
         """
         for name in sorted(self.columns - set(columns)):
             near = nearest(name, columns)
@@ -70,13 +70,13 @@ class Where:
             raise ConfigError("where", name, f"columns of this archive's listing{hint}: {', '.join(columns) or 'none'}")
 
     def filter(self, table: pa.Table) -> pa.Array:
-        """Which rows of a table hold the condition; null counts as no.
+        """Tell of each row of a table whether it meets the condition; null counts as no.
 
         Returns:
             Booleans, one a row.
 
         Raises:
-            ConfigError: the columns' types don't go with it.
+            ConfigError: the columns' types don't fit the condition.
         """
         numbered = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
         try:
@@ -87,10 +87,10 @@ class Where:
 
 
 def parse(text: str) -> Where:
-    """Read a condition.
+    """Parse a condition.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text is no condition.
     """
     columns: set[str] = set()
     try:
@@ -141,7 +141,7 @@ def _condition(node: ast.expr, columns: set[str]) -> pc.Expression:
 
 
 def _comparison(node: ast.Compare, columns: set[str]) -> pc.Expression:
-    """`a < b`, `a < b < c`, `a in (..)`, `a is None`."""
+    """Return `a < b`, `a < b < c`, `a in (..)` or `a is None` as an expression."""
     left: Any = _expression(node.left, columns)
     whole: pc.Expression | None = None
     for op, right_node in zip(node.ops, node.comparators, strict=True):

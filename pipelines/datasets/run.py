@@ -32,15 +32,15 @@ RUN_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Consecutive samples of a shard, at most ``RUN_SAMPLES``: what one checksum covers.
+    """Consecutive samples of a shard, at most ``RUN_SAMPLES``, which one checksum covers.
 
     Attributes:
-        shard: the tar's name, relative to the dataset.
-        start, stop: the bytes ``[start, stop)`` of all their members, with headers and padding.
-        samples: how many.
-        pixels: of all their images together; 0 where they were not counted.
-        first_key, last_key: of the first and the last sample; empty where a key can't be read.
-        sha256: of the bytes, in hexadecimal; empty where it was not computed.
+        shard: name of the tar, relative to the dataset.
+        start, stop: range ``[start, stop)`` of the bytes of all members, with headers and padding.
+        samples: number of samples.
+        pixels: number of pixels of all images together; 0 where they were not counted.
+        first_key, last_key: keys of the first and the last sample; empty where a key can't be read.
+        sha256: SHA-256 of the bytes, in hexadecimal; empty where it was not computed.
     """
 
     shard: str
@@ -66,11 +66,11 @@ S = TypeVar("S", bound=_Span)
 
 
 def cut_runs(samples: Iterable[S], is_alone: Callable[[S], Any] = lambda _: False) -> Iterator[list[S]]:
-    """Cut the samples of a shard into runs, which decides the bytes of its index.
+    """Cut the samples of a shard into runs. This decides the bytes of its index.
 
     Args:
         samples: samples in the order of the tar.
-        is_alone: whether a sample is a run of its own (default: none is).
+        is_alone: predicate of samples that are a run of their own (default: none is).
     """
     group: list[S] = []
     for sample in samples:

@@ -20,24 +20,24 @@ _WINDOW_BYTES = 4 << 20
 _HEADER_WINDOW_BYTES = 64 << 10
 _HELD_BYTES = RUN_BYTES + _WINDOW_BYTES
 _FAULT_BYTES = 64 << 10
-"""What is read of a faulty sample: enough to find its fault again, however much garbage follows."""
+"""Bytes that are read of a faulty sample: enough to find its fault again, however much garbage follows."""
 
 Visit = Callable[[list[SampleSpan], bytes], int]
-"""Is called with the spans of a run without faults and with its bytes, which begin at the first span's ``start``;
-returns how many pixels they hold."""
+"""A function that takes the spans of a run without faults, and its bytes, which begin at the first span's ``start``;
+it returns how many pixels they hold."""
 
 
 @dataclass
 class ShardScan:
-    """What was found in a shard.
+    """The content of a shard, as one look at it shows.
 
     Attributes:
-        name: of the shard.
-        size_bytes: of the tar.
-        runs: its samples, all of them.
-        members: samples by the names of their members.
-        faults: samples that can't be read, by key.
-        sha256: of the tar; empty where checksums were not asked for, or where garbage follows the samples.
+        name: name of the shard.
+        size_bytes: size of the tar.
+        runs: runs of all samples.
+        members: number of samples that have a member of each name.
+        faults: keys and faults of samples that can't be read.
+        sha256: SHA-256 of the tar; empty where checksums were not asked for, or where garbage follows the samples.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ShardScan:
 
     @property
     def samples(self) -> int:
-        """All samples, faulty ones too."""
+        """Number of all samples, faulty ones too."""
         return sum(run.samples for run in self.runs)
 
 
@@ -60,13 +60,13 @@ def scan_shard(store: Store, name: str, *, checksums: bool = True, visit: Visit 
     where a tar was cut; whoever reads such a run finds the fault.
 
     Args:
-        store: where it is.
-        name: of the tar.
-        checksums: of each run and of the tar; without them and without ``visit`` only headers are read.
-        visit: see ``Visit``.
+        store: store of the tar.
+        name: name of the tar.
+        checksums: whether runs and the tar get checksums; without them and without ``visit`` only headers are read.
+        visit: function that is called with each run, as ``Visit`` says.
 
     Raises:
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     size = store.size(name)
     tape = _Tape(lambda a, b: store.read_range(name, a, b), size, whole=checksums)

@@ -28,7 +28,7 @@ class Place:
     """Where a URI points.
 
     Attributes:
-        store: the folder that the URI names, or the deepest one that holds all the files that it names.
+        store: folder that the URI names, or the deepest one that holds all the files that it names.
         patterns: names and globs of those files, relative to the store; None where the URI names a folder.
     """
 
@@ -61,7 +61,7 @@ class Place:
 
 
 def locate_shards(uri: str) -> Place:
-    """Return where the shards are that a URI names, or the folder that it names.
+    """Return the place of the shards that a URI names, or of the folder that it names.
 
     Shards are named one by one (``x.tar``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``x-*.tar``,
     ``*/x.tar``), and by lists of all of these, joined by ``::`` as the webdataset library does.
@@ -78,10 +78,10 @@ def locate_shards(uri: str) -> Place:
 
 
 def locate_files(uri: str) -> Place:
-    """Return where the files are that a URI names by a name, braces or a glob, whatever their extension.
+    """Return the place of the files that a URI names by a name, braces or a glob, whatever their extension.
 
     Raises:
-        ConfigError: see ``locate_shards``.
+        ConfigError: the files have no folder or bucket in common.
     """
     return _place(uri, expand_braces(uri))
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 BLOCK_BYTES = 512
 MAX_MEMBER_BYTES = 512 << 20
-"""Larger members are refused: no picture that is decoded is as large, and a worker holds a member in memory."""
+"""Larger members are refused: no image that is decoded is as large, and a worker holds a member in memory."""
 
 _END = bytes(2 * BLOCK_BYTES)
 _MAX_EXTENDED_BYTES = 1 << 20
@@ -76,7 +76,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong at an offset of a tar; ``name`` is the member's where its header could be read."""
+    """A fault at an offset of a tar; ``name`` is the member's where its header could be read."""
 
     start: int
     stop: int
@@ -110,7 +110,7 @@ class TarSample:
 
 
 class TarWriter:
-    """Makes a tar in memory: no times, owners or anything else that is not in its input.
+    """A tar that is made in memory, without times, owners or anything else that is not in its input.
 
     >>> tar = TarWriter()
     >>> tar.add("a.jpg", b"...")
@@ -124,7 +124,7 @@ class TarWriter:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes so far, without the end mark."""
+        """Number of bytes so far, without the end mark."""
         return len(self._buffer)
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
@@ -192,10 +192,10 @@ def iter_members(read: Callable[[int, int], bytes], start: int, stop: int, *, wh
     """Yield the regular files of a tar, or of a run of its members, and its faults, in the order of the bytes.
 
     Args:
-        read: gives exactly the bytes ``[start, stop)``.
-        start: where the first header is.
-        stop: where the tar, or the run, ends.
-        whole: whether it is a whole tar, which has an end mark: without one it was cut.
+        read: function that returns exactly the bytes ``[start, stop)``.
+        start: offset of the first header.
+        stop: offset of the end of the tar, or of the run.
+        whole: whether the bytes are a whole tar: one without an end mark was cut.
     """
     position, extended, first = start, _NOTHING, start
     while position < stop:

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a shard, found by reading all of it, and what only shards together show."""
+"""Validation: all faults of a shard, which is read whole, and those that only shards together show."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class DatasetFault:
 
 @dataclass(frozen=True)
 class ShardFindings:
-    """What was found in a shard: its faults, its keys, and how many samples and pictures were read."""
+    """Findings of a shard: its faults, its keys, and the numbers of samples and images that were read."""
 
     name: str
     faults: tuple[DatasetFault, ...]
     keys: pa.Array
     samples: int
-    pictures: int
+    images: int
 
 
 def validate_shard(
@@ -62,15 +62,15 @@ def validate_shard(
     paired: bool,
     max_pixels: int = MAX_PIXELS,
 ) -> ShardFindings:
-    """Read all of a shard, decode every picture, and compare it with its manifest and index.
+    """Read all of a shard, decode every image, and compare it with its manifest and index.
 
     Args:
-        store: where it is.
-        info: of the manifest; an empty checksum is not compared.
-        runs: of the index; none to compare with where there is no index.
-        member_names: see ``Manifest.member_names``.
+        store: store of the shard.
+        info: what the manifest says of it; an empty checksum is not compared.
+        runs: its rows of the index; none where there is no index.
+        member_names: names of members, as in ``Manifest.member_names``.
         paired: whether each sample must have an input and a target.
-        max_pixels: larger pictures are faults.
+        max_pixels: most pixels of an image; larger ones are faults.
 
     Raises:
         AccessError, StorageError: the storage failed, which says nothing of the shard.
@@ -84,16 +84,16 @@ def validate_shard(
     faults = [*visitor.faults, *_compared(info, scan), *_compared_runs(info.name, runs, scan)]
     faults += [DatasetFault(info.name, key, fault.error, fault.reason) for key, fault in scan.faults]
     keys = pa.array(visitor.keys, pa.string())
-    return ShardFindings(info.name, tuple(faults), keys, len(visitor.keys), visitor.pictures)
+    return ShardFindings(info.name, tuple(faults), keys, len(visitor.keys), visitor.images)
 
 
 class _Visitor:
-    """Sees the runs of a shard: decodes their pictures, checks their members, remembers their keys."""
+    """A visitor of a shard's runs, which decodes their images, checks their members and remembers their keys."""
 
     def __init__(self, shard: str, member_names: Mapping[str, str], paired: bool, max_pixels: int) -> None:
         self.faults: list[DatasetFault] = []
         self.keys: list[str] = []
-        self.pictures = 0
+        self.images = 0
         self._shard, self._names, self._paired, self._max_pixels = shard, member_names, paired, max_pixels
 
     def visit(self, spans: list[SampleSpan], data: bytes) -> int:
@@ -107,7 +107,7 @@ class _Visitor:
                 if name.rpartition(".")[2] in _TEXTS:
                     continue
                 begin = member.data_start - start
-                self._check_picture(key, name, data[begin : begin + member.size_bytes])
+                self._check_image(key, name, data[begin : begin + member.size_bytes])
         return 0
 
     def _check_members(self, key: str, members: Iterable[str]) -> None:
@@ -122,12 +122,12 @@ class _Visitor:
                 what = f"no {wanted}" if not found else f"{len(found)} members named {wanted}"
                 self._fault(key, "MissingMember", f"{what} among: {', '.join(sorted(names))}")
 
-    def _check_picture(self, key: str, name: str, data: bytes) -> None:
+    def _check_image(self, key: str, name: str, data: bytes) -> None:
         if name.rpartition(".")[2] not in _PICTURES and self._names.get(name.partition(".")[0]) is None:
             kind = name.partition(".")[0]
             if kind not in ("input", "target"):
-                return  # a mask's array, a text of another kind: nothing that is read as a picture
-        self.pictures += 1
+                return  # a mask's array, a text of another kind: nothing that is read as an image
+        self.images += 1
         try:
             # At an eighth of its size, a JPEG's bytes are all read and its pixels are not all made.
             decode(data, min_size_px=1, max_pixels=self._max_pixels)

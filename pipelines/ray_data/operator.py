@@ -1,6 +1,6 @@
 """Samples as rows: the operator that reads chunks and decodes them, which is the first of every dataset.
 
-A task holds one chunk's encoded bytes and one block of rows, which is given out when it has `BLOCK_BYTES`. Pictures are
+A task holds one chunk's encoded bytes and one block of rows, which is given out when it has `BLOCK_BYTES`. Images are
 decoded into their place in the block.
 """
 
@@ -20,39 +20,40 @@ from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, Sample, image_member, 
 from pipelines.images.decoding import MAX_PIXELS, decode
 from pipelines.ray_data.counters import Tally, work_name
 from pipelines.ray_data.pairs import iter_pairs
-from pipelines.ray_data.tensors import PictureColumn
+from pipelines.ray_data.tensors import ImageColumn
 from pipelines.storage.store import Store
 from pipelines.streaming.augmentation import Crop
 
 __all__ = ["BLOCK_BYTES", "ChunkReader", "Decode", "Domain"]
 
 BLOCK_BYTES = 32 << 20
-"""About what a block of rows has."""
+"""Approximate size of a block of rows."""
 
 _POLICIES = ("raise", "skip", "row")
 _EMPTY = np.zeros((0, 0, 3), dtype=np.uint8)
 
-Picture = npt.NDArray[np.uint8] | bytes
+ImageValue = npt.NDArray[np.uint8] | bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """How samples become rows.
+    """Options by which samples become rows.
 
     Attributes:
-        size_px: S; pictures become the largest square in their middle, `[S, S, 3]`, antialiased. 0 keeps their size.
-        min_size_px: where sizes are kept, JPEGs are decoded at an eighth, a quarter or half of theirs as long as the
-            shorter side stays at least this; 0 decodes all of it. (With `size_px` it follows from that.)
-        encoded: leave pictures as the bytes that are stored.
-        fields: of the `json` member to have as columns, with their types: `{"caption": pa.string()}`. Null where a
-            sample has none.
-        on_error: what is done with a sample that can't be read or decoded: `raise` a `DatasetError`, `skip` it (the
+        size_px: side S of the square that images become, `[S, S, 3]`, cut from their middle and antialiased (default: 0
+            keeps their size).
+        min_size_px: shorter side that is enough where sizes are kept: JPEGs are decoded at an eighth, a quarter or half
+            of their size as long as it stays at least this (default: 0 decodes all; `size_px` implies it).
+        encoded: whether images stay the bytes that are stored.
+        fields: fields of the `json` member that become columns, with their types: `{"caption": pa.string()}`. Null
+            where a sample lacks one.
+        on_error: treatment of a sample that can't be read or decoded: `raise` a `DatasetError`, `skip` it (the
             tally of the read function counts it by its error), or have it as a `row` whose `error` says why and whose
-            pictures are empty, `[0, 0, 3]`.
-        max_pixels: larger pictures are refused by their headers.
+            images are empty, `[0, 0, 3]`.
+        max_pixels: most pixels of an image; larger ones are refused by their headers.
 
     Raises:
-        ConfigError: a policy or a size that is not there.
+        ConfigError: there is no such policy, or a size is negative.
     """
 
     size_px: int = 0
@@ -69,15 +70,15 @@ class Decode:
             if getattr(self, name) < 0:
                 raise ConfigError(f"decode.{name}", getattr(self, name), "0 or more pixels")
 
-    def picture(self, data: bytes, out: npt.NDArray[np.uint8] | None = None) -> Picture:
-        """One encoded picture as this says.
+    def image(self, data: bytes, out: npt.NDArray[np.uint8] | None = None) -> ImageValue:
+        """Return one encoded image as these options say.
 
         Args:
-            data: the picture.
-            out: where it may be put, if it has just that shape; see `pipelines.images.decoding.decode`.
+            data: encoded image.
+            out: array that it may be put into if it has just that shape, as in `pipelines.images.decoding.decode`.
 
         Raises:
-            ImageError: it can't be decoded.
+            ImageError: the image can't be decoded.
         """
         if self.encoded:
             return data
@@ -87,7 +88,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class Domain:
-    """Where samples are read from, and the columns of pictures that are made of them: name and member."""
+    """The store that samples are read from, and the columns of images that are made of them: name and member."""
 
     store: Store
     member_names: Mapping[str, str]
@@ -130,7 +131,7 @@ class ChunkReader:
             yield rows.table()
 
     def _work(self, block: pa.Table) -> Iterator[tuple[Iterable[tuple[Sample, ...]], list[str]]]:
-        """The samples of each chunk, or of each couple of chunks, and what is read, for the tally."""
+        """Yield the samples of each chunk, or of each pair of chunks, with names for the tally."""
         uri = self.domains[0].store.uri
         if len(self.domains) == 1:
             for chunk in iter_chunks(block.select(CHUNK_SCHEMA.names)):
@@ -149,7 +150,7 @@ class ChunkReader:
         wanted = [(sample, *column) for domain, sample in pairs for column in domain.columns]
         try:
             images = [
-                self.decode.picture(image_member(sample, member), rows.place(name)) for sample, name, member in wanted
+                self.decode.image(image_member(sample, member), rows.place(name)) for sample, name, member in wanted
             ]
             return _Row(images, *_json_fields(record[0], self.decode.fields)), None
         except ImageError as error:
@@ -162,13 +163,13 @@ class ChunkReader:
 
 @dataclass(frozen=True)
 class _Row:
-    images: list[Picture]
+    images: list[ImageValue]
     text: str
     values: list[Any]
 
 
 def _json_fields(sample: Sample, fields: Mapping[str, pa.DataType]) -> tuple[str, list[Any]]:
-    """The text of a sample's `json` member, and the values of its fields.
+    """Return the text of a sample's `json` member, and the values of its fields.
 
     Raises:
         ImageError: stage ``read``: it is no JSON object, or a field is not of its type.
@@ -191,7 +192,7 @@ class _Rows:
         self._names = names
         self._identity: list[tuple[Sample, ...]] = []
         self._encoded: dict[str, list[bytes]] = {name: [] for name in names}
-        self._pictures = {name: PictureColumn(BLOCK_BYTES // len(names)) for name in names}
+        self._images = {name: ImageColumn(BLOCK_BYTES // len(names)) for name in names}
         self._text: list[str] = []
         self._values: list[list[Any]] = []
         self._errors: list[str] = []
@@ -201,18 +202,18 @@ class _Rows:
         return len(self._identity)
 
     def place(self, name: str) -> npt.NDArray[np.uint8] | None:
-        """Where the next picture of a column may be put."""
-        return None if self._decode.encoded else self._pictures[name].place()
+        """Return where the next image of a column may be put."""
+        return None if self._decode.encoded else self._images[name].place()
 
     def add(self, record: tuple[Sample, ...], row: _Row | None, error: ImageError | None) -> None:
-        empty: Picture = b"" if self._decode.encoded else _EMPTY
+        empty: ImageValue = b"" if self._decode.encoded else _EMPTY
         row = row or _Row([empty] * len(self._names), "", [None] * len(self._decode.fields))
         self._identity.append(tuple(Sample(source=sample.source, key=sample.key) for sample in record))
         for name, image in zip(self._names, row.images, strict=True):
             if isinstance(image, bytes):
                 self._encoded[name].append(image)
             else:
-                self._pictures[name].add(image)
+                self._images[name].add(image)
         self._text.append(row.text)
         self._values.append(row.values)
         self._errors.append(str(error or ""))
@@ -227,9 +228,7 @@ class _Rows:
                 columns[prefix + name] = pa.array(values, pa.string())
         for name in self._names:
             encoded = self._decode.encoded
-            columns[name] = (
-                pa.array(self._encoded[name], pa.large_binary()) if encoded else self._pictures[name].array()
-            )
+            columns[name] = pa.array(self._encoded[name], pa.large_binary()) if encoded else self._images[name].array()
         columns["json"] = pa.array(self._text, pa.string())
         for place, (name, kind) in enumerate(self._decode.fields.items()):
             columns[name] = pa.array([values[place] for values in self._values], kind)

@@ -40,7 +40,7 @@ def pair_table(a: pa.Table, b: pa.Table, *, seed: int, epoch: int) -> pa.Table:
 
     Args:
         a, b: chunks of the domains, in `pipelines.datasets.chunk.CHUNK_SCHEMA`.
-        seed, epoch: fix both orders.
+        seed, epoch: numbers that fix both orders.
 
     Returns:
         A table in `PAIR_SCHEMA`.
@@ -87,7 +87,7 @@ class _Sequence:
 
     @classmethod
     def of(cls, table: pa.Table, seed: int, first_epoch: int, num_samples: int) -> _Sequence:
-        """At least `num_samples` samples from the beginning of an epoch."""
+        """Return at least `num_samples` samples from the beginning of an epoch."""
         samples = table["samples"].to_numpy().astype(np.int64)
         epochs = range(first_epoch, first_epoch - (-num_samples // int(samples.sum())))
         config = OrderConfig(seed=seed, lanes=1, window_chunks=1, batch_size=1)
@@ -105,7 +105,7 @@ class _Sequence:
         )
 
     def pieces(self, places: IntArray) -> pa.StructArray:
-        """Those at some places, as `_PIECE`."""
+        """Return the chunks at some places, as `_PIECE`."""
         rows = self.table.take(pa.array(self.chunks[places])).combine_chunks()
         chunk = pa.StructArray.from_arrays(
             [rows[name].chunk(0) if rows.num_rows else rows[name].combine_chunks() for name in CHUNK_SCHEMA.names],
@@ -117,11 +117,11 @@ class _Sequence:
 
 @dataclass(frozen=True)
 class PlannedPairs:
-    """A row of `PAIR_SCHEMA`: chunks to read of each domain, and which of their samples, in which order.
+    """A row of `PAIR_SCHEMA`: chunks to read of each domain, and the order of their samples.
 
     Attributes:
-        chunks: of the first and of the second domain.
-        order: for each domain, places in the samples of its chunks one after the other, int64 ``[n]``.
+        chunks: chunks of the first and of the second domain.
+        order: places of each domain in the samples of its chunks, one chunk after the other, int64 ``[n]``.
     """
 
     chunks: tuple[tuple[Chunk, ...], tuple[Chunk, ...]]
@@ -129,7 +129,7 @@ class PlannedPairs:
 
 
 def iter_pairs(block: pa.Table) -> Iterator[PlannedPairs]:
-    """The rows of a table in `PAIR_SCHEMA`."""
+    """Yield the rows of a table in `PAIR_SCHEMA`."""
     for row in block.to_pylist():
         large, order = _shuffled([row["large"]], row["seeds"][0])
         small, small_order = _shuffled(row["small"], row["seeds"][1])

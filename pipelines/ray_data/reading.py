@@ -1,4 +1,4 @@
-"""Datasets as ordinary `ray.data.Dataset`s: rows of samples with decoded pictures.
+"""Datasets as ordinary `ray.data.Dataset`s: rows of samples with decoded images.
 
     read_single("s3://bucket/photos", split="train", decode=Decode(size_px=256))
 
@@ -61,18 +61,18 @@ def read_single(
     """Read a dataset of single images: rows with `image`.
 
     Args:
-        uri: see `pipelines.datasets.opening.open_dataset`.
-        split: of the dataset; None is all of it.
-        member: which of a sample's members is the image, where there are several.
-        decode: how samples become rows.
+        uri: dataset, as `pipelines.open_dataset` takes it.
+        split: split of the dataset (default: all of it).
+        member: member of a sample that is the image (default: its only image).
+        decode: options by which samples become rows.
         limits: bounds of a chunk, and so of what a task reads at once.
-        cache: where chunks are kept on this machine; see `pipelines.storage.cache`.
-        tally: counts samples and what was skipped; see `pipelines.ray_data.counters`.
-        num_cpus: that a reading task is counted as.
+        cache: cache of chunks on this machine (default: none).
+        tally: tally that counts what was read and what was skipped (default: none).
+        num_cpus: CPUs that a reading task is counted as (default: 1).
 
     Raises:
-        DatasetError: no such dataset or split, or nothing in it.
-        MissingError, AccessError, StorageError: see `pipelines.storage.store`.
+        DatasetError: there is no such dataset or split, or nothing is in it.
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     dataset = open_dataset(uri)
     domain = _domain(dataset, cache, [("image", member)])
@@ -93,8 +93,8 @@ def read_paired(
     """Read a dataset of pairs: rows with `input` and `target`. A pair of which one can't be decoded is a bad sample.
 
     Args:
-        members: what the two are called in the shards.
-        uri, split, decode, limits, cache, tally, num_cpus: see `read_single`.
+        members: names of the two in the shards (default: `input` and `target`).
+        uri, split, decode, limits, cache, tally, num_cpus: the same as of `read_single`.
 
     Raises:
         As `read_single`.
@@ -124,10 +124,10 @@ def read_unpaired(
     of the input, `target_source` and `target_key` those of the target; `json` and fields are the input's.
 
     Args:
-        a, b: see `pipelines.datasets.opening.open_dataset`.
-        splits: of `a` and of `b`.
-        seed, epoch: fix the permutations.
-        decode, limits, cache, tally, num_cpus: see `read_single`.
+        a, b: datasets, as `pipelines.open_dataset` takes them.
+        splits: splits of `a` and of `b` (default: all of both).
+        seed, epoch: numbers that fix the permutations.
+        decode, limits, cache, tally, num_cpus: the same as of `read_single`.
 
     Raises:
         As `read_single`.
@@ -141,7 +141,7 @@ def read_unpaired(
 
 
 def known_samples(dataset: ray.data.Dataset) -> int | None:
-    """How many samples a dataset of this module's plan has, bad ones too; None for others."""
+    """Return how many samples a dataset of this module has, bad ones too; None for others."""
     return _planned.get(dataset)
 
 
@@ -185,7 +185,7 @@ def _dataset(plan: pa.Table, reader: ChunkReader, num_cpus: float) -> ray.data.D
 
 
 def _task_chunks(chunks: int, samples: int, tasks: int) -> int:
-    """How many chunks a task reads: enough that there are as many tasks as wanted, each of which is worth its start.
+    """Return how many chunks a task reads, so that there are as many tasks as wanted, each worth its start.
 
     Ray looks ten times a second for tasks that are done: each must have work for several of these turns.
     """

@@ -1,4 +1,4 @@
-"""Pictures in Arrow blocks: how Ray Data's tensor columns are made and taken apart."""
+"""Images in Arrow blocks: how Ray Data's tensor columns are made and taken apart."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["PICTURE_COLUMNS", "PictureColumn", "picture_array", "picture_columns", "pictures", "with_column"]
+__all__ = ["IMAGE_COLUMNS", "ImageColumn", "column_images", "image_array", "image_columns", "with_column"]
 
-PICTURE_COLUMNS = ("image", "input", "target")
-"""What `pipelines.ray_data.reading` calls columns of pictures."""
+IMAGE_COLUMNS = ("image", "input", "target")
+"""Names of the columns of images that `pipelines.ray_data.reading` makes."""
 
 
-def picture_array(items: Sequence[npt.NDArray[Any]]) -> Any:
-    """Return pictures `[H, W, C]` of one dtype as an Arrow column: a tensor where all have one shape.
+def image_array(items: Sequence[npt.NDArray[Any]]) -> Any:
+    """Return images `[H, W, C]` of one dtype as an Arrow column: a tensor where all have one shape.
 
     Ray unifies blocks of one shape, of another, and of several.
     """
@@ -69,11 +69,11 @@ def _borrow(size_bytes: int) -> npt.NDArray[np.uint8]:
     return np.asarray(_Lease(memory))[:size_bytes]
 
 
-class PictureColumn:
-    """A column that is being made: pictures of one shape go straight into the array of their block.
+class ImageColumn:
+    """A column that is being made: images of one shape go straight into the array of their block.
 
     Args:
-        size_bytes: of the array that is made for pictures of the first one's shape; where more come, all are stacked.
+        size_bytes: size of the array for images of the first one's shape; where more come, all are stacked.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -84,46 +84,46 @@ class PictureColumn:
         self._whole = True
 
     def place(self) -> npt.NDArray[np.uint8] | None:
-        """Return where the next picture may be put, if it has the shape of those before, or None."""
+        """Return where the next image may be put, if it has the shape of those before, or None."""
         if self._place is None and self._block is not None and len(self._items) < len(self._block):
             self._place = self._block[len(self._items)]
         return self._place
 
-    def add(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Append a picture: `place()`, filled, or another array."""
-        if not self._items and picture.size:
-            count = self._size_bytes // picture.nbytes + 1
-            self._block = _borrow(count * picture.nbytes).reshape(count, *picture.shape)
+    def add(self, image: npt.NDArray[np.uint8]) -> None:
+        """Append an image: `place()`, filled, or another array."""
+        if not self._items and image.size:
+            count = self._size_bytes // image.nbytes + 1
+            self._block = _borrow(count * image.nbytes).reshape(count, *image.shape)
         place = self.place()
-        if place is not None and picture.shape == place.shape:
-            if picture is not place:
-                place[...] = picture
+        if place is not None and image.shape == place.shape:
+            if image is not place:
+                place[...] = image
             self._items.append(place)
         else:
-            self._items.append(picture)
+            self._items.append(image)
             self._whole = False
         self._place = None
 
     def array(self) -> Any:
-        """Return the column, as `picture_array` does."""
+        """Return the column, as `image_array` does."""
         if self._block is not None and self._whole:
             from ray.data.extensions import ArrowTensorArray
 
             return ArrowTensorArray.from_numpy(self._block[: len(self._items)])
-        return picture_array(self._items)
+        return image_array(self._items)
 
 
-def pictures(block: pa.Table, column: str) -> list[npt.NDArray[Any]]:
-    """Return the pictures of a column of `picture_array`'s; they are read-only."""
+def column_images(block: pa.Table, column: str) -> list[npt.NDArray[Any]]:
+    """Return the images of a column of `image_array`'s; they are read-only."""
     found: list[npt.NDArray[Any]] = []
     for part in block[column].chunks:
         found.extend(part.to_numpy(zero_copy_only=False))
     return found
 
 
-def picture_columns(block: pa.Table) -> list[str]:
-    """Return which of `PICTURE_COLUMNS` a block has as tensors (and not as encoded bytes)."""
-    names = [name for name in PICTURE_COLUMNS if name in block.column_names]
+def image_columns(block: pa.Table) -> list[str]:
+    """Return which of `IMAGE_COLUMNS` a block has as tensors (and not as encoded bytes)."""
+    names = [name for name in IMAGE_COLUMNS if name in block.column_names]
     return [name for name in names if not pa.types.is_large_binary(block.schema.field(name).type)]
 
 

@@ -1,4 +1,4 @@
-"""What a user does with rows of samples: torchvision's transforms, filters that count, mixtures.
+"""Operations on rows of samples: torchvision's transforms, filters that count, mixtures.
 
     ds = read_paired("facades", split="train")
     ds = keep(ds, lambda row: row["input"].shape[0] >= 256 or "too small", tally)
@@ -26,7 +26,7 @@ import pyarrow as pa
 from condgen.errors import ConfigError, DatasetError
 from pipelines.ray_data.counters import Tally, work_name
 from pipelines.ray_data.reading import known_samples, note_samples
-from pipelines.ray_data.tensors import picture_array, picture_columns, pictures, with_column
+from pipelines.ray_data.tensors import column_images, image_array, image_columns, with_column
 
 if TYPE_CHECKING:
     import ray.data
@@ -52,26 +52,26 @@ def transform(
     epoch: int = 0,
     num_cpus: float = 1.0,
 ) -> ray.data.Dataset:
-    """Apply torchvision's v2 transforms to the pictures of each row, the same to both pictures of a pair.
+    """Apply torchvision's v2 transforms to the images of each row, the same to both images of a pair.
 
-    All pictures of a row go to `joint` in one call as `tv_tensors.Image` uint8 `[3, H, W]`, so that a crop, a flip or a
+    All images of a row go to `joint` in one call as `tv_tensors.Image` uint8 `[3, H, W]`, so that a crop, a flip or a
     jitter has the same parameters for all; `only` then changes one column alone. What torch draws meanwhile is seeded
-    by (seed, epoch, source, key, copy): the same row gives the same pictures in any process.
+    by (seed, epoch, source, key, copy): the same row gives the same images in any process.
 
     Args:
-        dataset: of `pipelines.ray_data.reading`, with decoded pictures.
-        joint: for all pictures of a row: a transform of `torchvision.transforms.v2`, or any function of such tensors.
-            None leaves them.
-        only: for single columns, after that: `{"input": v2.ColorJitter(0.4)}`.
-        seed, epoch: see above; the epoch gives each its own draws.
-        num_cpus: that a task is counted as.
+        dataset: dataset of `pipelines.ray_data.reading`, with decoded images.
+        joint: transform of all images of a row, of `torchvision.transforms.v2` or any function of such tensors
+            (default: none).
+        only: transforms of single columns, applied after `joint`: `{"input": v2.ColorJitter(0.4)}`.
+        seed, epoch: numbers that fix the draws; each epoch has its own.
+        num_cpus: CPUs that a task is counted as (default: 1).
 
     Returns:
-        Rows with `[H', W', C]` arrays of the dtype that the transform ends in, in the place of the pictures.
+        Rows with `[H', W', C]` arrays of the dtype that the transform ends in, in the place of the images.
 
     Raises:
-        DatasetError: when it runs: no such column of pictures, or pictures of a pair that a transform can't treat alike
-            because their sizes differ.
+        DatasetError: there is no such column of images, or the images of a pair differ in size, so that a transform
+            can't treat them alike (raised when the dataset runs).
     """
     applied = dataset.map_batches(
         cast("Any", _Apply(joint, dict(only or {}), seed, epoch)),
@@ -92,20 +92,20 @@ class _Apply:
     def __call__(self, block: pa.Table) -> pa.Table:
         if block.num_rows == 0:
             return block
-        columns = picture_columns(block)
+        columns = image_columns(block)
         unknown = sorted(set(self.only) - set(columns))
         if unknown or not columns:
             have = ", ".join(columns) or "none (are they encoded?)"
             raise DatasetError(
                 f"no column {', '.join(unknown) or 'of pictures'} to transform; decoded pictures: {have}"
             )
-        found = zip(*(pictures(block, column) for column in columns), strict=True)
+        found = zip(*(column_images(block, column) for column in columns), strict=True)
         rows = [
             self._row(dict(zip(columns, images, strict=True)), who)
             for images, who in zip(found, _ids(block), strict=True)
         ]
         for column in columns:
-            block = with_column(block, column, picture_array([row[column] for row in rows]))
+            block = with_column(block, column, image_array([row[column] for row in rows]))
         return block
 
     def _row(self, images: dict[str, npt.NDArray[Any]], who: tuple[str, str, int]) -> dict[str, npt.NDArray[Any]]:
@@ -141,7 +141,7 @@ def _to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 @contextmanager
 def _seeded(seed: int, epoch: int, who: tuple[str, str, int]) -> Iterator[None]:
-    """Torch's generator of the CPU seeded for one sample, and as it was before when that is done."""
+    """Seed torch's generator of the CPU for one sample, and restore its state afterwards."""
     import torch
 
     text = json.dumps([seed, epoch, *who], ensure_ascii=True, separators=(",", ":"))
@@ -157,7 +157,7 @@ def _seeded(seed: int, epoch: int, who: tuple[str, str, int]) -> Iterator[None]:
 
 
 def _ids(block: pa.Table) -> list[tuple[str, str, int]]:
-    """What a row's draws depend on: its source, its key and which copy it is."""
+    """Return what the draws of each row depend on: its source, its key and the number of its copy."""
     copies = block[REPEAT].to_pylist() if REPEAT in block.column_names else [0] * block.num_rows
     sources, keys = block["source"].to_pylist(), block["key"].to_pylist()
     if "target_key" in block.column_names:
@@ -172,11 +172,11 @@ def keep(
     """Keep the rows that a predicate says yes to, and count the others by its reasons.
 
     Args:
-        dataset: any with `source` and `key`.
-        predicate: takes a row, as `Dataset.filter` has it, and returns True to keep it; False, or in words why not.
-        tally: where the rows are counted, as `kept` and by reason (`dropped` for a plain False), each once however
-            often Ray runs a task. See `pipelines.ray_data.counters`.
-        num_cpus: that a task is counted as.
+        dataset: any dataset with `source` and `key`.
+        predicate: function of a row, as `Dataset.filter` has it, that returns True to keep it, or False, or a reason.
+        tally: tally of the rows, as `kept` and by reason (`dropped` for a plain False), each once however often Ray
+            runs a task.
+        num_cpus: CPUs that a task is counted as (default: 1).
     """
     return dataset.map_batches(
         cast("Any", _Keep(predicate, tally)), batch_size=None, batch_format="pyarrow", num_cpus=num_cpus
@@ -205,7 +205,7 @@ class _Keep:
 
 
 def _name_of(predicate: Predicate) -> str:
-    """What tells two predicates of one pipeline apart, in every process."""
+    """Return a name that tells two predicates of one pipeline apart, in every process."""
     code = getattr(predicate, "__code__", None)
     where = f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(type(predicate))
     return f"{where} {getattr(predicate, '__qualname__', '')}"
@@ -229,13 +229,13 @@ def mix(
     the part that is furthest behind its share, in an order that is the same each time; shuffle batches as needed.
 
     Args:
-        parts: datasets of equal columns, and their weights, > 0.
-        seed, epoch: see above.
-        repeat: see above.
-        sizes: rows of each part, where known; otherwise those of its plan, or counted by running it once more.
+        parts: datasets of equal columns, and their weights (> 0).
+        seed, epoch: numbers that fix the mixture; each epoch has its own.
+        repeat: whether scarce parts come several times (default: none comes twice).
+        sizes: number of rows of each part (default: from its plan, or counted by running it once more).
 
     Raises:
-        ConfigError: no parts, or weights that are not positive.
+        ConfigError: there are no parts, or weights that are not positive.
     """
     if not parts or any(not math.isfinite(weight) or weight <= 0 for _, weight in parts):
         raise ConfigError(

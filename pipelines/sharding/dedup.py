@@ -1,4 +1,4 @@
-"""Which samples are duplicates of others: by the same bytes, or by pictures that look alike.
+"""Duplicates among samples: those of equal bytes, and those whose images look alike.
 
 Samples are looked at in the order of their keys, those that a dataset has already first. One is a duplicate of the
 first sample before it that was kept and has its bytes, or whose perceptual hash is within the threshold. So what is
@@ -24,7 +24,7 @@ from pipelines.storage.store import Store
 __all__ = ["MAX_DISTANCE", "Fingerprint", "close_pairs", "find_duplicates", "fingerprint", "perceptual_hash"]
 
 MAX_DISTANCE = 11
-"""Most bits of 64 in which near duplicates may differ; farther ones are other pictures."""
+"""Most bits of 64 in which near duplicates may differ; farther ones are other images."""
 
 _HASHED_SIZE_PX = 64
 _BANDS, _BAND_BITS = 4, 16
@@ -33,7 +33,7 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Of a sample: SHA-256 of its source's bytes, and the perceptual hash of its (target) picture where it was made."""
+    """A sample's key, the SHA-256 of its source's bytes, and the perceptual hash of its (target) image."""
 
     key: str
     sha256: str
@@ -54,7 +54,7 @@ def fingerprint(
     """Read samples, given as (key, record), and return their fingerprints; what can't be read has none.
 
     Raises:
-        AccessError, StorageError: see ``pipelines.sharding.sources.read_part``.
+        AccessError, StorageError: as in ``pipelines.sharding.sources.read_part``.
     """
     found = []
     for key, record in samples:
@@ -83,9 +83,9 @@ def find_duplicates(
     """Return the duplicates among the fingerprints that were found.
 
     Args:
-        kept: of the samples that the dataset has; they stay.
-        found: of the samples that are to be added.
-        max_distance: bits of the perceptual hash in which near duplicates may differ; None asks for equal bytes alone.
+        kept: fingerprints of the samples that the dataset has; these stay.
+        found: fingerprints of the samples that are to be added.
+        max_distance: most bits in which the hashes of near duplicates differ; None asks for equal bytes alone.
 
     Returns:
         For the key of each duplicate, the key of the sample that it is a duplicate of, and their distance in bits (-1
@@ -110,7 +110,7 @@ def find_duplicates(
 
 def _near_duplicates(items: Sequence[Fingerprint], kept: set[str], max_distance: int) -> dict[str, tuple[str, int]]:
     """Return near duplicates among items in order; those of ``kept`` are none, whatever is before them."""
-    # Equal hashes share one fate: only the first of each is compared, so that a thousand black pictures cost one.
+    # Equal hashes share one fate: only the first of each is compared, so that a thousand black images cost one.
     groups: dict[int, list[str]] = {}
     for item in items:
         if item.phash is not None:
@@ -146,7 +146,7 @@ def close_pairs(hashes: NDArray[np.uint64], max_distance: int) -> Iterator[NDArr
 
     Multi-index hashing (Norouzi, Punjani, Fleet 2012): of two hashes within distance d, one of 4 bands of 16 bits
     differs in at most d // 4 bits, so that only what falls into those buckets is compared: of 10^6 hashes each with
-    15 others for each band and each of the 1, 17 or 137 neighbours of a bucket (d < 4, < 8, < 12), not with 10^6.
+    15 others for each band and each of the 1, 17 or 137 neighbors of a bucket (d < 4, < 8, < 12), not with 10^6.
 
     Args:
         hashes: ``[N]`` uint64, all different.

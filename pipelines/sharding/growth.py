@@ -1,4 +1,4 @@
-"""What a dataset has already, when its source is sharded again.
+"""The catalog of a dataset, which is asked when its source is sharded again.
 
 What is in shards stays there: a growth adds the records whose names are new, in new shards. A record that is gone from
 the source, or whose file has other bytes there, stays in the dataset as it was, and is told of. What was rejected is
@@ -39,19 +39,19 @@ class Catalog:
 
     @property
     def manifest(self) -> Manifest | None:
-        """Of the dataset; None where there is none yet."""
+        """Manifest of the dataset; None where there is no dataset yet."""
         return self.dataset.manifest if self.dataset else None
 
     def sizes(self) -> dict[str, int]:
         """Return the size of each record that it has, as it was listed, by the record's name."""
         return dict(zip(self.samples["source"].to_pylist(), self.samples["size_bytes"].to_pylist(), strict=True))
 
-    def picture_sizes(self) -> Counter[tuple[int, int]]:
-        """Return its pictures by (width, height)."""
+    def image_sizes(self) -> Counter[tuple[int, int]]:
+        """Return its images by (width, height)."""
         return Counter(zip(self.samples["width"].to_pylist(), self.samples["height"].to_pylist(), strict=True))
 
     def fingerprints(self) -> list[Fingerprint]:
-        """Return those of all samples."""
+        """Return the fingerprints of all samples."""
         columns = (self.samples[name].to_pylist() for name in ("key", "sha256", "phash"))
         return [Fingerprint(*row) for row in zip(*columns, strict=True)]
 
@@ -71,8 +71,8 @@ class Catalog:
         """Return the records, with their keys, whose files have the size that they had but were written since.
 
         Args:
-            listing: of the source.
-            shards: when each of the dataset's shards was written; 0 where that is not known.
+            listing: listing of the source.
+            shards: time at which each of the dataset's shards was written (seconds since 1970; 0 if not known).
         """
         now = {record.name: record for record in listing.records}
         columns = (self.samples[name].to_pylist() for name in ("key", "source", "size_bytes", "shard"))
@@ -93,7 +93,7 @@ def load_catalog(dataset: Dataset) -> Catalog:
     """Return the catalog of a dataset that is complete.
 
     Raises:
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     tables = []
     for generation in range(dataset.manifest.generation + 1):

@@ -1,4 +1,4 @@
-"""The index of shards that were made elsewhere, one shard at a time, with the statistics of their pictures."""
+"""The index of shards that were made elsewhere, one shard at a time, with the statistics of their images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from condgen.errors import ImageError
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.tar import Member, SampleSpan, renamed
 from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode, probe
-from pipelines.sharding.plan import PictureStatistics
-from pipelines.sharding.recipe import STATISTICS_SIZE_PX, Picture, shrunk
-from pipelines.sharding.writer import PictureCounter
+from pipelines.sharding.plan import ImageStatistics
+from pipelines.sharding.recipe import STATISTICS_SIZE_PX, StoredImage, shrunk
+from pipelines.sharding.writer import ImageCounter
 from pipelines.storage.store import Store
 
 __all__ = ["IndexedShard", "index_shard"]
@@ -21,20 +21,20 @@ __all__ = ["IndexedShard", "index_shard"]
 
 @dataclass(frozen=True)
 class IndexedShard:
-    """A shard that was scanned, and the counts of its pictures (of pairs, of the targets) that can be decoded."""
+    """A shard that was scanned, and the counts of its images (of pairs, of the targets) that can be decoded."""
 
     scan: ShardScan
-    statistics: PictureStatistics
+    statistics: ImageStatistics
     undecodable: int
 
 
 def index_shard(store: Store, name: str, member_names: Mapping[str, str], statistics: bool) -> IndexedShard:
-    """Read a shard once: its runs with their checksums and, where asked for, what its pictures are.
+    """Read a shard once: its runs with their checksums and, where asked for, statistics of its images.
 
     Raises:
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    counter = PictureCounter()
+    counter = ImageCounter()
     undecodable = 0
 
     def visit(spans: list[SampleSpan], data: bytes) -> int:
@@ -52,7 +52,7 @@ def index_shard(store: Store, name: str, member_names: Mapping[str, str], statis
                     info = probe(piece, max_pixels=MAX_PIXELS)
                     if member == target:
                         small = shrunk(np.asarray(decode(piece, min_size_px=STATISTICS_SIZE_PX)))
-                        counter.add(Picture(b"", info, small))
+                        counter.add(StoredImage(b"", info, small))
                 except ImageError:
                     undecodable += 1
                     continue
@@ -64,5 +64,5 @@ def index_shard(store: Store, name: str, member_names: Mapping[str, str], statis
 
 
 def _target(members: Mapping[str, Member]) -> str | None:
-    pictures = [name for name in members if name.rpartition(".")[2] in EXTENSIONS]
-    return next((name for name in pictures if name.startswith("target.")), pictures[0] if pictures else None)
+    images = [name for name in members if name.rpartition(".")[2] in EXTENSIONS]
+    return next((name for name in images if name.startswith("target.")), images[0] if images else None)

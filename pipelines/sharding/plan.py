@@ -28,8 +28,8 @@ from pipelines.sharding.sources import Listing, Record, Rejected
 
 __all__ = [
     "DEDUP_MODES",
+    "ImageStatistics",
     "MadeSample",
-    "PictureStatistics",
     "PlannedSample",
     "PlannedShard",
     "ShardOptions",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _VERSION = 2
-"""Of what decides the bytes; with another one, the same input is another dataset."""
+"""Version of what decides the bytes; with another one, the same input is another dataset."""
 
 DEDUP_MODES = ("none", "exact", "near")
 _SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -53,16 +53,16 @@ _UNSAFE_STEM = re.compile("[\x00-\x1f\x7f%\\\\.\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions:
-    """How a dataset is cut, and what becomes of its pictures; a dataset grows with those that it was made with.
+    """Options of a dataset: how it is cut, and what becomes of its images. It grows by the options it was made with.
 
     Attributes:
-        split: the share of each split, in the order of the hash; they add up to 1.
+        split: share of each split, in the order of the hash; they add up to 1.
         samples_per_shard: most samples in a shard.
         shard_bytes: most bytes of images in a shard of more than one sample.
-        max_pixels: larger images are rejected.
-        resize_px, resize_mode, format, quality: see ``pipelines.sharding.recipe.Recipe``.
-        dedup: of ``DEDUP_MODES``; see ``pipelines.sharding.dedup``.
-        near_distance: bits of 64 in which the perceptual hashes of near duplicates may differ.
+        max_pixels: most pixels of an image; larger ones are rejected.
+        resize_px, resize_mode, format, quality: options of ``pipelines.sharding.recipe.Recipe``.
+        dedup: one of ``DEDUP_MODES``, which ``pipelines.sharding.dedup`` explains.
+        near_distance: most bits of 64 in which the perceptual hashes of near duplicates differ.
     """
 
     split: Mapping[str, float] = field(default_factory=lambda: {"train": 1.0})
@@ -93,7 +93,7 @@ class ShardOptions:
         self.recipe()
 
     def recipe(self) -> Recipe:
-        """Return what becomes of a picture."""
+        """Return the recipe by which images are stored."""
         return Recipe(
             resize_px=self.resize_px,
             resize_mode=self.resize_mode,
@@ -123,29 +123,29 @@ class PlannedShard:
 
 
 @dataclass(frozen=True)
-class PictureStatistics:
+class ImageStatistics:
     """Counts over images; parts add up with ``+``.
 
     Attributes:
         sizes: images by (width, height).
         modes: images by Pillow's mode, as stored: ``RGB``, ``L``, ``CMYK``.
-        rgb_sum: ``[3]`` float64, sum over images of their mean colour, 0 to 255.
-        colours: the ab histogram.
+        rgb_sum: ``[3]`` float64, sum over images of their mean color, 0 to 255.
+        colors: the ab histogram.
     """
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     rgb_sum: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    colours: DatasetStatistics = field(default_factory=DatasetStatistics)
+    colors: DatasetStatistics = field(default_factory=DatasetStatistics)
 
-    def __add__(self, other: PictureStatistics) -> PictureStatistics:
+    def __add__(self, other: ImageStatistics) -> ImageStatistics:
         red, green, blue = (a + b for a, b in zip(self.rgb_sum, other.rgb_sum, strict=True))
-        return PictureStatistics(
-            self.sizes + other.sizes, self.modes + other.modes, (red, green, blue), self.colours + other.colours
+        return ImageStatistics(
+            self.sizes + other.sizes, self.modes + other.modes, (red, green, blue), self.colors + other.colors
         )
 
     def to_json(self, counted: DatasetStatistics) -> dict[str, Any]:
-        """Return what a manifest holds of them, with the colours that models are fitted to."""
+        """Return the statistics as a manifest holds them, with the colors that models are fitted to."""
         samples = max(1, sum(self.sizes.values()))
         return {
             "sizes": _size_summary(self.sizes),
@@ -158,7 +158,7 @@ class PictureStatistics:
 
 @dataclass(frozen=True, slots=True)
 class MadeSample:
-    """A sample in a shard: its key, the SHA-256 of its source's bytes, and the size of its (target) picture."""
+    """A sample in a shard: its key, the SHA-256 of its source's bytes, and the size of its (target) image."""
 
     key: str
     sha256: str
@@ -168,17 +168,17 @@ class MadeSample:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReceipt:
-    """What was made of a planned shard.
+    """Receipt of a planned shard that was made.
 
     Attributes:
-        name: of the shard.
-        info: None where none of its records became a sample.
-        runs: of its samples.
-        samples: that it holds, in order.
-        members: samples by the names of their members.
+        name: name of the shard.
+        info: facts for the manifest; None where none of its records became a sample.
+        runs: runs of its samples.
+        samples: its samples, in order.
+        members: number of samples that have a member of each name.
         rejected: records that are not in it.
-        statistics: of its pictures; of a pair's, the target.
-        seconds: that it took.
+        statistics: statistics of its images, of pairs of the target.
+        seconds: time that it took.
     """
 
     name: str
@@ -187,7 +187,7 @@ class ShardReceipt:
     samples: tuple[MadeSample, ...]
     members: Mapping[str, int]
     rejected: tuple[Rejected, ...]
-    statistics: PictureStatistics
+    statistics: ImageStatistics
     seconds: float
 
 
@@ -228,8 +228,8 @@ def assign_keys(
     name keeps it and the others get theirs with the extension (``a%2Epng``); all go to the same split.
 
     Args:
-        listing: of the source.
-        options: its splits.
+        listing: listing of the source.
+        options: options with the splits.
         known: names of records that the dataset has.
         taken: keys that it has.
     """
@@ -303,23 +303,23 @@ def make_manifest(
     """Return the manifest of a dataset, without its index, from the receipts of its new shards, in the plan's order.
 
     Args:
-        listing: of the source.
-        options: that the shards were made with.
-        receipts: of the new shards.
-        rejected: all that is in no shard.
-        grown: the manifest of the generation before.
-        old_sizes: its pictures, by (width, height).
+        listing: listing of the source.
+        options: options that the shards were made with.
+        receipts: receipts of the new shards.
+        rejected: files and records that are in no shard.
+        grown: manifest of the generation before (default: there is none).
+        old_sizes: number of that generation's images, by (width, height).
     """
     old = grown or Manifest(kind=listing.kind, shards=(), generation=-1)
     members = Counter(old.members)
     counted = old.train_statistics() or DatasetStatistics()
     red, green, blue = old.statistics.get("rgb_sum", (0.0, 0.0, 0.0))
-    total = PictureStatistics(Counter(old_sizes or {}), Counter(old.statistics.get("modes", {})), (red, green, blue))
+    total = ImageStatistics(Counter(old_sizes or {}), Counter(old.statistics.get("modes", {})), (red, green, blue))
     for receipt in receipts:
         members.update(receipt.members)
         total += receipt.statistics
         if receipt.info is not None and (receipt.info.split == "train" or "train" not in options.split):
-            counted += receipt.statistics.colours
+            counted += receipt.statistics.colors
     splits = list(options.split)
     infos = [*old.shards, *(receipt.info for receipt in receipts if receipt.info is not None)]
     return Manifest(

@@ -1,4 +1,4 @@
-"""What becomes of a picture on its way into a shard: nothing, a smaller one, a half of it, another format."""
+"""The recipe by which images go into a shard: as they are, smaller, halved, or in another format."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from PIL import Image
 from condgen.errors import ConfigError, ImageError
 from pipelines.images.decoding import FORMATS, ImageInfo, decode, encode, probe
 
-__all__ = ["RESIZE_MODES", "STATISTICS_SIZE_PX", "Picture", "Recipe", "half_of", "shrunk"]
+__all__ = ["RESIZE_MODES", "STATISTICS_SIZE_PX", "Recipe", "StoredImage", "half_of", "shrunk"]
 
 STATISTICS_SIZE_PX = 64
-"""Statistics are of pictures that are at most this large."""
+"""Longest side of the copies that statistics are made from."""
 
 RESIZE_MODES = {
     "short": "the shorter side becomes SIZE",
     "fit": "the longer side becomes SIZE",
     "square": "the shorter side becomes SIZE, and the middle of the longer one is kept",
 }
-"""What ``resize_px`` is the size of; no picture is ever enlarged."""
+"""Meanings of ``resize_px``; no image is ever enlarged."""
 
 _LOSSY = frozenset({"JPEG", "WEBP", "JPEG2000", "AVIF"})
 _FORMAT_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
@@ -29,15 +29,15 @@ _FORMAT_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How pictures are stored; without any of it, as the bytes that they are.
+    """Recipe by which images are stored: by default as the bytes that they are.
 
     Attributes:
-        resize_px: the size that larger pictures are reduced to; 0 keeps theirs.
-        resize_mode: of ``RESIZE_MODES``.
-        format: ``jpeg``, ``png`` or ``webp``, into which every picture is encoded. Empty: a picture that is kept as it
+        resize_px: size that larger images are reduced to (pixels; 0 keeps their size).
+        resize_mode: one of ``RESIZE_MODES``.
+        format: ``jpeg``, ``png`` or ``webp``, into which every image is encoded. Empty: an image that is kept as it
             is keeps its bytes; one that is made smaller, or a half, is JPEG where the original was lossy, else PNG.
-        quality: of JPEG and WebP.
-        max_pixels: larger pictures are rejected by their headers.
+        quality: quality of JPEG and WebP (1 to 100).
+        max_pixels: most pixels of an image; larger ones are rejected by their headers.
     """
 
     resize_px: int = 0
@@ -56,17 +56,17 @@ class Recipe:
         if not 1 <= self.quality <= 100:
             raise ConfigError("quality", self.quality, "1 to 100")
 
-    def cook(self, data: bytes, half: str = "") -> Picture:
-        """Return the picture of a file's bytes, or of a half of it.
+    def apply(self, data: bytes, half: str = "") -> StoredImage:
+        """Apply the recipe to the bytes of an image, or to a half of it.
 
         Raises:
-            ImageError: no picture, a damaged one, too large, or too small to be halved.
+            ImageError: the bytes are no image, or it is damaged, too large, or too small to be halved.
         """
         info = probe(data, max_pixels=self.max_pixels)
         size = self._size_of(info.width, info.height)
         if not half and not self.format and size == (info.width, info.height):
             small = decode(data, min_size_px=STATISTICS_SIZE_PX, max_pixels=self.max_pixels)
-            return Picture(data, info, shrunk(small))
+            return StoredImage(data, info, shrunk(small))
         # Twice the size that is wanted is enough for a good filter, and for a JPEG much cheaper than all of it.
         enough = 2 * min(size) if not half and size != (info.width, info.height) else None
         rgb = decode(data, min_size_px=enough, max_pixels=self.max_pixels)
@@ -76,10 +76,10 @@ class Recipe:
         rgb = _resized(rgb, size, square=self.resize_mode == "square" and self.resize_px > 0)
         name = self.format or ("jpeg" if info.format in _LOSSY else "png")
         made = encode(rgb, name, self.quality)
-        return Picture(made, ImageInfo(rgb.shape[1], rgb.shape[0], _FORMAT_NAMES[name], "RGB"), shrunk(rgb))
+        return StoredImage(made, ImageInfo(rgb.shape[1], rgb.shape[0], _FORMAT_NAMES[name], "RGB"), shrunk(rgb))
 
     def _size_of(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size that a picture is to have (of ``square``, before its middle is taken)."""
+        """Return the size that an image is to have (of ``square``, before its middle is taken)."""
         side = max(width, height) if self.resize_mode == "fit" else min(width, height)
         if self.resize_px == 0 or side <= self.resize_px:
             square = self.resize_mode == "square" and self.resize_px > 0 and width != height
@@ -88,8 +88,8 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as it is stored: its bytes, what they are, and a small copy ``[h, w, 3]`` uint8 for statistics."""
+class StoredImage:
+    """An image as it is stored: its bytes, what they are, and a small copy ``[h, w, 3]`` uint8 for statistics."""
 
     data: bytes
     info: ImageInfo
@@ -97,7 +97,7 @@ class Picture:
 
     @property
     def extension(self) -> str:
-        """Of its format."""
+        """File name extension of its format."""
         return FORMATS[self.info.format]
 
 

@@ -1,4 +1,4 @@
-"""Where the samples of a dataset come from: a listing of records, made once, and the reader of one picture of one.
+"""Sources of datasets: a listing of records, which is made once, and the reader of one image of a record.
 
 A source is a function that returns a ``Listing``; sharding, growth, the search for duplicates and the writer know
 nothing else of it. Folders, pairs and halves are here, tables in ``pipelines.sharding.tables``.
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-"""Which half of a picture faces which."""
+"""Halves of an image, and the half that faces each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +48,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """One picture of a record.
+    """One image of a record.
 
     Attributes:
-        member: of the sample: empty for its only picture, ``input`` or ``target``.
-        name: of the file in its store; of the Parquet where ``column`` is set.
-        size_bytes: as listed; an estimate where it was not.
-        is_listed: whether the size was listed, so that a file of another one was cut or replaced.
-        store: which of the listing's stores.
-        half: the half of the picture that is meant (a key of ``HALVES``), or empty.
-        column, row: of a table that holds the picture itself.
-        modified_s: when the file was last written, as listed; 0 where it is not known. Decides nothing of the bytes.
+        member: member of the sample: empty for its only image, ``input`` or ``target``.
+        name: name of the file in its store; of the Parquet file where ``column`` is set.
+        size_bytes: size as listed; an estimate where it was not listed.
+        is_listed: whether the size was listed, so that a file of another size was cut or replaced.
+        store: index of the store in the listing.
+        half: half of the image that is meant (a key of ``HALVES``), or empty.
+        column, row: cell of a table that holds the image itself.
+        modified_s: time of the file's last writing (seconds since 1970; 0 if not known). Decides nothing of the bytes.
     """
 
     member: str
@@ -74,13 +74,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is to become one sample.
+    """A record of the source, which is to become one sample.
 
     Attributes:
-        name: by which the source knows it, unlike all others' of it.
-        stem, extension: what its key is made of; the extension only where keys would be equal.
-        parts: its pictures.
-        about: what is known of it, for the sample's JSON: ``caption``, ``label``.
+        name: unique name in the source.
+        stem, extension: path that the key is made of; the extension is added only where keys would be equal.
+        parts: images of the record.
+        about: facts for the sample's JSON: ``caption``, ``label``.
     """
 
     name: str
@@ -91,17 +91,17 @@ class Record:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its pictures, for the bounds of a shard."""
+        """Size of all its images, for the bounds of a shard."""
         return sum({(part.store, part.name, part.row): part.size_bytes for part in self.parts}.values())
 
     @property
     def modified_s(self) -> float:
-        """When any of its pictures was last written; 0 where that is not known."""
+        """Time at which the newest of its images was written; 0 where that is not known."""
         return max(part.modified_s for part in self.parts)
 
     @property
     def listed_bytes(self) -> int:
-        """Of all its pictures where they were listed, else 0."""
+        """Size of all its images where they were listed, else 0."""
         return self.size_bytes if all(part.is_listed for part in self.parts) else 0
 
 
@@ -110,13 +110,13 @@ class Listing:
     """All records of a source.
 
     Attributes:
-        uri: what it is called in messages.
+        uri: name of the source in messages.
         kind: ``single`` or ``paired``.
-        stores: what parts refer to.
-        records: in the order of their names.
-        rejected: what is no record, and why.
-        options: of the source, which decide the bytes.
-        in_order: whether shards are to keep the records' order, since reading them in another is slow.
+        stores: stores that the parts refer to.
+        records: records in the order of their names.
+        rejected: files that are no record, and why.
+        options: options of the source that decide the bytes.
+        in_order: whether shards keep the records' order, because reading them in another is slow.
     """
 
     uri: str
@@ -149,8 +149,8 @@ def folder_source(uri: str) -> Listing:
     """Return the images of a folder or prefix, at any depth.
 
     Raises:
-        DatasetError: it holds no files.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        DatasetError: the folder holds no files.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     store = open_store(uri)
     records, rejected = list_folder(_listed(store))
@@ -179,13 +179,13 @@ def _listed(store: Store) -> list[Entry]:
 
 
 def pairs_source(inputs: str, targets: str) -> Listing:
-    """Return pairs of pictures that have the same name, without its extension, in two folders.
+    """Return pairs of images that have the same name, without its extension, in two folders.
 
     A file without a partner is rejected, and so are files of which several could be the partner.
 
     Raises:
         DatasetError: a folder holds no files.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     stores = open_store(inputs), open_store(targets)
     records, rejected = [], []
@@ -218,16 +218,16 @@ def pairs_source(inputs: str, targets: str) -> Listing:
 
 
 def halves_source(uri: str, input_half: str) -> Listing:
-    """Return pairs of which both pictures are in one, side by side or one above the other.
+    """Return pairs of which each is one image, with both halves side by side or one above the other.
 
     Args:
-        uri: a folder or prefix of them.
-        input_half: where the input is, a key of ``HALVES``; the target is the other half.
+        uri: folder or prefix of such images.
+        input_half: half with the input, a key of ``HALVES``; the target is the other half.
 
     Raises:
-        ConfigError: another half.
-        DatasetError: it holds no files.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        ConfigError: there is no such half.
+        DatasetError: the folder holds no files.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     if input_half not in HALVES:
         raise ConfigError.unknown("--side-by-side", input_half, HALVES)
@@ -245,10 +245,10 @@ def halves_source(uri: str, input_half: str) -> Listing:
 
 
 def read_part(stores: tuple[Store, ...], part: Part) -> bytes:
-    """Return the file's bytes that a picture is in.
+    """Return the bytes of the file that holds an image.
 
     Raises:
-        ImageError: stage ``read``: it is gone, or can't be had from where a table says that it is.
+        ImageError: the file is gone, or can't be read from where a table says that it is (stage ``read``).
         StorageError: the source's own storage failed.
     """
     store = stores[part.store]

@@ -43,13 +43,13 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
     listing of the folders that the URIs name; what is not there is rejected.
 
     Args:
-        uri: of the table.
-        columns: which column is for what, by ``ROLES``; those that are not named are found by their names.
+        uri: URI or pattern of the table.
+        columns: columns by their ``ROLES`` (default: columns are found by their own names).
 
     Raises:
         ConfigError: there is no such column, or none with images.
         DatasetError: the table is damaged.
-        MissingError, AccessError, StorageError: see ``pipelines.storage.store``.
+        MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     place = locate_files(uri)
     store = place.store
@@ -70,7 +70,7 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row: what its pictures are (member to URI, or to the column that holds it), and the rest of it."""
+    """A row: its images (member to URI, or to the column that holds it), and the rest of it."""
 
     table: str
     number: int
@@ -121,7 +121,7 @@ def _read_columns(store: Store, name: str, columns: list[str]) -> pa.Table:
 
 
 def _paths(schema: pa.Schema, roles: Mapping[str, str], held: Sequence[str]) -> list[str]:
-    """Return the columns with the names that pictures in a table had as files, as Hugging Face's datasets do."""
+    """Return the columns with the names that images in a table had as files, as Hugging Face's datasets do."""
     structs = [roles[role] for role in held if pt.is_struct(schema.field(roles[role]).type)]
     return [f"{name}.path" for name in structs if "path" in [field.name for field in schema.field(name).type]]
 
@@ -133,7 +133,7 @@ def _rows(name: str, table: pa.Table, wanted: Mapping[str, str], held: Mapping[s
         for values in batch.to_pylist():
             about = {role: values[wanted[role]] for role in ("caption", "label") if role in wanted}
             key = values.get(wanted.get("key", ""))
-            for column in held.values():  # the first picture's name, where the table knows one
+            for column in held.values():  # the first image's name, where the table knows one
                 if key is None and isinstance(values.get(column), dict) and values[column].get("path"):
                     key = split_name(str(values[column]["path"]))[0]
             yield _Row(
@@ -157,7 +157,7 @@ def _listing(store: Store, uri: str, rows: list[_Row], embedded: bool) -> Listin
         shown = [str(value) for value in row.uris.values() if value]
         name = " ".join(shown) if shown else f"{row.table}#{row.number}"
         seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 1:  # several captions of one picture
+        if seen[name] > 1:  # several captions of one image
             name = f"{name}#{seen[name]}"
         try:
             parts = [places.part(member, value) for member, value in row.uris.items()]
@@ -223,10 +223,10 @@ class _Places:
             return error.reason if isinstance(error, MissingError | AccessError) else str(error)
 
     def part(self, member: str, value: Any) -> Part:
-        """Return the picture that a URI names.
+        """Return the image that a URI names.
 
         Raises:
-            _BadUriError: it names none, or nothing is there.
+            _BadUriError: the URI names no image, or nothing is there.
         """
         place = self._place(str(value)) if value else "the cell is empty"
         if isinstance(place, str):

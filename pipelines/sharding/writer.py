@@ -1,4 +1,4 @@
-"""Make one shard of a plan: read its files, check that each is a picture, and store a tar of them."""
+"""The writer of one planned shard: it reads files, checks that each is an image, and stores a tar of them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pipelines.datasets.manifest import ShardInfo
 from pipelines.datasets.run import Run, cut_runs
 from pipelines.datasets.tar import TarWriter
 from pipelines.sharding.dedup import content_digest
-from pipelines.sharding.plan import MadeSample, PictureStatistics, PlannedSample, PlannedShard, ShardReceipt
-from pipelines.sharding.recipe import Picture, Recipe
+from pipelines.sharding.plan import ImageStatistics, MadeSample, PlannedSample, PlannedShard, ShardReceipt
+from pipelines.sharding.recipe import Recipe, StoredImage
 from pipelines.sharding.sources import Record, Rejected, read_part, reject, shown
 from pipelines.storage.store import Store
 
-__all__ = ["PictureCounter", "write_shard"]
+__all__ = ["ImageCounter", "write_shard"]
 
 _READERS = 8
 _COUNTED_TOGETHER = 64
@@ -31,9 +31,9 @@ _COUNTED_TOGETHER = 64
 
 @dataclass(frozen=True)
 class _Ready:
-    """A sample's pictures, one for each part of its record, and the digest of what they were made of."""
+    """A sample's images, one for each part of its record, and the digest of what they were made of."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[StoredImage, ...]
     sha256: str
 
 
@@ -52,21 +52,21 @@ def write_shard(
 ) -> ShardReceipt:
     """Make a shard and store it; the same files give the same bytes.
 
-    A record with a file that is no picture, or a damaged one, is in the receipt's ``rejected`` and not in the tar. A
+    A record with a file that is no image, or a damaged one, is in the receipt's ``rejected`` and not in the tar. A
     shard of which nothing is left is not stored.
 
     Args:
-        stores: where the files are, as the listing numbers them.
-        dest: where the shard goes.
-        shard: of the plan.
-        recipe: what becomes of a picture.
-        threads: that decode.
+        stores: stores of the files, as the listing numbers them.
+        dest: store that the shard goes to.
+        shard: shard of the plan.
+        recipe: recipe by which images are stored.
+        threads: number of threads that decode (default: 2).
 
     Raises:
-        AccessError, StorageError: files that can't be read, or a shard that can't be stored.
+        AccessError, StorageError: files can't be read, or the shard can't be stored.
     """
     began = time.monotonic()
-    tar, counter = TarWriter(), PictureCounter()
+    tar, counter = TarWriter(), ImageCounter()
     written: list[_Written] = []
     made: list[MadeSample] = []
     rejected: list[Rejected] = []
@@ -80,9 +80,9 @@ def write_shard(
                 rejected.append(ready)
                 continue
             written.append(_add(tar, sample, ready, members))
-            picture = ready.pictures[-1]
-            made.append(MadeSample(sample.key, ready.sha256, picture.info.width, picture.info.height))
-            counter.add(picture)
+            image = ready.images[-1]
+            made.append(MadeSample(sample.key, ready.sha256, image.info.width, image.info.height))
+            counter.add(image)
     info = None
     if written:
         data = tar.finish()
@@ -109,43 +109,43 @@ def write_shard(
 
 def _prepare(stores: tuple[Store, ...], sample: PlannedSample, recipe: Recipe) -> _Ready | Rejected:
     datas: dict[tuple[Any, ...], bytes] = {}
-    pictures = []
+    images = []
     for part in sample.record.parts:
         try:
             place = (part.store, part.name, part.row, part.column)
-            if place not in datas:  # both halves of a picture are in one file
+            if place not in datas:  # both halves of an image are in one file
                 datas[place] = read_part(stores, part)
-            pictures.append(recipe.cook(datas[place], part.half))
+            images.append(recipe.apply(datas[place], part.half))
         except ImageError as error:
             which = f"{part.member}: " if part.member else ""
             return reject(sample.record.name, sample.key, error.stage, error.error, which + error.detail)
-    return _Ready(tuple(pictures), content_digest(list(datas.values())))
+    return _Ready(tuple(images), content_digest(list(datas.values())))
 
 
-class PictureCounter:
-    """Counts pictures; their colours a lot at a time: one by one, torch's calls cost more than its work."""
+class ImageCounter:
+    """A counter of images. It counts the colors of many at once: torch's calls cost more than its work."""
 
     def __init__(self) -> None:
         self._sizes = Counter[tuple[int, int]]()
         self._modes = Counter[str]()
         self._rgb_sum = np.zeros(3)
-        self._colours = DatasetStatistics()
+        self._colors = DatasetStatistics()
         self._waiting: list[Any] = []
 
-    def add(self, picture: Picture) -> None:
-        """Count one."""
-        self._sizes[picture.info.width, picture.info.height] += 1
-        self._modes[picture.info.mode] += 1
-        self._rgb_sum += picture.small.mean(axis=(0, 1), dtype=np.float64)
-        self._waiting.append(picture.small.reshape(-1, 3))
+    def add(self, image: StoredImage) -> None:
+        """Count one image."""
+        self._sizes[image.info.width, image.info.height] += 1
+        self._modes[image.info.mode] += 1
+        self._rgb_sum += image.small.mean(axis=(0, 1), dtype=np.float64)
+        self._waiting.append(image.small.reshape(-1, 3))
         if len(self._waiting) == _COUNTED_TOGETHER:
             self._count()
 
-    def finish(self) -> PictureStatistics:
+    def finish(self) -> ImageStatistics:
         """Return the counts."""
         self._count()
         red, green, blue = (float(value) for value in self._rgb_sum)
-        return PictureStatistics(self._sizes, self._modes, (red, green, blue), self._colours)
+        return ImageStatistics(self._sizes, self._modes, (red, green, blue), self._colors)
 
     def _count(self) -> None:
         if not self._waiting:
@@ -157,18 +157,18 @@ class PictureCounter:
         pixels = torch.from_numpy(np.concatenate(self._waiting))
         ab = rgb_to_lab((pixels.float() / 255).T.reshape(3, 1, -1))[1:]
         part = DatasetStatistics(num_samples=len(self._waiting), ab_histogram=count_ab(ab.numpy()))
-        self._colours += part
+        self._colors += part
         self._waiting = []
 
 
 def _add(tar: TarWriter, sample: PlannedSample, ready: _Ready, members: Counter[str]) -> _Written:
     spans = []
     pixels = 0
-    for part, picture in zip(sample.record.parts, ready.pictures, strict=True):
-        member = f"{part.member}.{picture.extension}".lstrip(".")
-        spans.append(tar.add(f"{sample.key}.{member}", picture.data))
+    for part, image in zip(sample.record.parts, ready.images, strict=True):
+        member = f"{part.member}.{image.extension}".lstrip(".")
+        spans.append(tar.add(f"{sample.key}.{member}", image.data))
         members[member] += 1
-        pixels += picture.info.width * picture.info.height
+        pixels += image.info.width * image.info.height
     text = json.dumps(_facts(sample.record, ready), ensure_ascii=False, sort_keys=True, default=str)
     spans.append(tar.add(f"{sample.key}.json", text.encode()))
     members["json"] += 1
@@ -178,12 +178,12 @@ def _add(tar: TarWriter, sample: PlannedSample, ready: _Ready, members: Counter[
 def _facts(record: Record, ready: _Ready) -> dict[str, Any]:
     """Return a sample's JSON; of a pair, the target's facts are its own, and the input's are under ``input``."""
     facts: dict[str, Any] = {**record.about}
-    for part, picture in zip(record.parts, ready.pictures, strict=True):
+    for part, image in zip(record.parts, ready.images, strict=True):
         own = {
             "source": record.name if len(record.parts) == 1 else shown(part.name),
-            "width": picture.info.width,
-            "height": picture.info.height,
-            "sha256": hashlib.sha256(picture.data).hexdigest(),
+            "width": image.info.width,
+            "height": image.info.height,
+            "sha256": hashlib.sha256(image.data).hexdigest(),
         }
         facts |= {"input": own} if part.member == "input" else own
     return facts

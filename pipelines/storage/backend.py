@@ -29,12 +29,12 @@ class Backend(Protocol):
 
     @property
     def advice_missing(self) -> str:
-        """What to tell a user when something is not there."""
+        """Advice to a user for whom something is not there."""
         ...
 
     @property
     def advice_access(self) -> str:
-        """What to tell a user who was refused."""
+        """Advice to a user who was refused."""
         ...
 
     def child(self, name: str) -> Backend:

@@ -38,19 +38,19 @@ _SUFFIX = ".chunk"
 _TEMPORARY = ".writing-"
 _WRITING, _WRITTEN = b"w", b"."
 _ROOM_SHARE = 0.05
-"""Of the bound, that is made free at once."""
+"""Share of the bound that is made free at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkCache:
-    """A folder of a machine's own disk with chunks in it. Picklable; any number of processes may share the folder.
+    """A folder on a machine's own disk that keeps chunks. Picklable; any number of processes may share the folder.
 
     Attributes:
-        folder: made where it is missing; holds nothing else.
-        size_bytes: bound on all entries together, > 0. While an entry is written it may be exceeded by that one.
+        folder: path of a folder that holds nothing else; it is made where it is missing.
+        size_bytes: most bytes of all entries together (> 0). While an entry is written, it may come on top.
 
     Raises:
-        ConfigError: a bound that is no bound.
+        ConfigError: the bound is not above 0.
     """
 
     folder: str
@@ -76,7 +76,7 @@ class ChunkCache:
         return payload
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep an entry, and let those go that were used least recently; one larger than the bound is not kept."""
+        """Keep an entry, and drop those that were used least recently; one larger than the bound is not kept."""
         size_bytes = len(data) + _DIGEST_BYTES
         if size_bytes > self.size_bytes:
             return
@@ -108,14 +108,14 @@ class ChunkCache:
             self._path(name).unlink(missing_ok=True)
 
     def used_bytes(self) -> int:
-        """Bytes of all entries together."""
+        """Return the bytes of all entries together."""
         return sum(size for _, size, _ in self._entries())
 
     def _path(self, name: str) -> Path:
         return Path(self.folder) / f"{name}{_SUFFIX}"
 
     def _entries(self) -> Iterator[tuple[int, int, Path]]:
-        """When each was last used, its size and its path."""
+        """Yield of each entry when it was last used, its size and its path."""
         try:
             found = list(os.scandir(self.folder))
         except OSError:
@@ -127,7 +127,7 @@ class ChunkCache:
                     yield status.st_mtime_ns, status.st_size, Path(item.path)
 
     def _make_room(self, size_bytes: int) -> int:
-        """Let entries go until some more fit than this one; returns the bytes of those that stay."""
+        """Drop entries until more than this one fits, and return the bytes of those that stay."""
         entries = sorted(self._entries())
         used = sum(size for _, size, _ in entries)
         if used + size_bytes > self.size_bytes:
@@ -159,18 +159,18 @@ def _note(descriptor: int, state: bytes, used_bytes: int) -> None:
 
 
 def _noted(descriptor: int) -> int | None:
-    """Bytes that were noted; None where nothing was, or by a writer that died."""
+    """Return the bytes that were noted; None where nothing was, or where the writer died."""
     text = os.pread(descriptor, 64, 0)
     return int(text[1:]) if text[:1] == _WRITTEN and text[1:].isdigit() else None
 
 
 @dataclass(frozen=True)
 class CachedStore(Store):
-    """A store whose ranges are read from a cache where they are in it; all else is the store's own.
+    """A store that reads its ranges from a cache where they are in it; all else is the store's own.
 
     Attributes:
-        cache: None is no cache.
-        version: of what is stored, such as a manifest's digest: entries of another are never given.
+        cache: cache that is read and filled (default: none).
+        version: version of what is stored, such as a manifest's digest; entries of another version are never given.
     """
 
     cache: ChunkCache | None = field(default=None, repr=False)
@@ -189,7 +189,7 @@ class CachedStore(Store):
         return data
 
     def forget_range(self, name: str, start: int, stop: int) -> None:
-        """Have the next reading of a range go to the store."""
+        """Make the next reading of a range go to the store."""
         if self.cache is not None:
             self.cache.forget(self._entry(name, start, stop))
 

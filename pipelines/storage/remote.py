@@ -24,13 +24,13 @@ _connections: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class FsspecBackend:
-    """Any other scheme, by its fsspec file system.
+    """Everything but a local folder, through its fsspec file system.
 
     Attributes:
-        uri: as the user wrote it, for fsspec to open.
-        root: the path in that file system.
-        protocol: its first scheme.
-        options: for the file system.
+        uri: URI as the user wrote it, which fsspec opens.
+        root: path in that file system.
+        protocol: first scheme of the URI.
+        options: options of the file system.
     """
 
     uri: str = field(repr=False)
@@ -61,14 +61,14 @@ class FsspecBackend:
 
     @property
     def advice_missing(self) -> str:
-        """What to tell a user when something is not there."""
+        """Advice to a user for whom something is not there."""
         if self.protocol in _S3:
             return "nothing is stored there: check the bucket, the path and AWS_ENDPOINT_URL"
         return "nothing is stored there: check the path"
 
     @property
     def advice_access(self) -> str:
-        """What to tell a user who was refused."""
+        """Advice to a user who was refused."""
         if self.protocol in _S3:
             return (
                 "access was refused: check the credentials and what they allow"
@@ -172,7 +172,7 @@ class FsspecBackend:
 
 
 def _modified_s(info: Mapping[str, Any]) -> float:
-    """When an object was written, which fsspec's file systems tell under several names."""
+    """Return when an object was written, which fsspec's file systems tell under several names (seconds since 1970)."""
     when = next((info[name] for name in ("LastModified", "mtime", "modified", "last_modified") if info.get(name)), 0.0)
     if isinstance(when, datetime):
         return when.timestamp()

@@ -40,12 +40,12 @@ _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How passing faults are tried again: exponential backoff with full jitter.
+    """Policy by which passing faults are tried again: exponential backoff with jitter.
 
     Attributes:
-        attempts: tries in all, the first one included.
-        base_s: upper bound of the first wait; it doubles with every try.
-        max_s: upper bound of any wait.
+        attempts: number of tries, the first one included.
+        base_s: upper bound of the first wait (seconds); it doubles with every try.
+        max_s: upper bound of any wait (seconds).
     """
 
     attempts: int = 6
@@ -65,9 +65,9 @@ def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_o
     ``AWS_ENDPOINT_URL``.
 
     Args:
-        uri: a local path (``~`` is the home), or ``scheme://...``.
-        retry: how passing faults are tried again.
-        storage_options: for fsspec's file system, such as ``endpoint_url``, ``key`` and ``secret`` for S3.
+        uri: local path (``~`` is the home), or ``scheme://...``.
+        retry: policy by which passing faults are tried again.
+        storage_options: options of fsspec's file system, such as ``endpoint_url``, ``key`` and ``secret`` of S3.
 
     Raises:
         ConfigError: a scheme that is unknown, or whose fsspec package is not installed.
@@ -92,10 +92,10 @@ def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_o
 
 
 def write_file(uri: str, data: bytes, **storage_options: Any) -> None:
-    """Store one file by its own path or URI; see ``Store.write``.
+    """Store one file under its own path or URI, as ``Store.write`` does.
 
     Raises:
-        MissingError, AccessError, StorageError: see the module.
+        MissingError, AccessError, StorageError: as the module says.
     """
     folder, slash, name = uri.rpartition("/")
     open_store((folder or slash) if slash else ".", **storage_options).write(name, data)
@@ -111,9 +111,9 @@ class Store:
     """A folder or prefix, and the objects under it. Picklable; safe in threads, after a fork and in other processes.
 
     Attributes:
-        backend: what talks to the storage.
-        uri: where it is, without credentials; ``open_store(uri)`` gives it again where none were in it.
-        retry: how passing faults are tried again.
+        backend: object that talks to the storage.
+        uri: URI without credentials; ``open_store(uri)`` gives the store again where it had none.
+        retry: policy by which passing faults are tried again.
     """
 
     backend: Backend = field(repr=False)
@@ -138,7 +138,7 @@ class Store:
 
         Raises:
             MissingError: no such folder or bucket, or nothing under the prefix.
-            AccessError: it can't be looked at.
+            AccessError: access to it is refused.
         """
         if not self._try("find", "", lambda: self.backend.exists("")):
             raise MissingError(self.uri, "find", self.backend.advice_missing)
@@ -148,11 +148,11 @@ class Store:
         """Return an object's bytes.
 
         Args:
-            name: of the object.
-            size_bytes: its size where known; other than that is an error.
+            name: name of the object.
+            size_bytes: expected size (default: not known); an object of another size is an error.
 
         Raises:
-            MissingError, AccessError, StorageError: see the module.
+            MissingError, AccessError, StorageError: as the module says.
         """
         name = _checked(name)
 
@@ -199,10 +199,10 @@ class Store:
         return self._try("read", name, call)
 
     def write(self, name: str, data: bytes) -> None:
-        """Store an object in place of any of that name; others see the old one or all of the new one.
+        """Store an object under a name; readers see the old object or all of the new one.
 
         Raises:
-            MissingError, AccessError, StorageError: see the module.
+            MissingError, AccessError, StorageError: as the module says.
         """
         name = _checked(name)
         self._try("write", name, lambda: self.backend.write(name, data))
@@ -215,7 +215,7 @@ class Store:
         """Return whether there is an object, or a folder, of that name.
 
         Raises:
-            AccessError, StorageError: it can't be told.
+            AccessError, StorageError: the storage gives no answer.
         """
         name = _checked(name)
         return self._try("find", name, lambda: self.backend.exists(name))
@@ -224,7 +224,7 @@ class Store:
         """Return an object's size in bytes.
 
         Raises:
-            MissingError, AccessError, StorageError: see the module.
+            MissingError, AccessError, StorageError: as the module says.
         """
         name = _checked(name)
         return self._try("find", name, lambda: self.backend.size(name))
@@ -233,8 +233,8 @@ class Store:
         """Return the objects under a folder, sorted by name; none where there is no such folder (see ``require``).
 
         Args:
-            prefix: a folder's name, without which all of the store is listed.
-            recursive: with those in folders under it.
+            prefix: name of a folder (default: the whole store).
+            recursive: whether objects in folders below it are listed too.
 
         Raises:
             MissingError: no such bucket.

@@ -91,23 +91,23 @@ class AgingDraw:
     """What happens to one sample in one epoch; the defaults do nothing.
 
     Attributes:
-        key: of the Philox words that grain, stains and wear are made of.
+        key: key of the Philox words that grain, stains and wear are made of.
         response: weights of linear red, green and blue, which add up to 1.
         stops: over-exposure, in powers of 2, beside the camera's own that evens out the emulsion's mean.
         shoulder: the part of the exposure's range below white that is compressed instead of clipped, in [0, 1).
         gamma: exponent of the tones (sRGB-encoded, in [0, 1]); above 1 darkens.
         contrast: share of an S-curve (toe and shoulder) in the tones, in [-1, 1]; below 0 flattens.
-        black, white: tones of the print's darkest and lightest places.
+        black, white: tones in the print's darkest and lightest places.
         blur_px: standard deviation of the lens's blur.
         vignette: exposure that the farthest corner lacks, in [0, 1].
-        center: of the vignette, from -1 to 1 over the square (x, y).
+        center: middle of the vignette, from -1 to 1 over the square (x, y).
         grain: standard deviation of the grain in middle tones; half of it in black and white.
         grain_px: standard deviation of the Gaussian that correlates the grain.
         stains: standard deviation of the tones' slow variation over the print.
-        edge_fading: how far the print's edges have gone to white, or, negative, to black, in [-1, 1].
+        edge_fading: share of the way to white, or, negative, to black, that the print's edges have gone, in [-1, 1].
         halftone: amplitude of the printer's screen in middle tones.
-        halftone_px, halftone_angle: its period and its angle in radians.
-        scratches, specks: how many.
+        halftone_px, halftone_angle: period and angle (radians) of that screen.
+        scratches, specks: number of each.
     """
 
     key: tuple[int, int] = (0, 0)

@@ -1,4 +1,4 @@
-"""What training does to a picture: a random square of it, maybe mirrored, always the same for (seed, epoch, sample).
+"""Augmentation: a random square of an image, maybe mirrored, always the same for (seed, epoch, sample).
 
 A crop takes four numbers of the sample's own: its side, where it lies, and whether it is mirrored. They come from a
 counter-based generator (Philox's raw words, as in `condgen.noise`), keyed by the run's seed, the epoch and the sample,
@@ -21,12 +21,12 @@ __all__ = ["Augmentation", "Crop", "draw_crop"]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How pictures become squares.
+    """Options by which images become squares.
 
     Attributes:
         size_px: S, the side of the square that comes out.
-        crop_scale_min: smallest side of the crop, as a share of the picture's shorter side; 1 takes the largest.
-        flip: mirror half of the samples left to right.
+        crop_scale_min: smallest side of the crop, as a share of the image's shorter side; 1 takes the largest.
+        flip: whether half of the samples are mirrored left to right.
     """
 
     size_px: int
@@ -39,8 +39,8 @@ class Crop:
     """One sample's augmentation in one epoch.
 
     Attributes:
-        scale: side of the crop as a share of the picture's shorter side, in (0, 1].
-        top, left: where it lies, as a share of the room that it has, in [0, 1).
+        scale: side of the crop as a share of the image's shorter side, in (0, 1].
+        top, left: place of the crop, as a share of the room that it has, in [0, 1).
         mirrored: whether it is mirrored left to right.
     """
 
@@ -50,13 +50,13 @@ class Crop:
     mirrored: bool
 
     def decode_px(self, size_px: int) -> int:
-        """The shorter side that a decoder must keep, so that the crop is not enlarged more than it need be."""
+        """Return the shorter side that a decoder must keep, so that the crop is not enlarged more than it need be."""
         return math.ceil(size_px / self.scale)
 
     def apply(self, rgb: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
-        """Cut the crop out of a picture ``[H, W, 3]`` and resize it to ``[S, S, 3]`` uint8, antialiased.
+        """Cut the crop out of an image ``[H, W, 3]`` and resize it to ``[S, S, 3]`` uint8, antialiased.
 
-        The same crop applied to the two pictures of a pair of equal shape takes the same part of both.
+        The same crop applied to the two images of a pair of equal shape takes the same part of both.
         """
         height, width = rgb.shape[:2]
         side = self.scale * min(height, width)
@@ -71,7 +71,7 @@ class Crop:
 
 
 def draw_crop(augmentation: Augmentation, *, seed: int, epoch: int, source: str, key: str) -> Crop:
-    """The crop of a sample in an epoch of a run."""
+    """Draw the crop of a sample in an epoch of a run."""
     text = json.dumps([seed, epoch, source, key], ensure_ascii=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode("ascii")).digest()
     philox = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64))

@@ -47,17 +47,17 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class OrderConfig:
-    """What fixes the order of every epoch of a run.
+    """Numbers that fix the order of every epoch of a run.
 
     Attributes:
-        seed: an integer in [0, 2**63).
-        lanes: at least 1.
-        window_chunks: chunks that a lane shuffles together, at least 1.
-        batch_size: samples a global batch. It divides the lanes or they divide it, so that each worker has the
-            same share of every batch.
+        seed: integer in [0, 2**63).
+        lanes: number of lanes (at least 1).
+        window_chunks: number of chunks that a lane shuffles together (at least 1).
+        batch_size: number of samples of a global batch. It divides the lanes or they divide it, so that each worker
+            has the same share of every batch.
 
     Raises:
-        ConfigError: a value outside.
+        ConfigError: a value is out of range.
     """
 
     seed: int
@@ -78,13 +78,13 @@ class OrderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPosition:
-    """Where a stream stands: the next global batch to be trained on is `batch` of `epoch`."""
+    """Position of a stream: the next global batch to be trained on is `batch` of `epoch`."""
 
     epoch: int = 0
     batch: int = 0
 
     def state_dict(self, config: OrderConfig, dataset_digest: str) -> dict[str, Any]:
-        """What a checkpoint keeps of the position, as plain JSON values.
+        """Return what a checkpoint keeps of the position, as plain JSON values.
 
         `slot` is the position in slots of the global stream. The rest says which stream it is a position of.
         """
@@ -102,7 +102,7 @@ class StreamPosition:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], config: OrderConfig, dataset_digest: str) -> StreamPosition:
-        """The position that `state_dict` saved.
+        """Return the position that `state_dict` saved.
 
         Raises:
             CheckpointError: the state is of another dataset or configuration: a position in one stream says
@@ -124,10 +124,10 @@ class StreamPosition:
 
 
 def choose_lanes(num_chunks: int, window_chunks: int, batch_size: int) -> int:
-    """The number of lanes for a dataset where none is asked for: a power of two up to 64.
+    """Return the number of lanes for a dataset where none is asked for: a power of two up to 64.
 
-    As many as leave every lane about four windows in an epoch, so that small datasets are shuffled too and
-    their padding stays small, and such that lanes and batch size fit each other.
+    Every lane has about four windows in an epoch, so that small datasets are shuffled too and their padding stays
+    small; lanes and batch size fit each other.
     """
     lanes = 1
     while (
@@ -140,7 +140,7 @@ def choose_lanes(num_chunks: int, window_chunks: int, batch_size: int) -> int:
 
 
 def fitting_workers(lanes: int, batch_size: int) -> list[int]:
-    """The numbers of workers that share lanes and batches evenly, ascending."""
+    """Return the numbers of workers that share lanes and batches evenly, ascending."""
     return [n for n in range(1, min(lanes, batch_size) + 1) if lanes % n == 0 and batch_size % n == 0]
 
 
@@ -148,7 +148,7 @@ def check_workers(num_workers: int, lanes: int, batch_size: int) -> None:
     """Refuse a number of workers that does not divide lanes and batch.
 
     Raises:
-        ConfigError: it lists the numbers that fit.
+        ConfigError: the number does not fit; it lists those that do.
     """
     fitting = fitting_workers(lanes, batch_size)
     if num_workers not in fitting:
@@ -162,9 +162,9 @@ class EpochOrder:
     Dealing a million chunks takes about a second and some tens of bytes a chunk; windows are made when asked.
 
     Args:
-        chunk_samples: int64 ``[C]``, the samples of each chunk of the plan, each at least 1.
-        config: what is the same in every epoch.
-        epoch: from 0.
+        chunk_samples: number of samples of each chunk of the plan (at least 1), int64 ``[C]``.
+        config: numbers that are the same in every epoch.
+        epoch: number of the epoch, from 0.
     """
 
     def __init__(self, chunk_samples: npt.ArrayLike, config: OrderConfig, epoch: int) -> None:
@@ -179,30 +179,30 @@ class EpochOrder:
 
     @property
     def num_samples(self) -> int:
-        """Samples of the epoch, padding not counted."""
+        """Number of samples of the epoch, without padding."""
         return int(self.lane_samples.sum())
 
     @property
     def num_batches(self) -> int:
-        """Global batches of the epoch; the last is filled up with padding."""
+        """Number of global batches of the epoch; the last is filled up with padding."""
         slots = int(self.lane_samples.max()) * self.config.lanes
         return -(-slots // self.config.batch_size)
 
     def lane_chunks(self, lane: int) -> IntArray:
-        """The chunks of a lane in its order, int64 [c]."""
+        """Return the chunks of a lane in its order, int64 [c]."""
         return self._lane_chunks[lane]
 
     def window_starts(self, lane: int) -> IntArray:
-        """Lane positions at which the windows start, and the lane's length at the end: int64 [windows + 1]."""
+        """Return the lane positions at which the windows start, and the lane's length: int64 [windows + 1]."""
         return self._window_starts[lane]
 
     def window_chunks(self, lane: int, window: int) -> IntArray:
-        """The chunks of one window of a lane, int64 [<= window_chunks]."""
+        """Return the chunks of one window of a lane, int64 [<= window_chunks]."""
         size = self.config.window_chunks
         return self._lane_chunks[lane][window * size : (window + 1) * size]
 
     def window_samples(self, lane: int, window: int) -> tuple[IntArray, IntArray]:
-        """The samples of a window in their order: (chunk int64 [n], index within its chunk int64 [n])."""
+        """Return the samples of a window in their order: (chunk int64 [n], index within its chunk int64 [n])."""
         chunks = self.window_chunks(lane, window)
         sizes = self.chunk_samples[chunks]
         chunk = np.repeat(chunks, sizes)
@@ -211,9 +211,10 @@ class EpochOrder:
         return chunk[shuffled], index[shuffled]
 
     def batches(self, start_batch: int = 0, rank: int = 0, num_workers: int = 1) -> Iterator[tuple[IntArray, IntArray]]:
-        """A worker's share of each global batch from `start_batch` to the end, in the order of its slots.
+        """Yield a worker's share of each global batch from `start_batch` to the end, in the order of its slots.
 
-        Yields (chunk, index), int64 [batch_size / num_workers], -1 for padding.
+        Yields:
+            (chunk, index), int64 [batch_size / num_workers], -1 for padding.
         """
         cursors: dict[int, _LaneCursor] = {}
         for number in range(start_batch, self.num_batches):
@@ -231,7 +232,7 @@ class EpochOrder:
     def reads(
         self, start_batch: int = 0, rank: int = 0, num_workers: int = 1, *, stop_batch: int | None = None
     ) -> IntArray:
-        """The chunks that a worker reads from `start_batch` on, each once, in the order of need.
+        """Return the chunks that a worker reads from `start_batch` on, each once, in the order of need.
 
         Windows are sorted by the first slot that needs them; of a lane's window that `start_batch` cuts, the
         chunks that still have samples to give are read (again): never more than that one window a lane.
@@ -262,7 +263,7 @@ class EpochOrder:
         return np.concatenate(chunks)[by_need[all_slots[by_need] < stop]]
 
     def given(self, start_batch: int) -> dict[int, int]:
-        """Samples that batches before `start_batch` took of the chunks of the windows that it cuts."""
+        """Return how many samples batches before `start_batch` took of each chunk of the windows that it cuts."""
         counts: dict[int, int] = {}
         for lane in range(self.config.lanes):
             at = self._lane_position(lane, start_batch)
@@ -280,7 +281,7 @@ class EpochOrder:
         return mine
 
     def _lane_position(self, lane: int, start_batch: int) -> int:
-        """How many samples of a lane lie in the slots before a batch."""
+        """Return how many samples of a lane lie in the slots before a batch."""
         rounds, rest = divmod(start_batch * self.config.batch_size, self.config.lanes)
         return rounds + (1 if lane < rest else 0)
 
@@ -326,12 +327,12 @@ class _LaneCursor:
 
 
 def window_permutation(num_samples: int, seed: int, epoch: int, lane: int, window: int) -> IntArray:
-    """The order of the samples of a lane's window, which lie chunk after chunk: a permutation of range(num_samples)."""
+    """Return the order of the samples of a lane's window, which lie chunk after chunk: a permutation."""
     return _permutation(num_samples, seed, _WINDOW, (epoch, lane, window))
 
 
 def _permutation(length: int, seed: int, purpose: int, counter: tuple[int, int, int]) -> IntArray:
-    """A permutation of range(length), keyed: the ranks of Philox words; equal words keep their order."""
+    """Return a keyed permutation of range(length): the ranks of Philox words; equal words keep their order."""
     words = np.random.Philox(key=[seed, purpose], counter=[0, *counter]).random_raw(length)
     ranks: IntArray = np.argsort(words, kind="stable")
     return ranks

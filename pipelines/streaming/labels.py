@@ -16,12 +16,12 @@ __all__ = ["Words"]
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """What a stream gives of a sample besides its pictures: numbers of its JSON or table row.
+    """Words of a sample that a stream gives besides its images, as numbers: from its JSON or table row.
 
     Attributes:
-        label: the field of its label, a whole number >= 0; empty for none.
-        caption: the field of its text; empty for none.
-        vocabulary, length: of the text's tokens; see `condgen.nn.tokens.tokenize`.
+        label: field of the label, a whole number >= 0 (default: none).
+        caption: field of the text (default: none).
+        vocabulary, length: size of the vocabulary and number of tokens, as of `condgen.nn.tokens.tokenize`.
     """
 
     label: str = ""
@@ -31,14 +31,14 @@ class Words:
 
     @property
     def width(self) -> int:
-        """Numbers of a sample: the label, then the tokens."""
+        """Count of numbers for a sample: the label, then the tokens."""
         return bool(self.label) + (self.length if self.caption else 0)
 
     def of(self, sample: Sample) -> npt.NDArray[np.int64]:
-        """A sample's numbers, ``[width]`` int64.
+        """Return a sample's numbers, ``[width]`` int64.
 
         Raises:
-            ImageError: it has no such field, or a label that is no whole number >= 0.
+            ImageError: the sample has no such field, or its label is no whole number >= 0.
         """
         facts = sample_facts(sample) if self.width else {}
         found = np.zeros(self.width, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How well an epoch is shuffled: how far the positions of samples are from those of a uniform permutation.
+"""Measures of how well an epoch is shuffled: how far samples' positions are from a uniform permutation's.
 
 An order of chunks and windows is not uniform: the samples of a chunk stay in one window of one lane. These are numbers
 for it, each beside what a uniform permutation of N samples has, positions being shares of the epoch in [0, 1).
@@ -20,18 +20,18 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffleQuality:
-    """Of one epoch.
+    """Measures of one epoch.
 
     Attributes:
-        correlation: Pearson's, of places in the dataset and in the epoch; uniform: 0, within 2 / sqrt(N).
+        correlation: Pearson's correlation of places in the dataset and in the epoch; uniform: 0, within 2 / sqrt(N).
         displacement: mean distance of both places; uniform: 1/3.
-        neighbour_distance: mean distance in the epoch of two samples that are neighbours in the dataset; uniform: 1/3.
-        shared_batches: share of neighbours in the dataset that fall in one global batch; uniform: batch_size / N.
+        neighbor_distance: mean distance in the epoch of two samples that are neighbors in the dataset; uniform: 1/3.
+        shared_batches: share of neighbors in the dataset that fall in one global batch; uniform: batch_size / N.
     """
 
     correlation: float
     displacement: float
-    neighbour_distance: float
+    neighbor_distance: float
     shared_batches: float
 
 
@@ -59,7 +59,7 @@ def shuffle_quality(order: EpochOrder) -> ShuffleQuality:
     return ShuffleQuality(
         correlation=float(np.corrcoef(place, position)[0, 1]),
         displacement=float(np.abs(place - position).mean()),
-        neighbour_distance=float(np.abs(np.diff(position)).mean()),
+        neighbor_distance=float(np.abs(np.diff(position)).mean()),
         shared_batches=float((batch[1:] == batch[:-1]).mean()),
     )
 

@@ -56,7 +56,7 @@ _DECODED_SCHEMA = pa.schema(
     [
         ("epoch", pa.int64()),
         ("chunk", pa.int64()),
-        ("rgb", pa.large_binary()),  # [n, *picture_shape] uint8
+        ("rgb", pa.large_binary()),  # [n, *image_shape] uint8
         ("labels", pa.binary()),  # [n, words.width] int64
         ("weight", pa.binary()),  # [n] uint8, 0 where a sample could not be decoded
         ("faults", pa.list_(pa.struct(list(ERRORS_SCHEMA)))),
@@ -66,19 +66,19 @@ _DECODED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """All that decides a run's stream.
+    """A plan of a run's stream: all that decides it.
 
     Attributes:
-        store: of the dataset.
-        chunks: its chunks, in `pipelines.datasets.chunk.CHUNK_SCHEMA`; a chunk's row is its number in the order.
-        digest: of the dataset, kept with positions.
+        store: store of the dataset.
+        chunks: chunks in `pipelines.datasets.chunk.CHUNK_SCHEMA`; a chunk's row is its number in the order.
+        digest: digest of the dataset, kept with positions.
         order: lanes, windows, batch size and seed.
-        augmentation: how a picture becomes a square.
-        members: P members of a sample that are its pictures, such as ``("input", "target")``, which are cropped and
-            mirrored alike; None is the only picture that it has.
-        member_names: of the dataset's manifest.
-        words: what is read of a sample besides its pictures.
-        aging: how often a sample's only picture gets an aged grey image beside it, as a fourth channel; None never.
+        augmentation: options by which an image becomes a square.
+        members: P members of a sample that are its images, such as ``("input", "target")``, which are cropped and
+            mirrored alike; None is the only image that it has.
+        member_names: names of members, as in the dataset's manifest.
+        words: words that are read of a sample besides its images.
+        aging: options by which a sample's only image gets an aged grey image as a fourth channel (default: none).
     """
 
     store: Store
@@ -92,15 +92,15 @@ class TrainingPlan:
     aging: Aging | None = None
 
     @property
-    def picture_shape(self) -> tuple[int, ...]:
-        """Of a sample's pictures: ``(S, S, 3)``, ``(S, S, 4)`` with aging, or ``(P, S, S, 3)`` where it has several."""
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of a sample's images: ``(S, S, 3)``, ``(S, S, 4)`` with aging, or ``(P, S, S, 3)`` of several."""
         size = self.augmentation.size_px
         if self.aging is not None:
             return (size, size, 4)
         return (size, size, 3) if len(self.members) == 1 else (len(self.members), size, size, 3)
 
     def epoch(self, number: int) -> EpochOrder:
-        """The order of an epoch."""
+        """Return the order of an epoch."""
         return EpochOrder(self.chunks["samples"].to_numpy(), self.order, number)
 
 
@@ -113,8 +113,8 @@ class StreamBatch:
             aging ``[B, S, S, 4]``: sRGB and the aged grey code, which is 0 all over where a sample is not aged.
         labels: ``[B, words.width]`` int64: the label, where the plan has one, then the text's tokens.
         weight: ``[B]`` float32, 1, or 0 for padding and samples that could not be decoded.
-        faults: how many of them could not be decoded.
-        after: the position to save when this batch has been trained on.
+        faults: number of samples that could not be decoded.
+        after: position to save when this batch has been trained on.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -135,14 +135,14 @@ class _Held:
 
 
 def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
-    """Read, check, decode and augment the chunks of a block: rows of a plan with their epoch; the Ray Data task.
+    """Read, check, decode and augment the chunks of a block; this is the task of Ray Data.
 
     Args:
         block: some of the plan's chunks, with a column `epoch`.
-        plan: of the run, without its chunks.
+        plan: plan of the run, without its chunks.
 
     Returns:
-        One row a chunk: epoch, chunk (its ordinal), rgb ``[n, *picture_shape]`` uint8, weight ``[n]`` uint8, faults.
+        One row a chunk: epoch, chunk (its ordinal), rgb ``[n, *image_shape]`` uint8, weight ``[n]`` uint8, faults.
 
     Raises:
         StorageError: a chunk could not be read, after retries.
@@ -151,7 +151,7 @@ def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
     for row in block.to_pylist():
         chunk, epoch = Chunk.from_row(row), row["epoch"]
         samples = read_chunk(plan.store, chunk, plan.member_names)
-        rgb = np.zeros((len(samples), *plan.picture_shape), dtype=np.uint8)
+        rgb = np.zeros((len(samples), *plan.image_shape), dtype=np.uint8)
         labels = np.zeros((len(samples), plan.words.width), dtype=np.int64)
         weight = np.zeros(len(samples), dtype=np.uint8)
         faults = []
@@ -170,41 +170,41 @@ def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
 
 
 def _squares(sample: Sample, plan: TrainingPlan, epoch: int) -> npt.NDArray[np.uint8]:
-    """A sample's pictures, all by the same crop: ``picture_shape``.
+    """Return a sample's images, all cut by the same crop, in ``image_shape``.
 
     Raises:
-        ImageError: one can't be read, or they have several shapes, of which no crop takes the same part.
+        ImageError: an image can't be read, or the shapes of several differ, so that no crop takes the same part.
     """
     crop = draw_crop(plan.augmentation, seed=plan.order.seed, epoch=epoch, source=sample.source, key=sample.key)
     size_px = plan.augmentation.size_px
-    pictures = [decode(image_member(sample, member), min_size_px=crop.decode_px(size_px)) for member in plan.members]
-    first = pictures[0].shape
-    for other in (picture.shape for picture in pictures[1:]):
+    images = [decode(image_member(sample, member), min_size_px=crop.decode_px(size_px)) for member in plan.members]
+    first = images[0].shape
+    for other in (image.shape for image in images[1:]):
         # JPEGs of one shape may be decoded at several scales, and rounded.
         if abs(first[0] * other[1] - first[1] * other[0]) > first[0] + first[1] + other[0] + other[1]:
-            shapes = " and ".join(f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures)
+            shapes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images)
             raise ImageError("augment", "PairShapes", f"pictures of a pair have several shapes: {shapes}")
-    squares = [crop.apply(picture, size_px) for picture in pictures]
+    squares = [crop.apply(image, size_px) for image in images]
     if plan.aging is not None:
         aged = draw_aging(plan.aging, seed=plan.order.seed, epoch=epoch, source=sample.source, key=sample.key)
         grey = aged.apply(squares[0]) if aged else np.zeros((size_px, size_px), np.uint8)
         return np.dstack([squares[0], grey])
-    return np.stack(squares).reshape(plan.picture_shape)
+    return np.stack(squares).reshape(plan.image_shape)
 
 
 class TrainingStream:
     """One worker's batches from a position on, epoch after epoch.
 
     Args:
-        plan: of the run.
-        start: the first batch.
-        num_batches: how many there will be; no chunk is read that they don't need.
-        rank: of this worker, from 0.
-        num_workers: all of them; each has its share of every batch.
-        task_cpus: CPUs that a decoding task is counted as, > 0.
+        plan: plan of the run.
+        start: position of the first batch.
+        num_batches: number of batches; no chunk is read that they don't need.
+        rank: number of this worker, from 0.
+        num_workers: number of workers; each has its share of every batch.
+        task_cpus: CPUs that a decoding task is counted as (> 0; default: 1).
 
     Raises:
-        ConfigError: a number of workers that does not divide lanes and batch.
+        ConfigError: the number of workers does not divide lanes and batch.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class TrainingStream:
                 yield from self._merge(order, first, stop, decoded)
 
     def _epochs(self) -> Iterator[tuple[EpochOrder, int, int]]:
-        """Each epoch's order with its first batch and the one after its last."""
+        """Yield each epoch's order with its first batch and the one after its last."""
         left, first = self._num_batches, self._start.batch
         for number in itertools.count(self._start.epoch):
             if left <= 0:
@@ -248,8 +248,8 @@ class TrainingStream:
             first = 0
 
     def _segments(self) -> Iterator[list[pa.Table]]:
-        """The rows of the chunks to read, in the order of need, as lists of blocks."""
-        sample_bytes = math.prod(self._plan.picture_shape)
+        """Yield the rows of the chunks to read, in the order of need, as lists of blocks."""
+        sample_bytes = math.prod(self._plan.image_shape)
         target = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // sample_bytes))
         segment: list[pa.Table] = []
         for order, first, stop in self._epochs():
@@ -295,7 +295,7 @@ class TrainingStream:
         given = order.given(first)
         shares = order.batches(first, self._rank, self._num_workers)
         for number, (chunks, indexes) in zip(range(first, stop), shares, strict=False):
-            rgb = np.zeros((len(chunks), *self._plan.picture_shape), dtype=np.uint8)
+            rgb = np.zeros((len(chunks), *self._plan.image_shape), dtype=np.uint8)
             labels = np.zeros((len(chunks), self._plan.words.width), dtype=np.int64)
             weight = np.zeros(len(chunks), dtype=np.float32)
             for place, (chunk, index) in enumerate(zip(chunks.tolist(), indexes.tolist(), strict=True)):
@@ -323,7 +323,7 @@ class TrainingStream:
             if self._faults_logged <= _FAULTS_LOGGED:
                 logger.warning("%(source)s %(key)s is left out: %(stage)s: %(error)s: %(message)s", fault)
         weight = np.frombuffer(row["weight"], dtype=np.uint8)
-        rgb = np.frombuffer(row["rgb"], dtype=np.uint8).reshape(-1, *self._plan.picture_shape)
+        rgb = np.frombuffer(row["rgb"], dtype=np.uint8).reshape(-1, *self._plan.image_shape)
         labels = np.frombuffer(row["labels"], dtype=np.int64).reshape(len(weight), -1)
         return _Held(rgb=rgb, labels=labels, weight=weight, left=len(weight) - given)
 
@@ -331,7 +331,7 @@ class TrainingStream:
 def _in_turn(
     segments: Iterator[list[pa.Table]], start: Callable[[list[pa.Table]], Iterator[pa.Table]]
 ) -> Generator[pa.Table, None, None]:
-    """The blocks of one segment after the other; the next is started before the one in use ends."""
+    """Yield the blocks of one segment after the other; the next segment starts before the one in use ends."""
 
     def begin(segment: list[pa.Table]) -> tuple[int, Iterator[pa.Table]]:
         blocks = start(segment)
@@ -351,7 +351,7 @@ def _in_turn(
 
 
 def prefetched(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """The same items, made up to `depth` ahead by a thread; its error is raised where the item would have come."""
+    """Yield the same items, made up to `depth` ahead by a thread; its error is raised in the place of an item."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 

@@ -28,36 +28,36 @@ DOMAINS = ("a", "b")
 
 
 def domain_seed(seed: int, domain: str) -> int:
-    """The seed of a domain's order: the first 63 bits of SHA-256 of `[seed,"domain"]`."""
+    """Return the seed of a domain's order: the first 63 bits of SHA-256 of `[seed,"domain"]`."""
     text = json.dumps([seed, domain], separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnpairedPosition:
-    """Where both streams stand."""
+    """Positions of both streams."""
 
     a: StreamPosition = field(default_factory=StreamPosition)
     b: StreamPosition = field(default_factory=StreamPosition)
 
     @property
     def epoch(self) -> int:
-        """Of the first domain."""
+        """Epoch of the first domain."""
         return self.a.epoch
 
     @property
     def batch(self) -> int:
-        """Of the first domain's epoch."""
+        """Batch in the first domain's epoch."""
         return self.a.batch
 
     def state_dict(self, plans: Mapping[str, TrainingPlan]) -> dict[str, Any]:
-        """What a checkpoint keeps of the position, as plain JSON values; see `StreamPosition.state_dict`."""
+        """Return what a checkpoint keeps of the position, as plain JSON values, as `StreamPosition.state_dict` does."""
         states = {name: getattr(self, name).state_dict(plans[name].order, plans[name].digest) for name in DOMAINS}
         return {"format": _STATE_FORMAT, **states}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], plans: Mapping[str, TrainingPlan]) -> UnpairedPosition:
-        """The position that `state_dict` saved.
+        """Return the position that `state_dict` saved.
 
         Raises:
             CheckpointError: damaged, or of other datasets or another configuration.
@@ -74,8 +74,8 @@ class UnpairedBatch:
     """A worker's share of one global batch of each domain; a row of one has nothing to do with that of the other.
 
     Attributes:
-        a, b: of the domains, of the same size; each has weights of its own.
-        after: the position to save when this batch has been trained on.
+        a, b: batches of the domains, of the same size; each has weights of its own.
+        after: position to save when this batch has been trained on.
     """
 
     a: StreamBatch
@@ -84,17 +84,17 @@ class UnpairedBatch:
 
     @property
     def weight(self) -> npt.NDArray[np.float32]:
-        """``[B]`` float32: 1 where both are pictures."""
+        """Weight of each row, ``[B]`` float32: 1 where both domains have an image."""
         return self.a.weight * self.b.weight
 
     @property
     def faults(self) -> int:
-        """How many of both could not be decoded."""
+        """Number of samples of both that could not be decoded."""
         return self.a.faults + self.b.faults
 
 
 def unpaired_plans(a: TrainingPlan, b: TrainingPlan) -> dict[str, TrainingPlan]:
-    """The plans of two domains with independent seeds, made from theirs.
+    """Return the plans of two domains with independent seeds, which are made from theirs.
 
     Raises:
         ConfigError: their batches differ in size.
@@ -112,13 +112,13 @@ class UnpairedStream:
     """One worker's batches of two domains from a position on, each domain epoch after epoch of its own.
 
     Args:
-        plans: of `unpaired_plans`.
-        start: the first batch of each.
-        num_batches: how many there will be.
+        plans: plans that `unpaired_plans` returned.
+        start: position of the first batch of each.
+        num_batches: number of batches.
         options: `rank`, `num_workers` and `task_cpus` of `TrainingStream`.
 
     Raises:
-        ConfigError: a number of workers that does not divide the lanes of both and the batch.
+        ConfigError: the number of workers does not divide the lanes of both and the batch.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class UnpairedStream:
         self._streams = [TrainingStream(plans[name], getattr(start, name), num_batches, **options) for name in DOMAINS]
 
     def __iter__(self) -> Iterator[UnpairedBatch]:
-        """The batches of both, side by side.
+        """Yield the batches of both, side by side.
 
         Raises:
             StorageError: a chunk could not be read, after retries.

@@ -181,7 +181,7 @@ def test_members_that_could_do_harm_are_refused_and_no_pickle_is_loaded(tmp_path
     names = {"link", "hard", "device", "block", "pipe", "etc/absolute", "../up"}
     assert {fault.key for fault in report.faults} == names
     assert {fault.error for fault in report.faults} == {"RefusedMember"}
-    assert report.pictures == 1
+    assert report.images == 1
     index.run(str(place))
     inspect.run(str(place), sheet=str(tmp_path / "sheet.png"))
     assert errors(place).keys() == {"RefusedMember"}

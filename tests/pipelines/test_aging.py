@@ -54,7 +54,7 @@ def plan(tmp_path: Path) -> TrainingPlan:
 def loaded(plan: TrainingPlan, epoch: int = 1) -> npt.NDArray[np.uint8]:
     row = load_block(plan.chunks.append_column("epoch", [[epoch]]), plan=plan).to_pylist()[0]
     assert set(row["weight"]) == {1}
-    return np.frombuffer(row["rgb"], np.uint8).reshape(-1, *plan.picture_shape)
+    return np.frombuffer(row["rgb"], np.uint8).reshape(-1, *plan.image_shape)
 
 
 def flat_square(code: int = 128, size_px: int = 64) -> npt.NDArray[np.uint8]:

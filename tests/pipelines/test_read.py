@@ -24,7 +24,7 @@ from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import ChunkReader, Decode, Domain
 from pipelines.ray_data.pairs import iter_pairs, pair_table
 from pipelines.ray_data.reading import _task_chunks, read_paired, read_single, read_unpaired
-from pipelines.ray_data.tensors import PictureColumn, _free
+from pipelines.ray_data.tensors import ImageColumn, _free
 from pipelines.storage.cache import ChunkCache
 from pipelines.storage.store import open_store
 
@@ -264,7 +264,7 @@ def test_every_chunk_of_a_plan_is_one_range_request(photos_uri: str) -> None:
 
 def test_pictures_are_decoded_into_their_block_and_those_of_another_shape_still_fit() -> None:
     same = [np.full((8, 6, 3), value, np.uint8) for value in range(5)]
-    column = PictureColumn(4 * same[0].nbytes)
+    column = ImageColumn(4 * same[0].nbytes)
     for picture in same:
         place = column.place()
         if place is not None:
@@ -279,7 +279,7 @@ def test_pictures_are_decoded_into_their_block_and_those_of_another_shape_still_
 
 def test_a_block_that_is_in_use_keeps_its_memory_and_one_that_was_dropped_gives_it_to_the_next() -> None:
     def block(value: int) -> object:
-        column = PictureColumn(7 * 1000 * 300)
+        column = ImageColumn(7 * 1000 * 300)
         for _ in range(3):
             column.add(np.full((100, 10, 3), value, np.uint8))
         return column.array()

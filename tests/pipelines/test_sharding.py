@@ -167,8 +167,8 @@ def test_a_shard_holds_the_original_bytes_and_says_where_they_are(tmp_path: Path
     }  # fmt: skip
     assert [sample.key for sample in receipt.samples] == [sample.key for sample in samples]
     assert receipt.samples[3].sha256 == hashlib.sha256(picture(3)).hexdigest()
-    assert receipt.statistics.colours.num_samples == 20
-    assert receipt.statistics.colours.ab_histogram.sum() == 20 * 200
+    assert receipt.statistics.colors.num_samples == 20
+    assert receipt.statistics.colors.ab_histogram.sum() == 20 * 200
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert {(member.mtime, member.uid, member.uname) for member in tar} == {(0, 0, "")}
 

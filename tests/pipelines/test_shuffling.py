@@ -39,7 +39,7 @@ def test_a_samples_place_in_the_dataset_says_nothing_of_its_place_in_the_epoch(s
     assert abs(quality.correlation) < 4 / chunks**0.5
     assert abs(quality.displacement - 1 / 3) < 2 / chunks**0.5
     unshuffled = shuffle_quality(EpochOrder([samples], OrderConfig(seed=0, lanes=1, window_chunks=1, batch_size=64), 0))
-    assert abs(unshuffled.neighbour_distance - 1 / 3) < 0.02  # one window of all is a uniform permutation
+    assert abs(unshuffled.neighbor_distance - 1 / 3) < 0.02  # one window of all is a uniform permutation
 
 
 def test_over_epochs_the_position_of_any_sample_is_uniform() -> None:
@@ -50,5 +50,5 @@ def test_over_epochs_the_position_of_any_sample_is_uniform() -> None:
 
 def test_neighbours_stay_nearer_than_in_a_uniform_permutation() -> None:
     quality = shuffle_quality(order(102_400, 256))
-    assert 0.01 < quality.neighbour_distance < 0.1
+    assert 0.01 < quality.neighbor_distance < 0.1
     assert quality.shared_batches < 0.12

@@ -19,7 +19,7 @@ from pipelines.datasets.chunk import ChunkLimits
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import Decode
 from pipelines.ray_data.reading import known_samples, read_paired, read_single
-from pipelines.ray_data.tensors import picture_array, pictures
+from pipelines.ray_data.tensors import column_images, image_array
 from pipelines.ray_data.transforms import REPEAT, keep, mix, transform
 from pipelines.ray_data.transforms import _Apply as Apply
 from pipelines.ray_data.transforms import _Choose as Choose
@@ -49,15 +49,15 @@ def pair_block(rows: int, size: tuple[int, int] = (30, 40), target_size: tuple[i
         {
             "source": ["x.tar"] * rows,
             "key": [str(row) for row in range(rows)],
-            "input": picture_array([image] * rows),
-            "target": picture_array([target] * rows),
+            "input": image_array([image] * rows),
+            "target": image_array([target] * rows),
         }
     )
 
 
 def apply(block: pa.Table, joint: Any = None, only: Any = None, seed: int = 0, epoch: int = 0) -> list[Any]:
     done = Apply(joint, only or {}, seed, epoch)(block)
-    return list(zip(pictures(done, "input"), pictures(done, "target"), strict=True))
+    return list(zip(column_images(done, "input"), column_images(done, "target"), strict=True))
 
 
 GEOMETRY = v2.Compose([v2.RandomCrop(16), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
@@ -84,7 +84,7 @@ def test_jitter_is_the_same_for_both_or_on_the_input_alone() -> None:
     block = pair_block(6)
     gray = np.full((30, 40, 3), 120, dtype=np.uint8)
     for name in ("input", "target"):
-        block = block.set_column(block.column_names.index(name), name, picture_array([gray] * 6))
+        block = block.set_column(block.column_names.index(name), name, image_array([gray] * 6))
     for left, right in apply(block, v2.ColorJitter(brightness=0.5)):
         np.testing.assert_array_equal(left, right)
     levels = set()

@@ -40,7 +40,7 @@ def first_chunk(job: TrainJob, domain: str = "a") -> StreamBatch:
     [row] = load_block(plan.chunks.slice(0, 1).append_column("epoch", pa.array([0])), plan=plan).to_pylist()
     weight = np.frombuffer(row["weight"], np.uint8).astype(np.float32)
     return StreamBatch(
-        rgb=np.frombuffer(row["rgb"], np.uint8).reshape(-1, *plan.picture_shape).copy(),
+        rgb=np.frombuffer(row["rgb"], np.uint8).reshape(-1, *plan.image_shape).copy(),
         labels=np.frombuffer(row["labels"], np.int64).reshape(len(weight), -1).copy(),
         weight=weight,
         faults=len(row["faults"]),
