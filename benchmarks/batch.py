@@ -43,7 +43,7 @@ from pipelines.batch.report import BatchReport, Pace
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk
 from pipelines.images.decoding import decode, encode, read_metadata
-from pipelines.models.source import open_model, picture_task
+from pipelines.models.source import image_task, open_model
 from pipelines.results.files import Draw, encode_draws
 from pipelines.results.settings import BatchSettings
 from pipelines.sharding.plan import ShardOptions
@@ -79,7 +79,7 @@ def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images
     """CPU seconds an image in each stage, alone, in one thread."""
     torch.set_num_threads(1)
     loaded = open_model(str(model_folder)).load()
-    task = picture_task(loaded, settings.colorize)
+    task = image_task(loaded, settings.colorize)
     options = settings.sample
     spent = dict.fromkeys(STAGES, 0.0)
 
@@ -107,8 +107,7 @@ def plain_loop(shards: Path, model_folder: Path, settings: BatchSettings, images
         draws = timed(
             "picture",
             lambda: [
-                list(task.pictures(rgb, [y], context))
-                for rgb, y, (_, context) in zip(rgbs, outputs, inputs, strict=True)
+                list(task.images(rgb, [y], context)) for rgb, y, (_, context) in zip(rgbs, outputs, inputs, strict=True)
             ],
         )
         found = [rgb for its_draws in draws for rgb in its_draws]

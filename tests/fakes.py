@@ -15,16 +15,16 @@ from PIL import Image
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.noise import NoiseSource
 from pipelines.batch.engine import ChunkEngine
-from pipelines.models.colorization import ColourTask
+from pipelines.models.colorization import ColorizeTask
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
 
-__all__ = ["SETTINGS", "PoisonedColour", "UniformColour", "poisoned_engine", "write_image"]
+__all__ = ["SETTINGS", "PoisonedColor", "UniformColor", "poisoned_engine", "write_image"]
 
 SETTINGS = BatchSettings(draws=2, seed=3, batch_size=4, chunk_samples=3)
 
 
-class UniformColour(ConditionalModel):
+class UniformColor(ConditionalModel):
     """A fake model: every draw is one random colour for the whole picture, and NaN where a picture is black."""
 
     family = "uniform"
@@ -47,7 +47,7 @@ def write_image(path: Path, shade: int, size: tuple[int, int] = (40, 24)) -> Non
     Image.fromarray(np.stack([ramp] * 3, axis=-1)).save(path)
 
 
-class PoisonedColour(UniformColour):
+class PoisonedColor(UniformColor):
     """Ends its process at a picture that is white all over; with a `fuse`, a file, also once at any other.
 
     Where it `hangs`, it does nothing for a minute in place of ending.
@@ -75,8 +75,8 @@ def poisoned_engine(
     archive: Store, results: Store, fuse: Path | None = None, *, hangs: bool = False
 ) -> ChunkEngine[Any]:
     """An engine with a model that one picture kills."""
-    model = PoisonedColour(fuse, hangs=hangs)
+    model = PoisonedColor(fuse, hangs=hangs)
     footer = {"job": "job"}
     return ChunkEngine(
-        archive=archive, results=results, model=model, task=ColourTask(16), settings=SETTINGS, footer=footer
+        archive=archive, results=results, model=model, task=ColorizeTask(16), settings=SETTINGS, footer=footer
     )

@@ -9,7 +9,7 @@ of x's position (0.22), and its draws are no balls (error 0.7).
 How narrow q begins is a compromise: at 0.05 draws spread more (0.71 of the truth) and z is less linear (velocity
 0.95), at 1 the other way round (0.34 and 0.99; no draw is a ball), both on the torus after 700 steps.
 
-Broken, it fails: with layer instead of batch normalisation in q, z stays unused (velocity 0.02 to 0.28 after 300 to 750
+Broken, it fails: with layer instead of batch normalization in q, z stays unused (velocity 0.02 to 0.28 after 300 to 750
 steps, the KL weighted from the start or growing, q narrow or not): of the mean that q sees, a fortieth tells the balls
 apart.
 """
@@ -70,12 +70,12 @@ def latents(model: CVAE, balls: Balls, size: int = 256) -> Tensor:
     return torch.cat(parts)
 
 
-def _moved(pictures: Tensor, position: Tensor) -> Tensor:
-    return shortest(centers(pictures) - position)
+def _moved(images: Tensor, position: Tensor) -> Tensor:
+    return shortest(centers(images) - position)
 
 
 def measure(model: CVAE, *, walls: bool) -> Measured:
-    """Numbers and a picture of a trained model.
+    """Numbers and an image of a trained model.
 
     ``velocity`` and ``position`` are R^2 of linear maps from z; ``spread`` is the standard deviation of how far the
     drawn balls moved, over that of the truth.
@@ -92,10 +92,10 @@ def measure(model: CVAE, *, walls: bool) -> Measured:
         "spread": float(_moved(draws, few.position[:, None]).std() / _moved(balls.following, balls.position).std()),
     }
     rows = [
-        [(picture.expand(3, -1, -1) + 1) / 2 for picture in (x, y, *made[:6])]
+        [(image.expand(3, -1, -1) + 1) / 2 for image in (x, y, *made[:6])]
         for x, y, made in list(zip(few.frame, few.following, draws, strict=True))[:6]
     ]
-    return Measured(numbers=numbers, pictures={"x, y, draws": grid(rows)})
+    return Measured(numbers=numbers, images={"x, y, draws": grid(rows)})
 
 
 def _run(seed: int, effort: float, *, walls: bool, **config: Any) -> Measured:

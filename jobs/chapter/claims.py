@@ -93,11 +93,11 @@ class Measured:
 
     Attributes:
         numbers: by metric.
-        pictures: by caption, ``[3, H, W]`` float32 in [0, 1], to be looked at beside the numbers.
+        images: by caption, ``[3, H, W]`` float32 in [0, 1], to be looked at beside the numbers.
     """
 
     numbers: Numbers
-    pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    images: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

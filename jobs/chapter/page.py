@@ -1,4 +1,4 @@
-"""The page of `condgen chapter`: the table, and the pictures beside it, in one file that needs no network."""
+"""The page of `condgen chapter`: the table, and the images beside it, in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["write_page"]
 
 
 def write_page(
-    path: Path, *, rows: Sequence[Row], pictures: Iterable[tuple[str, str, str]], facts: Sequence[str]
+    path: Path, *, rows: Sequence[Row], images: Iterable[tuple[str, str, str]], facts: Sequence[str]
 ) -> None:
     """Write the page.
 
     Args:
-        path: of the page; the pictures lie beside it.
+        path: of the page; the images lie beside it.
         rows: of the table.
-        pictures: (world, caption, file name).
+        images: (world, caption, file name).
         facts: lines under the title.
     """
     environment = Environment(loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined)
     shown = [
         (world, caption, base64.b64encode((path.parent / name).read_bytes()).decode())
-        for world, caption, name in pictures
+        for world, caption, name in images
     ]
     worlds = list(dict.fromkeys(row.world for row in rows))
     template = environment.get_template("chapter.html.j2")
-    path.write_text(template.render(worlds=worlds, rows=rows, pictures=shown, facts=facts), encoding="utf-8")
+    path.write_text(template.render(worlds=worlds, rows=rows, images=shown, facts=facts), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`condgen chapter`: run the experiments, judge their claims, print the table and make a page of pictures.
+"""`condgen chapter`: run the experiments, judge their claims, print the table and make a page of images.
 
     experiment x seed ─ a process each, one thread ─ OUT/NAME-SEED.json + .png ─ claims ─ table, OUT/chapter.html
 
@@ -37,7 +37,7 @@ class Done:
     Attributes:
         experiment, seed, effort, threads: of what.
         numbers: by metric.
-        pictures: file names in OUT, by caption.
+        images: file names in OUT, by caption.
         seconds: of a core, in its process.
         code: digest of the code that made it.
     """
@@ -47,7 +47,7 @@ class Done:
     effort: float
     threads: int
     numbers: Mapping[str, float]
-    pictures: Mapping[str, str]
+    images: Mapping[str, str]
     seconds: float
     code: str
 
@@ -131,7 +131,7 @@ def run(
     done = tuple(found[e.name, seed] for e, seed in wanted)
     facts = _facts(done, left_out, quick=quick, threads=threads, seconds=time.monotonic() - began)
     page = out / "chapter.html"
-    write_page(page, rows=rows, pictures=_pictures(chosen, done), facts=facts)
+    write_page(page, rows=rows, images=_images(chosen, done), facts=facts)
     (out / "chapter.json").write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
     return Chapter(rows=tuple(rows), done=done, facts=facts, page=page)
 
@@ -172,11 +172,11 @@ def _facts(
     return tuple(lines)
 
 
-def _pictures(chosen: Sequence[Experiment], done: Sequence[Done]) -> Iterator[tuple[str, str, str]]:
+def _images(chosen: Sequence[Experiment], done: Sequence[Done]) -> Iterator[tuple[str, str, str]]:
     for experiment in chosen:
         for one in done:
             if one.experiment == experiment.name:
-                for caption, name in one.pictures.items():
+                for caption, name in one.images.items():
                     yield experiment.world, f"{experiment.name}, seed {one.seed}: {caption}", name
 
 
@@ -256,17 +256,17 @@ def measure_one(name: str, seed: int, effort: float, threads: int, out: str) -> 
     began = time.process_time()
     [experiment] = find_experiments([name])
     measured = experiment.run(seed, effort)
-    pictures = {}
-    for index, (caption, picture) in enumerate(measured.pictures.items()):
-        pictures[caption] = f"{name}-{seed}-{index}.png"
-        write_png((picture.clamp(0, 1) * 255).round().to(torch.uint8), str(Path(out) / pictures[caption]))
+    images = {}
+    for index, (caption, image) in enumerate(measured.images.items()):
+        images[caption] = f"{name}-{seed}-{index}.png"
+        write_png((image.clamp(0, 1) * 255).round().to(torch.uint8), str(Path(out) / images[caption]))
     done = Done(
         experiment=name,
         seed=seed,
         effort=effort,
         threads=threads,
         numbers={key: float(value) for key, value in measured.numbers.items()},
-        pictures=pictures,
+        images=images,
         seconds=round(time.process_time() - began, 1),
         code=_code(experiment.world),
     )

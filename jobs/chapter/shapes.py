@@ -1,6 +1,6 @@
 """The experiments of world "shapes": diffusion that is told what to draw by a label, a text, or an image and a text.
 
-Colours are right in all draws from early on; shapes take most of the training. Told a label and sampled without
+Colors are right in all draws from early on; shapes take most of the training. Told a label and sampled without
 guidance 91 of 96 draws agree, just short of the bound, 0.95: so labels and texts are guided by a scale of 1.5 (0.98).
 What that costs is "spread", how far apart the places of one label's draws are, over the truth: 0.88, where the bound is
 0.8. An outline and a text need no guidance. What guidance does is measured after half of the steps, when 0.69 to 0.89
@@ -12,7 +12,7 @@ better: twice the sampler's steps (0.89), more training at high noise (0.87). Fa
 4 x 4 pixels instead of 8 x 8, with EDM's preconditioning (0.41).
 
 Broken, it fails. With the label left out agreement is 0.09, with the text 0.07: chance. Given an outline but no text,
-0.18 (colours right in 0.23); a text but no outline, 0.06, and nothing is drawn in its place; with another sample's
+0.18 (colors right in 0.23); a text but no outline, 0.06, and nothing is drawn in its place; with another sample's
 outline, "place" is 0.41. A scale of guidance that is ignored gives ratios of 1.
 """
 
@@ -76,7 +76,7 @@ SCALES = (1.0, 2.0, 4.0, 8.0)
 
 
 def condition(told: str, kind: Tensor, outline: Tensor, generator: torch.Generator) -> Condition:
-    """What the model is told of pictures: ``label``, ``text``, or ``image-text``."""
+    """What the model is told of images: ``label``, ``text``, or ``image-text``."""
     if told == "label":
         return Condition(label=kind)
     if told == "text":
@@ -85,7 +85,7 @@ def condition(told: str, kind: Tensor, outline: Tensor, generator: torch.Generat
 
 
 def batch(generator: torch.Generator, *, told: str, wrong: float = 0.0) -> Batch:
-    """32 pictures; of a share ``wrong``, what is told is drawn anew."""
+    """32 images; of a share ``wrong``, what is told is drawn anew."""
     shapes = draw_shapes(BATCH, generator)
     redrawn = torch.rand(BATCH, generator=generator) < wrong
     kind = torch.where(redrawn, torch.randint(NUM_KINDS, (BATCH,), generator=generator), shapes.kind)
@@ -99,7 +99,7 @@ def _model(told: str, seed: int, effort: float) -> ConditionalModel:
 
 
 def judge_of(seed: int) -> tuple[Judge, float]:
-    """A judge and its share of right answers on true pictures that it never saw."""
+    """A judge and its share of right answers on true images that it never saw."""
     judge = train_judge(seed + 100)
     true = draw_shapes(2000, torch.Generator().manual_seed(10_000_019))
     return judge, float((judge.kinds(true.image) == true.kind).float().mean())
@@ -112,7 +112,7 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
 
 
 def measure(model: ConditionalModel, told: str, seed: int) -> Measured:
-    """Held-out conditions, 12 of each kind, and the same with the same noise and another colour or kind asked for."""
+    """Held-out conditions, 12 of each kind, and the same with the same noise and another color or kind asked for."""
     judge, accuracy = judge_of(seed)
     generator = torch.Generator().manual_seed(20_000_003)
     kind = torch.arange(NUM_KINDS).repeat(12)
@@ -135,7 +135,7 @@ def measure(model: ConditionalModel, told: str, seed: int) -> Measured:
         "place": float(overlap(foreground(draws), shapes.cover[:, None] > 0.5).mean()),
         "spread": float(_centers(draws)[:, 0].std(dim=0).mean() / _centers(shapes.image).std(dim=0).mean()),
     }
-    return Measured(numbers=numbers, pictures={_CAPTIONS[told]: _pictures(told, shapes.outline, draws, swapped)})
+    return Measured(numbers=numbers, images={_CAPTIONS[told]: _images(told, shapes.outline, draws, swapped)})
 
 
 _CAPTIONS = {
@@ -145,15 +145,15 @@ _CAPTIONS = {
 }
 
 
-def _centers(pictures: Tensor) -> Tensor:
+def _centers(images: Tensor) -> Tensor:
     """The mean row and column of the foreground, ``[..., 3, H, W]`` to ``[..., 2]``."""
-    inside = foreground(pictures).float()
+    inside = foreground(images).float()
     line = torch.arange(SIZE_PX) + 0.5
     size = inside.sum(dim=(-1, -2)).clamp_min(1)
     return torch.stack([(inside.sum(-1) * line).sum(-1) / size, (inside.sum(-2) * line).sum(-1) / size], dim=-1)
 
 
-def _pictures(told: str, outline: Tensor, draws: Tensor, swapped: Tensor) -> Tensor:
+def _images(told: str, outline: Tensor, draws: Tensor, swapped: Tensor) -> Tensor:
     rows = []
     for x, made, other in list(zip(outline, draws, swapped, strict=True))[:NUM_KINDS]:
         first = [x.expand(3, -1, -1)] if told == "image-text" else []
@@ -188,7 +188,7 @@ def measure_guidance(model: ConditionalModel, seed: int) -> Measured:
             ratio = numbers[f"{name} {scale:g}"] / max(numbers[f"{name} 1"], 1e-9)
             numbers[f"{name} {scale:g} / 1"] = ratio
     caption = "draws of a red circle, a green square and a blue triangle at scales 1, 2, 4 and 8"
-    return Measured(numbers=numbers, pictures={caption: grid(rows)})
+    return Measured(numbers=numbers, images={caption: grid(rows)})
 
 
 def _told(told: str, text: str, *bounds: Bound, minutes: float, quick_effort: float = 0.0) -> Experiment:
@@ -206,19 +206,19 @@ def _told(told: str, text: str, *bounds: Bound, minutes: float, quick_effort: fl
 EXPERIMENTS: tuple[Experiment, ...] = (
     _told(
         "label",
-        "told a label, diffusion draws it; another label, with the same noise, gives another picture",
+        "told a label, diffusion draws it; another label, with the same noise, gives another image",
         at_least("spread", 0.8),
         minutes=2.6,
     ),
     _told(
         "text",
-        "told a text, it draws it; another text gives another picture",
+        "told a text, it draws it; another text gives another image",
         at_least("spread", 0.8),
         minutes=2.8,
     ),
     _told(
         "image-text",
-        "given an image and a text together, it ignores neither: the image's shape and place, the text's colour",
+        "given an image and a text together, it ignores neither: the image's shape and place, the text's color",
         at_least("place", 0.7),
         minutes=1.6,
         quick_effort=0.4,

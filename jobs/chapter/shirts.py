@@ -32,7 +32,7 @@ def draw(model: ConditionalModel, shirts: Shirts, draws: int, options: SampleOpt
     return model.sample(condition, noise(shirts.mask.shape[0], draws), options or SampleOptions())
 
 
-def pictures(shirts: Shirts, draws: Tensor, count: int = 6) -> Tensor:
+def images(shirts: Shirts, draws: Tensor, count: int = 6) -> Tensor:
     """A row a shirt: x, y, then draws."""
     rows = []
     for x, y, made in list(zip(shirts.luminance, shirts.ab, draws, strict=True))[:count]:
@@ -54,7 +54,7 @@ def _point(loss: str, seed: int, effort: float) -> Measured:
     made = draw(model, shirts, 1, SampleOptions(mode="point"))
     a, b = mean_inside(made[:, 0], shirts.mask)
     numbers = {"a": a, "b": b, "off-mode": mode_shares(made, shirts.mask).off_mode}
-    return Measured(numbers=numbers, pictures={"x, y, prediction": pictures(shirts, made)})
+    return Measured(numbers=numbers, images={"x, y, prediction": images(shirts, made)})
 
 
 def _l2(seed: int, effort: float) -> Measured:
@@ -73,7 +73,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         minutes=0.6,
         claims=(
             Claim(
-                text="L2 predicts the mean, a colour that never occurs",
+                text="L2 predicts the mean, a color that never occurs",
                 bounds=(within("a", _MEAN[0], 0.04), within("b", _MEAN[1], 0.04), at_least("off-mode", 0.95)),
             ),
         ),
@@ -85,7 +85,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         minutes=0.6,
         claims=(
             Claim(
-                text="L1 predicts the median, the majority's colour, and never the other",
+                text="L1 predicts the median, the majority's color, and never the other",
                 bounds=(within("a", MODES[0][0], 0.06), within("b", MODES[0][1], 0.06), at_most("off-mode", 0.05)),
             ),
         ),

@@ -2,7 +2,7 @@
 
 G makes no noise of its own a pixel, and a discriminator that is free to look for the world's tells all that it makes
 by it: training then goes round the modes. R1 in every second step keeps it smooth, and a trace of the mode-seeking
-term keeps G from one mode in the first steps; more of it makes colours between the modes.
+term keeps G from one mode in the first steps; more of it makes colors between the modes.
 
 Broken, it fails: without the mode-seeking term, R1 at every fourth step and half the rate, one mode is left (both modes
 in 0 of inputs, off-mode 0.45 to 0.9, two seeds); with the term at 2e-3 off-mode is 0.39, at 2e-4 0.13. The L1 claim
@@ -16,7 +16,7 @@ from typing import Any
 
 from condgen.worlds.shirts import mode_shares
 from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
-from jobs.chapter.shirts import batch, draw, held_out, pictures
+from jobs.chapter.shirts import batch, draw, held_out, images
 from jobs.chapter.training import train
 
 __all__ = ["EXPERIMENTS"]
@@ -51,7 +51,7 @@ def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> Measured:
         "minority weight": 1 - found.weight,
         "both modes": found.both,
     }
-    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
 def _gan(seed: int, effort: float) -> Measured:

@@ -28,7 +28,7 @@ from torch import Tensor
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.worlds.shirts import WEIGHTS, draw_shirts, entropy_of_levels, log_prob_of_levels, mode_shares
 from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most, within
-from jobs.chapter.shirts import batch, draw, held_out, pictures
+from jobs.chapter.shirts import batch, draw, held_out, images
 from jobs.chapter.training import TINY_UNET, train
 
 __all__ = ["EXPERIMENTS"]
@@ -58,8 +58,8 @@ def _diffusion(seed: int, effort: float) -> Measured:
         found = mode_shares(made, shirts.mask)
         numbers |= {f"{name}: weight": found.weight, f"{name}: agreement": found.agreement}
         numbers[f"{name}: off-mode"] = found.off_mode
-        shown[f"x, y, draws of {name}"] = pictures(shirts, made)
-    return Measured(numbers=numbers, pictures=shown)
+        shown[f"x, y, draws of {name}"] = images(shirts, made)
+    return Measured(numbers=numbers, images=shown)
 
 
 def _cvae(seed: int, effort: float) -> Measured:
@@ -68,7 +68,7 @@ def _cvae(seed: int, effort: float) -> Measured:
     made = draw(model, shirts, 16)
     found = mode_shares(made, shirts.mask)
     numbers = {"weight": found.weight, "agreement": found.agreement, "off-mode": found.off_mode}
-    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
 def _eight(generator: torch.Generator) -> Batch:
@@ -102,7 +102,7 @@ def _autoregressive(seed: int, effort: float) -> Measured:
         "sampling error, nats": error,
         "nats above the entropy, in sampling errors": float(above.mean()) / error,
     }
-    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
 def _joint(prefix: str, agreement: float, off_mode: float) -> tuple[Bound, ...]:

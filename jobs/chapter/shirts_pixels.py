@@ -23,7 +23,7 @@ from condgen.families.crf.model import Crf
 from condgen.families.mixture.model import PixelMixture
 from condgen.worlds.shirts import MODES, NOISE, WEIGHTS, ModeShares, draw_shirts, flips, mode_shares
 from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most, within
-from jobs.chapter.shirts import batch, draw, held_out, pictures
+from jobs.chapter.shirts import batch, draw, held_out, images
 from jobs.chapter.training import TINY_UNET, train
 
 __all__ = ["EXPERIMENTS"]
@@ -50,14 +50,14 @@ def _gaussian(seed: int, effort: float) -> Measured:
     spread = [float((scale[:, c, c] * inside).sum() / inside.sum()) for c in (0, 1)]
     made = draw(model, shirts, 6)
     numbers = {"std of a": spread[0], "std of b": spread[1], "off-mode": mode_shares(made, shirts.mask).off_mode}
-    return Measured(numbers=numbers, pictures={"x, y, draws": pictures(shirts, made)})
+    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
 def _mixture(seed: int, effort: float) -> Measured:
     model = train("mixture", {**TINY_UNET, "components": 3}, batch, seed=seed, steps=round(700 * effort))
     shirts = held_out()
     made = draw(model, shirts, 8)
-    return Measured(numbers=_shares(mode_shares(made, shirts.mask)), pictures={"x, y, draws": pictures(shirts, made)})
+    return Measured(numbers=_shares(mode_shares(made, shirts.mask)), images={"x, y, draws": images(shirts, made)})
 
 
 def _crf_of(model: ConditionalModel, **config: Any) -> Crf:
@@ -93,10 +93,10 @@ def _softmax(seed: int, effort: float) -> Measured:
     points = torch.cat([made["annealed"], made["argmax"]], dim=1)
     return Measured(
         numbers=numbers,
-        pictures={
-            "x, y, draws of the softmax": pictures(shirts, made["draws"]),
-            "x, y, annealed mean, argmax": pictures(shirts, points),
-            "x, y, draws of the CRF": pictures(shirts, made["crf"]),
+        images={
+            "x, y, draws of the softmax": images(shirts, made["draws"]),
+            "x, y, annealed mean, argmax": images(shirts, points),
+            "x, y, draws of the CRF": images(shirts, made["crf"]),
         },
     )
 
@@ -106,7 +106,7 @@ def _batch_of_odds(generator: torch.Generator) -> Batch:
 
 
 def _near_even(seed: int, effort: float) -> Measured:
-    """Shirts whose luminance rises from left to right, and whose odds are its mean: both colours, about as likely."""
+    """Shirts whose luminance rises from left to right, and whose odds are its mean: both colors, about as likely."""
     narrow = {**_BINS, "multipliers": (1,)}
     model = train("color_classifier", narrow, _batch_of_odds, seed=seed, steps=round(400 * effort))
     likeliest = cast("ColorClassifier", build("color_classifier", {**narrow, "point": "argmax"})).eval()
@@ -119,16 +119,16 @@ def _near_even(seed: int, effort: float) -> Measured:
     numbers = {
         "flips of argmax": flips(argmax, shirts.mask),
         "flips of the CRF": flips(field, shirts.mask),
-        "shirts of two colours in argmax": _two_colored(argmax, shirts.mask),
-        "shirts of two colours in the CRF": _two_colored(field, shirts.mask),
+        "shirts of two colors in argmax": _two_colored(argmax, shirts.mask),
+        "shirts of two colors in the CRF": _two_colored(field, shirts.mask),
     }
     return Measured(
-        numbers=numbers, pictures={"x, y, argmax, draws of the CRF": pictures(shirts, torch.cat([argmax, field], 1))}
+        numbers=numbers, images={"x, y, argmax, draws of the CRF": images(shirts, torch.cat([argmax, field], 1))}
     )
 
 
 def _two_colored(draws: torch.Tensor, mask: torch.Tensor) -> float:
-    """The share of drawn shirts with more than a twentieth of each colour."""
+    """The share of drawn shirts with more than a twentieth of each color."""
     first = mode_shares(draws, mask).first
     return float(((first > 0.05) & (first < 0.95)).float().mean())
 
@@ -209,10 +209,10 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         minutes=1.0,
         claims=(
             Claim(
-                text="where the odds cross 1/2 along luminance an argmax changes colour within a shirt, a CRF not",
+                text="where the odds cross 1/2 along luminance an argmax changes color within a shirt, a CRF not",
                 bounds=(
-                    at_least("shirts of two colours in argmax", 0.3),
-                    at_most("shirts of two colours in the CRF", 0.05),
+                    at_least("shirts of two colors in argmax", 0.3),
+                    at_most("shirts of two colors in the CRF", 0.05),
                     at_most("flips of the CRF", 0.005),
                 ),
             ),

@@ -52,7 +52,7 @@ _PIXEL: Mapping[str, Any] = {"patch_px": 1, "r1_gamma": 4.0, "r1_every": 1, "div
 BATCH = 16
 PATCHES_PX = (34, 70, 286)
 FEW = 32
-"""Pictures in all, of the trainings with larger patches."""
+"""Images in all, of the trainings with larger patches."""
 
 
 def held_out(count: int = 256) -> Stripes:
@@ -61,7 +61,7 @@ def held_out(count: int = 256) -> Stripes:
 
 
 def batch(generator: torch.Generator, *, few: int = 0) -> Batch:
-    """16 pictures; of the ``few`` that there are, where there are few."""
+    """16 images; of the ``few`` that there are, where there are few."""
     if few:
         all_of_them = draw_stripes(few, torch.Generator().manual_seed(30_000_001))
         chosen = torch.randint(few, (BATCH,), generator=generator)
@@ -73,7 +73,7 @@ def batch(generator: torch.Generator, *, few: int = 0) -> Batch:
 
 
 def measure(model: ConditionalModel, stripes: Stripes, seed: int) -> tuple[dict[str, float], Tensor]:
-    """What pictures of held-out conditions are like, and the pictures, ``[B, 1, 32, 32]``."""
+    """What images of held-out conditions are like, and the images, ``[B, 1, 32, 32]``."""
     options = SampleOptions() if model.is_stochastic else SampleOptions(mode="point")
     made = model.sample(Condition(image=stripes.condition), noise(len(stripes.kind), 1, seed), options)
     found = structure(made[:, 0], stripes.kind)
@@ -98,18 +98,18 @@ def _gan(seed: int, steps: int, *, few: int = 0, **config: Any) -> ConditionalMo
 def _adversarial(seed: int, effort: float, *, steps: int, **config: Any) -> Measured:
     stripes = held_out()
     numbers, made = measure(_gan(seed, round(steps * effort), **config), stripes, seed)
-    return Measured(numbers=numbers, pictures={"x, y, a draw": _columns(stripes.condition, stripes.target, made)})
+    return Measured(numbers=numbers, images={"x, y, a draw": _columns(stripes.condition, stripes.target, made)})
 
 
 def _l1(seed: int, effort: float) -> Measured:
     stripes = held_out()
     config = {**TINY_UNET, **_CHANNELS, "loss": "l1"}
     numbers, made = measure(train("regression", config, batch, seed=seed, steps=round(200 * effort)), stripes, seed)
-    return Measured(numbers=numbers, pictures={"x, y, L1": _columns(stripes.condition, stripes.target, made)})
+    return Measured(numbers=numbers, images={"x, y, L1": _columns(stripes.condition, stripes.target, made)})
 
 
 def _patches(seed: int, effort: float) -> Measured:
-    """Larger patches, each with few pictures to learn from; 286 px see the whole picture and what it is padded with."""
+    """Larger patches, each with few images to learn from; 286 px see the whole image and what it is padded with."""
     stripes, columns, said = held_out(), [], []
     numbers: dict[str, float] = {}
     for patch_px in (16, *PATCHES_PX):
@@ -118,9 +118,9 @@ def _patches(seed: int, effort: float) -> Measured:
         columns.append(made)
         said.append(f"{patch_px}: {found['autocorrelation']:.2f}")
     caption = (
-        f"{FEW} pictures to learn from: x, y, patches of so many pixels and their autocorrelation, {', '.join(said)}"
+        f"{FEW} images to learn from: x, y, patches of so many pixels and their autocorrelation, {', '.join(said)}"
     )
-    return Measured(numbers=numbers, pictures={caption: _columns(stripes.condition, stripes.target, *columns)})
+    return Measured(numbers=numbers, images={caption: _columns(stripes.condition, stripes.target, *columns)})
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -192,7 +192,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         minutes=3.0,
         claims=(
             Claim(
-                text="larger patches, with few pictures to learn from",
+                text="larger patches, with few images to learn from",
                 shown=tuple(
                     f"{patch_px} px: {name}"
                     for patch_px in (16, *PATCHES_PX)

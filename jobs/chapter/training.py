@@ -59,13 +59,13 @@ def noise(samples: int, draws: int, seed: int = 0) -> NoiseSource:
 
 
 def grid(rows: list[list[Tensor]], *, scale: int = 4, gap: int = 2) -> Tensor:
-    """Put pictures ``[3, h, w]`` in [0, 1] into rows, enlarged by whole pixels, on white: ``[3, H, W]``."""
+    """Put images ``[3, h, w]`` in [0, 1] into rows, enlarged by whole pixels, on white: ``[3, H, W]``."""
     height, width = rows[0][0].shape[1] * scale, rows[0][0].shape[2] * scale
     columns = max(len(row) for row in rows)
     out = torch.ones(3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap)
     for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            large = picture.clamp(0, 1).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        for j, image in enumerate(row):
+            large = image.clamp(0, 1).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
             top, left = i * (height + gap), j * (width + gap)
             out[:, top : top + height, left : left + width] = large
     return out

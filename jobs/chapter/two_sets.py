@@ -1,9 +1,9 @@
 """The experiments of world "two sets": what cycle consistency finds without pairs, and with a few.
 
-The generators are U-Nets: a residual one, all of whose picture goes through a quarter of the size, leaves one of F's
-colours black (cycle error 0.08 after 1000 steps, twice the time), and at twice the rate, with R1 or with a patch of the
-whole picture is not one-to-one after 500. The cycle's weight is 3: with the paper's 10, two of four seeds turn one
-colour into a coloured background with a dark disc, which comes back well enough (cycle error 0.03 to 0.04).
+The generators are U-Nets: a residual one, all of whose image goes through a quarter of the size, leaves one of F's
+colors black (cycle error 0.08 after 1000 steps, twice the time), and at twice the rate, with R1 or with a patch of the
+whole image is not one-to-one after 500. The cycle's weight is 3: with the paper's 10, two of four seeds turn one
+color into a colored background with a dark disc, which comes back well enough (cycle error 0.03 to 0.04).
 
 Broken, it fails: the experiment without the cycle loss is the first one broken, and the first is the one with pairs.
 """
@@ -48,12 +48,12 @@ PAIRS = 2
 
 
 def paired(discs: Discs) -> Discs:
-    """The same discs as B's true pictures of them."""
+    """The same discs as B's true images of them."""
     return Discs(kind=torch.tensor(TRUE_MAP)[discs.kind], center=discs.center, radius=discs.radius)
 
 
 def batch(generator: torch.Generator, *, pairs: int = 0) -> Batch:
-    """Independent pictures of A and B; the first ``pairs`` rows are true pairs and have the label 1."""
+    """Independent images of A and B; the first ``pairs`` rows are true pairs and have the label 1."""
     a, other = draw_discs(BATCH, generator), draw_discs(BATCH, generator)
     is_pair = torch.arange(BATCH) < pairs
     b = torch.where(is_pair[:, None, None, None], render(paired(a), COLORS_B), render(other, COLORS_B))
@@ -62,7 +62,7 @@ def batch(generator: torch.Generator, *, pairs: int = 0) -> Batch:
 
 
 def measure(model: ConditionalModel) -> Measured:
-    """The map of colours, and the cycle error: mean |F(G(a)) - a|, of pictures in [-1, 1].
+    """The map of colors, and the cycle error: mean |F(G(a)) - a|, of images in [-1, 1].
 
     ``permutation`` has the digits of the kinds that A's three become, where the map is one-to-one; else it is none.
     """
@@ -79,8 +79,8 @@ def measure(model: ConditionalModel) -> Measured:
         "true map": float(found.one_to_one and found.to == TRUE_MAP),
     }
     columns = (a, render(paired(discs), COLORS_B), there, back)
-    rows = [[(picture + 1) / 2 for picture in row] for row in list(zip(*columns, strict=True))[:8]]
-    return Measured(numbers=numbers, pictures={"a, its true partner, G(a), F(G(a))": grid(rows)})
+    rows = [[(image + 1) / 2 for image in row] for row in list(zip(*columns, strict=True))[:8]]
+    return Measured(numbers=numbers, images={"a, its true partner, G(a), F(G(a))": grid(rows)})
 
 
 def _run(seed: int, effort: float, *, pairs: int = 0, **config: Any) -> Measured:
@@ -121,7 +121,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         minutes=0.4,
         claims=(
             Claim(
-                text="without pairs, cycle consistency finds a one-to-one map of the colours",
+                text="without pairs, cycle consistency finds a one-to-one map of the colors",
                 bounds=(at_least("one-to-one", 1), at_most("cycle error", 0.05)),
                 needed=5,
             ),
@@ -140,7 +140,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         minutes=0.3,
         claims=(
             Claim(
-                text="without the cycle loss a picture does not come back",
+                text="without the cycle loss an image does not come back",
                 over_seeds=_median_error,
                 bounds_over_seeds=(at_least("median cycle error", 0.2),),
             ),

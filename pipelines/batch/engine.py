@@ -27,7 +27,7 @@ from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk, sa
 from pipelines.images.decoding import Metadata, decode, encode, read_metadata
 from pipelines.images.encoding import SUFFIXES
 from pipelines.models.hooks import About, Functions
-from pipelines.models.task import PictureTask, Rgb
+from pipelines.models.task import ImageTask, Rgb
 from pipelines.results.files import Draw, Failure, Filtered, Receipt, draws_name, encode_draws
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
@@ -79,7 +79,7 @@ class ChunkEngine(Generic[C]):
         archive: Store,
         results: Store,
         model: ConditionalModel,
-        task: PictureTask[C],
+        task: ImageTask[C],
         settings: BatchSettings,
         footer: Mapping[str, Any],
         functions: Functions | None = None,
@@ -255,7 +255,7 @@ class ChunkEngine(Generic[C]):
 
     def _finish(self, loaded: _Loaded[C], outputs: Iterable[torch.Tensor], clock: Clock) -> Outcome:
         """Return all K draws of one sample, or raise its error and return none."""
-        source = iter(self._task.pictures(loaded.rgb, _finite(outputs), loaded.context))
+        source = iter(self._task.images(loaded.rgb, _finite(outputs), loaded.context))
         draws: list[Draw] = []
         if self._functions.after is None:
             for k in range(self._settings.draws):

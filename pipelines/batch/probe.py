@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from condgen.errors import ConfigError
-from pipelines.models.source import LoadedModel, ModelSource, picture_task
+from pipelines.models.source import LoadedModel, ModelSource, image_task
 from pipelines.results.settings import AUTO_BATCH, BatchSettings
 
 __all__ = ["ModelFacts", "inspect_model", "probe_batch_size"]
@@ -43,7 +43,7 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
 
     loaded = source.load()
     model = loaded.model
-    picture_task(loaded, settings.task_options)
+    image_task(loaded, settings.task_options)
     sample = settings.sample
     if settings.draws > 1 and sample.mode == "draw" and not model.is_stochastic:
         raise ConfigError("draws", settings.draws, f"1: family {model.family!r} makes a point prediction")
@@ -96,7 +96,7 @@ def _rate(model: Any, loaded: LoadedModel, settings: BatchSettings, size: int, d
     from condgen.precision import autocast
 
     noisy_rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    tile = picture_task(loaded, settings.task_options).condition(noisy_rgb)[0][0]
+    tile = image_task(loaded, settings.task_options).condition(noisy_rgb)[0][0]
     image = torch.stack([tile] * size).to(device)
     noise = NoiseSource(0, [SampleId("probe", str(row)) for row in range(size)], range(settings.draws))
     if device.type == "cuda":

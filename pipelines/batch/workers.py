@@ -85,7 +85,7 @@ class WorkerSpec:
         import torch
 
         from pipelines.batch.engine import ChunkEngine
-        from pipelines.models.source import picture_task
+        from pipelines.models.source import image_task
 
         # One thread a model: outputs of a convolution differ in their last bits between thread counts.
         torch.set_num_threads(1)
@@ -98,7 +98,7 @@ class WorkerSpec:
             archive=self.archive,
             results=self.results,
             model=model,
-            task=picture_task(loaded, self.settings.task_options),
+            task=image_task(loaded, self.settings.task_options),
             settings=self.settings,
             footer=self.footer,
             functions=self.functions,

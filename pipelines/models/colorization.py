@@ -11,7 +11,7 @@ from condgen.color.colorize import Region, fit_square, recolor
 from condgen.color.guide import make_guide
 from pipelines.models.task import Rgb
 
-__all__ = ["UPSAMPLING", "ColourTask"]
+__all__ = ["UPSAMPLING", "ColorizeTask"]
 
 UPSAMPLING = ("guided", "bilinear")
 """The ways in which color comes to an image's own size: along its edges (`condgen.color.guide`), or across them."""
@@ -21,7 +21,7 @@ UPSAMPLING = ("guided", "bilinear")
 _TOGETHER_PIXELS = 8_000_000
 
 
-class ColourTask:
+class ColorizeTask:
     """Colorization for `pipelines.batch.engine.ChunkEngine`. An image of any size is one tile.
 
     Args:
@@ -47,7 +47,7 @@ class ColourTask:
         fitted = fit_square(rgb, self._size_px)
         return [torch.from_numpy(fitted.l_n)], fitted.region
 
-    def pictures(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Region) -> Iterator[Rgb]:
+    def images(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Region) -> Iterator[Rgb]:
         """Turn the one tile's ab_n `[K, 2, S, S]` into K images `[H, W, 3]` of the original's own L, size and type."""
         (y,) = outputs
         y = y * self._chroma if self._chroma != 1.0 else y

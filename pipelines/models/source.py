@@ -20,7 +20,7 @@ from pipelines.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from condgen.base import ConditionalModel
-    from pipelines.models.task import PictureTask
+    from pipelines.models.task import ImageTask
 
 __all__ = [
     "ImportedModel",
@@ -30,11 +30,11 @@ __all__ = [
     "PackagedModel",
     "ProgramFile",
     "StoredModel",
+    "image_task",
     "is_import_path",
     "kind_of",
     "load_model",
     "open_model",
-    "picture_task",
     "read_model",
 ]
 
@@ -244,7 +244,7 @@ def _loaded(uri: str, files: Mapping[str, bytes], expect_digest: str | None) -> 
     return LoadedModel(model=model, digest=digest, extra=dict(extra))
 
 
-def picture_task(loaded: LoadedModel, options: TaskOptions) -> PictureTask[Any]:
+def image_task(loaded: LoadedModel, options: TaskOptions) -> ImageTask[Any]:
     """Return how images go into a model and come out again.
 
     Args:
@@ -264,10 +264,10 @@ def picture_task(loaded: LoadedModel, options: TaskOptions) -> PictureTask[Any]:
         return TranslateTask(size_px, large=options.large, overlap_px=options.overlap_px)
     if task != "color":
         raise ConfigError("model", loaded.model.family, "a model of color; for image to image: condgen translate")
-    from pipelines.models.colorization import ColourTask
+    from pipelines.models.colorization import ColorizeTask
 
     upsampling = "guided" if options.upsampling == AUTO else options.upsampling
-    return ColourTask(size_px, options.chroma, upsampling=upsampling, stride=_stride(loaded.model))
+    return ColorizeTask(size_px, options.chroma, upsampling=upsampling, stride=_stride(loaded.model))
 
 
 def kind_of(loaded: LoadedModel) -> Kind:

@@ -174,7 +174,7 @@ class TranslateTask:
         layout = Layout(rows, columns, resized)
         return _Tiles(image, layout, int(np.iinfo(rgb.dtype).max)), layout
 
-    def pictures(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Layout) -> Iterator[Rgb]:
+    def images(self, rgb: Rgb, outputs: Iterable[torch.Tensor], context: Layout) -> Iterator[Rgb]:
         """Yield the tiles' `[K, 3 or 1, S, S]`, in order, as K images `[H, W, 3]` of the original's size and type."""
         out: npt.NDArray[Any] | None = None
         for top, rows in _finished_rows(outputs, context):

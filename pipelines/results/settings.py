@@ -181,7 +181,7 @@ class BatchSettings:
 
     @property
     def task_options(self) -> TaskOptions:
-        """The options of the job's own kind, as `pipelines.models.source.picture_task` takes them."""
+        """The options of the job's own kind, as `pipelines.models.source.image_task` takes them."""
         return self.translate if self.kind == "translate" else self.colorize
 
     def as_point(self) -> BatchSettings:

@@ -37,7 +37,7 @@ def test_the_313_bins_do_not_depend_on_how_finely_the_gamut_is_sampled() -> None
     np.testing.assert_array_equal(inside.numpy(), gamut_points(10))
 
 
-def test_every_srgb_colour_has_a_bin_within_half_a_step(bins: AbBins) -> None:
+def test_every_srgb_color_has_a_bin_within_half_a_step(bins: AbBins) -> None:
     ab = srgb_colors(40)
     error = (bins.decode(bins.nearest(ab)) - ab).abs()
     assert float(error.max()) <= 5.001
@@ -50,7 +50,7 @@ def test_nearest_is_the_nearest_of_all(bins: AbBins) -> None:
     torch.testing.assert_close(mine, distance.amin(dim=-1), atol=1e-2, rtol=0)
 
 
-def test_a_bins_own_colour_comes_back(bins: AbBins) -> None:
+def test_a_bins_own_color_comes_back(bins: AbBins) -> None:
     index = torch.arange(len(bins))[None]
     assert torch.equal(bins.nearest(bins.decode(index)), index)
 
@@ -68,12 +68,12 @@ def test_soft_encoding_agrees_with_all_distances(bins: AbBins) -> None:
     assert float((dense - expected).abs().sum(dim=-1).max()) < 0.02
 
 
-def test_a_colour_far_outside_still_has_weights(bins: AbBins) -> None:
+def test_a_color_far_outside_still_has_weights(bins: AbBins) -> None:
     _, weight = bins.soft_encode(torch.tensor([[[900.0]], [[-900.0]]]))
     torch.testing.assert_close(weight.sum(dim=-1), torch.ones(1, 1))
 
 
-def test_the_mean_of_a_soft_encoding_is_near_its_colour(bins: AbBins) -> None:
+def test_the_mean_of_a_soft_encoding_is_near_its_color(bins: AbBins) -> None:
     ab = srgb_colors(8) * 0.5  # well inside, where neighbours lie on all sides
     index, weight = bins.soft_encode(ab)
     dense = torch.zeros(*ab.shape[1:], len(bins)).scatter_(-1, index, weight)

@@ -147,7 +147,7 @@ def test_tokens_of_several_channels_come_back_in_their_places() -> None:
     assert torch.equal(tokens[0, :3], ((y[0, :, 0, 0] + 1) * 127.5).round().long())
 
 
-def test_colours_are_quantised_to_the_ab_grid() -> None:
+def test_colors_are_quantised_to_the_ab_grid() -> None:
     model, batch = transformer(), color_batch(2, size=8)
     small = torch.nn.functional.avg_pool2d(batch.target, 2)
     back = torch.nn.functional.avg_pool2d(model.dequantize(model.quantize(batch.target), (8, 8)), 2)
@@ -219,7 +219,7 @@ def test_a_loaded_model_draws_the_same_bits() -> None:
     assert torch.equal(loaded.sample(batch.condition, source(2), DRAW), model.sample(batch.condition, source(2), DRAW))
 
 
-def test_two_pictures_are_learned_by_heart() -> None:
+def test_two_images_are_learned_by_heart() -> None:
     model, batch = transformer(**{**BINS, "num_bins": 32, "width": 32}, sharp=1.0).train(), color_batch(2, size=8)
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
     for _ in range(250):

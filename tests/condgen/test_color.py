@@ -32,7 +32,7 @@ def pixel(values: tuple[float, ...]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_lab_of_known_colours(name: str) -> None:
+def test_lab_of_known_colors(name: str) -> None:
     rgb, lab = KNOWN[name]
     torch.testing.assert_close(rgb_to_lab(pixel(rgb) / 255), pixel(lab), atol=2e-3, rtol=0)
 
@@ -52,7 +52,7 @@ def test_every_8_bit_level_comes_back_from_lab(dtype: torch.dtype, tolerance: fl
     torch.testing.assert_close(lab_to_rgb(rgb_to_lab(cube)), cube, atol=tolerance, rtol=0)
 
 
-def test_a_colour_outside_the_gamut_is_not_clipped() -> None:
+def test_a_color_outside_the_gamut_is_not_clipped() -> None:
     rgb = lab_to_rgb(pixel((50.0, 120.0, 0.0)))
     assert float(rgb.max()) > 1
     torch.testing.assert_close(rgb_to_lab(rgb.clamp(0, 1))[0] > 50, torch.tensor([[True]]))

@@ -78,7 +78,7 @@ def test_the_mean_log_prob_of_draws_is_minus_the_entropy() -> None:
     assert abs(float(values.mean() + entropy)) < 5 * float(values.std()) / math.sqrt(num)
 
 
-def test_rare_colours_weigh_more_and_the_mean_weight_is_one() -> None:
+def test_rare_colors_weigh_more_and_the_mean_weight_is_one() -> None:
     model = classifier()
     assert torch.equal(model.class_weights(), torch.ones(313))
     model.fit_statistics(skewed_statistics())
@@ -110,7 +110,7 @@ def test_the_loss_is_that_of_dense_targets() -> None:
     torch.testing.assert_close(model(batch)["cross_entropy"], expected)
 
 
-def test_a_low_temperature_draws_the_likeliest_colour() -> None:
+def test_a_low_temperature_draws_the_likeliest_color() -> None:
     model, batch = classifier(), color_batch(1)
     bins = model.draw_bins(batch.condition, source(1, num_draws=2), temperature=1e-3)
     likeliest = model.log_probabilities(batch.condition).argmax(dim=-1)
@@ -126,7 +126,7 @@ def test_the_point_prediction_lies_between_the_mean_and_the_mode() -> None:
     assert float((point - mean).norm()) > 1
 
 
-def test_statistics_without_colours_are_refused() -> None:
+def test_statistics_without_colors_are_refused() -> None:
     with pytest.raises(DatasetError):
         classifier().fit_statistics(DatasetStatistics())
 

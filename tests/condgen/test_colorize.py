@@ -33,7 +33,7 @@ def wild_colors(draws: int, size: int, spread: float) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(0, spread, (draws, 2, size, size)).astype(np.float32)
 
 
-def test_a_picture_is_fitted_with_its_aspect_and_its_edges_repeated(photo: NDArray[np.uint8]) -> None:
+def test_a_image_is_fitted_with_its_aspect_and_its_edges_repeated(photo: NDArray[np.uint8]) -> None:
     fitted = fit_square(photo, 48)
     assert fitted.region == (8, 0, 32, 48)
     assert (fitted.l_n.shape, fitted.ab_n.shape) == ((1, 48, 48), (2, 48, 48))
@@ -63,7 +63,7 @@ def test_resizing_is_right_down_to_a_single_column(size: tuple[int, int], dtype:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2)])
-def test_the_smallest_pictures_are_fitted_and_recoloured(shape: tuple[int, int]) -> None:
+def test_the_smallest_images_are_fitted_and_recolored(shape: tuple[int, int]) -> None:
     rgb = np.full((*shape, 3), (200, 40, 90), np.uint8)
     fitted = fit_square(rgb, 16)
     assert max(fitted.region.height, fitted.region.width) == 16
@@ -72,26 +72,26 @@ def test_the_smallest_pictures_are_fitted_and_recoloured(shape: tuple[int, int])
     assert int(np.abs(back.astype(int) - rgb).max()) <= 1
 
 
-def test_a_photographs_own_colours_give_it_back(photo: NDArray[np.uint8]) -> None:
+def test_a_photographs_own_colors_give_it_back(photo: NDArray[np.uint8]) -> None:
     fitted = fit_square(photo, 300)
     back = recolor(photo, fitted.ab_n[None], fitted.region)[0]
     assert int(np.abs(back.astype(int) - photo).max()) <= 1
 
 
-def test_no_colour_gives_the_grey_of_the_same_lightness(photo: NDArray[np.uint8]) -> None:
+def test_no_color_gives_the_grey_of_the_same_lightness(photo: NDArray[np.uint8]) -> None:
     grey = recolor(photo, np.zeros((1, 2, 8, 8), np.float32), (0, 0, 8, 8))[0]
     assert (grey.max(axis=-1).astype(int) - grey.min(axis=-1) <= 1).all()
     assert float((lab(grey)[0] - lab(photo)[0]).abs().max()) < 0.3
 
 
 @pytest.mark.parametrize("spread", [0.1, 0.5, 3.0])
-def test_lightness_is_kept_whatever_the_colours(photo: NDArray[np.uint8], spread: float) -> None:
+def test_lightness_is_kept_whatever_the_colors(photo: NDArray[np.uint8], spread: float) -> None:
     painted = recolor(photo, wild_colors(1, 64, spread), (0, 0, 64, 64))[0]
     assert float((lab(painted)[0] - lab(photo)[0]).abs().max()) < 0.3  # what 8 bits leave
     assert float(lab(painted)[1:].abs().mean()) > 5
 
 
-def test_colours_inside_the_gamut_are_those_of_the_tensor_functions(photo: NDArray[np.uint8]) -> None:
+def test_colors_inside_the_gamut_are_those_of_the_tensor_functions(photo: NDArray[np.uint8]) -> None:
     ab_n = wild_colors(1, 40, 0.05)
     painted = recolor(photo, ab_n, (10, 0, 20, 30))[0]
     part = torch.from_numpy(ab_n)[:, :, 10:30, :30].double()
@@ -103,7 +103,7 @@ def test_colours_inside_the_gamut_are_those_of_the_tensor_functions(photo: NDArr
     assert float(error[inside].max()) < 0.6
 
 
-def test_colours_come_back_where_they_were(photo: NDArray[np.uint8]) -> None:
+def test_colors_come_back_where_they_were(photo: NDArray[np.uint8]) -> None:
     ab_n = np.zeros((1, 2, 30, 30), np.float32)
     ab_n[:, 0, :, 15:] = 0.5
     left, right = np.split(recolor(photo, ab_n, (0, 0, 30, 30))[0], 2, axis=1)
@@ -158,7 +158,7 @@ def test_the_darkest_of_sixteen_bits_keep_their_lightness() -> None:
     assert int(np.abs(painted.astype(int) - ramp).max()) <= 1
 
 
-def test_a_sixteen_bit_pictures_own_colours_give_it_back(deep: NDArray[np.uint16]) -> None:
+def test_a_sixteen_bit_images_own_colors_give_it_back(deep: NDArray[np.uint16]) -> None:
     small = np.ascontiguousarray(deep[:64, :64])
     fitted = fit_square(small, 64)
     back = recolor(small, fitted.ab_n[None], fitted.region)[0]
@@ -221,12 +221,12 @@ def test_what_is_not_finite_is_refused(photo: NDArray[np.uint8], value: float) -
         recolor(photo, ab_n, (0, 0, 8, 8))
 
 
-def test_absurd_colours_are_painted_all_the_same(photo: NDArray[np.uint8]) -> None:
+def test_absurd_colors_are_painted_all_the_same(photo: NDArray[np.uint8]) -> None:
     painted = recolor(photo, np.full((1, 2, 8, 8), 3e38, np.float32), (0, 0, 8, 8))[0]
     assert float((lab(painted)[0] - lab(photo)[0]).abs().max()) < 0.3
 
 
-def test_a_strided_picture_is_taken_as_it_is(photo: NDArray[np.uint8]) -> None:
+def test_a_strided_image_is_taken_as_it_is(photo: NDArray[np.uint8]) -> None:
     flipped = photo[::-1, ::2]
     ab_n = wild_colors(1, 32, 0.2)
     expected = recolor(np.ascontiguousarray(flipped), ab_n, (0, 0, 32, 32))
@@ -241,7 +241,7 @@ def test_a_region_outside_the_square_is_refused(photo: NDArray[np.uint8], region
 
 
 @pytest.mark.parametrize("rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-def test_what_is_no_picture_is_refused(rgb: NDArray[np.uint8]) -> None:
+def test_what_is_no_image_is_refused(rgb: NDArray[np.uint8]) -> None:
     with pytest.raises(ConfigError, match="rgb"):
         fit_square(rgb, 8)
     with pytest.raises(ConfigError, match="rgb"):

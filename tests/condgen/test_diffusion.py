@@ -363,7 +363,7 @@ def test_clipping_bounds_what_is_denoised() -> None:
 
 
 @pytest.mark.parametrize("config", [{"parametrization": "edm"}, {"parametrization": "flow", "data_scale": 0.4}])
-def test_two_pictures_are_learned_by_heart(config: dict[str, Any]) -> None:
+def test_two_images_are_learned_by_heart(config: dict[str, Any]) -> None:
     model = diffusion(**config, width=16, out_stride=1, condition_dropout=0.0, steps=6)
     batch = color_batch(2, size=8)
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)

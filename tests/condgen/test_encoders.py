@@ -58,7 +58,7 @@ def test_luminance_is_given_as_the_grey_srgb_code_that_it_is_the_luminance_of() 
     torch.testing.assert_close(_grey(l_n[None])[0, 0, 0], codes, atol=1e-4, rtol=0)
 
 
-def test_features_are_those_of_torchvisions_classifier_for_the_grey_picture() -> None:
+def test_features_are_those_of_torchvisions_classifier_for_the_grey_image() -> None:
     from torchvision.models import mobilenet_v2
 
     torch.manual_seed(0)
@@ -160,7 +160,7 @@ def test_the_table_says_what_each_family_needs() -> None:
 HEAD = {"point_head": "bins", "data_scale": 0.2, "parametrization": "flow", "uniform_times": 0.2}
 
 
-def test_a_point_head_learns_four_pictures_by_heart_and_the_denoiser_is_told() -> None:
+def test_a_point_head_learns_four_images_by_heart_and_the_denoiser_is_told() -> None:
     model, batch = encoded("diffusion", **HEAD, point_weight=1.0, encoder_rate=1.0), color_batch(4, size=32)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(150):

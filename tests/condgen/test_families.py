@@ -91,14 +91,14 @@ def test_a_batch_of_padding_alone_has_a_loss_of_zero(family: str) -> None:
     assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters() if p.grad is not None)
 
 
-def test_regression_learns_four_pictures_by_heart() -> None:
+def test_regression_learns_four_images_by_heart() -> None:
     model, batch = tiny("regression", out_stride=1, width=16), color_batch(4)
     assert overfit(model, batch, 200) < 1e-3 < 0.02 < float(batch.target.square().mean())
     got = model.eval().sample(batch.condition, source(4), DRAW)[:, 0]
     assert float((got - batch.target).abs().mean()) < 0.03
 
 
-def test_the_classifier_learns_four_pictures_by_heart() -> None:
+def test_the_classifier_learns_four_images_by_heart() -> None:
     model, batch = tiny("color_classifier", out_stride=1, width=16), color_batch(4)
     overfit(model, batch, 200)
     model.eval()

@@ -74,7 +74,7 @@ def test_r1_comes_each_nth_step_and_n_times_as_large() -> None:
     assert int(critic.steps) == 6
 
 
-def test_mode_seeking_grows_as_pictures_come_together() -> None:
+def test_mode_seeking_grows_as_images_come_together() -> None:
     z = torch.zeros(2, 3), torch.ones(2, 3)
     y = torch.zeros(2, 1, 4, 4), torch.stack([torch.full((1, 4, 4), 0.1), torch.full((1, 4, 4), 0.5)])
     assert mode_seeking(*y, *z).tolist() == pytest.approx([10.0, 2.0], rel=1e-3)
@@ -114,7 +114,7 @@ def picture(value: float) -> Tensor:
     return torch.full((1, 1, 2, 2), value)
 
 
-def test_a_pool_fills_first_and_then_swaps_half_of_the_pictures() -> None:
+def test_a_pool_fills_first_and_then_swaps_half_of_the_images() -> None:
     pool, one = ImagePool(4, 1, 2), torch.ones(1)
     for value in range(4):
         assert float(pool.exchange(picture(value), one)[0, 0, 0, 0]) == value

@@ -121,7 +121,7 @@ def test_a_size_that_fits_is_not_padded(name: str) -> None:
 
 @pytest.mark.parametrize("norm", ["instance", "group"])
 @pytest.mark.parametrize("name", GENERATORS)
-def test_a_picture_is_the_same_in_any_batch_even_in_training(name: str, norm: str) -> None:
+def test_a_image_is_the_same_in_any_batch_even_in_training(name: str, norm: str) -> None:
     net = generators(small(norm=norm))[name]
     net.dropout = 0.0
     image = torch.randn(3, 1, 16, 16)

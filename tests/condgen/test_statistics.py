@@ -7,7 +7,7 @@ from condgen.errors import DatasetError
 from condgen.statistics import DatasetStatistics, count_ab
 
 
-def test_a_colour_counts_at_its_nearest_grid_point() -> None:
+def test_a_color_counts_at_its_nearest_grid_point() -> None:
     ab = np.array([[[0.0, 4.9, 5.1, -110.0, 300.0]], [[0.0, -4.9, -5.1, 110.0, -300.0]]])
     counts = count_ab(ab)
     assert counts.sum() == 5

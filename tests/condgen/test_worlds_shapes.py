@@ -22,7 +22,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_picture_has_its_kinds_colour_where_its_shape_is() -> None:
+def test_a_image_has_its_kinds_color_where_its_shape_is() -> None:
     shapes = draw_shapes(64, generator())
     assert shapes.image.shape == (64, 3, SIZE_PX, SIZE_PX)
     assert float(shapes.image.abs().max()) < 1.2  # noise goes beyond
@@ -39,7 +39,7 @@ def test_all_kinds_occur_alike_and_the_same_generator_draws_the_same() -> None:
     assert torch.equal(draw_shapes(5, generator(1)).picture, draw_shapes(5, generator(1)).picture)
 
 
-def test_texts_tell_kinds_apart_and_those_of_colour_only_colours() -> None:
+def test_texts_tell_kinds_apart_and_those_of_color_only_colors() -> None:
     kind = torch.arange(NUM_KINDS)
     whole = captions(kind, generator())
     assert whole.shape == (NUM_KINDS, TEXT_LENGTH)

@@ -22,7 +22,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_shirt_has_one_of_two_colours_with_the_stated_odds() -> None:
+def test_a_shirt_has_one_of_two_colors_with_the_stated_odds() -> None:
     shirts = draw_shirts(4000, generator())
     found = mode_shares(shirts.ab[:, None], shirts.mask)
     assert found.weight == pytest.approx(WEIGHTS[0], abs=0.03)  # four standard errors
@@ -63,7 +63,7 @@ def test_luminance_tells_the_odds_and_the_shading_keeps_its_mean() -> None:
     assert float(slope.min()) > 0
 
 
-def test_the_entropy_is_that_of_its_noise_and_colour() -> None:
+def test_the_entropy_is_that_of_its_noise_and_color() -> None:
     shirts = draw_shirts(2, generator())
     gaussian = 512 * 0.5 * math.log(2 * math.pi * math.e * NOISE**2)
     assert entropy(shirts.mask).tolist() == pytest.approx([gaussian + 0.6474] * 2, abs=1e-3)

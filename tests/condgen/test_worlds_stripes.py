@@ -13,7 +13,7 @@ def true(count: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return stripes.condition, stripes.target, stripes.kind
 
 
-def test_true_pictures_are_bright_or_dark_and_the_opposite_half_a_period_on() -> None:
+def test_true_images_are_bright_or_dark_and_the_opposite_half_a_period_on() -> None:
     x, y, kind = true()
     assert x.shape == (300, 3, SIZE_PX, SIZE_PX)
     assert y.shape == (300, 1, SIZE_PX, SIZE_PX)
@@ -41,7 +41,7 @@ def test_a_generator_gives_the_same_samples() -> None:
     assert torch.equal(true()[1], true()[1])
 
 
-def test_grey_flat_and_noisy_pictures_have_no_structure() -> None:
+def test_grey_flat_and_noisy_images_have_no_structure() -> None:
     _, y, kind = true()
     grey = structure(torch.zeros_like(y), kind)
     assert (grey.bright_or_dark, grey.autocorrelation) == (0, 0)
@@ -53,7 +53,7 @@ def test_grey_flat_and_noisy_pictures_have_no_structure() -> None:
     assert found.mismatch > 0.3
 
 
-def test_pictures_of_other_conditions_do_not_match() -> None:
+def test_images_of_other_conditions_do_not_match() -> None:
     _, y, kind = true()
     assert structure(y, kind.roll(1, 0)).mismatch == pytest.approx(2 / 3, abs=0.05)
 

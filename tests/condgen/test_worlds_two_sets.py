@@ -7,14 +7,14 @@ import torch
 from condgen.worlds.two_sets import COLORS_A, COLORS_B, draw_discs, kinds, mode_map, render
 
 
-def test_a_picture_tells_its_kind_in_its_own_set_and_none_in_the_other() -> None:
+def test_a_image_tells_its_kind_in_its_own_set_and_none_in_the_other() -> None:
     discs = draw_discs(300, torch.Generator().manual_seed(0))
     for colors, other in ((COLORS_A, COLORS_B), (COLORS_B, COLORS_A)):
         assert torch.equal(kinds(render(discs, colors), colors), discs.kind)
         assert bool((kinds(render(discs, colors), other) == -1).all())
 
 
-def test_a_picture_of_no_disc_on_black_has_no_kind() -> None:
+def test_a_image_of_no_disc_on_black_has_no_kind() -> None:
     pictures = render(draw_discs(300, torch.Generator().manual_seed(0)), COLORS_B)
     grey = torch.full((300, 1, 1, 1), 0.5)
     inverted = pictures.flip(dims=(1,)).neg()

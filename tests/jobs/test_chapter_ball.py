@@ -25,7 +25,7 @@ def test_an_experiment_measures_what_its_claims_need_and_fails_untrained(name: s
     one = WORLDS[name]
     made = one.run(0, 0.003)
     assert bounds(one) <= set(made.numbers)
-    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in made.pictures.values())
+    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in made.images.values())
     if bounds(one):
         assert not all(row.passed for row in judge(one, [made.numbers] * len(one.seeds)))
 

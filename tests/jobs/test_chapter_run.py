@@ -80,8 +80,8 @@ def test_the_table_and_the_page_tell_claim_threshold_and_verdict(tmp_path: Path)
     lines = table(rows)
     assert lines[2] == "| nowhere | a <b> claim | m | ≥ 0.5 | 0.25 | **NO** |"
     assert lines[3] == "| nowhere |  | n | ≤ 2 | 1 | yes |"
-    (tmp_path / "one.png").write_bytes(b"a picture")
-    write_page(tmp_path / "page.html", rows=rows, pictures=[("nowhere", "x, y", "one.png")], facts=["2 cores"])
+    (tmp_path / "one.png").write_bytes(b"an image")
+    write_page(tmp_path / "page.html", rows=rows, images=[("nowhere", "x, y", "one.png")], facts=["2 cores"])
     page = (tmp_path / "page.html").read_text()
     assert "a &lt;b&gt; claim" in page
     assert page.count('class="no"') == 1

@@ -30,7 +30,7 @@ def quick_judge() -> Judge:
 
 
 class Painter:
-    """Draws true pictures of the label, or of any kind where it is deaf."""
+    """Draws true images of the label, or of any kind where it is deaf."""
 
     def __init__(self, *, deaf: bool = False) -> None:
         self.deaf = deaf
@@ -49,7 +49,7 @@ def painter(*, deaf: bool = False) -> ConditionalModel:
     return cast("ConditionalModel", Painter(deaf=deaf))
 
 
-def test_true_pictures_of_the_label_agree_and_those_of_any_do_not() -> None:
+def test_true_images_of_the_label_agree_and_those_of_any_do_not() -> None:
     good = shapes.measure(painter(), "label", 0).numbers
     assert good["agreement"] > 0.8
     assert good["swapped"] > 0.8
@@ -83,5 +83,5 @@ def test_an_experiment_measures_what_its_claims_need_and_fails_untrained(
     one = EXPERIMENTS[name]
     made = one.run(0, 0.002)
     assert {bound.metric for claim in one.claims for bound in claim.bounds} <= set(made.numbers)
-    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in made.pictures.values())
+    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in made.images.values())
     assert not all(row.passed for row in judge(one, [made.numbers]))

@@ -37,9 +37,6 @@ def test_an_experiment_measures_what_its_claims_need_and_fails_untrained(name: s
     one = SHIRTS[name]
     made = one.run(0, 0.004)
     assert bounds(one) <= set(made.numbers)
-    assert made.pictures
-    assert all(
-        picture.ndim == 3 and 0 <= float(picture.min()) <= float(picture.max()) <= 1
-        for picture in made.pictures.values()
-    )
+    assert made.images
+    assert all(image.ndim == 3 and 0 <= float(image.min()) <= float(image.max()) <= 1 for image in made.images.values())
     assert not all(row.passed for row in judge(one, [made.numbers] * len(one.seeds)))

@@ -1,4 +1,4 @@
-"""World "stripes" in the chapter: the short experiment holds, and another model's picture would not."""
+"""World "stripes" in the chapter: the short experiment holds, and another model's image would not."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def test_l1_makes_grey() -> None:
     assert all(row.passed for row in judge(experiment, [measured.numbers]))
     stripes = {**measured.numbers, "mean absolute y": 0.5, "bright or dark": 0.9}
     assert not any(row.passed for row in judge(experiment, [stripes]))
-    [picture] = measured.pictures.values()
-    assert picture.shape[0] == 3
+    [image] = measured.images.values()
+    assert image.shape[0] == 3
 
 
-def test_few_pictures_are_the_same_few_again_and_again() -> None:
+def test_few_images_are_the_same_few_again_and_again() -> None:
     def seen(few: int) -> int:
         generator = torch.Generator().manual_seed(0)
         batches: list[Batch] = [batch(generator, few=few) for _ in range(20)]

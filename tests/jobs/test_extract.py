@@ -60,7 +60,7 @@ def rows(results: Path) -> Iterator[dict[str, Any]]:
         yield from pq.read_table(path).to_pylist()
 
 
-def test_each_picture_is_a_file_of_the_archives_name(made: Path, tmp_path: Path) -> None:
+def test_each_image_is_a_file_of_the_archives_name(made: Path, tmp_path: Path) -> None:
     report = run(str(made / "results"), str(tmp_path / "out"), draw=1)
     assert report.exit_code == 0
     stored = {row["source"]: row["image"]["bytes"] for row in rows(made / "results") if row["draw"] == 1}
@@ -87,7 +87,7 @@ def test_all_draws_have_their_numbers(made: Path, tmp_path: Path) -> None:
     assert found["root.draw0.jpg"] != found["root.draw1.jpg"]
 
 
-def test_the_pictures_keep_what_the_original_said_of_itself(tmp_path: Path) -> None:
+def test_the_images_keep_what_the_original_said_of_itself(tmp_path: Path) -> None:
     write_picture(tmp_path / "archive/a.jpg", 1)
     with Image.open(tmp_path / "archive/a.jpg") as image:
         exif = image.getexif()

@@ -98,7 +98,7 @@ def test_a_folder_that_was_cut_short_is_made_anew(tmp_path: Path, no_packages: N
     assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
 
 
-def test_without_the_packages_pictures_are_generated_and_said_to_be(tmp_path: Path, no_packages: None) -> None:
+def test_without_the_packages_images_are_generated_and_said_to_be(tmp_path: Path, no_packages: None) -> None:
     found = prepare(tmp_path / "photographs", num_training=FEW)
     assert not found.are_real
     assert "GENERATED" in found.describe()

@@ -18,7 +18,7 @@ from condgen.color.lab import normalize_ab, rgb_to_lab
 from jobs.demo.photographs import held_out_boxes
 
 
-def test_the_distance_looks_where_the_truth_has_a_colour() -> None:
+def test_the_distance_looks_where_the_truth_has_a_color() -> None:
     truth = torch.ones(1, 3, 8, 8)
     truth[:, 0, :4] = -1.0
     truth[:, :, :2] = -1.0
@@ -44,14 +44,14 @@ def test_perfect_draws_are_nearest_to_their_own_truth_and_other_draws_are_not() 
     assert real_data.numbers_of(white[:, None], truth, truth, real_data.everywhere(truth))["colour"] == 0
 
 
-def test_true_colours_on_the_luminance_are_the_picture_again() -> None:
+def test_true_colors_on_the_luminance_are_the_image_again() -> None:
     rgb = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     ab_n = normalize_ab(rgb_to_lab((rgb + 1) / 2)[:, 1:])
     made = real_data.with_colours(real_data.lightness(rgb), ab_n[:, None].expand(-1, 3, -1, -1, -1))
     torch.testing.assert_close(made, rgb[:, None].expand(-1, 3, -1, -1, -1), atol=2e-3, rtol=0)
 
 
-def test_pictures_come_to_a_size_in_the_range_of_the_models() -> None:
+def test_images_come_to_a_size_in_the_range_of_the_models() -> None:
     black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
     found = real_data.at_size([black, white], 4)
     assert found.shape == (2, 3, 4, 4)

@@ -105,7 +105,7 @@ def _parent(path: Path) -> Path:
     return path
 
 
-def test_the_picture_is_written_as_its_name_says(made: Path, tmp_path: Path) -> None:
+def test_the_image_is_written_as_its_name_says(made: Path, tmp_path: Path) -> None:
     report = run(str(made / "results"), key="album/2", draw=1, out=str(tmp_path / "draw.png"))
     with Image.open(tmp_path / "draw.png") as image, Image.open(io.BytesIO(report.redrawn.image)) as stored:
         assert (image.format, stored.format) == ("PNG", "JPEG")
@@ -133,7 +133,7 @@ def change_row(results: Path, key: str, draw: int, picture: bytes, versions: Map
         pq.write_table(pa.Table.from_pydict(columns, schema=table.schema.with_metadata(metadata)), path)
 
 
-def test_another_picture_is_told_with_its_distance_and_with_the_versions(made: Path, tmp_path: Path) -> None:
+def test_another_image_is_told_with_its_distance_and_with_the_versions(made: Path, tmp_path: Path) -> None:
     for name in ("same", "other"):
         shutil.copytree(made / "results", tmp_path / name)
     again = run(str(made / "results"), key="album/6", draw=0).redrawn.image

@@ -139,7 +139,7 @@ def test_each_sample_has_its_input_its_draws_and_its_original(results: Path) -> 
     assert labels[: DRAWS + 2] == ["input", "draw 0", "draw 1", "draw 2", "original"]
 
 
-def test_the_pictures_are_pictures(results: Path) -> None:
+def test_the_images_are_images(results: Path) -> None:
     import base64
 
     _, parsed = read(run(str(results), max_samples=1))
@@ -257,7 +257,7 @@ def translated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "results"
 
 
-def test_a_translation_shows_its_input_in_colour_and_once(translated: Path) -> None:
+def test_a_translation_shows_its_input_in_color_and_once(translated: Path) -> None:
     import base64
 
     html, parsed = read(run(str(translated)))

@@ -25,12 +25,12 @@ def test_a_model_that_draws_is_not() -> None:
     assert holds([(picture(0), [picture(0, 20), picture(0, 40)])]) == ["yes", "yes"]
 
 
-def test_one_copied_picture_of_many_is_no_verdict() -> None:
+def test_one_copied_image_of_many_is_no_verdict() -> None:
     samples = [(picture(n), [picture(n, 0 if n == 3 else 30)]) for n in range(7)]
     assert [finding["holds"] for finding in check_draws(samples)] == ["yes"]  # one draw each: no spread to tell of
 
 
-def test_pictures_that_are_not_there_are_left_out() -> None:
+def test_images_that_are_not_there_are_left_out() -> None:
     assert check_draws([("it was moved", ["no picture"])]) == []
     assert holds([("it was moved", [picture(0), picture(1)])]) == ["yes"]
 

@@ -59,7 +59,7 @@ def test_a_damaged_half_of_a_pair_rejects_both(tmp_path: Path) -> None:
     assert sorted(samples(tmp_path / "d")) == ["0", "2"]
 
 
-def test_pictures_side_by_side_make_pairs(tmp_path: Path) -> None:
+def test_images_side_by_side_make_pairs(tmp_path: Path) -> None:
     source = write(tmp_path / "maps", 4, width=80)
     dest = tmp_path / "dataset"
     assert cli._run(["shard", str(source), str(dest), "--side-by-side", "right", "--resize", "16"]) == 0

@@ -278,7 +278,7 @@ def test_an_index_elsewhere_is_opened_as_the_dataset(tmp_path: Path, s3: Any) ->
     assert {"SizeMismatch", "IndexMismatch", "CountMismatch"} <= errors(place).keys()
 
 
-def test_a_contact_sheet_shows_both_pictures_of_pairs_and_gaps_where_one_is_damaged(tmp_path: Path) -> None:
+def test_a_contact_sheet_shows_both_images_of_pairs_and_gaps_where_one_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(
         made(*((f"{n}.{kind}.jpg", picture(n)) for n in range(30) for kind in ("input", "target")), ("z.jpg", b"no"))
     )

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes import SETTINGS, UniformColour, write_image
+from fakes import SETTINGS, UniformColor, write_image
 
 from condgen.errors import ConfigError, ImageError
 from pipelines.batch.archive import Selection, plan_archive
 from pipelines.batch.attempts import begin_attempt, clear_attempts, forget_run
 from pipelines.batch.engine import About, ChunkEngine, Functions
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
-from pipelines.models.colorization import ColourTask
+from pipelines.models.colorization import ColorizeTask
 from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
 from pipelines.results.files import draws_schema, read_footer
 from pipelines.results.plan import Generation, load_plans, write_plan
@@ -43,8 +43,8 @@ def engine(
     return ChunkEngine(
         archive=archive,
         results=results,
-        model=UniformColour(None),
-        task=ColourTask(16),
+        model=UniformColor(None),
+        task=ColorizeTask(16),
         settings=settings,
         footer={"job": JOB},
         functions=functions,

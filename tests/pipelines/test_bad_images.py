@@ -113,7 +113,7 @@ def corpus() -> list[dict[str, Any]]:
     return list(examined())
 
 
-def test_each_bad_file_is_a_picture_or_an_image_error(corpus: list[dict[str, Any]]) -> None:
+def test_each_bad_file_is_a_image_or_an_image_error(corpus: list[dict[str, Any]]) -> None:
     assert len(corpus) == COUNT
     assert not [(file["name"], said) for file in corpus for said in file["verdicts"].values() if said[0] == "OTHER"]
     pictures = [said for file in corpus for said in file["verdicts"].values() if said[0] == "picture"]

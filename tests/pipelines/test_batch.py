@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fakes import SETTINGS, UniformColour, write_image
+from fakes import SETTINGS, UniformColor, write_image
 from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import ChunkEngine
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks, read_chunk
-from pipelines.models.colorization import ColourTask
+from pipelines.models.colorization import ColorizeTask
 from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
 from pipelines.results.plan import load_plans, write_plan
 from pipelines.results.settings import BatchSettings, OutputOptions
@@ -38,8 +38,8 @@ def engine(archive: Store, results: Store, settings: BatchSettings = SETTINGS) -
     return ChunkEngine(
         archive=archive,
         results=results,
-        model=UniformColour(None),
-        task=ColourTask(16),
+        model=UniformColor(None),
+        task=ColorizeTask(16),
         settings=settings,
         footer={"plan": "p"},
     )
@@ -68,7 +68,7 @@ def test_every_sample_has_k_draws_or_one_error(archive: Store, tmp_path: Path) -
     }
 
 
-def test_pictures_have_the_originals_size_and_draws_differ(archive: Store, tmp_path: Path) -> None:
+def test_images_have_the_originals_size_and_draws_differ(archive: Store, tmp_path: Path) -> None:
     results = open_store(str(tmp_path / "results"))
     rows = pq.read_table(io.BytesIO(results.read(run_all(archive, results)[0]))).to_pylist()
     pictures = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows]
@@ -162,7 +162,7 @@ def test_footers_are_read_whatever_their_size_and_other_files_are_refused(tmp_pa
             read_footer(store, "a.parquet")
 
 
-def test_the_draws_file_is_shown_as_pictures_and_finds_a_key_by_its_statistics(archive: Store, tmp_path: Path) -> None:
+def test_the_draws_file_is_shown_as_images_and_finds_a_key_by_its_statistics(archive: Store, tmp_path: Path) -> None:
     results = open_store(str(tmp_path / "results"))
     metadata = pq.read_metadata(io.BytesIO(results.read(run_all(archive, results)[0])))
     assert b"Image" in metadata.metadata[b"huggingface"]

@@ -269,7 +269,7 @@ def test_members_are_called_by_a_mapping(store: Store) -> None:
     assert sorted(first.members) == ["input.png", "target.jpg"]
 
 
-def test_a_member_that_no_picture_can_be_is_refused_without_reading_it(tmp_path: Path) -> None:
+def test_a_member_that_no_image_can_be_is_refused_without_reading_it(tmp_path: Path) -> None:
     tar = TarWriter()
     tar.add("a.jpg", b"")
     header = io.BytesIO()

@@ -179,7 +179,7 @@ def pages(*pictures: tuple[NDArray[Any], int]) -> bytes:
     return buffer.getvalue()
 
 
-def test_of_a_tiff_of_pages_it_is_the_first_full_picture() -> None:
+def test_of_a_tiff_of_pages_it_is_the_first_full_image() -> None:
     """1: reduced, 2: a page of several, 4: a mask (TIFF 6.0, NewSubfileType)."""
     full, second = (DEEP >> 8).astype(np.uint8), np.zeros((5, 6, 3), np.uint8)
     small = full[::4, ::4].copy()
@@ -214,7 +214,7 @@ def test_a_page_that_is_too_large_is_refused_by_its_header() -> None:
     imagecodecs.png_encode(DEEP), tiff(DEEP), tiff(DEEP, compression="zlib"), jpeg2000(DEEP, codecformat="jp2"),
     tiff(np.moveaxis(DEEP, -1, 0).copy(), planarconfig="separate"),
 ], ids=["png", "tiff", "deflate", "jp2", "planes"])  # fmt: skip
-def test_damaged_and_too_large_deep_pictures_are_refused_with_the_same_words(data: bytes) -> None:
+def test_damaged_and_too_large_deep_images_are_refused_with_the_same_words(data: bytes) -> None:
     def refusal(broken: bytes, max_pixels: int = 10_000) -> ImageError:
         with pytest.raises(ImageError) as caught:
             decode(broken, keep_16_bit=True, max_pixels=max_pixels)

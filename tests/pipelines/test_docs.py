@@ -23,7 +23,7 @@ from condgen.families import FAMILIES
 from condgen.families.color_classifier.config import ColorClassifierConfig
 from condgen.noise import NoiseSource, SampleId
 from pipelines.models.options import ColorizeOptions
-from pipelines.models.source import open_model, picture_task
+from pipelines.models.source import image_task, open_model
 from pipelines.storage.store import open_store
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -120,7 +120,7 @@ def test_own_models_says_what_is_tested() -> None:
     ]
 
 
-def test_a_residual_network_and_one_picture(own_models: None, tmp_path: Path) -> None:
+def test_a_residual_network_and_one_image(own_models: None, tmp_path: Path) -> None:
     scope = run("Try it", OWN_MODELS)
     assert len(scope["tiles"]) == 6
     assert (scope["picture"].shape, scope["picture"].dtype) == ((100, 150, 3), np.uint8)
@@ -131,7 +131,7 @@ def test_a_residual_network_and_one_picture(own_models: None, tmp_path: Path) ->
     zeros = open_model("residual:trained").load()
     assert zeros.digest != scope["loaded"].digest
     y = zeros.model.sample(Condition(image=torch.stack(list(scope["tiles"]))), scope["noise"], SampleOptions())
-    (same,) = scope["task"].pictures(scope["rgb"], y, scope["layout"])
+    (same,) = scope["task"].images(scope["rgb"], y, scope["layout"])
     np.testing.assert_array_equal(same, scope["rgb"])
 
 
@@ -139,11 +139,11 @@ def test_several_draws_of_an_own_model(own_models: None) -> None:
     loaded = open_model("painter:Painter").load()
     assert loaded.model.is_stochastic
     rgb = np.full((40, 60, 3), 120, np.uint8)
-    task = picture_task(loaded, ColorizeOptions())
+    task = image_task(loaded, ColorizeOptions())
     tiles, context = task.condition(rgb)
     noise = NoiseSource(0, [SampleId("a", "b")], range(3))
     y = loaded.model.sample(Condition(image=torch.stack(list(tiles))), noise, SampleOptions())
-    pictures = [picture.tobytes() for picture in task.pictures(rgb, y, context)]
+    pictures = [picture.tobytes() for picture in task.images(rgb, y, context)]
     assert len(set(pictures)) == 3
 
 

@@ -71,14 +71,14 @@ def test_what_a_dataset_has_stays_and_newcomers_are_duplicates_of_it() -> None:
     assert find_duplicates(kept, found, 2) == {"a": ("x", 2), "c": ("b", -1)}
 
 
-def test_a_thousand_equal_pictures_cost_one_comparison_each() -> None:
+def test_a_thousand_equal_images_cost_one_comparison_each() -> None:
     found = [Fingerprint(f"{number:05d}", str(number), 0) for number in range(20_000)]
     duplicates = find_duplicates([], found, 4)
     assert len(duplicates) == 19_999
     assert set(duplicates.values()) == {("00000", 0)}
 
 
-def test_the_perceptual_hash_survives_a_smaller_jpeg_and_tells_pictures_apart() -> None:
+def test_the_perceptual_hash_survives_a_smaller_jpeg_and_tells_images_apart() -> None:
     first, second = rgb(1), rgb(2)
     buffer = io.BytesIO()
     Image.fromarray(first).resize((60, 60)).save(buffer, "jpeg", quality=60)

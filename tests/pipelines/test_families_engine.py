@@ -21,7 +21,7 @@ from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import ChunkEngine
 from pipelines.datasets.chunk import ChunkLimits, Sample, iter_chunks, read_chunk
 from pipelines.models.options import ColorizeOptions
-from pipelines.models.source import open_model, picture_task
+from pipelines.models.source import image_task, open_model
 from pipelines.results.files import Draw
 from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import Store, open_store
@@ -58,7 +58,7 @@ def engine(family: str, archive: Store, folder: Path, chroma: float = 1.0, **sam
         archive=archive,
         results=open_store(str(folder / "results")),
         model=loaded.model.eval(),
-        task=picture_task(loaded, settings.task_options),
+        task=image_task(loaded, settings.task_options),
         settings=settings,
         footer={},
     )
@@ -134,7 +134,7 @@ def test_a_sampler_that_the_family_does_not_know_is_refused_with_the_known_ones(
         model.check_options(SampleOptions(sampler="huen"))
 
 
-def test_colours_can_be_paler_and_stronger(archive: Store, tmp_path: Path) -> None:
+def test_colors_can_be_paler_and_stronger(archive: Store, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     placed = samples(archive)[:1]
 

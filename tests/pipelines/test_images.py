@@ -79,12 +79,12 @@ def test_exif_orientation_is_applied_to_pixels_and_sizes(orientation: int, kind:
     assert np.array_equal(shown.shape[:2], (48, 32) if orientation >= 5 else (32, 48))
 
 
-def test_a_damaged_exif_block_does_not_cost_the_picture() -> None:
+def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
     data = saved(gradient(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
     assert decode(data).shape == (32, 48, 3)
 
 
-def test_a_cmyk_jpeg_with_adobes_inverted_values_and_a_cmyk_tiff_show_the_same_colours() -> None:
+def test_a_cmyk_jpeg_with_adobes_inverted_values_and_a_cmyk_tiff_show_the_same_colors() -> None:
     cmyk = Image.new("RGB", (16, 16), RED).convert("CMYK")
     jpeg = saved(cmyk, "JPEG", quality=100)
     assert b"Adobe" in jpeg
@@ -115,7 +115,7 @@ def test_a_16_bit_tiff_is_read_by_its_tags(order: str, photometric: int) -> None
     assert np.array_equal(decode(data)[..., 0], (shown * 255 + 32767) // 65535)
 
 
-def test_16_bit_colour_and_alpha_are_scaled() -> None:
+def test_16_bit_color_and_alpha_are_scaled() -> None:
     pixel = struct.pack(">HHH", 51400, 7710, 10280)
     assert np.abs(decode(png(2, 1, 16, 2, b"\0" + pixel * 2)).astype(int) - RED).max() <= 1
     clear = struct.pack(">HHHH", 0, 0, 0, 0)
@@ -141,11 +141,11 @@ def test_a_palette_is_looked_up_with_and_without_transparency() -> None:
     ("RGBA", (*RED, 0), (255, 255, 255)),
     ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
 ])  # fmt: skip
-def test_grey_and_transparent_pictures_are_put_on_white(mode: str, pixel: Any, shown: tuple[int, ...]) -> None:
+def test_grey_and_transparent_images_are_put_on_white(mode: str, pixel: Any, shown: tuple[int, ...]) -> None:
     assert decode(saved(Image.new(mode, (1, 1), pixel), "PNG"))[0, 0].tolist() == pytest.approx(shown, abs=1)
 
 
-def test_a_colour_key_of_an_rgb_png_is_transparent() -> None:
+def test_a_color_key_of_an_rgb_png_is_transparent() -> None:
     image = Image.new("RGB", (2, 1), RED)
     image.putpixel((1, 0), (0, 0, 0))
     assert decode(saved(image, "PNG", transparency=(0, 0, 0))).tolist() == [[list(RED), [255, 255, 255]]]
@@ -190,7 +190,7 @@ def test_dct_scaling_keeps_the_short_side(width: int, height: int, min_size_px: 
     assert min(scaled.shape[:2]) >= min(min_size_px, width, height)
 
 
-def test_dct_scaling_turns_the_picture_too() -> None:
+def test_dct_scaling_turns_the_image_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = saved(gradient(640, 480), "JPEG", exif=exif)
@@ -200,7 +200,7 @@ def test_dct_scaling_turns_the_picture_too() -> None:
 @pytest.mark.parametrize("min_size_px", [None, 16])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
-def test_a_cut_jpeg_is_an_error_never_a_half_grey_picture(
+def test_a_cut_jpeg_is_an_error_never_a_half_grey_image(
     min_size_px: int | None, progressive: bool, part: float
 ) -> None:
     data = saved(noise(200, 200), "JPEG", progressive=progressive)
@@ -220,7 +220,7 @@ def test_a_jpeg_with_a_preview_and_something_behind_it_is_whole() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF"])
-def test_other_cut_pictures_are_errors(kind: str) -> None:
+def test_other_cut_images_are_errors(kind: str) -> None:
     data = saved(noise(100, 100), kind)
     refusal(data[: len(data) // 2])
 
@@ -232,7 +232,7 @@ def test_other_cut_pictures_are_errors(kind: str) -> None:
     (b"<html><body>404</body></html>", "NotAnImage"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "NotAnImage"),
 ])  # fmt: skip
-def test_what_is_no_picture_is_named_so(data: bytes, error: str) -> None:
+def test_what_is_no_image_is_named_so(data: bytes, error: str) -> None:
     assert refusal(data).error == error
     with pytest.raises(ImageError):
         probe(data)
@@ -277,7 +277,7 @@ def test_messages_are_the_same_on_every_run() -> None:
         assert not re.search(r"0x|BytesIO|/", str(refusal(data)))
 
 
-def test_one_byte_changed_anywhere_gives_a_picture_or_an_image_error() -> None:
+def test_one_byte_changed_anywhere_gives_a_image_or_an_image_error() -> None:
     random = np.random.default_rng(1)
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
         data = saved(gradient(), kind)
@@ -303,14 +303,14 @@ def test_encoding_is_deterministic_and_close(kind: str) -> None:
     assert np.abs(decode(data).astype(int) - rgb).mean() < 2
 
 
-def test_encoding_keeps_full_colour_resolution_at_high_quality() -> None:
+def test_encoding_keeps_full_color_resolution_at_high_quality() -> None:
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2] = (255, 0, 0)
     stripes[:, 1::2] = (0, 0, 255)
     assert np.abs(decode(encode(stripes, "jpeg", 95)).astype(int) - stripes).mean() < 10
 
 
-def test_encoding_refuses_other_formats_and_too_large_pictures() -> None:
+def test_encoding_refuses_other_formats_and_too_large_images() -> None:
     with pytest.raises(ConfigError, match="jpeg"):
         encode(np.zeros((1, 1, 3), np.uint8), "jpg2")
     with pytest.raises(ImageError, match="encode"):

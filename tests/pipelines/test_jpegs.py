@@ -94,7 +94,7 @@ def test_what_is_not_plain_goes_pillows_way() -> None:
     assert plain_jpeg(whole[:2] + exif + exif + whole[2:]) is None
 
 
-def test_a_picture_is_put_where_it_is_wanted_whichever_way_it_went() -> None:
+def test_a_image_is_put_where_it_is_wanted_whichever_way_it_went() -> None:
     picture = textured(64, 48)
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -135,7 +135,7 @@ def test_a_damaged_jpeg_is_judged_as_pillow_judges_it(monkeypatch: pytest.Monkey
     assert len({type(verdict) for verdict in ours}) == 2
 
 
-def test_a_picture_of_thousands_of_scans_is_refused_and_one_of_a_few_is_not() -> None:
+def test_a_image_of_thousands_of_scans_is_refused_and_one_of_a_few_is_not() -> None:
     """Each scan costs a pass over all of the picture, however few bytes it has."""
     whole = jpeg(Image.new("RGB", (1000, 1000), (1, 2, 3)), progressive=True)
     last = whole.rindex(b"\xff\xda")

@@ -117,7 +117,7 @@ def test_without_metadata_the_bytes_are_those_of_the_pixels_alone(kind: str) -> 
     assert not image.info.get("exif")
 
 
-def test_a_picture_made_from_a_turned_one_is_shown_upright() -> None:
+def test_a_image_made_from_a_turned_one_is_shown_upright() -> None:
     data = saved("jpeg", exif=camera_exif(), quality=100, subsampling=0)
     upright = decode(data)
     assert upright.shape == (36, 24, 3)
@@ -237,7 +237,7 @@ def test_directories_that_point_at_themselves_end() -> None:
     b"RIFF\xff\xff\xff\xffWEBPEXIF\xff\xff\xff\xff", b"II*\0\xff\xff\xff\xff", b"II+\0", b"BM" + bytes(30), b"GIF89a",
     b"\0\0\0\x0cjP  \r\n\x87\n", b"\0\0\0\x1cftypavif", b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 40,
 ])  # fmt: skip
-def test_nothing_is_raised_for_what_is_no_picture(data: bytes) -> None:
+def test_nothing_is_raised_for_what_is_no_image(data: bytes) -> None:
     assert read_metadata(data) == Metadata()
 
 

@@ -16,7 +16,7 @@ from condgen.errors import ConfigError
 from condgen.noise import NoiseSource, SampleId
 from condgen.pretrained import DEFAULT_COLORIZER, PRETRAINED, read_pretrained
 from pipelines.models.options import ColorizeOptions
-from pipelines.models.source import LoadedModel, PackagedModel, open_model, picture_task
+from pipelines.models.source import LoadedModel, PackagedModel, image_task, open_model
 from pipelines.storage.package_files import locate
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -56,7 +56,7 @@ def test_it_is_loaded_by_its_name_and_travels_by_it(shipped: LoadedModel) -> Non
     there = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own
     assert there.uri == DEFAULT_COLORIZER
     assert there.load(expect_digest=shipped.digest).digest == shipped.digest
-    assert picture_task(shipped, ColorizeOptions()) is not None
+    assert image_task(shipped, ColorizeOptions()) is not None
 
 
 def test_a_name_that_does_not_ship_is_answered_with_the_nearest() -> None:

@@ -56,7 +56,7 @@ def plan(uri: str, samples: int = 16) -> pa.Table:
     return chunk_table(open_dataset(uri).table(), ChunkLimits(samples=samples))
 
 
-def test_a_dataset_is_rows_of_samples_each_with_its_own_picture(ray_cluster: None, photos_uri: str) -> None:
+def test_a_dataset_is_rows_of_samples_each_with_its_own_image(ray_cluster: None, photos_uri: str) -> None:
     dataset = read_single(photos_uri, decode=Decode(fields={"caption": pa.string(), "number": pa.int64()}))
     rows = dataset.take_all()
     assert sorted(row["key"] for row in rows) == [f"{number:05d}" for number in range(SAMPLES)]
@@ -76,7 +76,7 @@ def test_the_first_rows_are_chunks_and_a_task_has_a_bounded_number(ray_cluster: 
     assert [block["image"].shape[0] for block in dataset.iter_batches(batch_size=None)] == [SAMPLES]
 
 
-def test_pairs_are_rows_with_both_pictures(ray_cluster: None, pairs_uri: str) -> None:
+def test_pairs_are_rows_with_both_images(ray_cluster: None, pairs_uri: str) -> None:
     rows = read_paired(pairs_uri).take_all()
     assert len(rows) == 12
     for row in rows:
@@ -120,7 +120,7 @@ def test_a_split_or_place_without_samples_is_an_error(photos_uri: str, tmp_path:
         read_single(str(tmp_path / "empty"))
 
 
-def test_squares_are_the_middle_of_a_picture_at_the_size_asked_for() -> None:
+def test_squares_are_the_middle_of_a_image_at_the_size_asked_for() -> None:
     image = Image.new("RGB", (90, 60), (0, 0, 0))
     image.paste((255, 255, 255), (15, 0, 75, 60))
     data = io.BytesIO()
@@ -141,7 +141,7 @@ def test_large_jpegs_are_decoded_at_the_size_that_is_needed() -> None:
     assert full.shape == (800, 1600, 3)
 
 
-def test_encoded_pictures_are_the_stored_bytes(photos_uri: str) -> None:
+def test_encoded_images_are_the_stored_bytes(photos_uri: str) -> None:
     block = next(reader(photos_uri, Decode(encoded=True))(plan(photos_uri)))
     assert block["image"][2].as_py() == flat(2)
 
@@ -153,7 +153,7 @@ def test_blocks_are_bounded_in_bytes(photos_uri: str, monkeypatch: pytest.Monkey
     assert max(block.num_rows for block in blocks) == 4  # of 960 bytes and their JSON each
 
 
-def test_pictures_of_several_sizes_share_a_block(ray_cluster: None, tmp_path: Path) -> None:
+def test_images_of_several_sizes_share_a_block(ray_cluster: None, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for number in range(6):
             data = flat(number, (10 + number, 8))
@@ -262,7 +262,7 @@ def test_every_chunk_of_a_plan_is_one_range_request(photos_uri: str) -> None:
         assert len({run.start for run in chunk.runs} - {run.stop for run in chunk.runs}) == 1
 
 
-def test_pictures_are_decoded_into_their_block_and_those_of_another_shape_still_fit() -> None:
+def test_images_are_decoded_into_their_block_and_those_of_another_shape_still_fit() -> None:
     same = [np.full((8, 6, 3), value, np.uint8) for value in range(5)]
     column = ImageColumn(4 * same[0].nbytes)
     for picture in same:

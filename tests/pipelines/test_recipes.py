@@ -25,7 +25,7 @@ def recipe(**options: object) -> Recipe:
 
 
 @pytest.mark.parametrize(("mode", "size"), [("short", (150, 100)), ("fit", (100, 67)), ("square", (100, 100))])
-def test_larger_pictures_are_reduced_by_the_side_that_the_mode_names(mode: str, size: tuple[int, int]) -> None:
+def test_larger_images_are_reduced_by_the_side_that_the_mode_names(mode: str, size: tuple[int, int]) -> None:
     made = recipe(resize_px=100, resize_mode=mode).apply(picture(600, 400))
     assert (made.info.width, made.info.height, made.info.format) == (*size, "JPEG")
     rgb = decode(made.data)
@@ -36,7 +36,7 @@ def test_larger_pictures_are_reduced_by_the_side_that_the_mode_names(mode: str, 
         assert np.abs(rgb.astype(int) - expected).mean() < 3
 
 
-def test_pictures_are_never_enlarged_and_those_that_stay_keep_their_bytes() -> None:
+def test_images_are_never_enlarged_and_those_that_stay_keep_their_bytes() -> None:
     data = picture(90, 60)
     for mode in ("short", "fit"):
         made = recipe(resize_px=100, resize_mode=mode).apply(data)

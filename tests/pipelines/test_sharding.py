@@ -179,7 +179,7 @@ def test_a_png_that_is_named_jpg_is_a_png_in_the_shard(tmp_path: Path) -> None:
     assert write_shard((store,), store, planned(store, "a.jpg"), RECIPE).members == {"png": 1, "json": 1}
 
 
-def test_what_is_no_picture_is_rejected_with_the_reason_and_a_shard_of_nothing_is_not_stored(tmp_path: Path) -> None:
+def test_what_is_no_image_is_rejected_with_the_reason_and_a_shard_of_nothing_is_not_stored(tmp_path: Path) -> None:
     store = open_store(tmp_path / "in")
     store.write("cut.jpg", picture(1)[:300])
     store.write("empty.jpg", b"")

@@ -144,7 +144,7 @@ def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_and_decoded_once
     assert set(decoded.values()) == {1}
 
 
-def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_resume(
+def test_both_images_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_resume(
     ray_cluster: None, tmp_path: Path
 ) -> None:
     dataset = open_dataset(paired_dataset(tmp_path / "pairs", 24, per_shard=4))

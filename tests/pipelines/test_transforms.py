@@ -66,7 +66,7 @@ GEOMETRY = v2.Compose([v2.RandomCrop(16), v2.RandomHorizontalFlip(), v2.RandomVe
 @pytest.mark.parametrize(
     "joint", [GEOMETRY, v2.RandomResizedCrop(16, interpolation=v2.InterpolationMode.NEAREST), v2.RandomRotation(90)]
 )
-def test_both_pictures_of_a_pair_are_cropped_flipped_and_resized_alike(joint: Any) -> None:
+def test_both_images_of_a_pair_are_cropped_flipped_and_resized_alike(joint: Any) -> None:
     joint = v2.Compose([joint])
     for left, right in apply(pair_block(30), joint):
         inside = (left[..., 2] == 0) & (right[..., 2] == 255)

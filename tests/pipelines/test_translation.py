@@ -28,7 +28,7 @@ def smooth(height: int, width: int, dtype: Any = np.uint8) -> npt.NDArray[Any]:
 
 def translated(task: TranslateTask, rgb: npt.NDArray[Any], model: Any) -> list[npt.NDArray[Any]]:
     tiles, layout = task.condition(rgb)
-    return list(task.pictures(rgb, (model(tile) for tile in tiles), layout))
+    return list(task.images(rgb, (model(tile) for tile in tiles), layout))
 
 
 def identity(tile: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ SHAPES = [(1, 1), (3, 2), (16, 16), (9, 16), (17, 16), (16, 40), (5, 70), (33, 4
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("overlap_px", [0, 1, 5, 8, 99])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_identity_gives_a_pictures_own_bytes(shape: tuple[int, int], overlap_px: int, dtype: Any) -> None:
+def test_the_identity_gives_a_images_own_bytes(shape: tuple[int, int], overlap_px: int, dtype: Any) -> None:
     rgb = picture(*shape, dtype)
     (back,) = translated(TranslateTask(16, overlap_px=overlap_px), rgb, identity)
     assert back.dtype == dtype
@@ -77,7 +77,7 @@ def test_tiles_are_what_the_model_takes() -> None:
         tiles[6]
 
 
-def test_a_small_picture_is_padded_by_its_reflection_and_a_tiny_one_by_its_edge() -> None:
+def test_a_small_image_is_padded_by_its_reflection_and_a_tiny_one_by_its_edge() -> None:
     ramp = np.repeat(np.arange(12, dtype=np.uint8).reshape(1, 12, 1), 3, axis=2)
     (tile,) = TranslateTask(16).condition(np.repeat(ramp, 16, axis=0))[0]
     row = torch.round((tile[0, 0] + 1) * 127.5).int().tolist()
@@ -99,7 +99,7 @@ def test_tiles_that_disagree_are_blended_without_a_seam() -> None:
     assert int(blended.max()) - int(blended.min()) > 50
 
 
-def test_each_draw_is_a_picture_and_one_channel_is_grey() -> None:
+def test_each_draw_is_a_image_and_one_channel_is_grey() -> None:
     rgb = picture(20, 50)
 
     def draws(tile: torch.Tensor) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_each_draw_is_a_picture_and_one_channel_is_grey() -> None:
     assert bool((bright == 255).all())  # cut off, and no wrap
 
 
-def test_the_same_picture_gives_the_same_bytes() -> None:
+def test_the_same_image_gives_the_same_bytes() -> None:
     rgb, task = picture(70, 90), TranslateTask(32, overlap_px=10)
     first, second = (translated(task, rgb, lambda tile: torch.tanh(tile * 3)[None])[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -119,7 +119,7 @@ def test_the_same_picture_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("shape", [(120, 300), (300, 40), (400, 3), (17, 17)])
-def test_resizing_keeps_the_aspect_and_comes_back_at_the_pictures_size(shape: tuple[int, int], dtype: Any) -> None:
+def test_resizing_keeps_the_aspect_and_comes_back_at_the_images_size(shape: tuple[int, int], dtype: Any) -> None:
     rgb, task = smooth(*shape, dtype), TranslateTask(64, large="resize")
     tiles, _ = task.condition(rgb)
     assert len(tiles) == 1
@@ -130,7 +130,7 @@ def test_resizing_keeps_the_aspect_and_comes_back_at_the_pictures_size(shape: tu
     assert float(np.abs(two.astype(float) - (top - one.astype(float))).max()) <= 1
 
 
-def test_resizing_leaves_pictures_alone_that_fit() -> None:
+def test_resizing_leaves_images_alone_that_fit() -> None:
     rgb = picture(30, 64)
     (back,) = translated(TranslateTask(64, large="resize"), rgb, identity)
     np.testing.assert_array_equal(back, rgb)
@@ -146,7 +146,7 @@ def test_memory_is_that_of_a_row_of_tiles_and_not_of_all() -> None:
 
     tracemalloc.start()
     try:
-        assert len(list(task.pictures(rgb, outputs(), layout))) == draws
+        assert len(list(task.images(rgb, outputs(), layout))) == draws
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

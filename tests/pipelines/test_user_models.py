@@ -19,16 +19,16 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import CheckpointError, ConfigError, MissingError, UnsupportedError
 from condgen.families import build
 from condgen.noise import NoiseSource, SampleId
-from pipelines.models.colorization import ColourTask
+from pipelines.models.colorization import ColorizeTask
 from pipelines.models.options import ColorizeOptions, TranslateOptions
 from pipelines.models.source import (
     ImportedModel,
     LoadedModel,
     ProgramFile,
     StoredModel,
+    image_task,
     is_import_path,
     open_model,
-    picture_task,
 )
 from pipelines.models.translation import TranslateTask
 from pipelines.models.user import ModuleFacts, check_output, wrap
@@ -108,7 +108,7 @@ def test_a_class_a_function_or_a_module_is_a_model(folder: Path, name: str) -> N
     x = images()
     y = loaded.model.sample(x, source(), SampleOptions())
     assert (y.shape, y.dtype, y.requires_grad) == ((2, 1, 3, 16, 16), torch.float32, False)
-    assert isinstance(picture_task(loaded, TranslateOptions()), TranslateTask)
+    assert isinstance(image_task(loaded, TranslateOptions()), TranslateTask)
 
 
 @pytest.mark.parametrize(
@@ -299,26 +299,26 @@ def test_a_conditional_model_is_taken_as_it_is() -> None:
     loaded = ImportedModel(f"{__name__}:Whole").load()
     assert type(loaded.model).__name__ == "Whole"
     assert loaded.extra == {"size_px": 8, "task": "image"}
-    assert isinstance(picture_task(loaded, TranslateOptions()), TranslateTask)
+    assert isinstance(image_task(loaded, TranslateOptions()), TranslateTask)
 
 
 def loaded(model: ConditionalModel, **extra: Any) -> LoadedModel:
     return LoadedModel(model=model, digest="d", extra=extra)
 
 
-def test_colour_and_translation_are_told_apart() -> None:
+def test_color_and_translation_are_told_apart() -> None:
     colour = loaded(build("color_classifier", TINY), size_px=16)
     image = loaded(build("regression", {**TINY, "condition_channels": 3, "target_channels": 3}), size_px=16)
-    assert isinstance(picture_task(colour, ColorizeOptions()), ColourTask)
-    assert isinstance(picture_task(image, TranslateOptions()), TranslateTask)
+    assert isinstance(image_task(colour, ColorizeOptions()), ColorizeTask)
+    assert isinstance(image_task(image, TranslateOptions()), TranslateTask)
     with pytest.raises(ConfigError, match="for color: condgen colorize"):
-        picture_task(colour, TranslateOptions())
+        image_task(colour, TranslateOptions())
     with pytest.raises(ConfigError, match="for image to image: condgen translate"):
-        picture_task(image, ColorizeOptions())
+        image_task(image, ColorizeOptions())
     with pytest.raises(ConfigError, match=r"^kind: got 'colourize'.*did you mean 'colorize'"):
         BatchSettings(kind="colourize")
     with pytest.raises(ConfigError, match=r"^model.size_px: got None"):
-        picture_task(loaded(build("regression", TINY)), ColorizeOptions())
+        image_task(loaded(build("regression", TINY)), ColorizeOptions())
 
 
 def test_a_model_in_storage_is_data(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def classifier() -> ColorClassifier:
     return model
 
 
-def test_the_marginal_nll_of_the_marginals_own_colours_is_its_entropy() -> None:
+def test_the_marginal_nll_of_the_marginals_own_colors_is_its_entropy() -> None:
     model = classifier()
     ab = np.random.default_rng(0).normal(0, 15, (1, 2, 64, 64)).astype(np.float32).clip(-60, 60)
     model.fit_statistics(DatasetStatistics.of_ab(ab))

@@ -95,7 +95,7 @@ def test_intervals_hold_their_values_and_shrink_with_more_images() -> None:
     assert widths[1] < 0.7 * widths[0]
 
 
-def test_what_random_pictures_do_not_beat_is_said_and_what_a_perfect_answer_beats_is_not() -> None:
+def test_what_random_images_do_not_beat_is_said_and_what_a_perfect_answer_beats_is_not() -> None:
     _, shortfalls = estimate(Rows.of(table(12)[0]), kind="colorize", resamples=300, seed=0)
     said = {(one.metric, one.trivial): one for one in shortfalls}
     assert said["auc_raw", "grey"].is_certain

@@ -112,7 +112,7 @@ def test_pairs_are_asked_for_where_there_are_none(numbers: Path) -> None:
         prepared("pix2pix-small", numbers, *PAIRS)
 
 
-def test_labels_and_captions_are_those_of_the_picture(numbers: Path) -> None:
+def test_labels_and_captions_are_those_of_the_image(numbers: Path) -> None:
     job = prepared(
         "diffusion-small",
         numbers,

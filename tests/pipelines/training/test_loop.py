@@ -263,7 +263,7 @@ def test_the_optimizer_has_the_betas_that_were_asked_for() -> None:
     assert loop.optimizers["model"].param_groups[0]["betas"] == (0.5, 0.99)
 
 
-def test_a_batch_holds_lightness_and_colour_of_the_pictures() -> None:
+def test_a_batch_holds_lightness_and_color_of_the_images() -> None:
     batch = item(3)
     made = FEED.batch(batch, torch.device("cpu"))
     assert made.condition.image is not None

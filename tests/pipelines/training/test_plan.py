@@ -72,7 +72,7 @@ def photos_and_masks(tmp_path: Path) -> Path:
     return place
 
 
-def test_the_picture_is_chosen_by_its_name(photos_and_masks: Path) -> None:
+def test_the_image_is_chosen_by_its_name(photos_and_masks: Path) -> None:
     assert trained_on(prepared(photos_and_masks)) == ([0] * 20, [0] * 20)  # which of the two is not known
     assert trained_on(prepared(photos_and_masks, image="photo")) == (list(range(20)), [1] * 20)
     assert trained_on(prepared(photos_and_masks, image="mask")) == ([200] * 20, [1] * 20)
@@ -89,14 +89,14 @@ def test_names_of_an_index_hold_and_can_be_named_again(photos_and_masks: Path, t
         prepared(tmp_path / "pairs")
 
 
-def test_pairs_are_refused_until_a_picture_is_named(tmp_path: Path) -> None:
+def test_pairs_are_refused_until_a_image_is_named(tmp_path: Path) -> None:
     uri = paired_dataset(tmp_path / "pairs", 6, size=(20, 20))
     with pytest.raises(DatasetError, match=r"holds pairs.*--member image=target"):
         prepared(uri)
     assert trained_on(prepared(uri, image="target"))[1] == [1] * 6
 
 
-def test_a_run_is_of_one_picture_of_its_samples(photos_and_masks: Path) -> None:
+def test_a_run_is_of_one_image_of_its_samples(photos_and_masks: Path) -> None:
     digests = {prepared(photos_and_masks, **names).plan.digest for names in ({}, {"image": "photo"}, {"image": "mask"})}
     assert len(digests) == 3
 
