@@ -1,14 +1,10 @@
-"""One word a concept: the words that `docs/glossary.md` retires stand in no page, docstring or help text.
-
-Run this file to print the rows of `NOT_YET` that are still needed: `python -m tests.test_words`.
-"""
+"""One word a concept: the words that `docs/glossary.md` retires stand in no page, docstring or help text."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,9 +39,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Names that can't change (metrics, columns, flags, files), by the page or module that speaks of them."""
 
-NOT_YET: Mapping[str, frozenset[str]] = {}
-"""Retired words that may stand for now, by page or room; each branch that rewrites one removes its row."""
-
 
 class Hit(NamedTuple):
     """A retired word, and where it stands."""
@@ -54,11 +47,6 @@ class Hit(NamedTuple):
     line: int
     word: str
     text: str
-
-    @property
-    def row(self) -> str:
-        """The row of `NOT_YET` that would allow it: a page, a room such as `pipelines/batch`, or a package's top."""
-        return "/".join(self.place.split("/")[:-1][:2]) if self.place.endswith(".py") else self.place
 
     def __str__(self) -> str:
         return f"{self.place}:{self.line}: {self.word!r} is retired (docs/glossary.md): {self.text.strip()}"
@@ -117,18 +105,10 @@ def help_hits() -> Iterator[Hit]:
                 yield from (hit._replace(line=code.co_firstlineno) for hit in hits(place, 0, [line]))
 
 
-def by_row(found: Iterator[Hit]) -> dict[str, set[str]]:
-    """Return the retired words of each page or room."""
-    words: dict[str, set[str]] = defaultdict(set)
-    for hit in found:
-        words[hit.row].add(hit.word)
-    return words
-
-
-def check(found: Iterator[Hit]) -> None:
-    """Fail on every hit that no row of `NOT_YET` allows."""
-    new = [str(hit) for hit in found if hit.word not in NOT_YET.get(hit.row, frozenset())]
-    assert not new, "\n".join(new)
+def check(all_hits: Iterator[Hit]) -> None:
+    """Fail on every hit."""
+    texts = [str(hit) for hit in all_hits]
+    assert not texts, "\n".join(texts)
 
 
 def test_pages_have_no_retired_word() -> None:
@@ -143,12 +123,6 @@ def test_the_help_has_no_retired_word() -> None:
     check(help_hits())
 
 
-def test_what_is_allowed_for_now_is_still_there() -> None:
-    words = by_row(iter([*page_hits(), *docstring_hits(), *help_hits()]))
-    gone = {row: sorted(allowed - words[row]) for row, allowed in NOT_YET.items() if allowed - words[row]}
-    assert not gone, f"remove from NOT_YET: {gone}"
-
-
 def test_the_glossary_names_what_is_retired() -> None:
     assert set(re.findall(r"\*\*(\w+)\*\*", GLOSSARY.read_text())) == set(RETIRED)
 
@@ -157,9 +131,3 @@ def test_the_glossary_names_what_is_retired() -> None:
 def test_a_retired_word_is_found_as_a_whole_word(word: str) -> None:
     assert [hit.line for hit in hits("a.md", 7, ["", f"The {word.title()}, and more."])] == [8]
     assert not list(hits("a.md", 1, [f"is_{word} x{word} {word}_task"]))
-
-
-if __name__ == "__main__":
-    for row, row_words in sorted(by_row(iter([*page_hits(), *docstring_hits(), *help_hits()])).items()):
-        names = ", ".join(f'"{word}"' for word in sorted(row_words))
-        print(f'    "{row}": frozenset({{{names}}}),')
