@@ -16,8 +16,6 @@ grown, and failures that are to be tried again, are plans of their own.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import secrets
 import time
 from collections.abc import Callable
@@ -25,7 +23,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import version
-from tokenize import TokenError
 from typing import Any
 
 import pyarrow as pa
@@ -174,7 +171,7 @@ def list_job(job: BatchJob) -> Listed:
     draws_schema(job.settings.output.columns)
     source = open_model(job.model, trust_code=job.trust_code)
     begun, done = list(load_plans(results)), committed(results)
-    settings = replace(job.settings, functions=_functions_digest(job.functions))
+    settings = replace(job.settings, functions=job.functions.digest())
     settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings) if begun else None)
     archive = open_archive(job.archive)
     return Listed(
@@ -230,7 +227,7 @@ def run_batch(
     job: BatchJob,
     *,
     cluster: Callable[[], AbstractContextManager[None]] = nullcontext,
-    watch: Callable[[Pace], None] = lambda _: None,
+    watch: Callable[[Pace], None] | None = None,
 ) -> BatchReport:
     """Do a job, or what is left of it.
 
@@ -244,6 +241,7 @@ def run_batch(
         CheckpointError, DatasetError, StorageError: the model or the archive can't be used.
         JobError: too many errors, a cluster that fails again and again, or accounts that do not close.
     """
+    watch = watch or (lambda _: None)
     # All places are resolved here: Ray's start leaves the working directory for a while.
     listed = list_job(job)
     num_chunks = listed.left.num_rows
@@ -282,23 +280,6 @@ def _shape(resources: Resources, num_chunks: int) -> PoolShape:
 
     cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return pool_shape(cluster, num_chunks=num_chunks, actors=resources.actors, num_gpus=resources.num_gpus)
-
-
-def _functions_digest(functions: Functions) -> str:
-    """Return a digest of the user's functions, from their names and their source; empty without any."""
-    parts = []
-    for function in (functions.before, functions.after):
-        if function is None:
-            parts.append("")
-            continue
-        try:
-            source = inspect.getsource(function)
-        except (OSError, TypeError, SyntaxError, TokenError):  # none, or a file that has changed since
-            source = ""
-        parts.append(
-            f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(type(function)))}\n{source}"
-        )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16] if any(parts) else ""
 
 
 class BatchRun:

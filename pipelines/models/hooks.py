@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import Any
 
 from pipelines.models.task import Rgb
@@ -31,3 +34,18 @@ class Functions:
 
     before: Callable[[Rgb, About], Rgb | None] | None = None
     after: Callable[[list[Rgb], About], Sequence[Rgb] | None] | None = None
+
+    def digest(self) -> str:
+        """Return a digest of the functions, from their names and their source; empty without any."""
+        parts = []
+        for function in (self.before, self.after):
+            if function is None:
+                parts.append("")
+                continue
+            try:
+                source = inspect.getsource(function)
+            except (OSError, TypeError, SyntaxError, TokenError):  # none, or a file that has changed since
+                source = ""
+            name = getattr(function, "__qualname__", repr(type(function)))
+            parts.append(f"{getattr(function, '__module__', '')}.{name}\n{source}")
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16] if any(parts) else ""
