@@ -1,6 +1,8 @@
 # Everything here works from a fresh clone with Python 3.11 to 3.13, git and make. The environment is made once, in .venv,
 # by infra/local/venv.py; PYTHON=... picks another interpreter.
 SHELL := /bin/sh
+# Where it is set, as in many images, every process and every worker of Ray would compile all of torch and Ray anew.
+export PYTHONDONTWRITEBYTECODE :=
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p infra/local/venv.py --check-python >/dev/null 2>&1 && { echo $$p; break; }; done)
@@ -8,14 +10,17 @@ endif
 OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
+# Two processes: one has all tests that use Ray or S3, the other ones share the rest.
+PYTEST := -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= 40
+FILES ?= 2400
 SEED ?= $(shell od -An -N2 -tu2 /dev/urandom | tr -d ' ')
 VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read bench-models chapter gpu test soak test-oldest lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read bench-models chapter gpu quick test soak test-oldest programs lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,15 +55,22 @@ gpu: python ## on a machine with a GPU: its tests, and what training steps and d
 	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 
-test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
-	@$(RUN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+quick: venv-dev ## the tests of a minute: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
+	@$(RUN)/python $(PYTEST) -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)
 
-soak: venv-dev ## the chaos test at length: random faults over one job (FAULTS=40 SEED=a number)
-	@SOAK_FAULTS=$(FAULTS) SOAK_SEED=$(SEED) $(RUN)/python -m pytest tests/integration/test_chaos.py -s $(PYTEST_ARGS)
+test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
+	@$(PYTHON) infra/local/programs.py
+	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
+
+soak: venv-dev ## the random tests at length: faults, bad files, flipped bits (FAULTS=40 FILES=2400 SEED=a number)
+	@SOAK_FAULTS=$(FAULTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m soak -s $(PYTEST_ARGS)
 
 test-oldest: python ## the suite on the oldest versions that pyproject.toml admits (needs Python 3.12)
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest
-	@.venv-oldest/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	@.venv-oldest/bin/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
+
+programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway)
+	@$(PYTHON) infra/local/programs.py --system
 
 lint: venv-dev ## ruff, mypy --strict, import-linter
 	@$(RUN)/ruff check .
@@ -74,5 +86,5 @@ constraints: python ## resolve constraints.txt anew (newest versions of everythi
 	@$(PYTHON) $(VENV_SCRIPT) --compile
 
 clean: ## remove the environment and what the demo and the tools left
-	@rm -rf .venv .venv-oldest .uv demo-out chapter-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
+	@rm -rf .venv .venv-oldest .uv .programs demo-out chapter-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,15 +1,23 @@
-"""What tests share: a local Ray, a real S3 server, real photographs, and the command line in a process of its own.
+"""What tests share: a local Ray, real S3 servers, real photographs, and the command line.
 
-Nothing starts before a test asks for it. A test that can't run here skips with the reason and what would make it run.
+Nothing starts before a test asks for it. The marks `ray` and `s3` come from the fixtures that a test uses, and nothing
+but these fixtures can start Ray: RAY_ADDRESS leads nowhere elsewhere. A test that can't run here skips with the reason
+and what would make it run; in CI (CONDGEN_CI=1), which installs all that tests need, such a skip is a failure.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
+import logging
 import os
+import secrets
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +27,55 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+IN_CI = bool(os.environ.get("CONDGEN_CI"))
+MAY_SKIP_IN_CI = ("torch sees no GPU here", "Ray interleaves by turns before it has Dataset.mix")
+STARTS_RAY = {"ray_cluster", "condgen_process"}
+STARTS_S3 = {"s3", "ceph"}
+NOWHERE = "127.0.0.1:1"
+
 # The real photographs of the packages that the `demo` extra installs.
 PHOTOGRAPHS = {
     "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/retina.jpg"],
     "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the seed of the random tests, once for all processes of this run."""
+    os.environ.setdefault("SOAK_SEED", str(secrets.randbelow(1 << 16)))
+    if hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # a core for each process
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    seed = os.environ["SOAK_SEED"]
+    terminalreporter.write_line(f"seed of the random tests: {seed} (SOAK_SEED={seed} draws the same)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their fixtures; all of Ray go to one process, all of S3 alone to one, others a file at a time."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        parameters = callspec.params.values() if callspec else ()
+        uses = {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
+        marks = {mark for mark, starters in (("ray", STARTS_RAY), ("s3", STARTS_S3)) if uses & starters}
+        for mark in marks:
+            item.add_marker(mark)
+        item.add_marker(pytest.mark.xdist_group(min(marks, default=item.path.stem)))
+    longest = {"ray": 0, "s3": 1}
+    items.sort(key=lambda item: longest.get(item.get_closest_marker("xdist_group").args[0], 2))  # type: ignore[union-attr]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure in CI."""
+    report = yield
+    if IN_CI and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if not any(known in reason for known in MAY_SKIP_IN_CI):
+            report.outcome, report.longrepr = "failed", f"{item.nodeid} is not skipped in CI: {reason}"
+    return report
 
 
 def _load_script(path: Path) -> ModuleType:
@@ -77,6 +129,7 @@ def _environment() -> Iterator[None]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("RAY_DEDUP_LOGS", "0")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ADDRESS", NOWHERE)
         patch.setenv("NO_COLOR", "1")
         yield
 
@@ -141,13 +194,15 @@ def ray_cluster(_s3_server: Any) -> Iterator[None]:
     """A local Ray of two CPUs for the whole session; its workers see the tests' environment."""
     import ray
 
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=512 * 2**20,
-        log_to_driver=False,
-        configure_logging=False,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")  # for its workers, too
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=512 * 2**20,
+            log_to_driver=False,
+            configure_logging=False,
+        )
     try:
         yield
     finally:
@@ -156,7 +211,7 @@ def ray_cluster(_s3_server: Any) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of seven small real colour photographs (JPEG, longer side 192 px). Tests only read it."""
+    """A folder of seven small real color photographs (JPEG, longer side 192 px). Tests only read it."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("photos")
@@ -172,6 +227,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def prometheus_program() -> str:
+    """The path of Prometheus: the one on the PATH, or the one that `make test` unpacks."""
+    unpacked = ROOT / ".programs" / "usr" / "bin" / "prometheus"
+    program = shutil.which("prometheus") or (str(unpacked) if unpacked.exists() else None)
+    if program is None:
+        pytest.skip("no Prometheus: make test unpacks Debian's where there is apt-get")
+    return program
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that ended."""
@@ -182,19 +247,45 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def condgen(_s3_server: Any) -> Callable[..., Finished]:
-    """Run `condgen` with these arguments in a process of its own, as a user would."""
+def condgen(ray_cluster: None) -> Callable[..., Finished]:
+    """Run `condgen` with these arguments in this process, on the session's Ray."""
+    from jobs.cli.app import _run
 
-    def run(*arguments: str | Path, timeout_s: float = 240, cwd: Path | None = None, **env: str) -> Finished:
-        done = subprocess.run(
-            [sys.executable, "-m", "jobs", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            cwd=cwd,
-            env={**os.environ, **env},
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
+    def run(*arguments: str | Path, cwd: Path | None = None, **env: str) -> Finished:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            warnings.catch_warnings(),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            patch.setattr(logging.root, "handlers", [])
+            for name, value in env.items():
+                patch.setenv(name, value)
+            if cwd is not None:
+                patch.chdir(cwd)
+            code = _run([str(argument) for argument in arguments])
+        return Finished(code, out.getvalue(), err.getvalue())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def condgen_process(_s3_server: Any) -> Callable[..., subprocess.Popen[str]]:
+    """Start `condgen` with these arguments in a process of its own, with a Ray of its own: some ten seconds.
+
+    For what only a process shows: signals, the console script, the folder that it starts in.
+    """
+
+    def start(*arguments: str | Path, program: tuple[str, ...] = (), cwd: Path | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*(program or (sys.executable, "-m", "jobs")), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+            start_new_session=True,
+        )
+
+    return start

@@ -174,6 +174,7 @@ def test_sixteen_bits_are_fitted_as_eight_are(photo: NDArray[np.uint8]) -> None:
     assert float(np.abs(smaller.l_n - smaller16.l_n).max()) < 0.02  # 8 bits are resized as codes
 
 
+@pytest.mark.slow
 def test_a_program_without_a_folder_for_its_machine_code_has_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "import numpy as np, numba.core.caching as c\n"

@@ -99,9 +99,10 @@ def test_the_features_multiply_to_the_compatibility() -> None:
     assert compatibility_features(centers, 40.0).shape[1] < 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [0.0, 0.6])
 def test_without_potentials_each_pixel_is_drawn_as_by_the_classifier(shared: float) -> None:
-    model, num = crf(pairwise_weight=0.0, shared_noise=shared, steps=1, bins="uniform", num_bins=4), 3000
+    model, num = crf(pairwise_weight=0.0, shared_noise=shared, steps=1, bins="uniform", num_bins=4), 1000
     condition = Condition(image=color_batch(1, size=4).condition.image)
     p = model.classifier.log_probabilities(condition)[0, 1, 2].detach().double().exp()
     y = model.sample(condition, source(1, num_draws=num), DRAW)[0, :, :, 1, 2]

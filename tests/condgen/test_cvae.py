@@ -66,6 +66,7 @@ def test_the_bound_reaches_what_numerical_integration_over_z_gives(dims: int, co
     assert bounds[0] != pytest.approx(float(exact), abs=0.06)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_density_of_a_pixel_integrates_to_one() -> None:
     model = cvae(latent_dims=1, std=0.2, target_channels=1, out_stride=1, strong=4.0).eval()
@@ -259,6 +260,7 @@ def test_a_loaded_model_draws_the_same_bits(config: dict[str, Any]) -> None:
     assert torch.equal(loaded.sample(batch.condition, source(2), DRAW), model.sample(batch.condition, source(2), DRAW))
 
 
+@pytest.mark.slow
 def test_one_input_with_two_outputs_is_learned_as_both() -> None:
     """Half of the pictures of one x are one colour, half another: draws are one or the other, all over."""
     model = cvae(width=16, out_stride=1, latent_dims=2, free_bits=0.0)

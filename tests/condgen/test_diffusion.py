@@ -362,6 +362,7 @@ def test_clipping_bounds_what_is_denoised() -> None:
     assert float(y.abs().max()) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [{"parametrization": "edm"}, {"parametrization": "flow", "data_scale": 0.4}])
 def test_two_images_are_learned_by_heart(config: dict[str, Any]) -> None:
     model = diffusion(**config, width=16, out_stride=1, condition_dropout=0.0, steps=6)

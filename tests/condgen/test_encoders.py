@@ -160,6 +160,7 @@ def test_the_table_says_what_each_family_needs() -> None:
 HEAD = {"point_head": "bins", "data_scale": 0.2, "parametrization": "flow", "uniform_times": 0.2}
 
 
+@pytest.mark.slow
 def test_a_point_head_learns_four_images_by_heart_and_the_denoiser_is_told() -> None:
     model, batch = encoded("diffusion", **HEAD, point_weight=1.0, encoder_rate=1.0), color_batch(4, size=32)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)

@@ -98,6 +98,7 @@ def test_regression_learns_four_images_by_heart() -> None:
     assert float((got - batch.target).abs().mean()) < 0.03
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_four_images_by_heart() -> None:
     model, batch = tiny("color_classifier", out_stride=1, width=16), color_batch(4)
     overfit(model, batch, 200)

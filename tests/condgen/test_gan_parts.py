@@ -283,6 +283,7 @@ def error_of(model: ConditionalModel, batch: Batch) -> float:
     return float((model.sample(batch.condition, source(batch.num_samples), DRAW)[:, 0] - batch.target).abs().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "steps", "rate", "config"),
     [

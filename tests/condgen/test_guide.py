@@ -91,6 +91,7 @@ print(hashlib.sha256(made.tobytes()).hexdigest()[:32])
 """
 
 
+@pytest.mark.slow
 def test_the_bytes_are_the_same_in_any_process() -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (60, 90, 3)).astype(np.uint8)
     region = (8, 0, 32, 48)

@@ -18,6 +18,7 @@ def test_what_help_needs_is_imported_without_torch_or_ray(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_no_module_of_condgen_imports_ray() -> None:
     code = f"import sys, importlib\nfor m in {MODULES!r}: importlib.import_module(m)\nsys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

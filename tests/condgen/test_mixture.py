@@ -78,6 +78,7 @@ def train(model: ConditionalModel, target: torch.Tensor, steps: int = 300) -> fl
     return float(loss.detach())
 
 
+@pytest.mark.slow
 def test_a_mixture_has_both_modes_and_a_gaussian_their_spread() -> None:
     generator = torch.Generator().manual_seed(0)
     first = torch.rand(2000, generator=generator) < 0.65
@@ -95,6 +96,7 @@ def test_a_mixture_has_both_modes_and_a_gaussian_their_spread() -> None:
     assert float(point.mean()) == pytest.approx(0.7, abs=0.05)
 
 
+@pytest.mark.slow
 def test_l1_predicts_the_median_and_l2_the_mean() -> None:
     generator = torch.Generator().manual_seed(0)
     target = torch.where(torch.rand(2000, generator=generator) < 0.65, 0.7, -0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from condgen.worlds.shapes import (
@@ -54,6 +55,7 @@ def test_texts_tell_kinds_apart_and_those_of_color_only_colors() -> None:
             assert not of_color[one] & of_color[other]
 
 
+@pytest.mark.slow
 def test_the_judge_learns_and_judges_any_number_of_dimensions() -> None:
     judge = train_judge(steps=60)
     shapes = draw_shapes(256, generator(5))

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.s3
 def test_what_is_written_is_read_back(each_s3: Any) -> None:
     uri = each_s3.uri("first")
     each_s3.filesystem().pipe_file(f"{uri}/a/b.bin", bytes(range(256)))
     assert each_s3.filesystem().cat_file(f"{uri}/a/b.bin", start=10, end=20) == bytes(range(10, 20))
 
 
-@pytest.mark.s3
 def test_a_wrong_secret_is_refused(each_s3: Any) -> None:
     import s3fs
 
@@ -29,8 +27,6 @@ def test_a_wrong_secret_is_refused(each_s3: Any) -> None:
         stranger.ls("second")
 
 
-@pytest.mark.s3
-@pytest.mark.ray
 def test_ray_workers_reach_the_server(ray_cluster: None, s3: Any) -> None:
     import ray
 

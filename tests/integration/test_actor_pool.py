@@ -14,8 +14,6 @@ from ray.exceptions import RayTaskError
 
 from pipelines.cluster.actor_pool import run_on_actors
 
-pytestmark = pytest.mark.ray
-
 
 class Squarer:
     """Squares numbers; dies once at a number whose file is there, and refuses negative ones."""

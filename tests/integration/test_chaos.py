@@ -1,4 +1,4 @@
-"""One job under random faults: killed workers, actors, nodes and drivers, a faulty S3, a full disk; the same bytes.
+"""One job under a fault of each kind: a killed worker, actor, node, driver, a faulty S3, a full disk; the same bytes.
 
 `make soak` runs it for longer: SOAK_FAULTS faults, from SOAK_SEED.
 """
@@ -25,8 +25,8 @@ from PIL import Image
 
 from pipelines.storage.store import open_store
 
-FAULTS = int(os.environ.get("SOAK_FAULTS", "8"))
-SEED = int(os.environ.get("SOAK_SEED", "1"))
+FAULTS = int(os.environ.get("SOAK_FAULTS", str(len(KINDS))))
+SEED = int(os.environ["SOAK_SEED"])
 NUM_IMAGES = 200
 DRAWS = 2
 CHUNK = 8
@@ -34,8 +34,7 @@ BAD = {"cut.jpg", "empty.jpg"}
 POISON = "0100-poison.png"
 
 pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.s3,
+    pytest.mark.soak,
     pytest.mark.slow,
     pytest.mark.timeout(300 + 60 * FAULTS),
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc: Linux only"),

@@ -54,7 +54,6 @@ def on_ray(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyP
     return monkeypatch
 
 
-@pytest.mark.ray
 def test_duplicates_validation_and_indices_are_the_same_on_ray(tmp_path: Path, on_ray: pytest.MonkeyPatch) -> None:
     images = tmp_path / "images"
     add(images, range(20))
@@ -115,7 +114,6 @@ shard.run({source!r}, {dest!r}, options=options)
         os.kill(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.s3
 @pytest.mark.parametrize("killed_after", ["some tars", "the index"])
 def test_sharding_and_growth_on_s3_killed_and_run_again_give_an_undisturbed_runs_bytes(
     tmp_path: Path, s3: Any, killed_after: str

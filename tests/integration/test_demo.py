@@ -10,7 +10,6 @@ import pytest
 from jobs.demo.run import DemoOptions, run
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_demo_goes_all_the_way_and_the_second_time_uses_what_is_complete(ray_cluster: None, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pipelines.evaluation.options import EvaluateOptions
 from pipelines.results.settings import BatchSettings
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_pool_of_actors_gives_the_bytes_of_one_process(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

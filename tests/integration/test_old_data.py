@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ import pytest
 import safetensors.numpy
 from numpy.testing import assert_allclose
 from old_data.make import TRAIN, TRANSLATE
-
-from jobs.cli.app import _run
 
 OLD = Path(__file__).resolve().parents[1] / "old_data"
 
@@ -44,35 +43,42 @@ def draws(folder: Path) -> dict[str, tuple[list[dict[str, Any]], dict[str, Any]]
     return content
 
 
-def condgen(*arguments: str | Path) -> None:
-    assert _run([str(argument) for argument in arguments]) == 0
+@pytest.fixture
+def done(condgen: Callable[..., Any]) -> Callable[..., None]:
+    """Run a command that must succeed."""
+
+    def done(*arguments: str | Path) -> None:
+        finished = condgen(*arguments)
+        assert finished.code == 0, finished.err
+
+    return done
 
 
-def test_a_dataset_is_whole_and_is_made_again_with_the_same_bytes(ray_cluster: None, old: Path) -> None:
-    condgen("validate", old / "dataset")
-    condgen("shard", old / "images", old / "again", "--samples-per-shard", "5", "--split", "train=0.8,val=0.2")
+def test_a_dataset_is_whole_and_is_made_again_with_the_same_bytes(done: Callable[..., None], old: Path) -> None:
+    done("validate", old / "dataset")
+    done("shard", old / "images", old / "again", "--samples-per-shard", "5", "--split", "train=0.8,val=0.2")
     assert files(old / "again") == files(old / "dataset")
 
 
-def test_an_index_is_whole_and_is_made_again_with_the_same_bytes(ray_cluster: None, old: Path) -> None:
+def test_an_index_is_whole_and_is_made_again_with_the_same_bytes(done: Callable[..., None], old: Path) -> None:
     before = files(old / "foreign")
-    condgen("validate", old / "foreign")
-    condgen("index", old / "foreign", "--overwrite")
+    done("validate", old / "foreign")
+    done("index", old / "foreign", "--overwrite")
     assert files(old / "foreign") == before
 
 
-def test_a_batch_job_goes_on_from_its_plan_to_the_same_draws(ray_cluster: None, old: Path) -> None:
+def test_a_batch_job_goes_on_from_its_plan_to_the_same_draws(done: Callable[..., None], old: Path) -> None:
     results = old / "results"
     before = draws(results / "draws")
     lost = sorted((results / "draws").iterdir())[1]
     lost.unlink()
-    condgen("translate", old / "images", results, *TRANSLATE.split())
+    done("translate", old / "images", results, *TRANSLATE.split())
     assert draws(results / "draws") == before
-    condgen("verify", results)
+    done("verify", results)
 
 
-def test_training_goes_on_from_a_checkpoint_to_the_same_model(ray_cluster: None, old: Path) -> None:
-    condgen("train", "--data", old / "dataset", "--out", old / "run", *TRAIN.split())
+def test_training_goes_on_from_a_checkpoint_to_the_same_model(done: Callable[..., None], old: Path) -> None:
+    done("train", "--data", old / "dataset", "--out", old / "run", *TRAIN.split())
     run, finished = old / "run", old / "finished"
     ours, theirs = json.loads((run / "model.json").read_text()), json.loads((finished / "model.json").read_text())
     assert {**ours, "condgen": ""} == {**theirs, "condgen": ""}

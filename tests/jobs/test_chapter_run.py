@@ -101,6 +101,7 @@ def test_experiments_have_names_of_their_own_and_claims() -> None:
         find_experiments(["shirt"])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_seeds_and_threads_are_those_asked_for_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     def written(*, threads: int) -> int:

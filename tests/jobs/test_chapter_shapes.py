@@ -49,6 +49,7 @@ def painter(*, deaf: bool = False) -> ConditionalModel:
     return cast("ConditionalModel", Painter(deaf=deaf))
 
 
+@pytest.mark.slow
 def test_true_images_of_the_label_agree_and_those_of_any_do_not() -> None:
     good = shapes.measure(painter(), "label", 0).numbers
     assert good["agreement"] > 0.8
@@ -75,6 +76,7 @@ def test_overlap_is_of_what_is_drawn_and_of_where() -> None:
     assert shapes.overlap(nothing, nothing).tolist() == [0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shapes-image-text", "shapes-guidance"])
 def test_an_experiment_measures_what_its_claims_need_and_fails_untrained(
     name: str, monkeypatch: pytest.MonkeyPatch

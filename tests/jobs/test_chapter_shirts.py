@@ -32,6 +32,7 @@ def test_quantisation_passes_and_rounding_down_would_not() -> None:
     assert not all(row.passed for row in judge(SHIRTS["quantisation"], [down]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "diffusion", "cgan"])
 def test_an_experiment_measures_what_its_claims_need_and_fails_untrained(name: str) -> None:
     one = SHIRTS[name]

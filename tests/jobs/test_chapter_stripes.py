@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from condgen.base import Batch
@@ -9,6 +10,7 @@ from jobs.chapter.claims import judge
 from jobs.chapter.stripes import BATCH, EXPERIMENTS, FEW, batch
 
 
+@pytest.mark.slow
 def test_l1_makes_grey() -> None:
     [experiment] = [one for one in EXPERIMENTS if one.name == "stripes-l1"]
     measured = experiment.run(0, 0.4)

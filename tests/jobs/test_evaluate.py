@@ -147,6 +147,7 @@ def test_pairs_are_answered_for_the_input_and_judged_by_the_target(tmp_path: Pat
     assert "auc_raw" not in found.values
 
 
+@pytest.mark.slow
 def test_distances_of_sets_carry_the_extractors_name(made: Path, tmp_path: Path) -> None:
     from pipelines.models.pretrained_weights import find_mobilenet_v2
 

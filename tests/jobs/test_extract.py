@@ -234,8 +234,6 @@ def test_keys_of_a_table_lead_nowhere_else(tmp_path: Path) -> None:
     assert sorted(found) == sorted(["a_b", "etc/x", "evil", "ok.jpg", "picture", "same.jpg", "same"])
 
 
-@pytest.mark.s3
-@pytest.mark.ray
 def test_in_object_storage_by_threads_and_by_ray(
     made: Path, s3: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

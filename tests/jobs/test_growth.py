@@ -177,6 +177,7 @@ def test_other_images_and_other_options_do_not_grow_a_dataset(tmp_path: Path) ->
         shard.run(str(images), str(dest), options=OPTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_after", ["a tar", "an index"])
 def test_a_growth_that_is_killed_is_gone_on_with(tmp_path: Path, left_after: str) -> None:
     images, dest, whole = tmp_path / "images", tmp_path / "dataset", tmp_path / "whole"

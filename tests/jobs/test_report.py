@@ -299,7 +299,6 @@ def test_errors_of_every_plan_have_their_share_of_the_page(results: Path, monkey
     ]  # fmt: skip
 
 
-@pytest.mark.s3
 def test_results_and_page_in_object_storage(results: Path, s3: Any) -> None:
     bucket = s3.uri("report")
     s3.filesystem().put(str(results), f"{bucket}/results", recursive=True)

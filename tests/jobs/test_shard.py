@@ -160,7 +160,6 @@ def test_what_an_interrupted_run_left_is_removed(images: Path, tmp_path: Path) -
     assert bytes_of(dest.uri) == bytes_of(whole)
 
 
-@pytest.mark.ray
 def test_ray_tasks_and_threads_give_the_same_bytes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
 ) -> None:

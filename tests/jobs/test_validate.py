@@ -206,7 +206,8 @@ def test_a_billion_zeros_are_refused_at_once_and_not_held(tmp_path: Path) -> Non
                 file.write(info.tobuf())
             file.truncate(file.tell() + 10**9 + 1024)
     program = (
-        "import resource, sys; from jobs.cli import app as cli\n"
+        "import resource, sys; from jobs.cli import app as cli; from jobs.datasets import validate\n"
+        "validate.RAY_FROM_BYTES = 1 << 40  # the checks are made here, where memory is measured\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"code = cli._run(['validate', {str(tmp_path)!r}])\n"
         "print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from pipelines.results.files import FOOTER_KEY
 from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.job import Verification
 
+FLIPS = int(os.environ.get("SOAK_FILES", "100"))
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32")
 
 
@@ -254,27 +256,27 @@ def test_a_column_of_another_type_is_told(results: Path) -> None:
     assert any("column source is binary" in line for line in found.lines())
 
 
+@pytest.mark.slow
+@pytest.mark.soak
 def test_no_bit_that_is_flipped_in_a_draws_file_ends_the_check(results: Path) -> None:
-    """Six hundred bits, most in the footer, where Arrow itself can end a process; what holds data is always seen."""
+    """Random bits, most in the footer, where Arrow itself can end a process; what holds data is always seen."""
     path = draws_files(results)[0]
     whole = path.read_bytes()
     rows = int.from_bytes(whole[-8:-4], "little") + 8
-    rng = random.Random(1)
-    places = [rng.randrange(4, len(whole) - rows) for _ in range(100)]
-    places += [len(whole) - 1 - rng.randrange(rows) for _ in range(500)]
+    rng = random.Random(os.environ["SOAK_SEED"])
+    places = [rng.randrange(4, len(whole) - rows) for _ in range(FLIPS // 6)]
+    places += [len(whole) - 1 - rng.randrange(rows) for _ in range(FLIPS - len(places))]
     seen = 0
     for place in places:
         data = bytearray(whole)
         data[place] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
         seen += run(str(results)).exit_code
-    assert seen > 300
+    assert seen > FLIPS / 2
     path.write_bytes(whole)
     assert run(str(results)).exit_code == 0
 
 
-@pytest.mark.s3
-@pytest.mark.ray
 def test_in_object_storage_by_threads_and_by_ray(
     results: Path, s3: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

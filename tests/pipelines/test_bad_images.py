@@ -1,6 +1,6 @@
-"""2,400 bad files: each is a picture or an ImageError, in bounded time and memory, with the same words every time.
+"""Random bad files: each is a picture or an ImageError, in bounded time and memory, with the same words every time.
 
-They are examined in processes of their own, since what is feared most is a crash.
+They are examined in processes of their own, since what is feared most is a crash. `make soak` takes many more of them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from bad_images import bad_images, bombs, whole_images, write_bad_archive
 from condgen.errors import ImageError
 from pipelines.images.decoding import Metadata, decode, encode, probe, read_metadata
 
+pytestmark = [pytest.mark.soak, pytest.mark.slow]
+
 TESTS = Path(__file__).parents[1]
-COUNT = 2_400
+COUNT = int(os.environ.get("SOAK_FILES", "300"))
+SEED = os.environ.get("SOAK_SEED", "0")
 MAX_PIXELS = 1_000_000
 MAX_GROWTH_BYTES = 128 << 20
 MAX_ADDRESS_BYTES = 8 << 30
@@ -95,7 +98,7 @@ def main(count: int, seed: int) -> None:
 def examined() -> Iterator[dict[str, Any]]:
     paths = os.pathsep.join(str(path) for path in (TESTS, TESTS.parent))
     run = subprocess.run(
-        [sys.executable, __file__, str(COUNT), "0"],
+        [sys.executable, __file__, str(COUNT), SEED],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,

@@ -43,6 +43,7 @@ def isolated(make: Callable[[], ChunkEngine], seconds: float = 120.0) -> Isolate
     return IsolatedEngine(pickle.dumps(make), sample_seconds=seconds)
 
 
+@pytest.mark.slow
 def test_a_poisonous_image_is_an_error_and_the_others_have_the_bytes_of_a_healthy_run(
     archive: Store, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_poisonous_image_is_an_error_and_the_others_have_the_bytes_of_a_health
     assert found == alone
 
 
+@pytest.mark.slow
 def test_one_death_that_is_not_the_images_own_leaves_no_trace(archive: Store, tmp_path: Path) -> None:
     fuse = tmp_path / "fuse"
     fuse.touch()
@@ -72,6 +74,7 @@ def test_one_death_that_is_not_the_images_own_leaves_no_trace(archive: Store, tm
     assert not any(isinstance(outcome, Failure) for outcome in found.values())
 
 
+@pytest.mark.slow
 def test_an_image_that_hangs_is_given_up_and_the_others_are_done(archive: Store, tmp_path: Path) -> None:
     Image.fromarray(np.full((24, 40, 3), 255, np.uint8)).save(tmp_path / "archive" / "2-poison.png")
     placed = list(enumerate(read_chunk(archive, chunk_of(archive))))
@@ -86,6 +89,7 @@ def never_ready() -> ChunkEngine:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_processes_that_never_begin_are_the_jobs_error_and_no_images(archive: Store) -> None:
     placed = list(enumerate(read_chunk(archive, chunk_of(archive))))
     with pytest.raises(JobError, match="before they begin"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,12 @@ def test_a_image_is_put_where_it_is_wanted_whichever_way_it_went() -> None:
         np.testing.assert_array_equal(decode(data, out=strided), by_pillow(data))
 
 
+@pytest.mark.soak
 def test_a_damaged_jpeg_is_judged_as_pillow_judges_it(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = jpeg(textured(96, 80), quality=80, restart_marker_blocks=4)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(int(os.environ["SOAK_SEED"]))
     damaged = []
-    for _ in range(300):
+    for _ in range(int(os.environ.get("SOAK_FILES", "200"))):
         data = bytearray(whole)
         for position in rng.integers(2, len(data), int(rng.integers(1, 4))):
             data[position] = int(rng.integers(256))

@@ -17,6 +17,7 @@ from pipelines.storage.store import open_store
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc, which is not here")
 def test_a_hundred_thousand_chunks_are_planned_in_seconds_and_little_memory() -> None:
     script = "import sys; sys.path.insert(0, 'benchmarks'); import plan; plan.main(100_000)"

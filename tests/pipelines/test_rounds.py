@@ -110,7 +110,6 @@ class BrokenModel:
         raise CheckpointError("the weights are gone")
 
 
-@pytest.mark.ray
 def test_an_actor_that_can_not_load_its_model_ends_the_job_with_its_own_error(
     ray_cluster: None, tmp_path: Path
 ) -> None:

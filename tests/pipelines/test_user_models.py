@@ -127,6 +127,7 @@ def test_what_is_no_model_is_told_in_one_line(folder: Path, name: str, message: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_worker_elsewhere_loads_the_same_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     model = open_model("mine:Net")
     digest = model.load().digest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from samples import paired_dataset, single_dataset
 
 from condgen.options import SampleOptions
@@ -14,8 +13,6 @@ from pipelines.batch.job import BatchJob, run_batch
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 from pipelines.training import TrainOptions, train
-
-pytestmark = pytest.mark.ray
 
 SIZE = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "train.checkpoint_every_steps=2", "model.width=8"]
 PAIRS = ["data.task=pairs", "model.condition_channels=3", "model.target_channels=3", "model.depth=3"]
