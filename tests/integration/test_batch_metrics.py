@@ -23,7 +23,7 @@ from condgen.errors import ConfigError, JobError
 from condgen.families import FAMILIES
 from condgen.families.color_classifier.config import ColorClassifierConfig
 from pipelines.batch.archive import Selection
-from pipelines.batch.job import BatchJob, run_batch
+from pipelines.batch.job import BatchJob, Resources, run_batch
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.results.plan import load_plans
 from pipelines.results.settings import AUTO_BATCH, BatchSettings
@@ -57,7 +57,7 @@ def job(archive: Path, model: str, **values: object) -> BatchJob:
     """A job for a single actor: to start one takes longer than all of these images."""
     settings = BatchSettings(draws=2, batch_size=4, chunk_samples=4)
     places = {"archive": str(archive), "results": str(archive.parent / "results"), "model": model}
-    return BatchJob(**{**places, "settings": settings, "actors": (1, 1), **values})  # type: ignore[arg-type]
+    return BatchJob(**{**places, "settings": settings, "resources": Resources(actors=(1, 1)), **values})  # type: ignore[arg-type]
 
 
 def run(wanted: BatchJob, watch: Callable[[Pace], None] | None = None) -> BatchReport:
@@ -114,7 +114,9 @@ def test_a_job_is_seen_in_rays_endpoint_and_by_prometheus(
     ray_cluster: None, archive: Path, model: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     paces: list[tuple[int, int]] = []
-    report = run(job(archive, model, actors=(2, 2)), lambda pace: paces.append((pace.images, pace.errors)))
+    report = run(
+        job(archive, model, resources=Resources(actors=(2, 2))), lambda pace: paces.append((pace.images, pace.errors))
+    )
     assert (report.images, report.with_draws, report.errors) == (IMAGES, IMAGES - 1, 1)
     assert paces[0] == (0, 0)
     assert paces[-1] == (IMAGES, 1)
