@@ -52,17 +52,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"seed of the random tests: {seed} (SOAK_SEED={seed} draws the same)")
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by its fixtures; all of Ray go to one process, all of S3 alone to one, others a file at a time."""
+    callspec = getattr(item, "callspec", None)
+    parameters = callspec.params.values() if callspec else ()
+    uses = {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
+    marks = {mark for mark, starters in (("ray", STARTS_RAY), ("s3", STARTS_S3)) if uses & starters}
+    for mark in marks:
+        item.add_marker(mark)
+    item.add_marker(pytest.mark.xdist_group(min(marks, default=item.path.stem)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their fixtures; all of Ray go to one process, all of S3 alone to one, others a file at a time."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        parameters = callspec.params.values() if callspec else ()
-        uses = {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
-        marks = {mark for mark, starters in (("ray", STARTS_RAY), ("s3", STARTS_S3)) if uses & starters}
-        for mark in marks:
-            item.add_marker(mark)
-        item.add_marker(pytest.mark.xdist_group(min(marks, default=item.path.stem)))
+    """Begin with the longest groups."""
     longest = {"ray": 0, "s3": 1}
     items.sort(key=lambda item: longest.get(item.get_closest_marker("xdist_group").args[0], 2))  # type: ignore[union-attr]
 

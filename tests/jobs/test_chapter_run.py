@@ -85,7 +85,7 @@ def test_the_table_and_the_page_tell_claim_threshold_and_verdict(tmp_path: Path)
     page = (tmp_path / "page.html").read_text()
     assert "a &lt;b&gt; claim" in page
     assert page.count('class="no"') == 1
-    assert "YSBwaWN0dXJl" in page
+    assert "YW4gaW1hZ2U=" in page
     assert "2 cores" in page
 
 

@@ -125,7 +125,7 @@ def test_squares_are_the_middle_of_a_image_at_the_size_asked_for() -> None:
     image.paste((255, 255, 255), (15, 0, 75, 60))
     data = io.BytesIO()
     image.save(data, "PNG")
-    square = Decode(size_px=30).picture(data.getvalue())
+    square = Decode(size_px=30).image(data.getvalue())
     assert isinstance(square, np.ndarray)
     assert square.shape == (30, 30, 3)
     assert square[:, 1:-1].min() == 255
@@ -133,10 +133,10 @@ def test_squares_are_the_middle_of_a_image_at_the_size_asked_for() -> None:
 
 def test_large_jpegs_are_decoded_at_the_size_that_is_needed() -> None:
     data = flat(70, (1600, 800), "JPEG")
-    decoded = Decode(min_size_px=90).picture(data)
+    decoded = Decode(min_size_px=90).image(data)
     assert isinstance(decoded, np.ndarray)
     assert decoded.shape == (100, 200, 3)
-    full = Decode().picture(data)
+    full = Decode().image(data)
     assert isinstance(full, np.ndarray)
     assert full.shape == (800, 1600, 3)
 
