@@ -37,7 +37,7 @@ def test_a_image_has_its_kinds_color_where_its_shape_is() -> None:
 def test_all_kinds_occur_alike_and_the_same_generator_draws_the_same() -> None:
     counts = torch.bincount(draw_shapes(8000, generator()).kind, minlength=NUM_KINDS)
     assert counts.min() > 8000 / NUM_KINDS * 0.8
-    assert torch.equal(draw_shapes(5, generator(1)).picture, draw_shapes(5, generator(1)).picture)
+    assert torch.equal(draw_shapes(5, generator(1)).image, draw_shapes(5, generator(1)).image)
 
 
 def test_texts_tell_kinds_apart_and_those_of_color_only_colors() -> None:
