@@ -123,7 +123,7 @@ def test_own_models_says_what_is_tested() -> None:
 def test_a_residual_network_and_one_image(own_models: None, tmp_path: Path) -> None:
     scope = run("Try it", OWN_MODELS)
     assert len(scope["tiles"]) == 6
-    assert (scope["image"].shape, scope["picture"].dtype) == ((100, 150, 3), np.uint8)
+    assert (scope["image"].shape, scope["image"].dtype) == ((100, 150, 3), np.uint8)
     assert not np.array_equal(scope["image"], scope["rgb"])
 
     weights = {name: value * 0 for name, value in scope["loaded"].model.module.state_dict().items()}
