@@ -53,9 +53,11 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
         marker, length = head[1], head[2] << 8 | head[3]
         if marker == _SCAN:
             break
-        if marker == 0xFF or marker in _BARE or marker in _OTHER_FRAMES or marker == _ADOBE or length < 2:
-            return None
         start, stop = position + 4, position + 2 + length
+        if marker == 0xFF or marker in _BARE or marker in _OTHER_FRAMES or marker == _ADOBE:
+            return None
+        if length < 2 or stop > len(data):
+            return None
         if marker in _BASELINE_AND_PROGRESSIVE:
             if size is not None or length < 8 or data[start] != 8 or data[start + 5] not in (1, 3):
                 return None

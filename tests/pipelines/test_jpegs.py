@@ -111,6 +111,25 @@ def test_a_image_is_put_where_it_is_wanted_whichever_way_it_went() -> None:
         np.testing.assert_array_equal(decode(data, out=strided), by_pillow(data))
 
 
+def verdicts(files: list[bytes]) -> list[bytes | str]:
+    """The pixels of each file, or why it can't be decoded."""
+    found: list[bytes | str] = []
+    for data in files:
+        try:
+            found.append(decode(data).tobytes())
+        except ImageError as error:
+            found.append(str(error))
+    return found
+
+
+def test_a_header_that_is_cut_anywhere_is_judged_as_pillow_judges_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = jpeg(textured(96, 80), quality=80)
+    cut = [whole[:length] for length in range(2, whole.index(b"\xff\xda") + 16)]
+    ours = verdicts(cut)
+    monkeypatch.setattr(images, "plain_jpeg", lambda _: None)
+    assert ours == verdicts(cut)
+
+
 @pytest.mark.soak
 def test_a_damaged_jpeg_is_judged_as_pillow_judges_it(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = jpeg(textured(96, 80), quality=80, restart_marker_blocks=4)
@@ -122,18 +141,9 @@ def test_a_damaged_jpeg_is_judged_as_pillow_judges_it(monkeypatch: pytest.Monkey
             data[position] = int(rng.integers(256))
         damaged.append(bytes(data) if rng.random() < 0.7 else bytes(data[: int(rng.integers(2, len(data)))]))
 
-    def verdicts() -> list[bytes | str]:
-        found: list[bytes | str] = []
-        for data in damaged:
-            try:
-                found.append(decode(data).tobytes())
-            except ImageError as error:
-                found.append(str(error))
-        return found
-
-    ours = verdicts()
+    ours = verdicts(damaged)
     monkeypatch.setattr(images, "plain_jpeg", lambda _: None)
-    assert ours == verdicts()
+    assert ours == verdicts(damaged)
     assert len({type(verdict) for verdict in ours}) == 2
 
 
