@@ -131,7 +131,7 @@ def test_what_is_no_model_is_told_in_one_line(folder: Path, name: str, message: 
 def test_a_worker_elsewhere_loads_the_same_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     model = open_model("mine:Net")
     digest = model.load().digest
-    ours = Path(__file__).resolve().parents[2]
+    ours = Path(__file__).resolve().parents[3]
     code = (
         f"import sys, pickle; sys.path.insert(0, {str(ours)!r})\n"
         f"model = pickle.loads({pickle.dumps(model)!r})\n"

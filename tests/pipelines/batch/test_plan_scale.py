@@ -14,7 +14,7 @@ from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.storage.store import open_store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_an_actor_that_can_not_load_its_model_ends_the_job_with_its_own_error(
         footer={},
         functions=Functions(),
         run="run",
-        import_path=(str(Path(__file__).parent), str(Path(__file__).parents[1])),
+        import_path=(str(Path(__file__).parent), str(Path(__file__).parents[2])),
     )
     began = time.monotonic()
     with pytest.raises(CheckpointError, match="the weights are gone"):

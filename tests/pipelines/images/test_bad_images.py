@@ -26,7 +26,7 @@ from pipelines.images.decoding import Metadata, decode, encode, probe, read_meta
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 COUNT = int(os.environ.get("SOAK_FILES", "300"))
 SEED = os.environ.get("SOAK_SEED", "0")
 MAX_PIXELS = 1_000_000
