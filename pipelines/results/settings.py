@@ -56,7 +56,7 @@ class OutputOptions:
 
     Attributes:
         output_format: jpeg, png, webp or tiff.
-        quality: quality of jpeg and webp (1 to 100); see `pipelines.images.decoding.encode`.
+        quality: quality of jpeg and webp (1 to 100); see `pipelines.images.encoding.encode`.
         columns: names and Arrow types of what is copied from a table or a sample's JSON into the results.
     """
 
