@@ -1,7 +1,8 @@
 """How a model draws. Importing this imports no torch: the command line makes its options from the fields.
 
 A field whose metadata has ``help`` is an option of every command that draws; ``metavar``, ``min`` and ``max`` say how
-it is shown and which values it takes. A new option is a field here and what the families make of it, nothing else.
+it is shown and which values it takes. A new option is a field here, and what the families' ``sample`` makes of it: the
+command line and the plan get it from here. If its default is None, a family names it in ``sample_options`` to have it.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
 """The data: storage, datasets, training and batch jobs, on Ray.
 
-storage/      one store for a folder, a prefix or a bucket
-images/       encoded images to sRGB arrays and back
-cluster/      Ray itself: its start, tasks, pools of actors, errors
+evaluation/   how good results and models are
+batch/        the batch engine: ``run_batch``
+training/     the training engine: ``train``
+ray_data/     datasets as ``ray.data.Dataset``, with transforms
+streaming/    the order of training, and its stream
+sharding/     how datasets are made
+results/      the Parquet files of a batch job, and their proofs
 datasets/     the formats on disk: shards, manifest, index; opening them and cutting them into chunks
 models/       models of any origin, and how images go through them
-sharding/     how datasets are made
-streaming/    the order of training, and its stream
-results/      the Parquet files of a batch job, and their proofs
-ray_data/     datasets as ``ray.data.Dataset``, with transforms
-training/     the training engine: ``train``
-batch/        the batch engine: ``run_batch``
-evaluation/   how good results and models are
+images/       encoded images to sRGB arrays and back
+storage/      one store for a folder, a prefix or a bucket
+cluster/      Ray itself: its start, tasks, pools of actors, errors
 
-Each room imports those above it alone. What most pipelines need is here; the rooms have the rest.
+A room is a package with one topic, and imports only rooms that stand below it in this list. This package exports what
+most pipelines need; the rooms export the rest.
 
     from pipelines import BatchJob, BatchSettings, run_batch
 

@@ -13,9 +13,10 @@ cvae/               a latent z beside x
 autoregressive/     a transformer over tokens
 preset_settings.py  settings that presets of several families share
 
-A folder has ``config.py`` (the configuration: a frozen dataclass), ``model.py`` (the ``ConditionalModel``) and
-``presets.py`` (``PRESETS``). A new family is one such folder and one row of ``FAMILIES``. Importing this package, a
-configuration or presets imports no torch; a model is imported when it is first asked for.
+A folder has ``config.py`` (the configuration: a frozen dataclass), ``model.py`` (the ``ConditionalModel``),
+``presets.py`` (``PRESETS``), and an ``__init__.py`` with an empty ``__all__``. A new family is one such folder and one
+row of ``FAMILIES``; ``CONTRIBUTING.md`` names its tests. Importing this package, a configuration or presets imports no
+torch; a model is imported when it is first asked for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ calibration.py   the reliability of a categorical model
 bleeding.py      color that bleeds over edges
 resampling.py    bootstrap intervals, and the sign-flip test of paired differences
 
-`docs/evaluation.md` says what each means, its formula and its source; `pipelines.evaluation` takes them over results.
+`docs/evaluation.md` says what each means, its formula and its source. `pipelines.evaluation` measures images with them:
+`measures.py` has the columns, `values.py` the table of metrics.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The command line: ``condgen COMMAND``.
 
-Each command is a function below: it builds its job's options, runs the job, and prints the lines of its report. A job
-is imported when its command runs, so that ``--help`` needs neither torch nor ray. How a command ends is said in one
-place, `_run`: an error that condgen raises on purpose is one line and its own exit code, anything else is a bug and
-shows its traceback.
+Each command is a function: `demo`, `train` and `models` are below, and the others are in the modules beside this one.
+A command builds its job's options, runs the job, and prints the lines of its report. It imports the job only when it
+runs, so that ``--help`` needs neither torch nor ray. How a command ends is decided in one place, `_run`: an error that
+condgen raises on purpose gives one line and its own exit code; anything else is a bug and shows its traceback.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class IndexReport:
             lines.append(f"the shards stay in {manifest.base}; {self.uri} is opened as the dataset")
         if self.faulty or self.undecodable:
             lines.append(
-                f"{self.faulty:,} samples and {self.undecodable:,} pictures can't be read: condgen validate tells which"
+                f"{self.faulty:,} samples and {self.undecodable:,} images can't be read: condgen validate tells which"
             )
         lines.append(f"{self.seconds:.1f} s, {manifest.samples / max(self.seconds, 1e-9):,.0f} samples/s")
         return lines

@@ -80,7 +80,7 @@ def _statistics_lines(statistics: Mapping[str, Any], dataset: Dataset) -> list[s
     if train is not None and train.num_samples:
         colours = int((train.ab_histogram > 0).sum())
         grey = train.ab_histogram[11, 11] / train.ab_histogram.sum()
-        lines.append(f"  colours  {colours} cells of the ab grid, {grey:.0%} of the pixels grey")
+        lines.append(f"  colors   {colours} cells of the ab grid, {grey:.0%} of the pixels grey")
     return lines
 
 

@@ -120,7 +120,7 @@ def run(
     made, rejected = building.make()
     if made is None and manifest is None:
         first = rejected[0] if rejected else reject(listing.uri, "", "list", "Empty", "no rows")
-        reason = f"none of the {len(rejected)} files in {listing.uri} is a picture, such as {first.source}"
+        reason = f"none of the {len(rejected)} files in {listing.uri} is an image, such as {first.source}"
         raise DatasetError(f"{reason}: {first.message}")
     seconds = time.monotonic() - began
     if made is None:

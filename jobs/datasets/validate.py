@@ -61,8 +61,8 @@ class ValidationReport:
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
-        read = f"{self.shards:,} shards, {self.samples:,} samples, {self.images:,} pictures read"
-        rate = f"{self.seconds:.1f} s, {self.images / max(self.seconds, 1e-9):,.0f} pictures/s"
+        read = f"{self.shards:,} shards, {self.samples:,} samples, {self.images:,} images read"
+        rate = f"{self.seconds:.1f} s, {self.images / max(self.seconds, 1e-9):,.0f} images/s"
         lines = [f"{self.uri}: {read} ({rate})"]
         if not self.faults:
             return [*lines, "no faults"]

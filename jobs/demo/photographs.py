@@ -113,7 +113,7 @@ class PhotographSet:
 
     def describe(self) -> str:
         """Return what they are, in a line."""
-        kind = "photographs" if self.are_real else "GENERATED pictures (install condgen[demo] for photographs)"
+        kind = "photographs" if self.are_real else "GENERATED images (install condgen[demo] for photographs)"
         return f"{self.num_training} {kind} to train on, {self.num_archive} held out, from {', '.join(self.origins)}"
 
 

@@ -84,7 +84,7 @@ class DemoReport:
             "",
             *self.claims.lines(),
             "",
-            f"pictures      {self.photographs}",
+            f"images        {self.photographs}",
             f"images in     {self.images}",
             f"draws out     {self.draws}",
             f"errors        {self.errors} (one file is damaged on purpose)",

@@ -270,7 +270,7 @@ class ChunkEngine(Generic[C]):
         if changed is None:
             return Filtered(source=loaded.sample.source, key=loaded.sample.key, place=loaded.place)
         if len(changed) != self._settings.draws:
-            message = f"the function after the model gave {len(changed)} pictures in place of {self._settings.draws}"
+            message = f"the function after the model gave {len(changed)} images in place of {self._settings.draws}"
             raise ImageError("after", "Count", message)
         return [self._row(loaded, k, rgb, clock) for k, rgb in enumerate(changed)]
 

@@ -143,7 +143,7 @@ def read_images(store: Store, name: str, column: str, rows: Sequence[int]) -> It
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not value:
-            return ImageError("read", "EmptyCell", f"no picture in column {column!r} of row {row}")
+            return ImageError("read", "EmptyCell", f"no image in column {column!r} of row {row}")
         return _fetch(store, name, value) if isinstance(value, str) else bytes(value)
 
     if not any(isinstance(v, str) or (isinstance(v, dict) and not v.get("bytes")) for v in cells):

@@ -13,7 +13,7 @@ from pipelines.datasets.manifest import Dataset, Manifest, ShardInfo
 from pipelines.datasets.run import Run
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.tar import SampleSpan, renamed
-from pipelines.images.decoding import FORMATS, MAX_PIXELS, decode
+from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
 FAULT_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("shard", "key", "error", "message")])
 
 _TEXTS = frozenset({"json", "txt", "cls", "caption", "label", "csv"})
-_PICTURES = frozenset({*FORMATS.values(), "jpeg", "jpe", "jfif", "tiff", "dib", "pgm", "pbm", "pnm", "j2k", "jpx"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -114,7 +113,7 @@ class _Visitor:
         names = list(members)
         if not self._paired:
             if all(name.rpartition(".")[2] in _TEXTS for name in names):
-                self._fault(key, "NoImage", f"no picture among: {', '.join(sorted(names))}")
+                self._fault(key, "NoImage", f"no image among: {', '.join(sorted(names))}")
             return
         for wanted in ("input", "target"):
             found = [name for name in names if name == wanted or name.startswith(f"{wanted}.")]
@@ -123,7 +122,7 @@ class _Visitor:
                 self._fault(key, "MissingMember", f"{what} among: {', '.join(sorted(names))}")
 
     def _check_image(self, key: str, name: str, data: bytes) -> None:
-        if name.rpartition(".")[2] not in _PICTURES and self._names.get(name.partition(".")[0]) is None:
+        if name.rpartition(".")[2] not in EXTENSIONS and self._names.get(name.partition(".")[0]) is None:
             kind = name.partition(".")[0]
             if kind not in ("input", "target"):
                 return  # a mask's array, a text of another kind: nothing that is read as an image

@@ -84,7 +84,7 @@ def read_evaluation(store: Store) -> tuple[dict[str, Any], pa.Table]:
         facts = json.loads(store.read(JSON_NAME))
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise ValueError("format")
-        table = pq.read_table(io.BytesIO(store.read(PARQUET_NAME))).cast(ROWS_SCHEMA)
+        table = _with_all_columns(pq.read_table(io.BytesIO(store.read(PARQUET_NAME)))).cast(ROWS_SCHEMA)
     except MissingError as error:
         raise DatasetError(
             f"{store.uri} has no evaluation: run condgen evaluate with it as RESULTS or --out"
@@ -94,3 +94,11 @@ def read_evaluation(store: Store) -> tuple[dict[str, Any], pa.Table]:
             f"{store.uri} has an evaluation that is damaged or of another version: evaluate again"
         ) from error
     return facts, table
+
+
+def _with_all_columns(table: pa.Table) -> pa.Table:
+    """Return a table with nulls for the metrics that were not there when it was written."""
+    for name in ROWS_SCHEMA.names:
+        if name not in table.column_names and ROWS_SCHEMA.field(name).nullable:
+            table = table.append_column(ROWS_SCHEMA.field(name), pa.nulls(table.num_rows, ROWS_SCHEMA.field(name).type))
+    return table.select(ROWS_SCHEMA.names)

@@ -2,8 +2,8 @@
 
 decoding.py     ``decode`` and ``probe``: the bytes of a file as a viewer shows them, or an ``ImageError``
 encoding.py     ``encode``: an array as JPEG, PNG, WebP or TIFF
-metadata.py     ``read_metadata``: what is kept of a photograph's metadata
-formats.py      the formats, how each is opened, and errors that read the same on every run
+metadata.py     ``read_metadata``: the part of a photograph's metadata that is kept
+formats.py      the formats that are read, how each is opened, and errors that always read the same
 jpeg.py         plain JPEGs, straight into an array
 high_depth.py   more than 8 bits a channel
 icc.py          color profiles, transparency and 16 bits to sRGB

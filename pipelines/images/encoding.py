@@ -66,7 +66,7 @@ def encode(
     if format not in _ENCODERS:
         raise ConfigError.unknown("format", format, _ENCODERS)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
-        reason = f"a picture is [H, W, 3] uint8 or uint16, not {list(rgb.shape)} {rgb.dtype}"
+        reason = f"an image is [H, W, 3] uint8 or uint16, not {list(rgb.shape)} {rgb.dtype}"
         raise ImageError("encode", "ValueError", reason)
     try:
         return _ENCODERS[format](rgb, quality, metadata or Metadata())

@@ -117,7 +117,7 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
         raise ImageError("decode", "EmptyFile", "the file has no bytes")
     name = format_of(data[:32])
     if name is None:
-        raise ImageError("decode", "NotAnImage", f"not a picture of a known format ({', '.join(FORMATS)})")
+        raise ImageError("decode", "NotAnImage", f"not an image of a known format ({', '.join(FORMATS)})")
     _hush()
     image = _OPENERS[name](io.BytesIO(data))
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -169,7 +169,7 @@ def _check_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
     """Refuse a TIFF of tiles that are far larger than it: libtiff unpacks each of them whole."""
     tile = image.tag_v2.get(_TILE_WIDTH, 0) * image.tag_v2.get(_TILE_HEIGHT, 0)
     if tile > max(image.width * image.height, _MAX_TILE_PIXELS):
-        raise ImageError("decode", "TooManyPixels", f"tiles of {tile:,} pixels are larger than the picture")
+        raise ImageError("decode", "TooManyPixels", f"tiles of {tile:,} pixels are larger than the image")
 
 
 def _mend_planes(image: TiffImagePlugin.TiffImageFile) -> None:

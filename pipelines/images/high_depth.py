@@ -23,7 +23,7 @@ from pipelines.images.icc import deep_integers
 
 __all__ = ["DeepImage", "decode_deep", "is_deep_only"]
 
-_LYING = "the header tells of another size or depth than the picture has"
+_LYING = "the header tells of another size or depth than the image has"
 _UNKNOWN_LAYOUT = "more than 8 bits in other channels than those of grey or RGB"
 _SRGB_AND_GREY = (b"\0\0\0\x10", b"\0\0\0\x11")
 _SIZ = b"\xff\x4f\xff\x51"

@@ -207,7 +207,11 @@ def import_model(path: str, import_from: Sequence[str] = ()) -> ConditionalModel
             hint = f" (did you mean {near!r}?)" if near else ""
             raise ConfigError("model", path, f"a name that {module_name} has{hint}")
         found = getattr(found, part)
-    return wrap(_make(path, found))
+    model = wrap(_make(path, found))
+    missing = [attribute for attribute in ("family", "is_stochastic") if not hasattr(model, attribute)]
+    if missing:
+        raise ConfigError("model", path, f"a ConditionalModel that says its {' and '.join(missing)}")
+    return model
 
 
 def _make(path: str, found: Any) -> nn.Module:

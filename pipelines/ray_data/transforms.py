@@ -96,9 +96,7 @@ class _Apply:
         unknown = sorted(set(self.only) - set(columns))
         if unknown or not columns:
             have = ", ".join(columns) or "none (are they encoded?)"
-            raise DatasetError(
-                f"no column {', '.join(unknown) or 'of pictures'} to transform; decoded pictures: {have}"
-            )
+            raise DatasetError(f"no column {', '.join(unknown) or 'of images'} to transform; decoded images: {have}")
         found = zip(*(column_images(block, column) for column in columns), strict=True)
         rows = [
             self._row(dict(zip(columns, images, strict=True)), who)
@@ -119,7 +117,7 @@ class _Apply:
                 except ValueError as error:
                     sizes = ", ".join(f"{name} {image.shape[1]}x{image.shape[0]}" for name, image in images.items())
                     reason = f"the transform can't be applied to {who[0]} {who[1]} ({sizes}): {error}"
-                    raise DatasetError(f"{reason}; bring pictures of a pair to one size first") from error
+                    raise DatasetError(f"{reason}; bring images of a pair to one size first") from error
                 done = done if isinstance(done, tuple | list) else (done,)
                 tensors = dict(zip(tensors, done, strict=True))
             for name, alone in self.only.items():

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError
 from condgen.options import SampleOptions
 from pipelines.models.options import AUTO, ColorizeOptions, TaskOptions, TranslateOptions
@@ -26,6 +27,9 @@ AUTO_DRAWS = 0
 """A number of draws that the model decides: `DEFAULT_DRAWS`, or 1 of a point prediction."""
 
 DEFAULT_DRAWS = 3
+
+OUTPUT_FORMATS = ("jpeg", "png", "webp", "tiff")
+"""The keys of `pipelines.images.encoding.SUFFIXES`."""
 
 BEFORE: Mapping[str, Any] = {"upsampling": "bilinear"}
 """What plans of before an option was there were made with, where it isn't the option's default now."""
@@ -56,8 +60,11 @@ class OutputOptions:
 
     Attributes:
         output_format: jpeg, png, webp or tiff.
-        quality: quality of jpeg and webp (1 to 100); see `pipelines.images.decoding.encode`.
+        quality: quality of jpeg and webp (1 to 100); see `pipelines.images.encoding.encode`.
         columns: names and Arrow types of what is copied from a table or a sample's JSON into the results.
+
+    Raises:
+        ConfigError: a value is not allowed.
     """
 
     output_format: str = field(
@@ -76,6 +83,11 @@ class OutputOptions:
             "read": read_columns,
         },
     )
+
+    def __post_init__(self) -> None:
+        check_choice("output_format", self.output_format, OUTPUT_FORMATS)
+        if not 1 <= self.quality <= 100:
+            raise ConfigError("quality", self.quality, "1 to 100")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.resize_px < 0:
-            raise ConfigError("resize_px", self.resize_px, "a size in pixels, or 0 to keep each picture's")
+            raise ConfigError("resize_px", self.resize_px, "a size in pixels, or 0 to keep each image's")
         if self.resize_mode not in RESIZE_MODES:
             raise ConfigError.unknown("resize_mode", self.resize_mode, RESIZE_MODES)
         if self.format and self.format not in _FORMAT_NAMES:

@@ -163,7 +163,7 @@ def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[Rej
     for entry in sorted(entries):
         stem, extension = split_name(entry.name)
         if extension and extension.lower() not in EXTENSIONS:
-            reason = f".{shown(extension)} is no extension of a picture that is read"
+            reason = f".{shown(extension)} is no extension of an image that is read"
             rejected.append(reject(entry.name, "", "list", "NotAnImage", reason))
         else:
             parts = (Part("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)

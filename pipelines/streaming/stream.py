@@ -183,7 +183,7 @@ def _squares(sample: Sample, plan: TrainingPlan, epoch: int) -> npt.NDArray[np.u
         # JPEGs of one shape may be decoded at several scales, and rounded.
         if abs(first[0] * other[1] - first[1] * other[0]) > first[0] + first[1] + other[0] + other[1]:
             shapes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images)
-            raise ImageError("augment", "PairShapes", f"pictures of a pair have several shapes: {shapes}")
+            raise ImageError("augment", "PairShapes", f"images of a pair have several shapes: {shapes}")
     squares = [crop.apply(image, size_px) for image in images]
     if plan.aging is not None:
         aged = draw_aging(plan.aging, seed=plan.order.seed, epoch=epoch, source=sample.source, key=sample.key)

@@ -181,7 +181,7 @@ class Loop:
         state.undecodable += round(faults)
         tried = state.images + state.undecodable
         if tried >= _FAULTS_JUDGED_AFTER and state.undecodable > _FAULTS_MOST * tried:
-            raise DatasetError(f"{state.undecodable} of {tried} pictures can't be decoded: condgen validate lists them")
+            raise DatasetError(f"{state.undecodable} of {tried} images can't be decoded: condgen validate lists them")
 
     def _reduce_terms(self) -> None:
         """Add the terms since the last time, of all workers, to the state's sums."""

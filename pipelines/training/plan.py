@@ -117,10 +117,10 @@ def _members(dataset: Dataset, task: str, names: Mapping[str, str]) -> tuple[str
     paired = dataset.manifest.kind == "paired"
     if task == "pairs":
         if not paired and not all(member in names for member in _PAIR):
-            raise DatasetError(f"{dataset.uri} holds no pairs: name both pictures, such as --member input=edges")
+            raise DatasetError(f"{dataset.uri} holds no pairs: name both images, such as --member input=edges")
         return _PAIR
     if paired and _IMAGE not in names:
-        raise DatasetError(f"{dataset.uri} holds pairs: name the picture to train on, such as --member image=target")
+        raise DatasetError(f"{dataset.uri} holds pairs: name the image to train on, such as --member image=target")
     return (_IMAGE if _IMAGE in names else None,)
 
 

@@ -9,25 +9,13 @@ import sys
 from typing import Any
 
 import pytest
+import typer
 
 from condgen.errors import ConfigError, JobError
 from jobs.cli import app as cli
 from jobs.cli.datasets import parse_split
 
-COMMANDS = [
-    "demo",
-    "shard",
-    "index",
-    "inspect",
-    "validate",
-    "train",
-    "colorize",
-    "verify",
-    "extract",
-    "redraw",
-    "report",
-    "models",
-]
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 TRAIN = ["train", "--preset", "regression-small", "--data", "a", "--out", "b"]
 HEAVY = (
     "torch",

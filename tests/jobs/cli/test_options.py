@@ -18,7 +18,8 @@ from condgen.options import SampleOptions
 from jobs.cli import app as cli
 from jobs.cli.options import Command, Group, expand
 from pipelines.batch.job import BatchJob
-from pipelines.results.settings import BatchSettings
+from pipelines.images.encoding import SUFFIXES
+from pipelines.results.settings import OUTPUT_FORMATS, BatchSettings, OutputOptions
 from pipelines.storage.store import open_store
 
 SECTIONS = ("Arguments:", "Options:", "Sampling:", "Output:", "Selection:", "Resources:")
@@ -132,3 +133,11 @@ def test_results_go_on_with_the_draws_that_they_were_begun_with(tmp_path: Path) 
     report = run_job(translation(tmp_path, "small_results:NoisyTint"))
     assert report is not None
     assert report.draws == 2
+
+
+def test_an_output_that_no_encoder_makes_is_refused_before_anything_begins() -> None:
+    assert set(OUTPUT_FORMATS) == set(SUFFIXES)
+    with pytest.raises(ConfigError, match=r"output_format.*gif"):
+        OutputOptions(output_format="gif")
+    with pytest.raises(ConfigError, match=r"quality.*1 to 100"):
+        OutputOptions(quality=0)

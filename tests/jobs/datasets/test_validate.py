@@ -63,7 +63,7 @@ def dataset(tmp_path: Path) -> Path:
 def test_a_dataset_without_faults_is_exit_code_0(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._run(["validate", str(dataset)]) == 0
     out = capsys.readouterr().out
-    assert "2 shards, 16 samples, 16 pictures read" in out
+    assert "2 shards, 16 samples, 16 images read" in out
     assert "no faults" in out
 
 

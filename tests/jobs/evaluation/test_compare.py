@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,3 +119,12 @@ def test_another_resolution_or_reference_is_refused(made: Path, tmp_path: Path) 
 def test_a_folder_without_an_evaluation_is_told(made: Path) -> None:
     with pytest.raises(DatasetError, match="run condgen evaluate"):
         run(str(made / "one"), str(made / "model"))
+
+
+def test_an_evaluation_of_before_a_metric_was_there_is_compared_in_the_others(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "one", tmp_path / "before")
+    rows = tmp_path / "before" / "evaluation.parquet"
+    pq.write_table(pq.read_table(rows).drop_columns(["colorfulness"]), rows)
+    names = {one.metric for one in run(str(tmp_path / "before"), str(made / "pale")).differences}
+    assert "psnr" in names
+    assert "colorfulness" not in names

@@ -303,6 +303,21 @@ def test_a_conditional_model_is_taken_as_it_is() -> None:
     assert isinstance(image_task(loaded, TranslateOptions()), TranslateTask)
 
 
+class Nameless(ConditionalModel):
+    """A ConditionalModel that doesn't say what it is."""
+
+    size_px, task = 8, "image"
+    forward, sample = Whole.forward, Whole.sample
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
+def test_a_conditional_model_that_says_too_little_is_refused_with_what_it_lacks() -> None:
+    with pytest.raises(ConfigError, match=r"Nameless.*says its family and is_stochastic"):
+        ImportedModel(f"{__name__}:Nameless").load()
+
+
 def loaded(model: ConditionalModel, **extra: Any) -> LoadedModel:
     return LoadedModel(model=model, digest="d", extra=extra)
 

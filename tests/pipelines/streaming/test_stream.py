@@ -184,7 +184,7 @@ def test_a_pair_of_several_shapes_is_left_out_with_the_reason(tmp_path: Path) ->
     )
     row = load_block(plan.chunks.append_column("epoch", [[0]]), plan=plan).to_pylist()[0]
     assert list(row["weight"]) == [0]
-    assert row["faults"][0]["message"] == "pictures of a pair have several shapes: 40x30 and 30x30"
+    assert row["faults"][0]["message"] == "images of a pair have several shapes: 40x30 and 30x30"
 
 
 def test_a_run_of_several_epochs_gives_each_whole_in_its_own_order(ray_cluster: None, plan: TrainingPlan) -> None:
