@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
-from pipelines.datasets.run import RUN_SCHEMA
+from pipelines.datasets.chunking import chunk_table
+from pipelines.datasets.extent import EXTENT_SCHEMA
 from pipelines.ray_data.pairs import pair_table
 from pipelines.results.plan import write_plan
 from pipelines.storage.store import open_store
@@ -50,7 +50,7 @@ def synthetic_index(runs: int) -> pa.Table:
         "last_key": pa.array([""] * runs),
         "sha256": pa.array([digests[64 * run : 64 * run + 64] for run in range(runs)]),
     }
-    return pa.table(columns, schema=RUN_SCHEMA)
+    return pa.table(columns, schema=EXTENT_SCHEMA)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from condgen.metrics import colorfulness
 from condgen.noise import NoiseSource, SampleId
 from jobs.chapter.training import grid
 from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk, sample_facts
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.images.decoding import decode
 from pipelines.models.source import open_model

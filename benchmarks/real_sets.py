@@ -30,7 +30,7 @@ from PIL import Image
 
 import jobs.datasets.shard
 from jobs.demo.photographs import BLUE_MARBLE, held_out_boxes, land_share, prepare
-from pipelines.sharding.plan import ShardOptions
+from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.package_files import locate
 
 __all__ = ["SIZE_PX", "chosen", "domain_of", "make_digits", "make_emoji", "make_maps", "make_photographs"]

@@ -138,7 +138,7 @@ def step(name: str) -> Iterator[None]:
 def list_files(files: int) -> pa.Table:
     """A listing of loose files, as a store gives it, to chunks."""
     from pipelines.datasets.chunk import ChunkLimits
-    from pipelines.datasets.chunk_plan import file_table
+    from pipelines.datasets.chunking import file_table
     from pipelines.datasets.opening import listing_table
     from pipelines.storage.backend import Entry
 
@@ -182,7 +182,7 @@ def shards_table(images: int) -> None:
     from plan import synthetic_index
 
     from pipelines.datasets.chunk import ChunkLimits
-    from pipelines.datasets.chunk_plan import chunk_table
+    from pipelines.datasets.chunking import chunk_table
 
     with step(f"{images:,} images in shards (synthetic index)"):
         index = synthetic_index(images // 16)

@@ -29,7 +29,7 @@ from condgen.worlds.ball import ball_errors, draw_balls
 from condgen.worlds.facades import CLASSES, draw_facades, edges
 from jobs.chapter.training import grid
 from pipelines.models.source import open_model
-from pipelines.sharding.plan import ShardOptions
+from pipelines.sharding.assignment import ShardOptions
 
 COUNT = 2000
 HELD_OUT = 96

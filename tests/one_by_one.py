@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipelines.datasets.chunk import Chunk, ChunkLimits, FilePart, RunPart
-from pipelines.datasets.chunk_plan import chunk_name
-from pipelines.datasets.run import Run
+from pipelines.datasets.chunk import Chunk, ChunkLimits, ExtentPart, FilePart
+from pipelines.datasets.chunking import chunk_name
+from pipelines.datasets.extent import Extent
 from pipelines.storage.backend import Entry
 
-__all__ = ["chunks_from_files", "chunks_from_runs"]
+__all__ = ["chunks_from_extents", "chunks_from_files"]
 
 
-def chunks_from_runs(runs: Iterable[Run], limits: ChunkLimits) -> Iterator[Chunk]:
+def chunks_from_extents(runs: Iterable[Extent], limits: ChunkLimits) -> Iterator[Chunk]:
     """Merge consecutive runs of a shard into chunks, in the order given."""
     for first, ordinal, group in _grouped(runs, limits, lambda r: (r.shard, r.samples, r.stop - r.start)):
-        parts = tuple(RunPart(run.start, run.stop, run.samples, run.sha256) for run in group)
+        parts = tuple(ExtentPart(run.start, run.stop, run.samples, run.sha256) for run in group)
         samples = sum(part.samples for part in parts)
         content = [part.sha256 or f"{part.start}:{part.stop}" for part in parts]
         yield Chunk(

@@ -124,7 +124,7 @@ def shard(
     shares = parse_split(split)
     roles = parse_names("--columns", columns)
     from jobs.datasets.shard import run, run_unpaired
-    from pipelines.sharding.plan import ShardOptions
+    from pipelines.sharding.assignment import ShardOptions
 
     options = ShardOptions(
         split=shares,

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from jobs.cli.progress import Progress
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.cluster.tasks import run_tasks
+from pipelines.datasets.extent import extents_to_table
 from pipelines.datasets.manifest import BUILDING_NAME, MANIFEST_NAME, Manifest, table_bytes, table_name
-from pipelines.datasets.run import runs_to_table
-from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
-from pipelines.sharding.growth import Catalog, rejected_bytes, sample_rows
-from pipelines.sharding.plan import (
-    PlannedSample,
-    PlannedShard,
+from pipelines.sharding.assignment import (
+    KeyedRecord,
+    ShardAssignment,
     ShardOptions,
     ShardReceipt,
     assign_keys,
@@ -26,6 +24,8 @@ from pipelines.sharding.plan import (
     input_digest,
     make_manifest,
 )
+from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
+from pipelines.sharding.growth import Catalog, rejected_bytes, sample_rows
 from pipelines.sharding.sources import Listing, Record, Rejected, reject
 from pipelines.storage.store import Store
 
@@ -82,7 +82,7 @@ class Building:
         hashes = {item.key: item.phash for item in found}
         return self._commit(receipts, rejected, {sample.key: sample for sample in new}, hashes), rejected
 
-    def _duplicates(self, new: Sequence[PlannedSample]) -> tuple[list[Fingerprint], dict[str, Rejected]]:
+    def _duplicates(self, new: Sequence[KeyedRecord]) -> tuple[list[Fingerprint], dict[str, Rejected]]:
         """Return the fingerprints of new samples, and those that are duplicates, by key."""
         near = self.options.dedup == "near"
         if self.options.dedup == "none":
@@ -103,7 +103,7 @@ class Building:
             duplicates[key] = reject(names[key], key, "dedup", error, f"{same} {other}")
         return found, duplicates
 
-    def _of_equal_sizes(self, new: Sequence[PlannedSample]) -> list[PlannedSample]:
+    def _of_equal_sizes(self, new: Sequence[KeyedRecord]) -> list[KeyedRecord]:
         """Return the samples that may have the bytes of another: of a size that is not theirs alone, or not known."""
         sizes: dict[int, int] = {}
         for size in [*self.catalog.sizes().values(), *(sample.record.listed_bytes for sample in new)]:
@@ -111,7 +111,7 @@ class Building:
         alone = 1 if not sizes.get(0) else 0  # one of unknown size may equal any
         return [sample for sample in new if sizes[sample.record.listed_bytes] > alone]
 
-    def _write(self, shards: Sequence[PlannedShard]) -> list[ShardReceipt]:
+    def _write(self, shards: Sequence[ShardAssignment]) -> list[ShardReceipt]:
         """Make shards, and return their receipts in the plan's order."""
         from pipelines.sharding.writer import write_shard
 
@@ -131,7 +131,7 @@ class Building:
         self,
         receipts: Sequence[ShardReceipt],
         rejected: Sequence[Rejected],
-        planned: Mapping[str, PlannedSample],
+        planned: Mapping[str, KeyedRecord],
         hashes: Mapping[str, int | None],
     ) -> Manifest:
         """Write the tables, then the manifest, and remove what an interrupted or replaced making left."""
@@ -139,7 +139,7 @@ class Building:
 
         old = self.catalog.manifest
         manifest = make_manifest(self.listing, self.options, receipts, rejected, old, self.catalog.image_sizes())
-        runs = runs_to_table(run for receipt in receipts for run in receipt.runs)
+        runs = extents_to_table(run for receipt in receipts for run in receipt.runs)
         if self.catalog.dataset is not None:
             order = {shard.name: place for place, shard in enumerate(manifest.shards)}
             runs = pa.concat_tables([self.catalog.dataset.index, runs])

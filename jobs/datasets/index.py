@@ -13,12 +13,12 @@ from condgen.statistics import DatasetStatistics
 from jobs.cli.progress import Progress
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.cluster.tasks import run_tasks
+from pipelines.datasets.extent import extents_to_table
 from pipelines.datasets.manifest import MANIFEST_NAME, Manifest, load_manifest, table_bytes, table_name
 from pipelines.datasets.opening import foreign_manifest, shards_of
-from pipelines.datasets.run import runs_to_table
 from pipelines.datasets.shard_names import locate_shards, split_of
+from pipelines.sharding.assignment import ImageStatistics
 from pipelines.sharding.indexing import IndexedShard, index_shard
-from pipelines.sharding.plan import ImageStatistics
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["RAY_FROM_BYTES", "IndexReport", "run"]
@@ -89,7 +89,7 @@ def run(
         raise ConfigError("--out" if out else "dataset", place.uri, allowed)
     shards = _indexed(store, names, dict(member_names or {}), statistics, verbose)
     manifest, runs = foreign_manifest([shard.scan for shard in shards], dict(member_names or {}))
-    index = table_bytes(runs_to_table(runs))
+    index = table_bytes(extents_to_table(runs))
     manifest = replace(
         manifest,
         index_sha256=hashlib.sha256(index).hexdigest(),

@@ -18,8 +18,8 @@ from jobs.datasets.building import Building, fingerprints
 from jobs.datasets.report import ShardReport
 from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, table_name
 from pipelines.datasets.opening import open_dataset
+from pipelines.sharding.assignment import ShardOptions, input_digest
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
-from pipelines.sharding.plan import ShardOptions, input_digest
 from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
 from pipelines.sharding.tables import is_table, table_source
 from pipelines.storage.store import Store, json_bytes, open_store

@@ -13,9 +13,9 @@ from condgen.errors import ConfigError, DatasetError
 from jobs.cli.progress import Progress
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.cluster.tasks import run_tasks
+from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset, table_bytes
 from pipelines.datasets.opening import NoShardsError, domains_of, open_dataset
-from pipelines.datasets.run import Run
 from pipelines.datasets.shard_names import Place
 from pipelines.datasets.validation import (
     DatasetFault,
@@ -127,7 +127,7 @@ def _validated(place: Place, verbose: bool) -> tuple[list[ShardFindings], list[D
 
 def _findings(dataset: Dataset, scanned: bool, verbose: bool) -> Iterator[ShardFindings]:
     manifest = dataset.manifest
-    runs: dict[str, list[Run]] = {}
+    runs: dict[str, list[Extent]] = {}
     if not scanned:
         for run_ in dataset.runs():
             runs.setdefault(run_.shard, []).append(run_)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
-from pipelines.datasets.chunk_plan import chunk_name, chunk_table, file_table
+from pipelines.datasets.chunking import chunk_name, chunk_table, file_table
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import Archive, open_archive
 from pipelines.datasets.row_filter import Where

@@ -3,11 +3,11 @@
 opening.py         ``open_dataset`` and ``open_archive``, each called once a job
 shard_names.py     how shards are named: names, braces, globs, lists
 manifest.py        ``Dataset`` and its manifest
-run.py             runs of samples, which an index has a row for
+extent.py          samples that one checksum covers, a row of the index each
 tar.py             tars: a writer, and a reader that trusts nothing
 scan.py            one look at a tar: its runs, checksums and faults
 chunk.py           chunks, and how one is read
-chunk_plan.py      indexes and listings cut into chunks, in columns
+chunking.py        indexes and listings cut into chunks, in columns
 parquet.py         images in a column of a Parquet file
 row_filter.py      conditions of `--where`
 validation.py      everything that can be wrong with a shard
@@ -22,7 +22,7 @@ from condgen.doors import lazy_names
 
 if TYPE_CHECKING:
     from pipelines.datasets.chunk import Chunk, ChunkLimits, Sample, image_member, iter_chunks, read_chunk, sample_facts
-    from pipelines.datasets.chunk_plan import chunk_table
+    from pipelines.datasets.chunking import chunk_table
     from pipelines.datasets.manifest import Dataset, Manifest, ShardInfo
     from pipelines.datasets.opening import Archive, open_archive, open_dataset
     from pipelines.datasets.tar import TarWriter
@@ -31,7 +31,7 @@ else:
         __name__,
         {
             "chunk": ["Chunk", "ChunkLimits", "Sample", "image_member", "iter_chunks", "read_chunk", "sample_facts"],
-            "chunk_plan": ["chunk_table"],
+            "chunking": ["chunk_table"],
             "manifest": ["Dataset", "Manifest", "ShardInfo"],
             "opening": ["Archive", "open_archive", "open_dataset"],
             "tar": ["TarWriter"],

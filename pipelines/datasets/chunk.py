@@ -28,9 +28,9 @@ __all__ = [
     "ERRORS_SCHEMA",
     "Chunk",
     "ChunkLimits",
+    "ExtentPart",
     "FilePart",
     "RowPart",
-    "RunPart",
     "Sample",
     "chunks_to_table",
     "image_member",
@@ -91,7 +91,7 @@ ERRORS_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class RunPart:
+class ExtentPart:
     """A run of consecutive samples of a chunk's shard: its byte range [start, stop), count and checksum."""
 
     start: int
@@ -147,7 +147,7 @@ class Chunk:
     shard: str | None
     samples: int
     first_sample: int
-    runs: tuple[RunPart, ...] = ()
+    runs: tuple[ExtentPart, ...] = ()
     files: tuple[FilePart, ...] = ()
     rows: RowPart | None = None
     select: tuple[int, ...] | None = None
@@ -166,7 +166,7 @@ class Chunk:
     def from_row(cls, row: Mapping[str, Any]) -> Chunk:
         """Return the chunk of a row of `CHUNK_SCHEMA`."""
         values = {name: row[name] for name in CHUNK_SCHEMA.names}
-        values["runs"] = tuple(RunPart(**run) for run in row["runs"] or ())
+        values["runs"] = tuple(ExtentPart(**run) for run in row["runs"] or ())
         values["files"] = tuple(FilePart(**file) for file in row["files"] or ())
         rows = row["rows"]
         values["rows"] = RowPart(**{**rows, "columns": tuple(rows["columns"] or ())}) if rows else None
@@ -253,7 +253,7 @@ def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
     return samples
 
 
-def _read_run(shard: str, run: RunPart, piece: memoryview, first_sample: int) -> list[Sample]:
+def _read_run(shard: str, run: ExtentPart, piece: memoryview, first_sample: int) -> list[Sample]:
     found = group_samples(bytes(piece))
     changed = None
     # A run of a shard of which only headers were read has no checksum.

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from condgen.errors import DatasetError, ImageError
+from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset
-from pipelines.datasets.run import Run
 from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.images.decoding import EXTENSIONS, decode, encode
 
@@ -71,7 +71,7 @@ def contact_sheet(dataset: Dataset, count: int = 24) -> bytes:
     return encode(np.asarray(sheet), "png")
 
 
-def _spread(dataset: Dataset, count: int) -> list[tuple[Run, int]]:
+def _spread(dataset: Dataset, count: int) -> list[tuple[Extent, int]]:
     """Return (run, place in it) of samples that are evenly spread."""
     ends = np.cumsum(np.asarray(dataset.index["samples"].to_pylist(), np.int64))
     total = int(ends[-1]) if len(ends) else 0
@@ -80,12 +80,12 @@ def _spread(dataset: Dataset, count: int) -> list[tuple[Run, int]]:
     for number in range(count):
         ordinal = (2 * number + 1) * total // (2 * count)
         row = int(np.searchsorted(ends, ordinal, side="right"))
-        run = Run(**dataset.index.slice(row, 1).to_pylist()[0])
+        run = Extent(**dataset.index.slice(row, 1).to_pylist()[0])
         chosen.append((run, ordinal - (int(ends[row]) - run.samples)))
     return chosen
 
 
-def _cell(dataset: Dataset, run: Run, place: int) -> _Cell:
+def _cell(dataset: Dataset, run: Extent, place: int) -> _Cell:
     found = group_samples(dataset.store.read_range(run.shard, run.start, run.stop))
     sample = found[place] if place < len(found) else TarSample(None)
     members = renamed(sample.members, dataset.manifest.member_names)

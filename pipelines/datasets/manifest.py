@@ -1,7 +1,7 @@
 """Datasets of shards: the manifest and the index beside them.
 
 {split}-{index:06d}.tar   WebDataset shards
-index.parquet             one row a run of up to 16 samples: its byte range, samples, keys and checksum (RUN_SCHEMA)
+index.parquet             one row a run of up to 16 samples: its byte range, samples, keys and checksum (EXTENT_SCHEMA)
 samples.parquet           one row a sample: its key, its source and that one's checksum (SAMPLE_SCHEMA)
 rejected.parquet          one row a file that is in no shard, and why (ERRORS_SCHEMA in chunk.py); only if there are any
 manifest.json             all of it in a page, written last: its presence means that the dataset is complete
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, MissingError
 from condgen.statistics import DatasetStatistics
-from pipelines.datasets.run import Run
+from pipelines.datasets.extent import Extent
 from pipelines.storage.store import Store, json_bytes
 
 __all__ = [
@@ -189,7 +189,7 @@ class Dataset:
     Attributes:
         store: store of the shards; runs and shards are named relative to it.
         manifest: manifest of the dataset.
-        index: table in ``RUN_SCHEMA``, in the order of the manifest's shards.
+        index: table in ``EXTENT_SCHEMA``, in the order of the manifest's shards.
         home: store of the manifest, where that is not the store of the shards.
     """
 
@@ -208,16 +208,16 @@ class Dataset:
         """Whether it has a manifest and an index in storage; else its shards were scanned."""
         return bool(self.manifest.index_sha256)
 
-    def runs(self, split: str | None = None) -> list[Run]:
+    def runs(self, split: str | None = None) -> list[Extent]:
         """Return the runs of a split, or of all.
 
         Raises:
             DatasetError: there is no such split.
         """
-        return [Run(**row) for row in self.table(split).to_pylist()]
+        return [Extent(**row) for row in self.table(split).to_pylist()]
 
     def table(self, split: str | None = None) -> pa.Table:
-        """Return the index of a split, or of all, in ``RUN_SCHEMA``.
+        """Return the index of a split, or of all, in ``EXTENT_SCHEMA``.
 
         Raises:
             DatasetError: there is no such split.

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError
+from pipelines.datasets.extent import EXTENT_SCHEMA, Extent, extents_to_table
 from pipelines.datasets.manifest import (
     BUILDING_NAME,
     DOMAINS_NAME,
@@ -21,7 +22,6 @@ from pipelines.datasets.manifest import (
     load_manifest,
     table_name,
 )
-from pipelines.datasets.run import RUN_SCHEMA, Run, runs_to_table
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.shard_names import Place, locate_files, locate_shards, split_of
 from pipelines.datasets.tar import renamed
@@ -172,7 +172,7 @@ def listing_table(entries: list[Entry]) -> pa.Table:
 
 def foreign_manifest(
     scans: Sequence[ShardScan], member_names: Mapping[str, str] | None = None
-) -> tuple[Manifest, list[Run]]:
+) -> tuple[Manifest, list[Extent]]:
     """Return the manifest and the runs of shards that were scanned, in the order of their splits and names."""
     ordered = sorted(scans, key=lambda scan: (split_of(scan.name) != "train", split_of(scan.name), scan.name))
     counts: dict[str, int] = {}
@@ -222,7 +222,7 @@ def _scan(store: Store, names: Sequence[str], *, checksums: bool) -> Dataset:
     with ThreadPoolExecutor(min(_READERS, len(names)), thread_name_prefix="scan") as pool:
         scans = list(pool.map(lambda name: scan_shard(store, name, checksums=checksums), names))
     manifest, runs = foreign_manifest(scans)
-    return Dataset(store, manifest, runs_to_table(runs))
+    return Dataset(store, manifest, extents_to_table(runs))
 
 
 def _complete(store: Store) -> Dataset | None:
@@ -242,7 +242,7 @@ def _complete(store: Store) -> Dataset | None:
     data = store.read(name)
     if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
         raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
-    index = pq.ParquetFile(io.BytesIO(data)).read().cast(RUN_SCHEMA)
+    index = pq.ParquetFile(io.BytesIO(data)).read().cast(EXTENT_SCHEMA)
     if manifest.base:
         return Dataset(open_store(manifest.base), manifest, index, home=store)
     return Dataset(store, manifest, index)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from pipelines.datasets.run import RUN_BYTES, Run, cut_runs
+from pipelines.datasets.extent import EXTENT_BYTES, Extent, cut_extents
 from pipelines.datasets.tar import MAX_MEMBER_BYTES, Fault, SampleSpan, iter_members, iter_spans
 from pipelines.storage.store import Store
 
@@ -18,7 +18,7 @@ __all__ = ["ShardScan", "Visit", "scan_shard"]
 
 _WINDOW_BYTES = 4 << 20
 _HEADER_WINDOW_BYTES = 64 << 10
-_HELD_BYTES = RUN_BYTES + _WINDOW_BYTES
+_HELD_BYTES = EXTENT_BYTES + _WINDOW_BYTES
 _FAULT_BYTES = 64 << 10
 """Bytes that are read of a faulty sample: enough to find its fault again, however much garbage follows."""
 
@@ -42,7 +42,7 @@ class ShardScan:
 
     name: str
     size_bytes: int
-    runs: list[Run] = field(default_factory=list)
+    runs: list[Extent] = field(default_factory=list)
     members: dict[str, int] = field(default_factory=dict)
     faults: list[tuple[str, Fault]] = field(default_factory=list)
     sha256: str = ""
@@ -73,7 +73,7 @@ def scan_shard(store: Store, name: str, *, checksums: bool = True, visit: Visit 
     scan = ShardScan(name, size)
     spans = _bounded(iter_spans(iter_members(tape.read, 0, size, whole=True)))
     # One with a fault is a run of its own, so that its checksum fails no neighbor.
-    for group in cut_runs(spans, lambda span: span.fault):
+    for group in cut_extents(spans, lambda span: span.fault):
         start, stop = group[0].start, max(span.stop for span in group)
         fault = group[0].fault
         if fault is not None:
@@ -82,7 +82,7 @@ def scan_shard(store: Store, name: str, *, checksums: bool = True, visit: Visit 
         data = tape.piece(start, stop) if checksums or visit else b""
         pixels = visit(group, data) if visit and fault is None else 0
         scan.runs.append(
-            Run(
+            Extent(
                 shard=name,
                 start=start,
                 stop=stop,

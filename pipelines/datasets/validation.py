@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
+from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset, Manifest, ShardInfo
-from pipelines.datasets.run import Run
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.tar import SampleSpan, renamed
 from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode
@@ -56,7 +56,7 @@ class ShardFindings:
 def validate_shard(
     store: Store,
     info: ShardInfo,
-    runs: Sequence[Run],
+    runs: Sequence[Extent],
     member_names: Mapping[str, str],
     paired: bool,
     max_pixels: int = MAX_PIXELS,
@@ -151,7 +151,7 @@ def _compared(info: ShardInfo, scan: ShardScan) -> list[DatasetFault]:
     return faults
 
 
-def _compared_runs(shard: str, runs: Sequence[Run], scan: ShardScan) -> list[DatasetFault]:
+def _compared_runs(shard: str, runs: Sequence[Extent], scan: ShardScan) -> list[DatasetFault]:
     """Compare the index: runs of the same place and checksum, whatever their order."""
     found = {(run.start, run.stop): run for run in scan.runs}
     faults = []

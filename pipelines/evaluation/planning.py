@@ -14,7 +14,7 @@ from pipelines.batch.archive import limit_chunks, plan_archive
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.workers import WorkerSpec
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import NoShardsError, archive_store, open_archive
 from pipelines.evaluation.judging import JudgeSpec, can_judge
 from pipelines.evaluation.references import ArchiveReferences, KeyedReferences

@@ -14,7 +14,7 @@ from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, window_permutation
 from pipelines.streaming.unpaired import DOMAINS, domain_seed
 
-__all__ = ["PAIR_SCHEMA", "PlannedPairs", "iter_pairs", "pair_table"]
+__all__ = ["PAIR_SCHEMA", "PairOrder", "iter_pairs", "pair_table"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -116,7 +116,7 @@ class _Sequence:
 
 
 @dataclass(frozen=True)
-class PlannedPairs:
+class PairOrder:
     """A row of `PAIR_SCHEMA`: chunks to read of each domain, and the order of their samples.
 
     Attributes:
@@ -128,7 +128,7 @@ class PlannedPairs:
     order: tuple[IntArray, IntArray]
 
 
-def iter_pairs(block: pa.Table) -> Iterator[PlannedPairs]:
+def iter_pairs(block: pa.Table) -> Iterator[PairOrder]:
     """Yield the rows of a table in `PAIR_SCHEMA`."""
     for row in block.to_pylist():
         large, order = _shuffled([row["large"]], row["seeds"][0])
@@ -136,7 +136,7 @@ def iter_pairs(block: pa.Table) -> Iterator[PlannedPairs]:
         found = (large, small), (order, small_order[row["skip"] : row["skip"] + row["samples"]])
         if row["swapped"]:
             found = (small, large), (found[1][1], found[1][0])
-        yield PlannedPairs(*found)
+        yield PairOrder(*found)
 
 
 def _shuffled(pieces: list[dict[str, Any]], seed: int) -> tuple[tuple[Chunk, ...], IntArray]:

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from condgen.errors import DatasetError
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import open_dataset
 from pipelines.ray_data.counters import Tally

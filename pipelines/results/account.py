@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from condgen.errors import DatasetError
 from pipelines.datasets.chunk import Chunk, chunks_to_table, iter_chunks
-from pipelines.datasets.chunk_plan import chunk_name
+from pipelines.datasets.chunking import chunk_name
 from pipelines.results.files import Failure, draws_name, iter_footers
 from pipelines.results.plan import Generation
 from pipelines.storage.store import Store

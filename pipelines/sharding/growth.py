@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.datasets.manifest import SAMPLE_SCHEMA, Dataset, Manifest, table_bytes, table_name
+from pipelines.sharding.assignment import KeyedRecord, ShardReceipt
 from pipelines.sharding.dedup import Fingerprint
-from pipelines.sharding.plan import PlannedSample, ShardReceipt
 from pipelines.sharding.sources import Listing, Record, Rejected
 from pipelines.storage.store import Store
 
@@ -123,7 +123,7 @@ def check_growth(catalog: Catalog, listing: Listing, options: dict[str, Any], wh
 
 
 def sample_rows(
-    receipts: Sequence[ShardReceipt], planned: Mapping[str, PlannedSample], hashes: Mapping[str, int | None]
+    receipts: Sequence[ShardReceipt], planned: Mapping[str, KeyedRecord], hashes: Mapping[str, int | None]
 ) -> bytes:
     """Return the table of the samples that were added, as a Parquet file."""
     rows = [

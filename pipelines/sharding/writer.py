@@ -14,11 +14,11 @@ import numpy as np
 
 from condgen.errors import ImageError
 from condgen.statistics import DatasetStatistics, count_ab
+from pipelines.datasets.extent import Extent, cut_extents
 from pipelines.datasets.manifest import ShardInfo
-from pipelines.datasets.run import Run, cut_runs
 from pipelines.datasets.tar import TarWriter
+from pipelines.sharding.assignment import ImageStatistics, KeyedRecord, MadeSample, ShardAssignment, ShardReceipt
 from pipelines.sharding.dedup import content_digest
-from pipelines.sharding.plan import ImageStatistics, MadeSample, PlannedSample, PlannedShard, ShardReceipt
 from pipelines.sharding.recipe import Recipe, StoredImage
 from pipelines.sharding.sources import Record, Rejected, read_part, reject, shown
 from pipelines.storage.store import Store
@@ -48,7 +48,7 @@ class _Written:
 
 
 def write_shard(
-    stores: tuple[Store, ...], dest: Store, shard: PlannedShard, recipe: Recipe, threads: int = 2
+    stores: tuple[Store, ...], dest: Store, shard: ShardAssignment, recipe: Recipe, threads: int = 2
 ) -> ShardReceipt:
     """Make a shard and store it; the same files give the same bytes.
 
@@ -107,7 +107,7 @@ def write_shard(
     )
 
 
-def _prepare(stores: tuple[Store, ...], sample: PlannedSample, recipe: Recipe) -> _Ready | Rejected:
+def _prepare(stores: tuple[Store, ...], sample: KeyedRecord, recipe: Recipe) -> _Ready | Rejected:
     datas: dict[tuple[Any, ...], bytes] = {}
     images = []
     for part in sample.record.parts:
@@ -161,7 +161,7 @@ class ImageCounter:
         self._waiting = []
 
 
-def _add(tar: TarWriter, sample: PlannedSample, ready: _Ready, members: Counter[str]) -> _Written:
+def _add(tar: TarWriter, sample: KeyedRecord, ready: _Ready, members: Counter[str]) -> _Written:
     spans = []
     pixels = 0
     for part, image in zip(sample.record.parts, ready.images, strict=True):
@@ -189,9 +189,9 @@ def _facts(record: Record, ready: _Ready) -> dict[str, Any]:
     return facts
 
 
-def _runs(shard: str, tar: TarWriter, written: list[_Written]) -> list[Run]:
+def _runs(shard: str, tar: TarWriter, written: list[_Written]) -> list[Extent]:
     return [
-        Run(
+        Extent(
             shard=shard,
             start=group[0].start,
             stop=group[-1].stop,
@@ -201,5 +201,5 @@ def _runs(shard: str, tar: TarWriter, written: list[_Written]) -> list[Run]:
             last_key=group[-1].key,
             sha256=hashlib.sha256(tar.piece(group[0].start, group[-1].stop)).hexdigest(),
         )
-        for group in cut_runs(written)
+        for group in cut_extents(written)
     ]

@@ -19,7 +19,7 @@ from condgen.doors import lazy_names
 if TYPE_CHECKING:
     from pipelines.streaming.augmentation import Augmentation
     from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, StreamPosition
-    from pipelines.streaming.stream import StreamBatch, TrainingPlan, TrainingStream
+    from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream
     from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, unpaired_plans
 else:
     __getattr__, __dir__ = lazy_names(
@@ -27,7 +27,7 @@ else:
         {
             "augmentation": ["Augmentation"],
             "epoch_order": ["EpochOrder", "OrderConfig", "StreamPosition"],
-            "stream": ["StreamBatch", "TrainingPlan", "TrainingStream"],
+            "stream": ["StreamBatch", "StreamConfig", "TrainingStream"],
             "unpaired": ["UnpairedBatch", "UnpairedPosition", "UnpairedStream", "unpaired_plans"],
         },
     )
@@ -37,8 +37,8 @@ __all__ = [
     "EpochOrder",
     "OrderConfig",
     "StreamBatch",
+    "StreamConfig",
     "StreamPosition",
-    "TrainingPlan",
     "TrainingStream",
     "UnpairedBatch",
     "UnpairedPosition",

@@ -41,7 +41,7 @@ from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, StreamPosit
 from pipelines.streaming.labels import Words
 from pipelines.streaming.pacing import Unhurried
 
-__all__ = ["StreamBatch", "TrainingPlan", "TrainingStream", "load_block", "prefetched"]
+__all__ = ["StreamBatch", "StreamConfig", "TrainingStream", "load_block", "prefetched"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ _DECODED_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
+class StreamConfig:
     """A plan of a run's stream: all that decides it.
 
     Attributes:
@@ -134,7 +134,7 @@ class _Held:
     left: int
 
 
-def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
+def load_block(block: pa.Table, *, plan: StreamConfig) -> pa.Table:
     """Read, check, decode and augment the chunks of a block; this is the task of Ray Data.
 
     Args:
@@ -169,7 +169,7 @@ def load_block(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
 
 
-def _squares(sample: Sample, plan: TrainingPlan, epoch: int) -> npt.NDArray[np.uint8]:
+def _squares(sample: Sample, plan: StreamConfig, epoch: int) -> npt.NDArray[np.uint8]:
     """Return a sample's images, all cut by the same crop, in ``image_shape``.
 
     Raises:
@@ -209,7 +209,7 @@ class TrainingStream:
 
     def __init__(
         self,
-        plan: TrainingPlan,
+        plan: StreamConfig,
         start: StreamPosition,
         num_batches: int,
         *,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from condgen.errors import CheckpointError, ConfigError
 from pipelines.streaming.epoch_order import StreamPosition
-from pipelines.streaming.stream import StreamBatch, TrainingPlan, TrainingStream
+from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream
 
 __all__ = ["DOMAINS", "UnpairedBatch", "UnpairedPosition", "UnpairedStream", "domain_seed", "unpaired_plans"]
 
@@ -50,13 +50,13 @@ class UnpairedPosition:
         """Batch in the first domain's epoch."""
         return self.a.batch
 
-    def state_dict(self, plans: Mapping[str, TrainingPlan]) -> dict[str, Any]:
+    def state_dict(self, plans: Mapping[str, StreamConfig]) -> dict[str, Any]:
         """Return what a checkpoint keeps of the position, as plain JSON values, as `StreamPosition.state_dict` does."""
         states = {name: getattr(self, name).state_dict(plans[name].order, plans[name].digest) for name in DOMAINS}
         return {"format": _STATE_FORMAT, **states}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], plans: Mapping[str, TrainingPlan]) -> UnpairedPosition:
+    def from_state(cls, state: Mapping[str, Any], plans: Mapping[str, StreamConfig]) -> UnpairedPosition:
         """Return the position that `state_dict` saved.
 
         Raises:
@@ -93,7 +93,7 @@ class UnpairedBatch:
         return self.a.faults + self.b.faults
 
 
-def unpaired_plans(a: TrainingPlan, b: TrainingPlan) -> dict[str, TrainingPlan]:
+def unpaired_plans(a: StreamConfig, b: StreamConfig) -> dict[str, StreamConfig]:
     """Return the plans of two domains with independent seeds, which are made from theirs.
 
     Raises:
@@ -122,7 +122,7 @@ class UnpairedStream:
     """
 
     def __init__(
-        self, plans: Mapping[str, TrainingPlan], start: UnpairedPosition, num_batches: int, **options: Any
+        self, plans: Mapping[str, StreamConfig], start: UnpairedPosition, num_batches: int, **options: Any
     ) -> None:
         self._streams = [TrainingStream(plans[name], getattr(start, name), num_batches, **options) for name in DOMAINS]
 

@@ -2,7 +2,7 @@
 
 engine.py        ``train``: a run from its options to its report; ``describe_run`` tells what it would do
 job.py           ``TrainOptions``, and what the driver hands to the workers
-plan.py          which presets can be trained, and the plan of a dataset's stream
+data.py          which presets can be trained, and how their datasets are streamed
 driver.py        Ray Train's start, its share of the cluster, and the watch over it
 worker.py        what each worker does, and checkpoints
 loop.py          the training loop, which knows nothing of Ray or of families

@@ -22,9 +22,9 @@ from condgen.errors import ConfigError, JobError
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
 from pipelines.streaming.unpaired import unpaired_plans
+from pipelines.training.data import TrainingData, check_trainable, plan_training_data
 from pipelines.training.driver import run_workers
 from pipelines.training.job import TrainJob, TrainOptions
-from pipelines.training.plan import PlannedDataset, check_trainable, plan_dataset
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.run_folder import MetricRow, RunFolder
 
@@ -88,9 +88,9 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     if (options.data_b is not None) != (preset.data.task == "domains"):
         allowed = "the second domain's dataset" if preset.data.task == "domains" else "none: data.task is not domains"
         raise ConfigError("data-b", options.data_b, allowed)
-    planned = {"a": plan_dataset(options.data, options)}
+    planned = {"a": plan_training_data(options.data, options)}
     if options.data_b is not None:
-        planned["b"] = plan_dataset(options.data_b, options)
+        planned["b"] = plan_training_data(options.data_b, options)
     plans = {name: one.plan for name, one in planned.items()}
     config = _config(options, planned)
     job = TrainJob(
@@ -114,7 +114,7 @@ def _absolute(encoder_weights: str) -> str:
     return str(path.absolute()) if path.is_file() else encoder_weights
 
 
-def _config(options: TrainOptions, planned: Mapping[str, PlannedDataset]) -> dict[str, Any]:
+def _config(options: TrainOptions, planned: Mapping[str, TrainingData]) -> dict[str, Any]:
     """Return the content of the run's config.json."""
     preset, first, second = options.preset, planned["a"], planned.get("b")
     return {

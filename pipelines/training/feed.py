@@ -26,7 +26,7 @@ from condgen.base import Batch, Condition
 from condgen.color.lab import color_pair
 from condgen.preset_parts import Preset
 from pipelines.streaming.epoch_order import StreamPosition
-from pipelines.streaming.stream import StreamBatch, TrainingPlan, TrainingStream
+from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream
 
 __all__ = ["Feed", "Item", "OneDataset", "Position", "TwoDomains", "image_tensor", "make_feed"]
@@ -64,7 +64,7 @@ class Feed(Protocol):
 class OneDataset:
     """One stream, for ``color``, ``pairs`` or ``pictures``."""
 
-    plan: TrainingPlan
+    plan: StreamConfig
     task: str
     channels: tuple[int, int]
 
@@ -105,7 +105,7 @@ class OneDataset:
 class TwoDomains:
     """Two streams, for ``domains``. The images of a batch's row have nothing to do with each other."""
 
-    plans: Mapping[str, TrainingPlan]
+    plans: Mapping[str, StreamConfig]
     channels: tuple[int, int]
 
     def start(self) -> Position:
@@ -127,7 +127,7 @@ class TwoDomains:
         return Batch(condition=Condition(image=a), target=b, weight=torch.from_numpy(item.weight).to(device))
 
 
-def make_feed(preset: Preset, plans: Mapping[str, TrainingPlan]) -> Feed:
+def make_feed(preset: Preset, plans: Mapping[str, StreamConfig]) -> Feed:
     """Return the feed of a preset's task.
 
     Args:

@@ -19,7 +19,7 @@ from pipelines.datasets.chunk import image_member, iter_chunks, read_chunk
 from pipelines.images.decoding import decode
 from pipelines.models.pretrained_weights import read_weights, require_mobilenet_v2
 from pipelines.models.source import ModelSource
-from pipelines.streaming.stream import TrainingPlan
+from pipelines.streaming.stream import StreamConfig
 from pipelines.training.job import TrainJob
 
 __all__ = ["build_model"]
@@ -101,7 +101,7 @@ def _take(model: ConditionalModel, source: ModelSource, *, partial: bool) -> Non
     model.load_state_dict(weights, strict=False)
 
 
-def _count(plan: TrainingPlan) -> DatasetStatistics:
+def _count(plan: StreamConfig) -> DatasetStatistics:
     """Return statistics of some chunks, evenly spread over a dataset whose manifest has none."""
     total = DatasetStatistics()
     rows = np.unique(np.linspace(0, plan.chunks.num_rows - 1, _STATISTICS_CHUNKS).astype(np.int64))

@@ -14,7 +14,7 @@ from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from pipelines.models.source import ModelSource
 from pipelines.storage.store import Store
-from pipelines.streaming.stream import TrainingPlan
+from pipelines.streaming.stream import StreamConfig
 from pipelines.training.run_folder import MetricRow
 
 __all__ = ["Monitor", "TrainJob", "TrainOptions"]
@@ -71,7 +71,7 @@ class TrainJob:
     """
 
     options: TrainOptions
-    plans: Mapping[str, TrainingPlan]
+    plans: Mapping[str, StreamConfig]
     statistics: DatasetStatistics | None
     out: Store
     init_from: ModelSource | None
@@ -85,7 +85,7 @@ class TrainJob:
         return self.options.preset
 
     @property
-    def plan(self) -> TrainingPlan:
+    def plan(self) -> StreamConfig:
         """Plan of the first dataset."""
         return self.plans["a"]
 

@@ -13,7 +13,7 @@ import pytest
 from faults import FaultProxy
 
 from condgen.errors import StorageError
-from pipelines.datasets.chunk import Chunk, RunPart, read_chunk
+from pipelines.datasets.chunk import Chunk, ExtentPart, read_chunk
 from pipelines.datasets.tar import TarWriter
 from pipelines.storage.store import RetryPolicy, Store, open_store
 
@@ -95,7 +95,7 @@ def shard(s3: Any) -> tuple[str, Chunk]:
     data = tar.finish()
     uri = f"{s3.uri('faults')}/shards"
     open_store(uri).write("x.tar", data)
-    run = RunPart(0, len(data) - 1024, 12, hashlib.sha256(data[:-1024]).hexdigest())
+    run = ExtentPart(0, len(data) - 1024, 12, hashlib.sha256(data[:-1024]).hexdigest())
     return uri, Chunk(ordinal=0, name="c", shard="x.tar", samples=12, first_sample=0, runs=(run,))
 
 

@@ -18,7 +18,7 @@ from samples import flat, single_dataset
 
 from condgen.errors import DatasetError, StorageError
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.manifest import MANIFEST_NAME
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter

@@ -22,7 +22,7 @@ from jobs.datasets import shard
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import decode, encode
-from pipelines.sharding.plan import ShardOptions
+from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 
 SPLIT = {"train": 0.6, "test": 0.4}

@@ -21,11 +21,11 @@ from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs.datasets import building as shard_building
 from jobs.datasets import inspect, shard
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import encode
-from pipelines.sharding.plan import ShardOptions
+from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 
 SPLIT = {"train": 0.7, "test": 0.3}
@@ -134,7 +134,9 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     shard.run(str(images), str(whole), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     arguments = f"{str(images)!r}, {str(killed)!r}, options=ShardOptions(samples_per_shard=2)"
-    script = f"from jobs.datasets.shard import run; from pipelines.sharding.plan import ShardOptions; run({arguments})"
+    script = (
+        f"from jobs.datasets.shard import run; from pipelines.sharding.assignment import ShardOptions; run({arguments})"
+    )
     process = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
     while not list(killed.glob("*.tar")) and time.monotonic() < deadline:

@@ -22,12 +22,12 @@ from jobs.cli import app as cli
 from jobs.datasets import index, inspect, shard, validate
 from pipelines.batch.archive import plan_archive
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
+from pipelines.datasets.extent import extents_to_table
 from pipelines.datasets.manifest import table_bytes
 from pipelines.datasets.opening import archive_store, open_dataset
-from pipelines.datasets.run import runs_to_table
 from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode, encode
-from pipelines.sharding.plan import ShardOptions
+from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 
 
@@ -112,11 +112,11 @@ def test_manifest_and_index_that_say_something_else(dataset: Path) -> None:
 
     assert after() == {}
     assert after(**{"manifest.json": b"{"}) == {"DamagedDataset": [""]}
-    assert after(**{"index.parquet": table_bytes(runs_to_table([]))}) == {"DamagedDataset": [""]}
+    assert after(**{"index.parquet": table_bytes(extents_to_table([]))}) == {"DamagedDataset": [""]}
     assert after(**{"train-000001.tar": None}) == {"MissingShard": [""]}
     assert after(**{"mine.tar": made(("x.jpg", picture(0)))}) == {"ExtraShard": [""]}
     runs = opened.runs()
-    index_of_half = table_bytes(runs_to_table(runs[:1]))
+    index_of_half = table_bytes(extents_to_table(runs[:1]))
     values = json.loads(whole["manifest.json"])
     values["index_sha256"] = hashlib.sha256(index_of_half).hexdigest()
     found = after(**{"index.parquet": index_of_half, "manifest.json": json.dumps(values).encode()})

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from one_by_one import chunks_from_files, chunks_from_runs
+from one_by_one import chunks_from_extents, chunks_from_files
 
 from pipelines.batch.archive import plan_archive
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table
@@ -39,7 +39,7 @@ def test_a_plan_in_columns_has_the_chunks_that_are_listed_one_by_one(photos: Pat
     open_store(tmp_path).write("x.tar", tar.finish())
     for limits in (ChunkLimits(samples=16), ChunkLimits(samples=3)):
         for archive in (str(tmp_path), str(tmp_path / "x.tar")):
-            chunks = chunks_from_runs(open_dataset(archive).runs(), limits)
+            chunks = chunks_from_extents(open_dataset(archive).runs(), limits)
             assert plan_archive(archive, limits).equals(chunks_to_table(chunks))
         chunks = chunks_from_files(open_store(photos).list(), limits)
         assert plan_archive(str(photos), limits).equals(chunks_to_table(chunks))

@@ -14,9 +14,9 @@ import pytest
 from condgen.errors import ConfigError, DatasetError, MissingError
 from pipelines.batch.archive import plan_archive
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
+from pipelines.datasets.extent import EXTENT_SCHEMA, Extent, extents_to_table
 from pipelines.datasets.manifest import Manifest, ShardInfo, table_bytes
 from pipelines.datasets.opening import archive_store, open_archive, open_dataset
-from pipelines.datasets.run import RUN_SCHEMA, Run, runs_to_table
 from pipelines.datasets.shard_names import expand_braces, split_of
 from pipelines.datasets.tar import TarWriter, group_samples
 from pipelines.storage.store import Store, open_store
@@ -36,7 +36,7 @@ def complete(store: Store, samples: int = 3) -> Manifest:
     """A small dataset with manifest and index."""
     data = shard(samples)
     runs = [
-        Run(
+        Extent(
             shard="train-000000.tar",
             start=0,
             stop=len(data) - 1024,
@@ -46,7 +46,7 @@ def complete(store: Store, samples: int = 3) -> Manifest:
             sha256=hashlib.sha256(data[:-1024]).hexdigest(),
         )
     ]
-    index = table_bytes(runs_to_table(runs))
+    index = table_bytes(extents_to_table(runs))
     info = ShardInfo(name="train-000000.tar", split="train", samples=samples, size_bytes=len(data))
     manifest = Manifest(
         kind="single", shards=(info,), runs=1, index_sha256=hashlib.sha256(index).hexdigest(), members={"jpg": samples}
@@ -86,7 +86,7 @@ def test_a_damaged_manifest_is_a_dataset_error_that_names_it(store: Store, text:
 
 def test_an_index_that_is_not_the_manifests_is_refused(store: Store) -> None:
     complete(store)
-    store.write("index.parquet", table_bytes(runs_to_table([])))
+    store.write("index.parquet", table_bytes(extents_to_table([])))
     with pytest.raises(DatasetError, match=r"index\.parquet"):
         open_archive(store)
 
@@ -100,9 +100,9 @@ def test_splits_are_named_when_one_is_asked_for_that_is_not_there(store: Store) 
 
 
 def test_an_index_is_the_same_bytes_for_equal_tables() -> None:
-    runs = [Run(shard="a.tar", start=0, stop=1024, samples=1, first_key="é", last_key="é", sha256="0" * 64)]
-    assert table_bytes(runs_to_table(runs)) == table_bytes(runs_to_table(iter(runs)))
-    assert runs_to_table([]).schema == RUN_SCHEMA
+    runs = [Extent(shard="a.tar", start=0, stop=1024, samples=1, first_key="é", last_key="é", sha256="0" * 64)]
+    assert table_bytes(extents_to_table(runs)) == table_bytes(extents_to_table(iter(runs)))
+    assert extents_to_table([]).schema == EXTENT_SCHEMA
 
 
 def test_runs_of_a_scan_cover_every_sample_once_with_its_checksum(store: Store) -> None:

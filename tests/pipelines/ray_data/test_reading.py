@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from one_by_one import chunks_from_runs
+from one_by_one import chunks_from_extents
 from PIL import Image
 from samples import flat, paired_dataset, single_dataset
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
+from pipelines.datasets.extent import Extent, extents_to_table
 from pipelines.datasets.opening import open_dataset
-from pipelines.datasets.run import Run, runs_to_table
 from pipelines.ray_data import operator as rows_module
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import ChunkReader, Decode, Domain
@@ -180,11 +180,13 @@ def test_a_plan_in_columns_is_that_of_its_runs_one_by_one() -> None:
             size = int(random.integers(1, 9000))
             sha256 = f"{shard}-{number}" if number % 3 else ""
             name = f"t-{shard // 2}.tar" if shard % 2 else f"u{shard}"
-            runs.append(Run(shard=name, start=at, stop=at + size, samples=int(random.integers(1, 17)), sha256=sha256))
+            runs.append(
+                Extent(shard=name, start=at, stop=at + size, samples=int(random.integers(1, 17)), sha256=sha256)
+            )
             at += size
     for limits in (ChunkLimits(samples=16), ChunkLimits(samples=64, size_bytes=12_000), ChunkLimits(samples=1)):
-        assert chunk_table(runs_to_table(runs), limits).equals(chunks_to_table(chunks_from_runs(runs, limits)))
-    assert chunk_table(runs_to_table([]), ChunkLimits()).num_rows == 0
+        assert chunk_table(extents_to_table(runs), limits).equals(chunks_to_table(chunks_from_extents(runs, limits)))
+    assert chunk_table(extents_to_table([]), ChunkLimits()).num_rows == 0
 
 
 def test_chunks_come_through_the_cache_where_there_is_one(ray_cluster: None, photos_uri: str, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from condgen.errors import ConfigError
 from pipelines.datasets.tar import group_samples, split_key
 from pipelines.images.decoding import encode
-from pipelines.sharding.plan import (
-    PlannedSample,
-    PlannedShard,
+from pipelines.sharding.assignment import (
+    KeyedRecord,
+    ShardAssignment,
     ShardOptions,
     assign_keys,
     cut_shards,
@@ -38,7 +38,7 @@ def listing(*names: str, size_bytes: int = 100) -> Listing:
     return Listing("images", "single", (), records, rejected)
 
 
-def plan(options: ShardOptions, *names: str, size_bytes: int = 100) -> list[PlannedShard]:
+def plan(options: ShardOptions, *names: str, size_bytes: int = 100) -> list[ShardAssignment]:
     return cut_shards(assign_keys(listing(*names, size_bytes=size_bytes), options), options)
 
 
@@ -46,13 +46,13 @@ def keys(*names: str) -> dict[str, str]:
     return {sample.record.parts[0].name: sample.key for sample in assign_keys(listing(*names), ShardOptions())}
 
 
-def planned(store: Store, *names: str) -> PlannedShard:
+def planned(store: Store, *names: str) -> ShardAssignment:
     samples = []
     for name in names:
         size = store.size(name) if store.exists(name) else 0
         record = Record(name, name, "", (Part("", name, size),))
-        samples.append(PlannedSample(safe_key(name.rpartition(".")[0]), "train", record))
-    return PlannedShard("train-000000.tar", "train", tuple(samples))
+        samples.append(KeyedRecord(safe_key(name.rpartition(".")[0]), "train", record))
+    return ShardAssignment("train-000000.tar", "train", tuple(samples))
 
 
 RECIPE = Recipe(max_pixels=10**6)

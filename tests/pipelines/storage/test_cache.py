@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from condgen.errors import ConfigError, MissingError
-from pipelines.datasets.chunk import Chunk, RunPart, read_chunk
+from pipelines.datasets.chunk import Chunk, ExtentPart, read_chunk
 from pipelines.datasets.tar import TarWriter
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.storage.store import Store, open_store
@@ -110,7 +110,7 @@ def test_a_chunk_that_came_damaged_is_not_kept_in_the_cache(tmp_path: Path) -> N
     data = tar.finish()
     inner = open_store(tmp_path / "remote")
     inner.write("x.tar", data)
-    run = RunPart(0, len(data) - 1024, 3, hashlib.sha256(data[:-1024]).hexdigest())
+    run = ExtentPart(0, len(data) - 1024, 3, hashlib.sha256(data[:-1024]).hexdigest())
     chunk = Chunk(ordinal=0, name="c", shard="x.tar", samples=3, first_sample=0, runs=(run,))
     backend = CountingBackend(inner, Counter(), damaged=[1])
     store = cached(replace(inner, backend=backend), ChunkCache(str(tmp_path / "cache"), 10_000))  # type: ignore[arg-type]

@@ -18,13 +18,13 @@ from samples import gradient
 from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.aging import LUMINANCE, Aging, AgingDraw, draw_aging
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
-from pipelines.streaming.stream import TrainingPlan, TrainingStream, load_block
+from pipelines.streaming.stream import StreamConfig, TrainingStream, load_block
 
 # Of the 12 gradients' squares in epoch 1, as they were before there was aging.
 PLAIN_SHA256 = "acbb475b74c4898d3d8962e70034d21555b23cbbe20c8426497538fac15f30ea"
@@ -33,7 +33,7 @@ BLUE_SENSITIVE, ORTHOCHROMATIC = (0.0, 0.1, 0.9), (0.0, 0.6, 0.4)
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> TrainingPlan:
+def plan(tmp_path: Path) -> StreamConfig:
     """Twelve gradients in one shard, not aged."""
     tar = TarWriter()
     for number in range(12):
@@ -42,7 +42,7 @@ def plan(tmp_path: Path) -> TrainingPlan:
         tar.add(f"{number:05d}.png", data.getvalue())
     (tmp_path / "train-000000.tar").write_bytes(tar.finish())
     dataset = open_dataset(str(tmp_path))
-    return TrainingPlan(
+    return StreamConfig(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits(samples=16)),
         digest=dataset.manifest.digest,
@@ -51,7 +51,7 @@ def plan(tmp_path: Path) -> TrainingPlan:
     )
 
 
-def loaded(plan: TrainingPlan, epoch: int = 1) -> npt.NDArray[np.uint8]:
+def loaded(plan: StreamConfig, epoch: int = 1) -> npt.NDArray[np.uint8]:
     row = load_block(plan.chunks.append_column("epoch", [[epoch]]), plan=plan).to_pylist()[0]
     assert set(row["weight"]) == {1}
     return np.frombuffer(row["rgb"], np.uint8).reshape(-1, *plan.image_shape)
@@ -219,11 +219,11 @@ def test_a_screen_has_its_period_and_wear_leaves_most_of_a_print_alone() -> None
     assert worn.min() < 106
 
 
-def test_without_aging_a_stream_has_the_bytes_that_it_always_had(plan: TrainingPlan) -> None:
+def test_without_aging_a_stream_has_the_bytes_that_it_always_had(plan: StreamConfig) -> None:
     assert hashlib.sha256(loaded(plan).tobytes()).hexdigest() == PLAIN_SHA256
 
 
-def test_aging_adds_a_fourth_channel_and_changes_no_crop(plan: TrainingPlan) -> None:
+def test_aging_adds_a_fourth_channel_and_changes_no_crop(plan: StreamConfig) -> None:
     plain, aged = loaded(plan), loaded(replace(plan, aging=Aging(share=0.5)))
     assert aged.shape == (12, 16, 16, 4)
     np.testing.assert_array_equal(aged[..., :3], plain)
@@ -238,7 +238,7 @@ def test_aging_adds_a_fourth_channel_and_changes_no_crop(plan: TrainingPlan) -> 
     assert (loaded(replace(plan, aging=Aging(share=0.5)), epoch=2)[..., 3] != aged[..., 3]).any()
 
 
-def test_a_resumed_stream_goes_on_with_the_same_aged_images(ray_cluster: None, plan: TrainingPlan) -> None:
+def test_a_resumed_stream_goes_on_with_the_same_aged_images(ray_cluster: None, plan: StreamConfig) -> None:
     plan = replace(plan, aging=Aging(share=0.7))
     whole = list(TrainingStream(plan, StreamPosition(), 5, task_cpus=0.5))
     rest = list(TrainingStream(plan, whole[1].after, 3, task_cpus=0.5))

@@ -22,14 +22,14 @@ from samples import flat, paired_dataset
 
 from condgen.errors import ConfigError, StorageError
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation, draw_crop
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
-from pipelines.streaming.stream import StreamBatch, TrainingPlan, TrainingStream, load_block, prefetched
+from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream, load_block, prefetched
 
 SAMPLES = 90
 BAD = {17, 60}  # not images
@@ -74,7 +74,7 @@ class CountingStore:
         return bytes(self.inner.read_range(name, start, stop))
 
 
-def counting_load(block: pa.Table, *, plan: TrainingPlan) -> pa.Table:
+def counting_load(block: pa.Table, *, plan: StreamConfig) -> pa.Table:
     """`load_block` that writes down each picture that is decoded, whatever process decodes."""
     from pipelines.streaming import stream as training
 
@@ -97,7 +97,7 @@ class BrokenStore(CountingStore):
 
 
 @pytest.fixture
-def plan(folder: Path, tmp_path: Path) -> TrainingPlan:
+def plan(folder: Path, tmp_path: Path) -> StreamConfig:
     """An order over the thirty chunks; the store counts what is read."""
     # The fakes of this file travel to Ray's workers, which do not have it.
     import ray
@@ -106,7 +106,7 @@ def plan(folder: Path, tmp_path: Path) -> TrainingPlan:
     dataset = open_dataset(str(folder))
     table = chunk_table(dataset.table(), ChunkLimits(samples=16))
     store: Any = CountingStore(dataset.store, str(tmp_path / "reads"))
-    return TrainingPlan(
+    return StreamConfig(
         store=store,
         chunks=table,
         digest=dataset.manifest.digest,
@@ -120,14 +120,14 @@ def numbers(batches: list[StreamBatch]) -> list[int]:
     return [int(rgb[0, 0, 0]) for batch in batches for rgb in batch.rgb[batch.weight > 0]]
 
 
-def stream(plan: TrainingPlan, count: int, **options: Any) -> list[StreamBatch]:
+def stream(plan: StreamConfig, count: int, **options: Any) -> list[StreamBatch]:
     start = options.pop("start", StreamPosition())
     return list(TrainingStream(plan, start, count, task_cpus=0.5, **options))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_and_decoded_once(
-    ray_cluster: None, plan: TrainingPlan, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: None, plan: StreamConfig, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "load_block", counting_load)
     batches = plan.epoch(0).num_batches
@@ -148,7 +148,7 @@ def test_both_images_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_
     ray_cluster: None, tmp_path: Path
 ) -> None:
     dataset = open_dataset(paired_dataset(tmp_path / "pairs", 24, per_shard=4))
-    plan = TrainingPlan(
+    plan = StreamConfig(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits(samples=4)),
         digest=dataset.manifest.digest,
@@ -174,7 +174,7 @@ def test_a_pair_of_several_shapes_is_left_out_with_the_reason(tmp_path: Path) ->
         tar.add(f"a.{member}.png", flat(1, size))
     (tmp_path / "x.tar").write_bytes(tar.finish())
     dataset = open_dataset(str(tmp_path))
-    plan = TrainingPlan(
+    plan = StreamConfig(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits()),
         digest="",
@@ -187,7 +187,7 @@ def test_a_pair_of_several_shapes_is_left_out_with_the_reason(tmp_path: Path) ->
     assert row["faults"][0]["message"] == "images of a pair have several shapes: 40x30 and 30x30"
 
 
-def test_a_run_of_several_epochs_gives_each_whole_in_its_own_order(ray_cluster: None, plan: TrainingPlan) -> None:
+def test_a_run_of_several_epochs_gives_each_whole_in_its_own_order(ray_cluster: None, plan: StreamConfig) -> None:
     per_epoch = plan.epoch(0).num_batches
     batches = stream(plan, 3 * per_epoch)
     epochs = [numbers(batches[at : at + per_epoch]) for at in range(0, len(batches), per_epoch)]
@@ -197,7 +197,7 @@ def test_a_run_of_several_epochs_gives_each_whole_in_its_own_order(ray_cluster: 
     assert batches[per_epoch].after == StreamPosition(epoch=1, batch=1)
 
 
-def test_a_resume_goes_on_at_the_very_next_sample_with_the_same_pixels(ray_cluster: None, plan: TrainingPlan) -> None:
+def test_a_resume_goes_on_at_the_very_next_sample_with_the_same_pixels(ray_cluster: None, plan: StreamConfig) -> None:
     whole = stream(plan, 20)
     for cut in (1, 6, 11, 12, 13):
         rest = stream(plan, 20 - cut, start=whole[cut - 1].after)
@@ -208,7 +208,7 @@ def test_a_resume_goes_on_at_the_very_next_sample_with_the_same_pixels(ray_clust
             assert before.after == after.after
 
 
-def test_two_workers_share_what_one_has(ray_cluster: None, plan: TrainingPlan) -> None:
+def test_two_workers_share_what_one_has(ray_cluster: None, plan: StreamConfig) -> None:
     alone = stream(plan, 6)
     shares = [stream(plan, 6, rank=rank, num_workers=2) for rank in range(2)]
     for number, batch in enumerate(alone):
@@ -219,7 +219,7 @@ def test_two_workers_share_what_one_has(ray_cluster: None, plan: TrainingPlan) -
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (4, 1)])
 def test_another_number_of_workers_goes_on_with_the_same_global_batches(
-    ray_cluster: None, plan: TrainingPlan, before: int, after: int
+    ray_cluster: None, plan: StreamConfig, before: int, after: int
 ) -> None:
     cut = 5
     whole = stream(plan, plan.epoch(0).num_batches)
@@ -237,24 +237,24 @@ def test_another_number_of_workers_goes_on_with_the_same_global_batches(
             np.testing.assert_array_equal(rest[rank][number].rgb, batch.rgb[lanes % after == rank])
 
 
-def test_no_chunk_is_read_beyond_the_end_of_the_run(ray_cluster: None, plan: TrainingPlan, tmp_path: Path) -> None:
+def test_no_chunk_is_read_beyond_the_end_of_the_run(ray_cluster: None, plan: StreamConfig, tmp_path: Path) -> None:
     stream(plan, 1)
     assert len((tmp_path / "reads").read_text().splitlines()) == ORDER.lanes * ORDER.window_chunks
 
 
-def test_a_chunk_that_stays_lost_is_an_error_that_names_the_object(ray_cluster: None, plan: TrainingPlan) -> None:
+def test_a_chunk_that_stays_lost_is_an_error_that_names_the_object(ray_cluster: None, plan: StreamConfig) -> None:
     broken: Any = BrokenStore(plan.store.inner, plan.store.log)  # type: ignore[attr-defined]
     with pytest.raises(StorageError, match=r"could not read .*all-000001\.tar: .*SlowDown") as caught:
         stream(replace(plan, store=broken), plan.epoch(0).num_batches)
     assert type(caught.value) is StorageError
 
 
-def test_workers_that_do_not_fit_are_refused_before_anything_starts(plan: TrainingPlan) -> None:
+def test_workers_that_do_not_fit_are_refused_before_anything_starts(plan: StreamConfig) -> None:
     with pytest.raises(ConfigError, match="workers: got 3"):
         TrainingStream(plan, StreamPosition(), 1, num_workers=3)
 
 
-def test_a_samples_augmentation_depends_on_seed_epoch_and_sample_alone(plan: TrainingPlan) -> None:
+def test_a_samples_augmentation_depends_on_seed_epoch_and_sample_alone(plan: StreamConfig) -> None:
     block = plan.chunks.slice(0, 2).append_column("epoch", [[0, 0]])
     together = load_block(block, plan=plan)
     alone = load_block(block.slice(1, 1), plan=plan)
@@ -291,7 +291,7 @@ def test_a_crop_cuts_the_part_that_it_says_and_mirrors_it() -> None:
     np.testing.assert_array_equal(mirrored, crop.apply(picture, 10)[:, ::-1])
 
 
-def test_an_undecodable_sample_has_no_weight_and_a_reason(plan: TrainingPlan) -> None:
+def test_an_undecodable_sample_has_no_weight_and_a_reason(plan: StreamConfig) -> None:
     chunk = 17 // 3
     block = plan.chunks.slice(chunk, 1).append_column("epoch", [[0]])
     row = load_block(block, plan=plan).to_pylist()[0]

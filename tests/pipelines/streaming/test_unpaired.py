@@ -12,21 +12,21 @@ from samples import single_dataset
 
 from condgen.errors import CheckpointError, ConfigError
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
 from pipelines.streaming.pacing import Unhurried
-from pipelines.streaming.stream import TrainingPlan
+from pipelines.streaming.stream import StreamConfig
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, domain_seed, unpaired_plans
 
 LARGE, SMALL = 40, 12
 
 
-def domain(uri: str, batch_size: int = 4, lanes: int = 2, seed: int = 3) -> TrainingPlan:
+def domain(uri: str, batch_size: int = 4, lanes: int = 2, seed: int = 3) -> StreamConfig:
     dataset = open_dataset(uri)
-    return TrainingPlan(
+    return StreamConfig(
         store=dataset.store,
         chunks=chunk_table(dataset.table(), ChunkLimits(samples=2)),
         digest=dataset.manifest.digest,
@@ -36,7 +36,7 @@ def domain(uri: str, batch_size: int = 4, lanes: int = 2, seed: int = 3) -> Trai
 
 
 @pytest.fixture(scope="module")
-def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainingPlan]:
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StreamConfig]:
     """A domain of forty pictures and one of twelve, in shards of two."""
     root = tmp_path_factory.mktemp("unpaired")
     large, small = (single_dataset(root / name, count, per_shard=2) for name, count in (("a", LARGE), ("b", SMALL)))
@@ -48,7 +48,7 @@ def numbers(batches: list[UnpairedBatch], name: str) -> list[int]:
     return [int(rgb[0, 0, 0]) for share in shares for rgb in share.rgb[share.weight > 0]]
 
 
-def test_each_domain_comes_whole_in_each_epoch_of_its_own(ray_cluster: None, plans: dict[str, TrainingPlan]) -> None:
+def test_each_domain_comes_whole_in_each_epoch_of_its_own(ray_cluster: None, plans: dict[str, StreamConfig]) -> None:
     per_epoch = {name: plan.epoch(0).num_batches for name, plan in plans.items()}
     batches = list(UnpairedStream(plans, UnpairedPosition(), 2 * per_epoch["a"], task_cpus=0.5))
     assert Counter(numbers(batches, "a")) == dict.fromkeys(range(LARGE), 2)
@@ -61,7 +61,7 @@ def test_each_domain_comes_whole_in_each_epoch_of_its_own(ray_cluster: None, pla
     assert batches[-1].after.b.epoch >= 5
 
 
-def test_both_go_on_at_the_very_next_sample_of_their_own(ray_cluster: None, plans: dict[str, TrainingPlan]) -> None:
+def test_both_go_on_at_the_very_next_sample_of_their_own(ray_cluster: None, plans: dict[str, StreamConfig]) -> None:
     whole = list(UnpairedStream(plans, UnpairedPosition(), 16, task_cpus=0.5))
     saved = whole[6].after.state_dict(plans)
     start = UnpairedPosition.from_state(saved, plans)
@@ -74,7 +74,7 @@ def test_both_go_on_at_the_very_next_sample_of_their_own(ray_cluster: None, plan
 
 
 def test_ray_datas_loop_pauses_at_each_of_its_steps(
-    ray_cluster: None, plans: dict[str, TrainingPlan], monkeypatch: pytest.MonkeyPatch
+    ray_cluster: None, plans: dict[str, StreamConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[float] = []
 
@@ -90,7 +90,7 @@ def test_ray_datas_loop_pauses_at_each_of_its_steps(
     assert min(steps) >= 0.01
 
 
-def test_the_orders_of_the_domains_are_independent(plans: dict[str, TrainingPlan]) -> None:
+def test_the_orders_of_the_domains_are_independent(plans: dict[str, StreamConfig]) -> None:
     assert domain_seed(3, "a") != domain_seed(3, "b") != domain_seed(4, "b")
     orders = [
         EpochOrder([1] * 200, OrderConfig(seed=domain_seed(3, name), lanes=1, window_chunks=2, batch_size=1), 0)
@@ -100,7 +100,7 @@ def test_the_orders_of_the_domains_are_independent(plans: dict[str, TrainingPlan
     assert abs(np.corrcoef(*places)[0, 1]) < 4 / 200**0.5
 
 
-def test_a_state_of_other_domains_or_of_one_alone_is_refused(plans: dict[str, TrainingPlan]) -> None:
+def test_a_state_of_other_domains_or_of_one_alone_is_refused(plans: dict[str, StreamConfig]) -> None:
     state = UnpairedPosition().state_dict(plans)
     swapped = {**state, "a": state["b"], "b": state["a"]}
     with pytest.raises(CheckpointError, match="dataset"):

@@ -16,7 +16,7 @@ from condgen.errors import CheckpointError, ConfigError
 from condgen.nn.encoders import pretrained
 from jobs.cli.config import resolve
 from jobs.datasets.shard import run as shard
-from pipelines.sharding.plan import ShardOptions
+from pipelines.sharding.assignment import ShardOptions
 from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob, TrainOptions

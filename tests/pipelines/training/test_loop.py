@@ -25,7 +25,7 @@ from pipelines.datasets.chunk import CHUNK_SCHEMA
 from pipelines.storage.store import open_store
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
-from pipelines.streaming.stream import StreamBatch, TrainingPlan
+from pipelines.streaming.stream import StreamBatch, StreamConfig
 from pipelines.training.feed import OneDataset
 from pipelines.training.loop import Loop, state_from_json
 from pipelines.training.run_folder import MetricRow
@@ -41,7 +41,7 @@ CONFIG = TrainConfig(
 )
 
 
-PLAN = TrainingPlan(
+PLAN = StreamConfig(
     store=open_store("nowhere"),
     chunks=CHUNK_SCHEMA.empty_table(),
     digest="",

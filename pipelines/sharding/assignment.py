@@ -19,8 +19,8 @@ import numpy as np
 
 from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
+from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Manifest, ShardInfo
-from pipelines.datasets.run import Run
 from pipelines.images.decoding import MAX_PIXELS
 from pipelines.sharding.dedup import MAX_DISTANCE
 from pipelines.sharding.recipe import Recipe
@@ -29,9 +29,9 @@ from pipelines.sharding.sources import Listing, Record, Rejected
 __all__ = [
     "DEDUP_MODES",
     "ImageStatistics",
+    "KeyedRecord",
     "MadeSample",
-    "PlannedSample",
-    "PlannedShard",
+    "ShardAssignment",
     "ShardOptions",
     "ShardReceipt",
     "assign_keys",
@@ -104,7 +104,7 @@ class ShardOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedSample:
+class KeyedRecord:
     """A record with its key and its split."""
 
     key: str
@@ -113,12 +113,12 @@ class PlannedSample:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedShard:
+class ShardAssignment:
     """One row of the plan: a shard's name, its split, its generation, and its samples in order."""
 
     name: str
     split: str
-    samples: tuple[PlannedSample, ...]
+    samples: tuple[KeyedRecord, ...]
     generation: int = 0
 
 
@@ -183,7 +183,7 @@ class ShardReceipt:
 
     name: str
     info: ShardInfo | None
-    runs: tuple[Run, ...]
+    runs: tuple[Extent, ...]
     samples: tuple[MadeSample, ...]
     members: Mapping[str, int]
     rejected: tuple[Rejected, ...]
@@ -221,7 +221,7 @@ def _split_at(share: float, split: Mapping[str, float]) -> str:
 
 def assign_keys(
     listing: Listing, options: ShardOptions, known: Collection[str] = (), taken: Collection[str] = ()
-) -> list[PlannedSample]:
+) -> list[KeyedRecord]:
     """Return the records that are new, each with its key and its split.
 
     A record's key is its name without the extension. Where several have the same (``a.jpg``, ``a.png``), the first by
@@ -243,31 +243,31 @@ def assign_keys(
         while key in used:
             key = f"{key}%2E{record.extension or '2'}"
         used.add(key)
-        samples.append(PlannedSample(key, split, record))
+        samples.append(KeyedRecord(key, split, record))
     return samples
 
 
 def cut_shards(
-    samples: Sequence[PlannedSample], options: ShardOptions, *, in_order: bool = False, grown: Manifest | None = None
-) -> list[PlannedShard]:
+    samples: Sequence[KeyedRecord], options: ShardOptions, *, in_order: bool = False, grown: Manifest | None = None
+) -> list[ShardAssignment]:
     """Cut samples into shards.
 
     Samples are in the order of their keys' hashes, so that a shard is a random part of its split; or in the source's
     order where that is much faster to read. A growth begins new shards, numbered after those that are there.
     """
     ordered = samples if in_order else sorted(samples, key=lambda item: hashlib.sha256(item.key.encode()).digest())
-    shards: list[PlannedShard] = []
+    shards: list[ShardAssignment] = []
     for split in options.split:
         numbers = [int(info.name[-10:-4]) for info in grown.shards if info.split == split] if grown else []
         first = max(numbers, default=-1) + 1
         generation = grown.generation + 1 if grown else 0
         for index, group in enumerate(_cut([item for item in ordered if item.split == split], options), first):
-            shards.append(PlannedShard(f"{split}-{index:06d}.tar", split, tuple(group), generation))
+            shards.append(ShardAssignment(f"{split}-{index:06d}.tar", split, tuple(group), generation))
     return shards
 
 
-def _cut(samples: Sequence[PlannedSample], options: ShardOptions) -> Iterator[list[PlannedSample]]:
-    group: list[PlannedSample] = []
+def _cut(samples: Sequence[KeyedRecord], options: ShardOptions) -> Iterator[list[KeyedRecord]]:
+    group: list[KeyedRecord] = []
     size = 0
     for sample in samples:
         full = len(group) == options.samples_per_shard or size + sample.record.size_bytes > options.shard_bytes

@@ -31,7 +31,7 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
     """Cut a dataset's index into chunks: consecutive runs of a shard, as many as the limits allow.
 
     Args:
-        index: table in `pipelines.datasets.run.RUN_SCHEMA`, in the order of the shards.
+        index: table in `pipelines.datasets.extent.EXTENT_SCHEMA`, in the order of the shards.
         limits: bounds of a chunk.
 
     Returns:

@@ -8,15 +8,15 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-__all__ = ["RUN_BYTES", "RUN_SAMPLES", "RUN_SCHEMA", "Run", "cut_runs", "runs_to_table"]
+__all__ = ["EXTENT_BYTES", "EXTENT_SAMPLES", "EXTENT_SCHEMA", "Extent", "cut_extents", "extents_to_table"]
 
-RUN_SAMPLES = 16
+EXTENT_SAMPLES = 16
 """Most samples in a run; chunks are made of whole runs."""
 
-RUN_BYTES = 32 << 20
+EXTENT_BYTES = 32 << 20
 """Most bytes in a run of more than one sample."""
 
-RUN_SCHEMA = pa.schema(
+EXTENT_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.string(), nullable=False),
         pa.field("start", pa.int64(), nullable=False),
@@ -31,8 +31,8 @@ RUN_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Consecutive samples of a shard, at most ``RUN_SAMPLES``, which one checksum covers.
+class Extent:
+    """Consecutive samples of a shard, at most ``EXTENT_SAMPLES``, which one checksum covers.
 
     Attributes:
         shard: name of the tar, relative to the dataset.
@@ -65,7 +65,7 @@ class _Span(Protocol):
 S = TypeVar("S", bound=_Span)
 
 
-def cut_runs(samples: Iterable[S], is_alone: Callable[[S], Any] = lambda _: False) -> Iterator[list[S]]:
+def cut_extents(samples: Iterable[S], is_alone: Callable[[S], Any] = lambda _: False) -> Iterator[list[S]]:
     """Cut the samples of a shard into runs. This decides the bytes of its index.
 
     Args:
@@ -74,7 +74,7 @@ def cut_runs(samples: Iterable[S], is_alone: Callable[[S], Any] = lambda _: Fals
     """
     group: list[S] = []
     for sample in samples:
-        is_full = len(group) == RUN_SAMPLES or (group and sample.stop - group[0].start > RUN_BYTES)
+        is_full = len(group) == EXTENT_SAMPLES or (group and sample.stop - group[0].start > EXTENT_BYTES)
         if group and (is_full or is_alone(sample) or is_alone(group[-1])):
             yield group
             group = []
@@ -83,6 +83,6 @@ def cut_runs(samples: Iterable[S], is_alone: Callable[[S], Any] = lambda _: Fals
         yield group
 
 
-def runs_to_table(runs: Iterable[Run]) -> pa.Table:
-    """Return runs as rows of ``RUN_SCHEMA``."""
-    return pa.Table.from_pylist([asdict(run) for run in runs], schema=RUN_SCHEMA)
+def extents_to_table(runs: Iterable[Extent]) -> pa.Table:
+    """Return runs as rows of ``EXTENT_SCHEMA``."""
+    return pa.Table.from_pylist([asdict(run) for run in runs], schema=EXTENT_SCHEMA)

@@ -16,14 +16,14 @@ from jobs.cli.config import resolve
 from jobs.cli.datasets import parse_size
 from jobs.datasets import index
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.stream import load_block
+from pipelines.training.data import check_trainable
 from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob, TrainOptions
-from pipelines.training.plan import check_trainable
 
 SETTINGS = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "model.width=8"]
 

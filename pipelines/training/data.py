@@ -13,7 +13,7 @@ from condgen.families import find_family
 from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunk_plan import chunk_table
+from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import open_dataset
 from pipelines.storage.cache import ChunkCache, cached
@@ -21,10 +21,10 @@ from pipelines.streaming.aging import Aging
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, check_workers, choose_lanes
 from pipelines.streaming.labels import Words
-from pipelines.streaming.stream import TrainingPlan
+from pipelines.streaming.stream import StreamConfig
 from pipelines.training.job import TrainOptions
 
-__all__ = ["PlannedDataset", "check_trainable", "plan_dataset"]
+__all__ = ["TrainingData", "check_trainable", "plan_training_data"]
 
 _CHUNK_SAMPLES = 16
 _IMAGE, _PAIR = "image", ("input", "target")
@@ -57,7 +57,7 @@ def check_trainable(preset: Preset) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedDataset:
+class TrainingData:
     """A dataset as it will be trained on.
 
     Attributes:
@@ -66,12 +66,12 @@ class PlannedDataset:
         statistics: statistics of the training set, where its manifest has them.
     """
 
-    plan: TrainingPlan
+    plan: StreamConfig
     split: str | None
     statistics: DatasetStatistics | None
 
 
-def plan_dataset(uri: str, options: TrainOptions) -> PlannedDataset:
+def plan_training_data(uri: str, options: TrainOptions) -> TrainingData:
     """Plan a run's stream of one of its datasets; this reads the dataset's manifest and index.
 
     Raises:
@@ -94,7 +94,7 @@ def plan_dataset(uri: str, options: TrainOptions) -> PlannedDataset:
     # By its absolute path: workers run in folders of their own.
     folder = Path(options.cache).expanduser().absolute() if options.cache else None
     cache = ChunkCache(str(folder), options.cache_bytes) if folder else None
-    plan = TrainingPlan(
+    plan = StreamConfig(
         store=cached(dataset.store, cache, dataset.manifest.digest),
         chunks=table,
         digest=digest,
@@ -105,7 +105,7 @@ def plan_dataset(uri: str, options: TrainOptions) -> PlannedDataset:
         words=_words(options.preset),
         aging=Aging(share=data.aging_share) if data.aging_share else None,
     )
-    return PlannedDataset(plan=plan, split=split, statistics=dataset.manifest.train_statistics())
+    return TrainingData(plan=plan, split=split, statistics=dataset.manifest.train_statistics())
 
 
 def _members(dataset: Dataset, task: str, names: Mapping[str, str]) -> tuple[str | None, ...]:
