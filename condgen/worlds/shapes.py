@@ -24,7 +24,7 @@ __all__ = [
     "SIZE_PX",
     "TEXT_LENGTH",
     "VOCABULARY",
-    "Judge",
+    "ShapeClassifier",
     "Shapes",
     "captions",
     "color_captions",
@@ -135,7 +135,7 @@ def foreground(images: Tensor) -> Tensor:
     return distance.argmin(0) > 0
 
 
-class Judge(nn.Module):
+class ShapeClassifier(nn.Module):
     """A small network that tells the kind of an image, whatever made it."""
 
     def __init__(self) -> None:
@@ -167,11 +167,11 @@ class Judge(nn.Module):
         return torch.unflatten(kinds, 0, images.shape[:-3])
 
 
-def train_judge(seed: int = 0, *, steps: int = 700) -> Judge:
+def train_judge(seed: int = 0, *, steps: int = 700) -> ShapeClassifier:
     """Train a judge on true images, blurred ever so little by noise so that it looks at shapes and not at noise."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    judge = Judge()
+    judge = ShapeClassifier()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

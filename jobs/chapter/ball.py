@@ -25,7 +25,7 @@ from torch import Tensor
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.families.cvae.model import CVAE
 from condgen.worlds.ball import Balls, ball_errors, centers, circular, draw_balls, linear_r2, shortest
-from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.claims import Bound, Claim, Experiment, ExperimentNumbers, at_least, at_most
 from jobs.chapter.training import grid, noise, train
 
 __all__ = ["EXPERIMENTS"]
@@ -74,7 +74,7 @@ def _moved(images: Tensor, position: Tensor) -> Tensor:
     return shortest(centers(images) - position)
 
 
-def measure(model: CVAE, *, walls: bool) -> Measured:
+def measure(model: CVAE, *, walls: bool) -> ExperimentNumbers:
     """Numbers and an image of a trained model.
 
     ``velocity`` and ``position`` are R^2 of linear maps from z; ``spread`` is the standard deviation of how far the
@@ -95,10 +95,10 @@ def measure(model: CVAE, *, walls: bool) -> Measured:
         [(image.expand(3, -1, -1) + 1) / 2 for image in (x, y, *made[:6])]
         for x, y, made in list(zip(few.frame, few.following, draws, strict=True))[:6]
     ]
-    return Measured(numbers=numbers, images={"x, y, draws": grid(rows)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, draws": grid(rows)})
 
 
-def _run(seed: int, effort: float, *, walls: bool, **config: Any) -> Measured:
+def _run(seed: int, effort: float, *, walls: bool, **config: Any) -> ExperimentNumbers:
     def batch(generator: torch.Generator) -> Batch:
         return draw_balls(BATCH, generator, walls=walls).batch()
 
@@ -108,11 +108,11 @@ def _run(seed: int, effort: float, *, walls: bool, **config: Any) -> Measured:
     return measure(cast("CVAE", model), walls=walls)
 
 
-def _torus(seed: int, effort: float) -> Measured:
+def _torus(seed: int, effort: float) -> ExperimentNumbers:
     return _run(seed, effort, walls=False)
 
 
-def _walls(seed: int, effort: float) -> Measured:
+def _walls(seed: int, effort: float) -> ExperimentNumbers:
     return _run(seed, effort, walls=True)
 
 

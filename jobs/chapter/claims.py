@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Bound", "Claim", "Experiment", "Measured", "Row", "at_least", "at_most", "judge", "within"]
+__all__ = ["Bound", "Claim", "Experiment", "ExperimentNumbers", "Row", "at_least", "at_most", "judge", "within"]
 
 Numbers = Mapping[str, float]
 
@@ -88,7 +88,7 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ExperimentNumbers:
     """What an experiment gives for one seed.
 
     Attributes:
@@ -117,7 +117,7 @@ class Experiment:
 
     name: str
     world: str
-    run: Callable[[int, float], Measured]
+    run: Callable[[int, float], ExperimentNumbers]
     claims: tuple[Claim, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
     minutes: float = 1.0

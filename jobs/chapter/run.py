@@ -27,11 +27,11 @@ from condgen.errors import ConfigError, JobError
 from jobs.chapter.claims import Experiment, Row, judge
 from jobs.chapter.page import write_page
 
-__all__ = ["Chapter", "Done", "find_experiments", "run", "table"]
+__all__ = ["Chapter", "ExperimentResult", "find_experiments", "run", "table"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class ExperimentResult:
     """One experiment at one seed.
 
     Attributes:
@@ -64,7 +64,7 @@ class Chapter:
     """
 
     rows: tuple[Row, ...]
-    done: tuple[Done, ...]
+    done: tuple[ExperimentResult, ...]
     facts: tuple[str, ...]
     page: Path
 
@@ -97,7 +97,7 @@ def run(
     seeds: Sequence[int] = (),
     threads: int = 1,
     processes: int = 0,
-    on_done: Callable[[Done, int, int], None] | None = None,
+    on_done: Callable[[ExperimentResult, int, int], None] | None = None,
 ) -> Chapter:
     """Run what is not in ``out`` yet, judge all of it, and write the page.
 
@@ -157,7 +157,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def _facts(
-    done: Sequence[Done], left_out: Sequence[str], *, quick: bool, threads: int, seconds: float
+    done: Sequence[ExperimentResult], left_out: Sequence[str], *, quick: bool, threads: int, seconds: float
 ) -> tuple[str, ...]:
     cpu = sum(one.seconds for one in done)
     form = "quick" if quick else "full"
@@ -172,7 +172,7 @@ def _facts(
     return tuple(lines)
 
 
-def _images(chosen: Sequence[Experiment], done: Sequence[Done]) -> Iterator[tuple[str, str, str]]:
+def _images(chosen: Sequence[Experiment], done: Sequence[ExperimentResult]) -> Iterator[tuple[str, str, str]]:
     for experiment in chosen:
         for one in done:
             if one.experiment == experiment.name:
@@ -200,9 +200,9 @@ def _stem(world: str) -> str:
     return world.replace(" ", "_")
 
 
-def _kept(out: Path, experiment: Experiment, seed: int, effort: float, threads: int) -> Done | None:
+def _kept(out: Path, experiment: Experiment, seed: int, effort: float, threads: int) -> ExperimentResult | None:
     try:
-        done = Done(**json.loads((out / f"{experiment.name}-{seed}.json").read_bytes()))
+        done = ExperimentResult(**json.loads((out / f"{experiment.name}-{seed}.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
     return done if (done.effort, done.threads, done.code) == (effort, threads, _code(experiment.world)) else None
@@ -214,8 +214,8 @@ def _measure(
     quick: bool,
     threads: int,
     processes: int,
-    on_done: Callable[[Done, int, int], None],
-) -> Iterator[Done]:
+    on_done: Callable[[ExperimentResult, int, int], None],
+) -> Iterator[ExperimentResult]:
     """The longest first, so that the last one to end doesn't run alone for long."""
     left: list[tuple[Experiment, int, float]] = []
     number = 0
@@ -237,7 +237,7 @@ def _measure(
         try:
             for future in as_completed(futures):
                 try:
-                    done = Done(**future.result())
+                    done = ExperimentResult(**future.result())
                 except Exception as error:
                     raise JobError(f"chapter: {futures[future]} failed: {type(error).__name__}: {error}") from error
                 number += 1
@@ -260,7 +260,7 @@ def measure_one(name: str, seed: int, effort: float, threads: int, out: str) -> 
     for index, (caption, image) in enumerate(measured.images.items()):
         images[caption] = f"{name}-{seed}-{index}.png"
         write_png((image.clamp(0, 1) * 255).round().to(torch.uint8), str(Path(out) / images[caption]))
-    done = Done(
+    done = ExperimentResult(
         experiment=name,
         seed=seed,
         effort=effort,

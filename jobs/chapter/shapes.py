@@ -32,14 +32,14 @@ from condgen.worlds.shapes import (
     SIZE_PX,
     TEXT_LENGTH,
     VOCABULARY,
-    Judge,
+    ShapeClassifier,
     captions,
     color_captions,
     draw_shapes,
     foreground,
     train_judge,
 )
-from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.claims import Bound, Claim, Experiment, ExperimentNumbers, at_least, at_most
 from jobs.chapter.training import TINY_UNET, grid, noise, train
 
 __all__ = ["EXPERIMENTS"]
@@ -98,7 +98,7 @@ def _model(told: str, seed: int, effort: float) -> ConditionalModel:
     return train("diffusion", settings, partial(batch, told=told), seed=seed, steps=steps, **TRAINING)
 
 
-def judge_of(seed: int) -> tuple[Judge, float]:
+def judge_of(seed: int) -> tuple[ShapeClassifier, float]:
     """A judge and its share of right answers on true images that it never saw."""
     judge = train_judge(seed + 100)
     true = draw_shapes(2000, torch.Generator().manual_seed(10_000_019))
@@ -111,7 +111,7 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
     return both / either.clamp_min(1)
 
 
-def measure(model: ConditionalModel, told: str, seed: int) -> Measured:
+def measure(model: ConditionalModel, told: str, seed: int) -> ExperimentNumbers:
     """Held-out conditions, 12 of each kind, and the same with the same noise and another color or kind asked for."""
     judge, accuracy = judge_of(seed)
     generator = torch.Generator().manual_seed(20_000_003)
@@ -135,7 +135,7 @@ def measure(model: ConditionalModel, told: str, seed: int) -> Measured:
         "place": float(overlap(foreground(draws), shapes.cover[:, None] > 0.5).mean()),
         "spread": float(_centers(draws)[:, 0].std(dim=0).mean() / _centers(shapes.image).std(dim=0).mean()),
     }
-    return Measured(numbers=numbers, images={_CAPTIONS[told]: _images(told, shapes.outline, draws, swapped)})
+    return ExperimentNumbers(numbers=numbers, images={_CAPTIONS[told]: _images(told, shapes.outline, draws, swapped)})
 
 
 _CAPTIONS = {
@@ -162,15 +162,15 @@ def _images(told: str, outline: Tensor, draws: Tensor, swapped: Tensor) -> Tenso
     return grid([left + right for left, right in zip(rows[:half], rows[half:], strict=True)])
 
 
-def _run(seed: int, effort: float, *, told: str) -> Measured:
+def _run(seed: int, effort: float, *, told: str) -> ExperimentNumbers:
     return measure(_model(told, seed, effort), told, seed)
 
 
-def _guidance(seed: int, effort: float) -> Measured:
+def _guidance(seed: int, effort: float) -> ExperimentNumbers:
     return measure_guidance(_model("label", seed, GUIDANCE_STEPS_SHARE * effort), seed)
 
 
-def measure_guidance(model: ConditionalModel, seed: int) -> Measured:
+def measure_guidance(model: ConditionalModel, seed: int) -> ExperimentNumbers:
     """Agreement with the label and the distance between draws of one label, at four scales of guidance."""
     judge, accuracy = judge_of(seed)
     kind = torch.arange(NUM_KINDS)
@@ -188,7 +188,7 @@ def measure_guidance(model: ConditionalModel, seed: int) -> Measured:
             ratio = numbers[f"{name} {scale:g}"] / max(numbers[f"{name} 1"], 1e-9)
             numbers[f"{name} {scale:g} / 1"] = ratio
     caption = "draws of a red circle, a green square and a blue triangle at scales 1, 2, 4 and 8"
-    return Measured(numbers=numbers, images={caption: grid(rows)})
+    return ExperimentNumbers(numbers=numbers, images={caption: grid(rows)})
 
 
 def _told(told: str, text: str, *bounds: Bound, minutes: float, quick_effort: float = 0.0) -> Experiment:

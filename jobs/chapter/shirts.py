@@ -8,7 +8,7 @@ from torch import Tensor
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb
 from condgen.worlds.shirts import MODES, WEIGHTS, Shirts, draw_shirts, mode_shares
-from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most, within
+from jobs.chapter.claims import Claim, Experiment, ExperimentNumbers, at_least, at_most, within
 from jobs.chapter.training import TINY_UNET, grid, noise, train
 
 __all__ = ["EXPERIMENTS"]
@@ -48,20 +48,20 @@ def mean_inside(y: Tensor, mask: Tensor) -> tuple[float, float]:
     return first, second
 
 
-def _point(loss: str, seed: int, effort: float) -> Measured:
+def _point(loss: str, seed: int, effort: float) -> ExperimentNumbers:
     model = train("regression", {**TINY_UNET, "loss": loss}, batch, seed=seed, steps=round(600 * effort))
     shirts = held_out()
     made = draw(model, shirts, 1, SampleOptions(mode="point"))
     a, b = mean_inside(made[:, 0], shirts.mask)
     numbers = {"a": a, "b": b, "off-mode": mode_shares(made, shirts.mask).off_mode}
-    return Measured(numbers=numbers, images={"x, y, prediction": images(shirts, made)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, prediction": images(shirts, made)})
 
 
-def _l2(seed: int, effort: float) -> Measured:
+def _l2(seed: int, effort: float) -> ExperimentNumbers:
     return _point("l2", seed, effort)
 
 
-def _l1(seed: int, effort: float) -> Measured:
+def _l1(seed: int, effort: float) -> ExperimentNumbers:
     return _point("l1", seed, effort)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from condgen.worlds.shirts import mode_shares
-from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.claims import Bound, Claim, Experiment, ExperimentNumbers, at_least, at_most
 from jobs.chapter.shirts import batch, draw, held_out, images
 from jobs.chapter.training import train
 
@@ -40,7 +40,7 @@ _TRAINING: Mapping[str, Any] = {
 }
 
 
-def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> Measured:
+def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> ExperimentNumbers:
     model = train("cgan", {**_GAN, **config}, batch, seed=seed, steps=steps, **_TRAINING)
     shirts = held_out()
     made = draw(model, shirts, 16)
@@ -51,14 +51,14 @@ def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> Measured:
         "minority weight": 1 - found.weight,
         "both modes": found.both,
     }
-    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
-def _gan(seed: int, effort: float) -> Measured:
+def _gan(seed: int, effort: float) -> ExperimentNumbers:
     return _measured(seed, round(1400 * effort), {})
 
 
-def _gan_l1(seed: int, effort: float) -> Measured:
+def _gan_l1(seed: int, effort: float) -> ExperimentNumbers:
     return _measured(seed, round(300 * effort), {"l1_weight": 10.0})
 
 

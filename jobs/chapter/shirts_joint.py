@@ -27,7 +27,7 @@ from torch import Tensor
 
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.worlds.shirts import WEIGHTS, draw_shirts, entropy_of_levels, log_prob_of_levels, mode_shares
-from jobs.chapter.claims import Bound, Claim, Experiment, Measured, at_least, at_most, within
+from jobs.chapter.claims import Bound, Claim, Experiment, ExperimentNumbers, at_least, at_most, within
 from jobs.chapter.shirts import batch, draw, held_out, images
 from jobs.chapter.training import TINY_UNET, train
 
@@ -44,7 +44,7 @@ _TRANSFORMER: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _diffusion(seed: int, effort: float) -> Measured:
+def _diffusion(seed: int, effort: float) -> ExperimentNumbers:
     model = train("diffusion", _FLOW, batch, seed=seed, steps=round(800 * effort))
     shirts = held_out()
     numbers: dict[str, float] = {}
@@ -59,23 +59,23 @@ def _diffusion(seed: int, effort: float) -> Measured:
         numbers |= {f"{name}: weight": found.weight, f"{name}: agreement": found.agreement}
         numbers[f"{name}: off-mode"] = found.off_mode
         shown[f"x, y, draws of {name}"] = images(shirts, made)
-    return Measured(numbers=numbers, images=shown)
+    return ExperimentNumbers(numbers=numbers, images=shown)
 
 
-def _cvae(seed: int, effort: float) -> Measured:
+def _cvae(seed: int, effort: float) -> ExperimentNumbers:
     model = train("cvae", _CVAE, batch, seed=seed, steps=round(700 * effort))
     shirts = held_out()
     made = draw(model, shirts, 16)
     found = mode_shares(made, shirts.mask)
     numbers = {"weight": found.weight, "agreement": found.agreement, "off-mode": found.off_mode}
-    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
 def _eight(generator: torch.Generator) -> Batch:
     return draw_shirts(8, generator).batch()
 
 
-def _autoregressive(seed: int, effort: float) -> Measured:
+def _autoregressive(seed: int, effort: float) -> ExperimentNumbers:
     model = train(
         "autoregressive", _TRANSFORMER, _eight, seed=seed, steps=round(1300 * effort), learning_rate=3e-3,
         ema_decay=0.997, weight_decay=0.0,
@@ -102,7 +102,7 @@ def _autoregressive(seed: int, effort: float) -> Measured:
         "sampling error, nats": error,
         "nats above the entropy, in sampling errors": float(above.mean()) / error,
     }
-    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
 def _joint(prefix: str, agreement: float, off_mode: float) -> tuple[Bound, ...]:

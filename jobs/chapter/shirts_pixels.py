@@ -22,7 +22,7 @@ from condgen.families.color_classifier.model import ColorClassifier
 from condgen.families.crf.model import Crf
 from condgen.families.mixture.model import PixelMixture
 from condgen.worlds.shirts import MODES, NOISE, WEIGHTS, ModeShares, draw_shirts, flips, mode_shares
-from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most, within
+from jobs.chapter.claims import Claim, Experiment, ExperimentNumbers, at_least, at_most, within
 from jobs.chapter.shirts import batch, draw, held_out, images
 from jobs.chapter.training import TINY_UNET, train
 
@@ -41,7 +41,7 @@ def _shares(found: ModeShares, name: str = "") -> dict[str, float]:
     return {f"{name}weight": found.weight, f"{name}off-mode": found.off_mode, f"{name}agreement": found.agreement}
 
 
-def _gaussian(seed: int, effort: float) -> Measured:
+def _gaussian(seed: int, effort: float) -> ExperimentNumbers:
     model = train("gaussian", TINY_UNET, batch, seed=seed, steps=round(400 * effort))
     shirts = held_out()
     with torch.no_grad():
@@ -50,14 +50,16 @@ def _gaussian(seed: int, effort: float) -> Measured:
     spread = [float((scale[:, c, c] * inside).sum() / inside.sum()) for c in (0, 1)]
     made = draw(model, shirts, 6)
     numbers = {"std of a": spread[0], "std of b": spread[1], "off-mode": mode_shares(made, shirts.mask).off_mode}
-    return Measured(numbers=numbers, images={"x, y, draws": images(shirts, made)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, draws": images(shirts, made)})
 
 
-def _mixture(seed: int, effort: float) -> Measured:
+def _mixture(seed: int, effort: float) -> ExperimentNumbers:
     model = train("mixture", {**TINY_UNET, "components": 3}, batch, seed=seed, steps=round(700 * effort))
     shirts = held_out()
     made = draw(model, shirts, 8)
-    return Measured(numbers=_shares(mode_shares(made, shirts.mask)), images={"x, y, draws": images(shirts, made)})
+    return ExperimentNumbers(
+        numbers=_shares(mode_shares(made, shirts.mask)), images={"x, y, draws": images(shirts, made)}
+    )
 
 
 def _crf_of(model: ConditionalModel, **config: Any) -> Crf:
@@ -73,7 +75,7 @@ def _point_of(model: ConditionalModel, point: str) -> ColorClassifier:
     return other
 
 
-def _softmax(seed: int, effort: float) -> Measured:
+def _softmax(seed: int, effort: float) -> ExperimentNumbers:
     model = train("color_classifier", _BINS, batch, seed=seed, steps=round(500 * effort))
     shirts = held_out()
     made = {
@@ -91,7 +93,7 @@ def _softmax(seed: int, effort: float) -> Measured:
         "argmax off-mode": shares["argmax"].off_mode,
     }
     points = torch.cat([made["annealed"], made["argmax"]], dim=1)
-    return Measured(
+    return ExperimentNumbers(
         numbers=numbers,
         images={
             "x, y, draws of the softmax": images(shirts, made["draws"]),
@@ -105,7 +107,7 @@ def _batch_of_odds(generator: torch.Generator) -> Batch:
     return draw_shirts(32, generator, odds=None, shading=0.4).batch()
 
 
-def _near_even(seed: int, effort: float) -> Measured:
+def _near_even(seed: int, effort: float) -> ExperimentNumbers:
     """Shirts whose luminance rises from left to right, and whose odds are its mean: both colors, about as likely."""
     narrow = {**_BINS, "multipliers": (1,)}
     model = train("color_classifier", narrow, _batch_of_odds, seed=seed, steps=round(400 * effort))
@@ -122,7 +124,7 @@ def _near_even(seed: int, effort: float) -> Measured:
         "shirts of two colors in argmax": _two_colored(argmax, shirts.mask),
         "shirts of two colors in the CRF": _two_colored(field, shirts.mask),
     }
-    return Measured(
+    return ExperimentNumbers(
         numbers=numbers, images={"x, y, argmax, draws of the CRF": images(shirts, torch.cat([argmax, field], 1))}
     )
 
@@ -136,7 +138,7 @@ def _two_colored(draws: torch.Tensor, mask: torch.Tensor) -> float:
 _LEVELS = (4, 8, 16, 32, 64, 128, 256)
 
 
-def _quantisation(seed: int, effort: float) -> Measured:  # noqa: ARG001 - nothing is trained
+def _quantisation(seed: int, effort: float) -> ExperimentNumbers:  # noqa: ARG001 - nothing is trained
     """The mean error of eight-bit values that are put in k bins and taken out, over a quarter of the bins' width."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randint(0, 256, (1, 1, 256, 256), generator=generator) / 127.5 - 1
@@ -151,7 +153,7 @@ def _quantisation(seed: int, effort: float) -> Measured:  # noqa: ARG001 - nothi
         "largest error / (width / 4)": max(ratios),
         "error at 256 bins, in levels": errors[256] * 127.5,
     }
-    return Measured(numbers=numbers)
+    return ExperimentNumbers(numbers=numbers)
 
 
 _PIXELWISE = (within("weight", WEIGHTS[0], 0.05), at_most("off-mode", 0.05), at_most("agreement", 0.60))

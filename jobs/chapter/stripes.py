@@ -26,7 +26,7 @@ from torch import Tensor
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.worlds.stripes import Stripes, draw_stripes, histogram_error, structure
-from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.claims import Claim, Experiment, ExperimentNumbers, at_least, at_most
 from jobs.chapter.training import TINY_UNET, grid, noise, train
 
 __all__ = ["EXPERIMENTS"]
@@ -95,20 +95,22 @@ def _gan(seed: int, steps: int, *, few: int = 0, **config: Any) -> ConditionalMo
     return train("cgan", {**_GAN, **config}, partial(batch, few=few), seed=seed, steps=steps, **_GAN_TRAINING)
 
 
-def _adversarial(seed: int, effort: float, *, steps: int, **config: Any) -> Measured:
+def _adversarial(seed: int, effort: float, *, steps: int, **config: Any) -> ExperimentNumbers:
     stripes = held_out()
     numbers, made = measure(_gan(seed, round(steps * effort), **config), stripes, seed)
-    return Measured(numbers=numbers, images={"x, y, a draw": _columns(stripes.condition, stripes.target, made)})
+    return ExperimentNumbers(
+        numbers=numbers, images={"x, y, a draw": _columns(stripes.condition, stripes.target, made)}
+    )
 
 
-def _l1(seed: int, effort: float) -> Measured:
+def _l1(seed: int, effort: float) -> ExperimentNumbers:
     stripes = held_out()
     config = {**TINY_UNET, **_CHANNELS, "loss": "l1"}
     numbers, made = measure(train("regression", config, batch, seed=seed, steps=round(200 * effort)), stripes, seed)
-    return Measured(numbers=numbers, images={"x, y, L1": _columns(stripes.condition, stripes.target, made)})
+    return ExperimentNumbers(numbers=numbers, images={"x, y, L1": _columns(stripes.condition, stripes.target, made)})
 
 
-def _patches(seed: int, effort: float) -> Measured:
+def _patches(seed: int, effort: float) -> ExperimentNumbers:
     """Larger patches, each with few images to learn from; 286 px see the whole image and what it is padded with."""
     stripes, columns, said = held_out(), [], []
     numbers: dict[str, float] = {}
@@ -120,7 +122,7 @@ def _patches(seed: int, effort: float) -> Measured:
     caption = (
         f"{FEW} images to learn from: x, y, patches of so many pixels and their autocorrelation, {', '.join(said)}"
     )
-    return Measured(numbers=numbers, images={caption: _columns(stripes.condition, stripes.target, *columns)})
+    return ExperimentNumbers(numbers=numbers, images={caption: _columns(stripes.condition, stripes.target, *columns)})
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (

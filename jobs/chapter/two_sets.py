@@ -19,7 +19,7 @@ import torch
 
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.worlds.two_sets import COLORS_A, COLORS_B, TRUE_MAP, Discs, draw_discs, kinds, mode_map, render
-from jobs.chapter.claims import Claim, Experiment, Measured, at_least, at_most
+from jobs.chapter.claims import Claim, Experiment, ExperimentNumbers, at_least, at_most
 from jobs.chapter.training import grid, noise, train
 
 __all__ = ["EXPERIMENTS"]
@@ -61,7 +61,7 @@ def batch(generator: torch.Generator, *, pairs: int = 0) -> Batch:
     return Batch(condition=condition, target=b, weight=torch.ones(BATCH))
 
 
-def measure(model: ConditionalModel) -> Measured:
+def measure(model: ConditionalModel) -> ExperimentNumbers:
     """The map of colors, and the cycle error: mean |F(G(a)) - a|, of images in [-1, 1].
 
     ``permutation`` has the digits of the kinds that A's three become, where the map is one-to-one; else it is none.
@@ -80,10 +80,10 @@ def measure(model: ConditionalModel) -> Measured:
     }
     columns = (a, render(paired(discs), COLORS_B), there, back)
     rows = [[(image + 1) / 2 for image in row] for row in list(zip(*columns, strict=True))[:8]]
-    return Measured(numbers=numbers, images={"a, its true partner, G(a), F(G(a))": grid(rows)})
+    return ExperimentNumbers(numbers=numbers, images={"a, its true partner, G(a), F(G(a))": grid(rows)})
 
 
-def _run(seed: int, effort: float, *, pairs: int = 0, **config: Any) -> Measured:
+def _run(seed: int, effort: float, *, pairs: int = 0, **config: Any) -> ExperimentNumbers:
     def samples(generator: torch.Generator) -> Batch:
         return batch(generator, pairs=pairs)
 
@@ -91,15 +91,15 @@ def _run(seed: int, effort: float, *, pairs: int = 0, **config: Any) -> Measured
     return measure(train("cyclegan", {**CONFIG, **config}, samples, seed=seed, steps=steps, **_TRAINING))
 
 
-def _unpaired(seed: int, effort: float) -> Measured:
+def _unpaired(seed: int, effort: float) -> ExperimentNumbers:
     return _run(seed, effort)
 
 
-def _no_cycle(seed: int, effort: float) -> Measured:
+def _no_cycle(seed: int, effort: float) -> ExperimentNumbers:
     return _run(seed, effort, cycle_weight=0.0)
 
 
-def _few_pairs(seed: int, effort: float) -> Measured:
+def _few_pairs(seed: int, effort: float) -> ExperimentNumbers:
     return _run(seed, effort, pairs=PAIRS, pair_weight=10.0)
 
 

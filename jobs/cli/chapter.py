@@ -11,7 +11,7 @@ import typer
 from jobs.cli.datasets import examples
 
 if TYPE_CHECKING:
-    from jobs.chapter.run import Done
+    from jobs.chapter.run import ExperimentResult
 
 __all__ = ["add_chapter_command"]
 
@@ -69,6 +69,6 @@ def chapter(
         raise typer.Exit(1)
 
 
-def _say(done: Done, number: int, count: int) -> None:
+def _say(done: ExperimentResult, number: int, count: int) -> None:
     typer.echo(f"{number} of {count}: {done.experiment}, seed {done.seed}, {done.seconds:.0f} s of a core")
     sys.stdout.flush()

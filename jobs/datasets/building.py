@@ -26,7 +26,7 @@ from pipelines.sharding.assignment import (
 )
 from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
 from pipelines.sharding.growth import Catalog, rejected_bytes, sample_rows
-from pipelines.sharding.sources import Listing, Record, Rejected, reject
+from pipelines.sharding.sources import Listing, Record, RejectedFile, reject
 from pipelines.storage.store import Store
 
 __all__ = ["RAY_FROM_SAMPLES", "Building", "fingerprints"]
@@ -57,7 +57,7 @@ class Building:
     catalog: Catalog
     verbose: bool
 
-    def make(self) -> tuple[Manifest | None, list[Rejected]]:
+    def make(self) -> tuple[Manifest | None, list[RejectedFile]]:
         """Make the new shards and commit them; None where there is nothing to add."""
         old = self.catalog.manifest
         taken = self.catalog.samples["key"].to_pylist()
@@ -82,7 +82,7 @@ class Building:
         hashes = {item.key: item.phash for item in found}
         return self._commit(receipts, rejected, {sample.key: sample for sample in new}, hashes), rejected
 
-    def _duplicates(self, new: Sequence[KeyedRecord]) -> tuple[list[Fingerprint], dict[str, Rejected]]:
+    def _duplicates(self, new: Sequence[KeyedRecord]) -> tuple[list[Fingerprint], dict[str, RejectedFile]]:
         """Return the fingerprints of new samples, and those that are duplicates, by key."""
         near = self.options.dedup == "near"
         if self.options.dedup == "none":
@@ -130,7 +130,7 @@ class Building:
     def _commit(
         self,
         receipts: Sequence[ShardReceipt],
-        rejected: Sequence[Rejected],
+        rejected: Sequence[RejectedFile],
         planned: Mapping[str, KeyedRecord],
         hashes: Mapping[str, int | None],
     ) -> Manifest:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipelines.datasets.manifest import Manifest, table_name
-from pipelines.sharding.sources import Rejected
+from pipelines.sharding.sources import RejectedFile
 
 __all__ = ["ShardReport"]
 
@@ -29,7 +29,7 @@ class ShardReport:
 
     uri: str
     manifest: Manifest
-    rejected: Sequence[Rejected]
+    rejected: Sequence[RejectedFile]
     seconds: float
     added: int = 0
     gone: Sequence[str] = field(default=())

@@ -35,7 +35,7 @@ from pipelines.results.files import draws_name
 from pipelines.results.plan import load_plans
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["CLAIMS_NAME", "Page", "Picture", "ReportData", "SampleRow", "collect", "render", "run"]
+__all__ = ["CLAIMS_NAME", "Page", "ReportData", "ReportImage", "SampleRow", "collect", "render", "run"]
 
 CLAIMS_NAME = "claims.json"
 """A list of claims and whether they hold, which a job may leave beside its results."""
@@ -47,7 +47,7 @@ IDENTITY = ["source", "key", "draw", "width", "height"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class ReportImage:
     """A thumbnail: a label and a data URI, or in its place why there is none."""
 
     label: str
@@ -64,7 +64,7 @@ class SampleRow:
     key: str
     width: int
     height: int
-    pictures: Sequence[Picture]
+    pictures: Sequence[ReportImage]
     thumbnails: tuple[Image.Image | str, Sequence[Image.Image | str]] = ("", ())
     """The input and the draws."""
 
@@ -265,12 +265,12 @@ def _thumbnail(data: bytes | CondgenError) -> Image.Image | str:
     return image
 
 
-def _picture(label: str, alt: str, image: Image.Image | str) -> Picture:
+def _picture(label: str, alt: str, image: Image.Image | str) -> ReportImage:
     if isinstance(image, str):
-        return Picture(label=label, alt=alt, missing=image)
+        return ReportImage(label=label, alt=alt, missing=image)
     sink = io.BytesIO()
     image.save(sink, "JPEG", quality=85)
-    return Picture(label=label, alt=alt, uri=f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}")
+    return ReportImage(label=label, alt=alt, uri=f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}")
 
 
 def _error_rows(store: Store) -> list[dict[str, str]]:

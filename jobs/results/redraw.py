@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from condgen.errors import ConfigError
-from pipelines.batch.redrawing import Redrawn, find_draw, redraw
+from pipelines.batch.redrawing import RedrawnDraw, find_draw, redraw
 from pipelines.images.decoding import decode, encode
 from pipelines.images.encoding import SUFFIXES
 from pipelines.models.source import open_model
@@ -20,7 +20,7 @@ _FORMATS = {**{suffix: name for name, suffix in SUFFIXES.items()}, "jpeg": "jpeg
 class RedrawReport:
     """How the draw that was made again compares with the stored one; `out` is where it was written."""
 
-    redrawn: Redrawn
+    redrawn: RedrawnDraw
     out: str | None
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.batch.archive import Selection
     from pipelines.batch.estimate import Estimate, estimate_job
     from pipelines.batch.job import BatchJob, Resources, run_batch
-    from pipelines.batch.redrawing import Redrawn, StoredDraw, find_draw, redraw
+    from pipelines.batch.redrawing import RedrawnDraw, StoredDraw, find_draw, redraw
     from pipelines.batch.report import BatchReport, Pace
 else:
     __getattr__, __dir__ = lazy_names(
@@ -32,7 +32,7 @@ else:
             "archive": ["Selection"],
             "estimate": ["Estimate", "estimate_job"],
             "job": ["BatchJob", "Resources", "run_batch"],
-            "redrawing": ["Redrawn", "StoredDraw", "find_draw", "redraw"],
+            "redrawing": ["RedrawnDraw", "StoredDraw", "find_draw", "redraw"],
             "report": ["BatchReport", "Pace"],
         },
     )
@@ -42,7 +42,7 @@ __all__ = [
     "BatchReport",
     "Estimate",
     "Pace",
-    "Redrawn",
+    "RedrawnDraw",
     "Resources",
     "Selection",
     "StoredDraw",

@@ -28,7 +28,7 @@ from pipelines.images.decoding import Metadata, decode, encode, read_metadata
 from pipelines.images.encoding import SUFFIXES
 from pipelines.models.hooks import About, Functions
 from pipelines.models.task import ImageTask, Rgb
-from pipelines.results.files import Draw, Failure, Filtered, Receipt, draws_name, encode_draws
+from pipelines.results.files import Draw, Failure, FilteredImage, Receipt, draws_name, encode_draws
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store
 
@@ -41,7 +41,7 @@ _BATCH_PIXELS = 48_000_000
 _DEEP_FORMATS = ("png", "tiff")
 
 
-Outcome: TypeAlias = list[Draw] | Failure | Filtered
+Outcome: TypeAlias = list[Draw] | Failure | FilteredImage
 """The outcome of a sample: all its draws, or the reason why it has none."""
 
 
@@ -120,7 +120,7 @@ class ChunkEngine(Generic[C]):
             ordered = [outcomes[place] for place in sorted(outcomes)]
             draws = [draw for one in ordered if isinstance(one, list) for draw in one]
             failures = [one for one in ordered if isinstance(one, Failure)]
-            filtered = [one for one in ordered if isinstance(one, Filtered)]
+            filtered = [one for one in ordered if isinstance(one, FilteredImage)]
             with clock("write"):
                 data = encode_draws(
                     draws,
@@ -178,7 +178,7 @@ class ChunkEngine(Generic[C]):
                 outcomes[place] = _failure(place, sample, error)
                 continue
             if loaded is None:
-                outcomes[place] = Filtered(source=sample.source, key=sample.key, place=place)
+                outcomes[place] = FilteredImage(source=sample.source, key=sample.key, place=place)
                 continue
             size = loaded.rgb.shape[0] * loaded.rgb.shape[1]
             if batch and (tiles + len(loaded.tiles) > self._settings.batch_size or pixels + size > _BATCH_PIXELS):
@@ -268,7 +268,7 @@ class ChunkEngine(Generic[C]):
         with clock("after"), _users_function("after"):
             changed = self._functions.after(images, loaded.about)
         if changed is None:
-            return Filtered(source=loaded.sample.source, key=loaded.sample.key, place=loaded.place)
+            return FilteredImage(source=loaded.sample.source, key=loaded.sample.key, place=loaded.place)
         if len(changed) != self._settings.draws:
             message = f"the function after the model gave {len(changed)} images in place of {self._settings.draws}"
             raise ImageError("after", "Count", message)

@@ -44,7 +44,7 @@ from pipelines.results.plan import Generation, job_digest, load_plans, write_pla
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["BatchJob", "BatchRun", "Listed", "Prepared", "Resources", "list_job", "run_batch", "settle_job"]
+__all__ = ["BatchJob", "BatchRun", "ListedJob", "PreparedJob", "Resources", "list_job", "run_batch", "settle_job"]
 
 _RATE_IMAGES = 200
 
@@ -92,7 +92,7 @@ class BatchJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class ListedJob:
     """A job's places, its plans and what of them is done, and the chunks of its archive that no plan has yet."""
 
     job: BatchJob
@@ -113,7 +113,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared(Listed):
+class PreparedJob(ListedJob):
     """A job as it is to be run: its settings have nothing open any more.
 
     Attributes:
@@ -158,7 +158,7 @@ class Prepared(Listed):
         )
 
 
-def list_job(job: BatchJob) -> Listed:
+def list_job(job: BatchJob) -> ListedJob:
     """List what a job has to do, without its model.
 
     Raises:
@@ -174,7 +174,7 @@ def list_job(job: BatchJob) -> Listed:
     settings = replace(job.settings, functions=job.functions.digest())
     settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings) if begun else None)
     archive = open_archive(job.archive)
-    return Listed(
+    return ListedJob(
         job=job,
         archive=archive.store,
         archive_uri=open_store(job.archive).uri,
@@ -196,7 +196,7 @@ def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list
     return table
 
 
-def settle_job(listed: Listed, model: ModelFacts) -> Prepared:
+def settle_job(listed: ListedJob, model: ModelFacts) -> PreparedJob:
     """Fix what was open, and refuse what is not as these results were begun.
 
     Raises:
@@ -214,8 +214,8 @@ def settle_job(listed: Listed, model: ModelFacts) -> Prepared:
                 listed.results.delete(entry.name)
             begun, fresh = [], _fresh(listed.job, open_archive(listed.job.archive), model.settings, [])
     plan_settings = dict(begun[0].plan.settings) if begun else model.settings.to_json()
-    values = {one.name: getattr(listed, one.name) for one in fields(Listed)}
-    return Prepared(
+    values = {one.name: getattr(listed, one.name) for one in fields(ListedJob)}
+    return PreparedJob(
         **{**values, "settings": model.settings, "begun": begun, "fresh": fresh},
         model=model,
         plan_settings=plan_settings,
@@ -262,7 +262,7 @@ def run_batch(
     return run.finish(account, pace)
 
 
-def _inspect_on_cluster(listed: Listed, num_chunks: int, actors: Actors) -> ModelFacts:
+def _inspect_on_cluster(listed: ListedJob, num_chunks: int, actors: Actors) -> ModelFacts:
     """Begin the actors, and look at the model in one of them, on the device that it will run on.
 
     The driver imports no torch: the actors do while the plan is made.
@@ -289,7 +289,7 @@ class BatchRun:
         prepared: the job.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedJob) -> None:
         self.prepared = prepared
         self._plans = list(prepared.begun)
         if prepared.fresh.num_rows:

@@ -35,7 +35,7 @@ from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.draws import identity_ranges
 from pipelines.storage.store import Store
 
-__all__ = ["Redrawn", "StoredDraw", "find_draw", "redraw"]
+__all__ = ["RedrawnDraw", "StoredDraw", "find_draw", "redraw"]
 
 _READERS = 16
 _SHOWN = 5
@@ -62,7 +62,7 @@ class StoredDraw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Redrawn:
+class RedrawnDraw:
     """A draw that was made again.
 
     Attributes:
@@ -203,7 +203,7 @@ def redraw(
     archive: str | None = None,
     model: ModelSource | None = None,
     functions: Functions | None = None,
-) -> Redrawn:
+) -> RedrawnDraw:
     """Make a draw again, alone: its image in a batch of the plan's shape, with the settings of the plan.
 
     Args:
@@ -248,7 +248,7 @@ def redraw(
         what = f"{outcome.stage} {outcome.error}: {outcome.message}" if isinstance(outcome, Failure) else "left out"
         raise DatasetError(f"{row['key']} had draws, and has none now: {what}")
     made: Draw = outcome[row["draw"]]
-    return Redrawn(
+    return RedrawnDraw(
         stored=stored,
         image=made.image,
         max_difference=_difference(row["image"]["bytes"], made.image),

@@ -17,7 +17,7 @@ from condgen.metrics.calibration import NUM_CONFIDENCE_BINS, count_reliability
 from condgen.metrics.likelihood import marginal_ab_nll
 from pipelines.models.source import LoadedModel, ModelSource, kind_of
 
-__all__ = ["Judge", "JudgeSpec", "Verdict", "can_judge"]
+__all__ = ["JudgeSpec", "LikelihoodModel", "Verdict", "can_judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def can_judge(loaded: LoadedModel) -> bool:
     return has and channels == (2 if kind_of(loaded) == "colorize" else 3)
 
 
-class Judge:
+class LikelihoodModel:
     """A loaded model that is asked about true images, on this process's device.
 
     Args:

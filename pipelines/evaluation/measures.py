@@ -24,7 +24,7 @@ from condgen.metrics.color import NUM_THRESHOLDS, ab_cells, ab_distance, cell_hi
 from condgen.metrics.distribution import energy_score, pair_distance, rms_norm, total_variation
 from condgen.metrics.fidelity import SSIM_WINDOW_PX, psnr, ssim
 
-__all__ = ["Answer", "ImageRow", "MeasureSettings", "Measured", "measure", "measured_size", "recolored"]
+__all__ = ["Answer", "ImageRow", "MeasureSettings", "MeasuredImage", "measure", "measured_size", "recolored"]
 
 _PIXELS_AT_ONCE = 3_000_000
 _CODES = 255.0
@@ -121,7 +121,7 @@ _LARGEST_IS_BEST = ("psnr", "ssim")
 
 
 @dataclass(slots=True)
-class Measured:
+class MeasuredImage:
     """All of one image: its rows, and what sets are made of.
 
     Attributes:
@@ -164,7 +164,7 @@ def recolored(rgb: NDArray[np.uint8], ab: NDArray[np.float64]) -> NDArray[np.uin
 
 
 @torch.inference_mode()
-def measure(reference: NDArray[np.uint8], answers: Sequence[Answer], settings: MeasureSettings) -> Measured:
+def measure(reference: NDArray[np.uint8], answers: Sequence[Answer], settings: MeasureSettings) -> MeasuredImage:
     """Measure the answers for one image.
 
     Args:
@@ -174,7 +174,7 @@ def measure(reference: NDArray[np.uint8], answers: Sequence[Answer], settings: M
     """
     height, width = measured_size(reference.shape[0], reference.shape[1], settings.size_px)
     (truth,) = _prepare([reference], height, width, settings)
-    found = Measured([_reference_row(truth)], images={"reference": truth.codes})
+    found = MeasuredImage([_reference_row(truth)], images={"reference": truth.codes})
     cells = ab_cells(truth.ab[0]) if truth.ab is not None else None
     occupied = found.rows[0].cells
     for answer in answers:

@@ -23,13 +23,21 @@ from condgen.color.colorize import resize
 from condgen.errors import ImageError
 from condgen.metrics.sets import FeatureMoments
 from pipelines.datasets.chunk import Chunk
-from pipelines.evaluation.measures import Answer, ImageRow, Measured, MeasureSettings, measure, measured_size, recolored
-from pipelines.evaluation.sources import AnswerReader, AnswerSource, Item, Unmeasured
+from pipelines.evaluation.measures import (
+    Answer,
+    ImageRow,
+    MeasuredImage,
+    MeasureSettings,
+    measure,
+    measured_size,
+    recolored,
+)
+from pipelines.evaluation.sources import AnswerReader, AnswerSource, Item, UnmeasuredImage
 from pipelines.images.decoding import decode
 
 if TYPE_CHECKING:
     from pipelines.evaluation.features import MobileNetFeatures
-    from pipelines.evaluation.judging import Judge, JudgeSpec
+    from pipelines.evaluation.judging import JudgeSpec, LikelihoodModel
 
 __all__ = ["ROWS_SCHEMA", "EvaluationSpec", "Part", "PartMeasurer", "PartResult", "cut_parts"]
 
@@ -129,11 +137,11 @@ class PartMeasurer:
             from pipelines.evaluation.features import load_extractor
 
             self._extract = load_extractor(spec.weights)
-        self._judge: Judge | None = None
+        self._judge: LikelihoodModel | None = None
         if spec.judge is not None:
-            from pipelines.evaluation.judging import Judge
+            from pipelines.evaluation.judging import LikelihoodModel
 
-            self._judge = Judge(spec.judge)
+            self._judge = LikelihoodModel(spec.judge)
 
     def run(self, part: Part) -> PartResult:
         """Measure a part.
@@ -148,7 +156,7 @@ class PartMeasurer:
         chosen: list[bool] = []
         for item in (item for chunk in part.chunks for item in self._reader.read(chunk)):
             found = self._measure(item, result) if isinstance(item, Item) else item
-            if isinstance(found, Unmeasured):
+            if isinstance(found, UnmeasuredImage):
                 result.reasons[found.reason] += 1
                 continue
             _append(columns, found)
@@ -165,7 +173,7 @@ class PartMeasurer:
             result.kernel[name] = stacked[np.array(chosen)]
         return result
 
-    def _measure(self, item: Item, result: PartResult) -> _Found | Unmeasured:
+    def _measure(self, item: Item, result: PartResult) -> _Found | UnmeasuredImage:
         size_px = self._spec.settings.size_px
         try:
             reference = decode(item.reference, min_size_px=size_px)
@@ -177,7 +185,7 @@ class PartMeasurer:
                 for name, images in item.answers.items()
             ]
         except ImageError as error:
-            return Unmeasured(item.source, item.key, error.stage)
+            return UnmeasuredImage(item.source, item.key, error.stage)
         measured = measure(reference, [*answers, *self._trivial(reference, given)], self._spec.settings)
         if self._judge is not None:
             verdict = self._judge(reference, given)
@@ -198,7 +206,7 @@ class PartMeasurer:
             found.append(Answer("input", [given]))
         return found
 
-    def _features(self, found: Measured) -> dict[tuple[str, int], NDArray[np.float32]]:
+    def _features(self, found: MeasuredImage) -> dict[tuple[str, int], NDArray[np.float32]]:
         """Return the features of all images of one sample, by answer and draw."""
         if self._extract is None:
             return {}
@@ -210,7 +218,7 @@ class PartMeasurer:
 @dataclass(frozen=True, slots=True)
 class _Found:
     item: Item
-    measured: Measured
+    measured: MeasuredImage
 
 
 def _append(columns: Mapping[str, list[Any]], found: _Found) -> None:

@@ -19,7 +19,7 @@ from pipelines.evaluation.references import References, input_image, reference_i
 from pipelines.results.files import Failure, draws_name, read_footer
 from pipelines.storage.store import Store
 
-__all__ = ["AnswerReader", "AnswerSource", "Item", "ModelAnswers", "StoredAnswers", "Unmeasured"]
+__all__ = ["AnswerReader", "AnswerSource", "Item", "ModelAnswers", "StoredAnswers", "UnmeasuredImage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Unmeasured:
+class UnmeasuredImage:
     """An image that can't be measured, and why: `no draws`, `no reference`, or the stage of an error."""
 
     source: str
@@ -49,7 +49,7 @@ class Unmeasured:
     reason: str
 
 
-Read: TypeAlias = Item | Unmeasured
+Read: TypeAlias = Item | UnmeasuredImage
 
 
 class AnswerReader(Protocol):
@@ -98,7 +98,7 @@ class StoredAnswers:
         facts = read_footer(self.results, name)
         without = {one["place"]: one for one in (*facts["errors"], *facts["filtered"])}
         for place in sorted(without):
-            yield Unmeasured(without[place]["source"], without[place]["key"], "no draws")
+            yield UnmeasuredImage(without[place]["source"], without[place]["key"], "no draws")
         places = [place for place in chunk.places if place not in without]
         with open_parquet(self.results, name) as file:
             if file.metadata.num_rows != len(places) * self.draws:
@@ -128,7 +128,7 @@ class StoredAnswers:
 def _stored_item(rows: Sequence[Mapping[str, Any]], sample: Sample | None, own: Sample | None, name: str) -> Read:
     source, key = rows[0]["source"], rows[0]["key"]
     if sample is None:
-        return Unmeasured(source, key, "no reference")
+        return UnmeasuredImage(source, key, "no reference")
     try:
         return Item(
             source=source,
@@ -138,7 +138,7 @@ def _stored_item(rows: Sequence[Mapping[str, Any]], sample: Sample | None, own: 
             input=image_member(own) if own is not None else input_image(sample),
         )
     except ImageError as error:
-        return Unmeasured(source, key, error.stage)
+        return UnmeasuredImage(source, key, error.stage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class _ModelReader:
             try:
                 pairs[place] = (sample, reference_image(sample), input_image(sample))
             except ImageError as error:
-                yield Unmeasured(sample.source, sample.key, error.stage)
+                yield UnmeasuredImage(sample.source, sample.key, error.stage)
         placed = [(place, _given(sample, data)) for place, (sample, _, data) in pairs.items()]
         outcomes = {name: engine.outcomes(placed) for name, engine in self.engines.items()}
         for place, (sample, reference, data) in pairs.items():
@@ -188,7 +188,7 @@ class _ModelReader:
             if len(answers) == len(outcomes):
                 yield Item(source=sample.source, key=sample.key, reference=reference, answers=answers, input=data)
             else:
-                yield Unmeasured(sample.source, sample.key, reason)
+                yield UnmeasuredImage(sample.source, sample.key, reason)
 
 
 def _given(sample: Sample, data: bytes | None) -> Sample:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.images.exif import ByteOrder, Entry, directories_to_bytes, read_exif, resolution_entries, tiff_header
+from pipelines.images.exif import ByteOrder, TiffField, directories_to_bytes, read_exif, resolution_entries, tiff_header
 from pipelines.images.formats import DECODE_ERRORS, image_error
 from pipelines.images.icc import SRGB_PROFILE, to_8_bits
 from pipelines.images.metadata import Metadata
@@ -138,11 +138,11 @@ def _tiff(rgb: Pixels, quality: int, metadata: Metadata) -> bytes:  # noqa: ARG0
     sizes = [len(strip) for strip in strips]
     *offsets, end = accumulate(sizes, initial=8)
 
-    def shorts(*values: int) -> Entry:
-        return Entry(3, len(values), struct.pack(f"{exif.order}{len(values)}H", *values))
+    def shorts(*values: int) -> TiffField:
+        return TiffField(3, len(values), struct.pack(f"{exif.order}{len(values)}H", *values))
 
-    def longs(*values: int) -> Entry:
-        return Entry(4, len(values), struct.pack(f"{exif.order}{len(values)}I", *values))
+    def longs(*values: int) -> TiffField:
+        return TiffField(4, len(values), struct.pack(f"{exif.order}{len(values)}I", *values))
 
     main = {
         **exif.main, 256: longs(width), 257: longs(height), 258: shorts(*[8 * rgb.itemsize] * 3), 259: shorts(8),
@@ -150,7 +150,7 @@ def _tiff(rgb: Pixels, quality: int, metadata: Metadata) -> bytes:  # noqa: ARG0
         317: shorts(2), **resolution_entries(exif.order, metadata.resolution_dpi),
     }  # fmt: skip
     if metadata.has_profile:
-        main[34675] = Entry(7, len(SRGB_PROFILE), SRGB_PROFILE)
+        main[34675] = TiffField(7, len(SRGB_PROFILE), SRGB_PROFILE)
     end += end % 2
     body = b"".join(strips).ljust(end - 8, b"\0")
     return tiff_header(exif.order, end) + body + directories_to_bytes(exif, main, end)

@@ -15,8 +15,16 @@ from fractions import Fraction
 from typing import Literal
 
 __all__ = [
-    "MAX_EXIF_BYTES", "ByteOrder", "Entry", "Exif", "checked_resolution", "directories_to_bytes", "read_directory",
-    "read_exif", "resolution_entries", "tiff_header",
+    "MAX_EXIF_BYTES",
+    "ByteOrder",
+    "Exif",
+    "TiffField",
+    "checked_resolution",
+    "directories_to_bytes",
+    "read_directory",
+    "read_exif",
+    "resolution_entries",
+    "tiff_header",
 ]  # fmt: skip
 
 MAX_EXIF_BYTES = 65_000
@@ -38,7 +46,7 @@ _DROPPED = frozenset({37121, 37122, 37500, 40962, 40963, 40965, 42240, 59932, 59
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TiffField:
     """One entry of a TIFF directory.
 
     Attributes:
@@ -65,9 +73,9 @@ class Exif:
     """
 
     order: ByteOrder = "<"
-    main: Mapping[int, Entry] = field(default_factory=dict)
-    exif: Mapping[int, Entry] = field(default_factory=dict)
-    gps: Mapping[int, Entry] = field(default_factory=dict)
+    main: Mapping[int, TiffField] = field(default_factory=dict)
+    exif: Mapping[int, TiffField] = field(default_factory=dict)
+    gps: Mapping[int, TiffField] = field(default_factory=dict)
     resolution_dpi: tuple[float, float] | None = None
 
     def to_bytes(self, resolution_dpi: tuple[float, float] | None = None) -> bytes:
@@ -109,7 +117,7 @@ def read_exif(block: bytes) -> Exif:
     )
 
 
-def read_directory(block: bytes, offset: int, order: ByteOrder) -> dict[int, Entry]:
+def read_directory(block: bytes, offset: int, order: ByteOrder) -> dict[int, TiffField]:
     """Read the entries of a TIFF directory that lie whole within the block and are not too long.
 
     Args:
@@ -120,7 +128,7 @@ def read_directory(block: bytes, offset: int, order: ByteOrder) -> dict[int, Ent
     Returns:
         The entries by tag.
     """
-    entries: dict[int, Entry] = {}
+    entries: dict[int, TiffField] = {}
     if not 8 <= offset <= len(block) - 2:
         return entries
     count = min(int(struct.unpack_from(f"{order}H", block, offset)[0]), _MAX_ENTRIES, (len(block) - offset - 2) // 12)
@@ -131,7 +139,7 @@ def read_directory(block: bytes, offset: int, order: ByteOrder) -> dict[int, Ent
             continue
         start = position + 8 if length <= 4 else int(struct.unpack_from(f"{order}I", block, position + 8)[0])
         if start + length <= len(block):
-            entries[tag] = Entry(kind, values, block[start : start + length])
+            entries[tag] = TiffField(kind, values, block[start : start + length])
     return entries
 
 
@@ -140,7 +148,7 @@ def tiff_header(order: ByteOrder, offset: int) -> bytes:
     return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, offset)
 
 
-def directories_to_bytes(exif: Exif, main: Mapping[int, Entry], offset: int, orientation: int = 1) -> bytes:
+def directories_to_bytes(exif: Exif, main: Mapping[int, TiffField], offset: int, orientation: int = 1) -> bytes:
     """Lay out a first directory with the EXIF and GPS directories behind it; the same input gives the same bytes.
 
     Args:
@@ -153,23 +161,23 @@ def directories_to_bytes(exif: Exif, main: Mapping[int, Entry], offset: int, ori
     parts = {_EXIF_POINTER: exif.exif, _GPS_POINTER: exif.gps}
     parts = {pointer: part for pointer, part in parts.items() if part}
     for pointer in parts:
-        entries[pointer] = Entry(_LONG, 1, bytes(4))  # its room
+        entries[pointer] = TiffField(_LONG, 1, bytes(4))  # its room
     behind = offset + len(_directory(entries, offset, order))
     laid_out = b""
     for pointer, part in parts.items():
-        entries[pointer] = Entry(_LONG, 1, struct.pack(f"{order}I", behind + len(laid_out)))
+        entries[pointer] = TiffField(_LONG, 1, struct.pack(f"{order}I", behind + len(laid_out)))
         laid_out += _directory(part, behind + len(laid_out), order)
     return _directory(entries, offset, order) + laid_out
 
 
-def resolution_entries(order: ByteOrder, resolution_dpi: tuple[float, float] | None) -> dict[int, Entry]:
+def resolution_entries(order: ByteOrder, resolution_dpi: tuple[float, float] | None) -> dict[int, TiffField]:
     """Return the three entries that tell a resolution (pixels an inch); no entries for None."""
     if resolution_dpi is None:
         return {}
     across, down = (Fraction(value).limit_denominator(1_000) for value in resolution_dpi)
     return {
-        _X_RESOLUTION: Entry(_RATIONAL, 1, struct.pack(f"{order}II", *across.as_integer_ratio())),
-        _Y_RESOLUTION: Entry(_RATIONAL, 1, struct.pack(f"{order}II", *down.as_integer_ratio())),
+        _X_RESOLUTION: TiffField(_RATIONAL, 1, struct.pack(f"{order}II", *across.as_integer_ratio())),
+        _Y_RESOLUTION: TiffField(_RATIONAL, 1, struct.pack(f"{order}II", *down.as_integer_ratio())),
         _RESOLUTION_UNIT: _short(order, _INCH),
     }
 
@@ -181,7 +189,7 @@ def checked_resolution(across: float, down: float) -> tuple[float, float] | None
     return round(across, 3), round(down, 3)
 
 
-def _directory(entries: Mapping[int, Entry], offset: int, order: ByteOrder) -> bytes:
+def _directory(entries: Mapping[int, TiffField], offset: int, order: ByteOrder) -> bytes:
     table, values = struct.pack(f"{order}H", len(entries)), b""
     behind = offset + 2 + 12 * len(entries) + 4
     for tag, entry in sorted(entries.items()):
@@ -194,18 +202,18 @@ def _directory(entries: Mapping[int, Entry], offset: int, order: ByteOrder) -> b
     return table + bytes(4) + values
 
 
-def _short(order: ByteOrder, value: int) -> Entry:
-    return Entry(_SHORT, 1, struct.pack(f"{order}H", value))
+def _short(order: ByteOrder, value: int) -> TiffField:
+    return TiffField(_SHORT, 1, struct.pack(f"{order}H", value))
 
 
-def _pointer(entries: Mapping[int, Entry], tag: int, order: ByteOrder) -> int:
+def _pointer(entries: Mapping[int, TiffField], tag: int, order: ByteOrder) -> int:
     entry = entries.get(tag)
     if entry is None or entry.kind != _LONG or entry.count != 1:
         return 0
     return int(struct.unpack(f"{order}I", entry.value)[0])
 
 
-def _resolution(entries: Mapping[int, Entry], order: ByteOrder) -> tuple[float, float] | None:
+def _resolution(entries: Mapping[int, TiffField], order: ByteOrder) -> tuple[float, float] | None:
     resolution = []
     for tag in (_X_RESOLUTION, _Y_RESOLUTION):
         entry = entries.get(tag)

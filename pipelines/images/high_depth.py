@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ImageFile, TiffImagePlugin
 
 from condgen.errors import ImageError
-from pipelines.images.exif import ByteOrder, Entry, Exif, directories_to_bytes, tiff_header
+from pipelines.images.exif import ByteOrder, Exif, TiffField, directories_to_bytes, tiff_header
 from pipelines.images.formats import jp2_boxes, open_image
 from pipelines.images.icc import deep_integers
 
@@ -187,8 +187,8 @@ def _tiff_planes(data: bytes, image: TiffImagePlugin.TiffImageFile, max_pixels: 
     return DeepImage(np.stack(planes, -1), 65535)
 
 
-def _longs(order: ByteOrder, *values: int) -> Entry:
-    return Entry(4, len(values), struct.pack(f"{order}{len(values)}I", *values))
+def _longs(order: ByteOrder, *values: int) -> TiffField:
+    return TiffField(4, len(values), struct.pack(f"{order}{len(values)}I", *values))
 
 
 def _take_low_bytes(image: ImageFile.ImageFile) -> bool:

@@ -29,7 +29,7 @@ __all__ = [
     "DRAWS_SCHEMA",
     "Draw",
     "Failure",
-    "Filtered",
+    "FilteredImage",
     "Receipt",
     "draws_name",
     "draws_schema",
@@ -137,7 +137,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filtered:
+class FilteredImage:
     """A sample that the user's own function left out."""
 
     source: str
@@ -175,7 +175,7 @@ def encode_draws(
     footer: Mapping[str, Any],
     *,
     samples: int,
-    filtered: Sequence[Filtered] = (),
+    filtered: Sequence[FilteredImage] = (),
     columns: Sequence[tuple[str, str]] = (),
 ) -> bytes:
     """Return the bytes of a chunk's draws file.

@@ -24,7 +24,7 @@ from pipelines.datasets.manifest import Manifest, ShardInfo
 from pipelines.images.decoding import MAX_PIXELS
 from pipelines.sharding.dedup import MAX_DISTANCE
 from pipelines.sharding.recipe import Recipe
-from pipelines.sharding.sources import Listing, Record, Rejected
+from pipelines.sharding.sources import Listing, Record, RejectedFile
 
 __all__ = [
     "DEDUP_MODES",
@@ -186,7 +186,7 @@ class ShardReceipt:
     runs: tuple[Extent, ...]
     samples: tuple[MadeSample, ...]
     members: Mapping[str, int]
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedFile, ...]
     statistics: ImageStatistics
     seconds: float
 
@@ -296,7 +296,7 @@ def make_manifest(
     listing: Listing,
     options: ShardOptions,
     receipts: Sequence[ShardReceipt],
-    rejected: Sequence[Rejected],
+    rejected: Sequence[RejectedFile],
     grown: Manifest | None = None,
     old_sizes: Mapping[tuple[int, int], int] | None = None,
 ) -> Manifest:

@@ -24,7 +24,7 @@ from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.datasets.manifest import SAMPLE_SCHEMA, Dataset, Manifest, table_bytes, table_name
 from pipelines.sharding.assignment import KeyedRecord, ShardReceipt
 from pipelines.sharding.dedup import Fingerprint
-from pipelines.sharding.sources import Listing, Record, Rejected
+from pipelines.sharding.sources import Listing, Record, RejectedFile
 from pipelines.storage.store import Store
 
 __all__ = ["Catalog", "check_growth", "load_catalog", "read_rejected", "rejected_bytes", "sample_rows"]
@@ -140,15 +140,15 @@ def sample_rows(
     return table_bytes(pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA))
 
 
-def rejected_bytes(rejected: Sequence[Rejected]) -> bytes:
+def rejected_bytes(rejected: Sequence[RejectedFile]) -> bytes:
     """Return rejected records as a Parquet file."""
     rows = [{name: getattr(row, name) for name in ERRORS_SCHEMA.names} for row in rejected]
     return table_bytes(pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA))
 
 
-def read_rejected(store: Store, manifest: Manifest) -> list[Rejected]:
+def read_rejected(store: Store, manifest: Manifest) -> list[RejectedFile]:
     """Return the rejected records of a dataset."""
     if not manifest.rejected:
         return []
     data = store.read(table_name("rejected", manifest.generation))
-    return [Rejected(**row) for row in pq.ParquetFile(io.BytesIO(data)).read().to_pylist()]
+    return [RejectedFile(**row) for row in pq.ParquetFile(io.BytesIO(data)).read().to_pylist()]

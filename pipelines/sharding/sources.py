@@ -18,9 +18,9 @@ from pipelines.storage.store import Store, open_store
 __all__ = [
     "HALVES",
     "Listing",
-    "Part",
     "Record",
-    "Rejected",
+    "RecordImage",
+    "RejectedFile",
     "folder_source",
     "halves_source",
     "list_folder",
@@ -36,7 +36,7 @@ HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class RejectedFile:
     """A file of the source that is in no shard, and why; a row of ``rejected.parquet``."""
 
     source: str
@@ -47,7 +47,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Part:
+class RecordImage:
     """One image of a record.
 
     Attributes:
@@ -86,7 +86,7 @@ class Record:
     name: str
     stem: str
     extension: str
-    parts: tuple[Part, ...]
+    parts: tuple[RecordImage, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -123,14 +123,14 @@ class Listing:
     kind: str
     stores: tuple[Store, ...]
     records: tuple[Record, ...]
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedFile, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     in_order: bool = False
 
 
-def reject(source: str, key: str, stage: str, error: str, message: str) -> Rejected:
+def reject(source: str, key: str, stage: str, error: str, message: str) -> RejectedFile:
     """Return a row of ``rejected.parquet``; a name that is no text is shown escaped."""
-    return Rejected(source=shown(source), key=key, stage=stage, error=error, message=message)
+    return RejectedFile(source=shown(source), key=key, stage=stage, error=error, message=message)
 
 
 def shown(name: str) -> str:
@@ -157,7 +157,7 @@ def folder_source(uri: str) -> Listing:
     return Listing(store.uri, "single", (store,), records, rejected)
 
 
-def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[Rejected, ...]]:
+def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[RejectedFile, ...]]:
     """Return a record for each entry that may be an image: by its extension, or because it has none."""
     records, rejected = [], []
     for entry in sorted(entries):
@@ -166,7 +166,7 @@ def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[Rej
             reason = f".{shown(extension)} is no extension of an image that is read"
             rejected.append(reject(entry.name, "", "list", "NotAnImage", reason))
         else:
-            parts = (Part("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)
+            parts = (RecordImage("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)
             records.append(Record(shown(entry.name), stem, extension, parts))
     return tuple(records), tuple(rejected)
 
@@ -203,8 +203,8 @@ def pairs_source(inputs: str, targets: str) -> Listing:
             (a,), (b,) = (record[0].parts for record in both)
             name = a.name if a.name == b.name else f"{a.name} {b.name}"
             parts = (
-                Part("input", a.name, a.size_bytes, modified_s=a.modified_s),
-                Part("target", b.name, b.size_bytes, store=1, modified_s=b.modified_s),
+                RecordImage("input", a.name, a.size_bytes, modified_s=a.modified_s),
+                RecordImage("target", b.name, b.size_bytes, store=1, modified_s=b.modified_s),
             )
             records.append(Record(shown(name), stem, "", parts))
             continue
@@ -244,7 +244,7 @@ def halves_source(uri: str, input_half: str) -> Listing:
     return Listing(whole.uri, "paired", whole.stores, tuple(records), whole.rejected, options)
 
 
-def read_part(stores: tuple[Store, ...], part: Part) -> bytes:
+def read_part(stores: tuple[Store, ...], part: RecordImage) -> bytes:
     """Return the bytes of the file that holds an image.
 
     Raises:

@@ -18,7 +18,7 @@ from condgen.errors import AccessError, ConfigError, DatasetError, MissingError
 from pipelines.datasets.parquet import find_roles, is_text
 from pipelines.datasets.shard_names import locate_files
 from pipelines.images.decoding import EXTENSIONS
-from pipelines.sharding.sources import Listing, Part, Record, Rejected, reject, split_name
+from pipelines.sharding.sources import Listing, Record, RecordImage, RejectedFile, reject, split_name
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["TABLE_SUFFIXES", "is_table", "table_source"]
@@ -150,7 +150,7 @@ def _rows(name: str, table: pa.Table, wanted: Mapping[str, str], held: Mapping[s
 def _listing(store: Store, uri: str, rows: list[_Row], embedded: bool) -> Listing:
     places = _Places(store)
     records: list[Record] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedFile] = []
     seen: dict[str, int] = {}
     places.list([str(value) for row in rows for value in row.uris.values() if value])
     for row in rows:
@@ -166,7 +166,7 @@ def _listing(store: Store, uri: str, rows: list[_Row], embedded: bool) -> Listin
             continue
         for member, column in row.held.items():
             parts.append(
-                Part(member, row.table, _UNKNOWN_BYTES, is_listed=False, column=column, row=row.number),
+                RecordImage(member, row.table, _UNKNOWN_BYTES, is_listed=False, column=column, row=row.number),
             )
         stem, extension = _stem_of(row, shown)
         records.append(Record(name, stem, extension, tuple(sorted(parts)), row.about))
@@ -222,7 +222,7 @@ class _Places:
         except (MissingError, AccessError, ConfigError) as error:
             return error.reason if isinstance(error, MissingError | AccessError) else str(error)
 
-    def part(self, member: str, value: Any) -> Part:
+    def part(self, member: str, value: Any) -> RecordImage:
         """Return the image that a URI names.
 
         Raises:
@@ -241,7 +241,7 @@ class _Places:
             self._roots[root] = len(self.stores)
             self.stores.append(open_store(root))
         size = sizes[name] if sizes is not None else _UNKNOWN_BYTES
-        return Part(member, name, size, is_listed=sizes is not None, store=self._roots[root])
+        return RecordImage(member, name, size, is_listed=sizes is not None, store=self._roots[root])
 
     def _place(self, uri: str) -> tuple[str, str] | str:
         """Return (root, name) of a URI, or why it is none."""

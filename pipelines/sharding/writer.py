@@ -20,7 +20,7 @@ from pipelines.datasets.tar import TarWriter
 from pipelines.sharding.assignment import ImageStatistics, KeyedRecord, MadeSample, ShardAssignment, ShardReceipt
 from pipelines.sharding.dedup import content_digest
 from pipelines.sharding.recipe import Recipe, StoredImage
-from pipelines.sharding.sources import Record, Rejected, read_part, reject, shown
+from pipelines.sharding.sources import Record, RejectedFile, read_part, reject, shown
 from pipelines.storage.store import Store
 
 __all__ = ["ImageCounter", "write_shard"]
@@ -69,14 +69,14 @@ def write_shard(
     tar, counter = TarWriter(), ImageCounter()
     written: list[_Written] = []
     made: list[MadeSample] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedFile] = []
     members = Counter[str]()
     # More readers than decoders would be idle on a disk and are needed for object storage, where a read is a wait.
     workers = max(threads, min(_READERS, len(shard.samples)))
     with ThreadPoolExecutor(workers, thread_name_prefix="shard") as pool:
         found = pool.map(lambda sample: _prepare(stores, sample, recipe), shard.samples)
         for sample, ready in zip(shard.samples, found, strict=True):
-            if isinstance(ready, Rejected):
+            if isinstance(ready, RejectedFile):
                 rejected.append(ready)
                 continue
             written.append(_add(tar, sample, ready, members))
@@ -107,7 +107,7 @@ def write_shard(
     )
 
 
-def _prepare(stores: tuple[Store, ...], sample: KeyedRecord, recipe: Recipe) -> _Ready | Rejected:
+def _prepare(stores: tuple[Store, ...], sample: KeyedRecord, recipe: Recipe) -> _Ready | RejectedFile:
     datas: dict[tuple[Any, ...], bytes] = {}
     images = []
     for part in sample.record.parts:

@@ -11,11 +11,11 @@ from condgen.errors import ImageError
 from condgen.nn.tokens import tokenize
 from pipelines.datasets.chunk import Sample, sample_facts
 
-__all__ = ["Words"]
+__all__ = ["LabelReader"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class LabelReader:
     """Words of a sample that a stream gives besides its images, as numbers: from its JSON or table row.
 
     Attributes:

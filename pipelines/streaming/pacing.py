@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-__all__ = ["Unhurried"]
+__all__ = ["PacedLoop"]
 
 _PAUSE_S = 0.02
 
 
-class Unhurried:
+class PacedLoop:
     """An execution callback that pauses the loop at each step, for a dataset whose consumer is slow (training).
 
     The loop waits for tasks that are done. One whose output there is no room for yet is done all the time, and Ray 2.60

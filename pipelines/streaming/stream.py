@@ -38,8 +38,8 @@ from pipelines.storage.store import Store
 from pipelines.streaming.aging import Aging, draw_aging
 from pipelines.streaming.augmentation import Augmentation, draw_crop
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, StreamPosition, check_workers
-from pipelines.streaming.labels import Words
-from pipelines.streaming.pacing import Unhurried
+from pipelines.streaming.labels import LabelReader
+from pipelines.streaming.pacing import PacedLoop
 
 __all__ = ["StreamBatch", "StreamConfig", "TrainingStream", "load_block", "prefetched"]
 
@@ -88,7 +88,7 @@ class StreamConfig:
     augmentation: Augmentation
     members: tuple[str | None, ...] = (None,)
     member_names: Mapping[str, str] = field(default_factory=dict)
-    words: Words = field(default_factory=Words)
+    words: LabelReader = field(default_factory=LabelReader)
     aging: Aging | None = None
 
     @property
@@ -282,7 +282,7 @@ class TrainingStream:
         context.print_on_execution_start = False
         context.max_errored_blocks = 0
         context.raise_original_map_exception = True
-        context.custom_execution_callback_classes = [cast("Any", Unhurried)]
+        context.custom_execution_callback_classes = [cast("Any", PacedLoop)]
         try:
             yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
         except Exception as error:  # noqa: BLE001 - what a task raised comes in wrappers of several kinds

@@ -20,7 +20,7 @@ from pipelines.storage.cache import ChunkCache, cached
 from pipelines.streaming.aging import Aging
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, check_workers, choose_lanes
-from pipelines.streaming.labels import Words
+from pipelines.streaming.labels import LabelReader
 from pipelines.streaming.stream import StreamConfig
 from pipelines.training.job import TrainOptions
 
@@ -131,7 +131,7 @@ def _member_names(names: Mapping[str, str], dataset: Dataset) -> dict[str, str]:
     return renamed | {name: member for name, member in theirs.items() if member not in renamed.values()}
 
 
-def _words(preset: Preset) -> Words:
+def _words(preset: Preset) -> LabelReader:
     data, model = preset.data, preset.model
     vocabulary = getattr(model, "text_vocabulary", 0)
     if data.label and not getattr(model, "num_labels", 0):
@@ -139,7 +139,7 @@ def _words(preset: Preset) -> Words:
     if data.caption and not vocabulary:
         raise ConfigError("data.caption", data.caption, "empty: model.text_vocabulary is 0, or it takes no texts")
     length = getattr(model, "text_length", 0) if data.caption else 0
-    return Words(label=data.label, caption=data.caption, vocabulary=vocabulary, length=length)
+    return LabelReader(label=data.label, caption=data.caption, vocabulary=vocabulary, length=length)
 
 
 def _training_split(dataset: Dataset) -> str | None:

@@ -13,7 +13,7 @@ from condgen.checkpoint import dump, load
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import build
 from condgen.families.cvae.config import CVAEConfig
-from condgen.families.cvae.model import CVAE, Gaussian
+from condgen.families.cvae.model import CVAE, DiagonalGaussian
 from condgen.nn.denoiser import Encoded, convolution
 from condgen.noise import NoiseSource, SampleId
 from tests.condgen.models import TINY, color_batch, source
@@ -39,7 +39,7 @@ def integral(model: CVAE, encoded: Encoded, y: Tensor, dims: int) -> Tensor:
     axis = torch.arange(-7, 7 + step / 2, step)
     z = torch.cartesian_prod(*([axis] * dims)).reshape(1, -1, dims)
     prior = model.prior(encoded)
-    prior = Gaussian(prior.mean[:, None], prior.log_std[:, None])
+    prior = DiagonalGaussian(prior.mean[:, None], prior.log_std[:, None])
     parts = []
     for some in z.split(2000, dim=1):
         likelihood = model.decode(encoded, some).log_prob(y[:, None]).sum(dim=(2, 3, 4))
@@ -115,8 +115,8 @@ def test_the_kl_is_that_of_torch_distributions() -> None:
     a, b, c, d = (torch.randn(7, generator=g) for _ in range(4))
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(a, b.exp()), normal(c, d.exp()))
-    torch.testing.assert_close(Gaussian(a, b).kl_from(Gaussian(c, d)), expected)
-    torch.testing.assert_close(Gaussian(a, b).log_prob(c), normal(a, b.exp()).log_prob(c))
+    torch.testing.assert_close(DiagonalGaussian(a, b).kl_from(DiagonalGaussian(c, d)), expected)
+    torch.testing.assert_close(DiagonalGaussian(a, b).log_prob(c), normal(a, b.exp()).log_prob(c))
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condgen.families.cgan.config import CganConfig
 from condgen.families.cgan.network import NoiseUNet
-from condgen.families.cyclegan.networks import EncoderDecoder, EncoderDiscriminator, ResidualGenerator
+from condgen.families.cyclegan.networks import DiscoGenerator, EncoderDiscriminator, ResidualGenerator
 from condgen.gan.config import AdversarialConfig
 from condgen.gan.generator import Generator, dropout_with, translate
 from condgen.gan.layers import InstanceNorm, initialize, pad_to
@@ -30,7 +30,7 @@ def generators(config: AdversarialConfig) -> dict[str, Generator]:
     return {
         "unet": SkipUNet(config, 1, 2, depth=3, dropout=0.5),
         "resnet": ResidualGenerator(config, 1, 2, blocks=2),
-        "encoder_decoder": EncoderDecoder(config, 1, 2, depth=3),
+        "encoder_decoder": DiscoGenerator(config, 1, 2, depth=3),
     }
 
 

@@ -28,7 +28,7 @@ from condgen.nn.denoiser import Block, ConditionEncoder, Encoded, ModulatedUNet,
 from condgen.nn.unet import pool_to_stride, upsample_from_stride
 from condgen.noise import NoiseSource, SampleId
 
-__all__ = ["CVAE", "Gaussian"]
+__all__ = ["CVAE", "DiagonalGaussian"]
 
 _NOISE_STREAM = 1
 """The stream of the likelihood's noise; z's is 0."""
@@ -40,7 +40,7 @@ _STD_RATE = 10.0
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class DiagonalGaussian:
     """A diagonal Gaussian.
 
     Attributes:
@@ -60,7 +60,7 @@ class Gaussian:
         """Return mean + std * normal."""
         return self.mean + self.log_std.exp() * normal
 
-    def kl_from(self, prior: Gaussian) -> Tensor:
+    def kl_from(self, prior: DiagonalGaussian) -> Tensor:
         """Return KL(self || prior) of each number, in nats."""
         ratio = 2 * (self.log_std - prior.log_std)
         shift = ((self.mean - prior.mean) * (-prior.log_std).exp()).square()
@@ -90,7 +90,7 @@ class _Recognition(nn.Module):
             self.head.bias[config.latent_dims :] += math.log(config.first_posterior_std)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, y: Tensor, encoded: Encoded) -> Gaussian:
+    def forward(self, y: Tensor, encoded: Encoded) -> DiagonalGaussian:
         """Map ``[B, C, h, w]`` at the stride to Gaussians over z, ``[B, Z]``."""
         height, width = y.shape[-2:]
         rows, columns = encoded.image[0].shape[-2:]  # of the padded size
@@ -117,7 +117,7 @@ class _Prior(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.head = nn.Linear(width, 2 * config.latent_dims)
 
-    def forward(self, encoded: Encoded) -> Gaussian:
+    def forward(self, encoded: Encoded) -> DiagonalGaussian:
         """Return Gaussians over z, ``[B, Z]``."""
         pooled = encoded.image[-1].mean(dim=(2, 3))
         if self.other is not None:
@@ -125,9 +125,9 @@ class _Prior(nn.Module):
         return _gaussian(self.head(F.silu(self.hidden(self.norm(pooled)))).float())
 
 
-def _gaussian(parameters: Tensor) -> Gaussian:
+def _gaussian(parameters: Tensor) -> DiagonalGaussian:
     mean, log_std = parameters.chunk(2, dim=1)
-    return Gaussian(mean, log_std.clamp(-_LARGEST_LOG_STD, _LARGEST_LOG_STD))
+    return DiagonalGaussian(mean, log_std.clamp(-_LARGEST_LOG_STD, _LARGEST_LOG_STD))
 
 
 class CVAE(ConditionalModel):
@@ -160,34 +160,34 @@ class CVAE(ConditionalModel):
         encoded: Encoded = self.encoder(condition, none)
         return encoded
 
-    def prior(self, encoded: Encoded) -> Gaussian:
+    def prior(self, encoded: Encoded) -> DiagonalGaussian:
         """Return p(z | x), ``[B, Z]``."""
         if self.prior_net is not None:
-            learned: Gaussian = self.prior_net(encoded)
+            learned: DiagonalGaussian = self.prior_net(encoded)
             return learned
         zero = self.trained_steps.new_zeros(encoded.other.vector.shape[0], self.config.latent_dims, dtype=torch.float32)
-        return Gaussian(zero, zero)
+        return DiagonalGaussian(zero, zero)
 
-    def posterior(self, encoded: Encoded, y: Tensor) -> Gaussian:
+    def posterior(self, encoded: Encoded, y: Tensor) -> DiagonalGaussian:
         """Return q(z | x, y), ``[B, Z]``.
 
         Args:
             encoded: x.
             y: ``[B, C, h, w]`` at the stride (see ``pooled``).
         """
-        q: Gaussian = self.recognition(y, encoded)
+        q: DiagonalGaussian = self.recognition(y, encoded)
         return q
 
-    def decode(self, encoded: Encoded, z: Tensor) -> Gaussian:
+    def decode(self, encoded: Encoded, z: Tensor) -> DiagonalGaussian:
         """Return p(y | x, z), ``[B, K, C, h, w]``, of z ``[B, K, Z]``."""
         num, draws = z.shape[:2]
         vector = encoded.other.vector[:, None] + self.embed(z)
         out: Tensor = self.decoder(None, vector.flatten(0, 1), encoded)
         out = torch.unflatten(out, 0, (num, draws))
         if self.config.variance != "pixel":
-            return Gaussian(out, self._log_std(self.raw_std))
+            return DiagonalGaussian(out, self._log_std(self.raw_std))
         mean, raw = out.chunk(2, dim=2)
-        return Gaussian(mean, self._log_std(raw / _STD_RATE + self.raw_std))
+        return DiagonalGaussian(mean, self._log_std(raw / _STD_RATE + self.raw_std))
 
     def pooled(self, y: Tensor) -> Tensor:
         """Return y ``[B, C, H, W]`` at the model's grid, ``[B, C, h, w]``."""
@@ -231,7 +231,7 @@ class CVAE(ConditionalModel):
         prior = self.prior(encoded)
         spread = options.temperature if options.mode == "draw" else 0.0
         normal = noise.normal((config.latent_dims,)).to(prior.mean.device) * spread
-        z = Gaussian(prior.mean[:, None], prior.log_std[:, None]).shifted(normal)
+        z = DiagonalGaussian(prior.mean[:, None], prior.log_std[:, None]).shifted(normal)
         decoded = self.decode(encoded, z)
         y = decoded.mean
         if config.observation_noise:
@@ -258,11 +258,13 @@ class CVAE(ConditionalModel):
         parts = [self._log_weights(encoded, y, q, prior, some) for some in torch.split(normals, 16, dim=1)]
         return torch.cat(parts, dim=1).logsumexp(dim=1) - math.log(count)
 
-    def _log_weights(self, encoded: Encoded, y: Tensor, q: Gaussian, prior: Gaussian, normal: Tensor) -> Tensor:
+    def _log_weights(
+        self, encoded: Encoded, y: Tensor, q: DiagonalGaussian, prior: DiagonalGaussian, normal: Tensor
+    ) -> Tensor:
         """Return log p(y, z | x) / q(z | x, y), ``[B, S]``."""
-        q = Gaussian(q.mean[:, None], q.log_std[:, None])
+        q = DiagonalGaussian(q.mean[:, None], q.log_std[:, None])
         z = q.shifted(normal)
-        ratio = Gaussian(prior.mean[:, None], prior.log_std[:, None]).log_prob(z) - q.log_prob(z)
+        ratio = DiagonalGaussian(prior.mean[:, None], prior.log_std[:, None]).log_prob(z) - q.log_prob(z)
         return self.decode(encoded, z).log_prob(y[:, None]).sum(dim=(2, 3, 4)) + ratio.sum(dim=2)
 
     def _inverse_std(self, std: float) -> float:

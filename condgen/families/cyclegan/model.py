@@ -23,7 +23,7 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions, cond
 from condgen.checks import check_choice
 from condgen.errors import UnsupportedError
 from condgen.families.cyclegan.config import CycleGanConfig
-from condgen.families.cyclegan.networks import EncoderDecoder, EncoderDiscriminator, ResidualGenerator
+from condgen.families.cyclegan.networks import DiscoGenerator, EncoderDiscriminator, ResidualGenerator
 from condgen.gan.critic import Critic, ImagePool, absolute_error
 from condgen.gan.generator import Generator, dropout_draws
 from condgen.gan.layers import initialize
@@ -36,7 +36,7 @@ _GENERATORS: Mapping[str, Callable[[CycleGanConfig, int, int], Generator]] = Map
     {
         "resnet": lambda c, a, b: ResidualGenerator(c, a, b, blocks=c.blocks, global_skip=c.global_skip),
         "unet": lambda c, a, b: SkipUNet(c, a, b, depth=c.depth, dropout=c.dropout),
-        "encoder_decoder": lambda c, a, b: EncoderDecoder(c, a, b, depth=c.depth),
+        "encoder_decoder": lambda c, a, b: DiscoGenerator(c, a, b, depth=c.depth),
     }
 )
 _DISCRIMINATORS: Mapping[str, Callable[[CycleGanConfig, int], nn.Module]] = MappingProxyType(

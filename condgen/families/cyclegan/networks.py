@@ -4,7 +4,7 @@
 networks" (arXiv:1703.10593), section 7.2, after Johnson et al. 2016: c7s1-64, d128, d256, R256 nine times (six below
 256 pixels), u128, u64, c7s1-3, with reflection padding.
 
-``EncoderDecoder`` and ``EncoderDiscriminator``: Kim et al. 2017, "Learning to discover cross-domain relations with
+``DiscoGenerator`` and ``EncoderDiscriminator``: Kim et al. 2017, "Learning to discover cross-domain relations with
 generative adversarial networks" (arXiv:1703.05192): an encoder of 4 x 4 convolutions of stride 2 with leaky ReLUs and
 its mirror of transposed convolutions with ReLUs, without skips; the discriminator is such an encoder and one more
 convolution to a score. The paper's last sigmoids are here a tanh (images are in [-1, 1]) and part of the loss.
@@ -23,7 +23,7 @@ from condgen.gan.config import AdversarialConfig
 from condgen.gan.generator import Generator
 from condgen.gan.layers import conv, needs_bias, norm_layer, pad_to, upsample
 
-__all__ = ["EncoderDecoder", "EncoderDiscriminator", "ResidualGenerator"]
+__all__ = ["DiscoGenerator", "EncoderDiscriminator", "ResidualGenerator"]
 
 _MOST = 8
 _DISCRIMINATOR_LAYERS = 4
@@ -123,7 +123,7 @@ def _encoder(
     return nn.Sequential(*layers)
 
 
-class EncoderDecoder(Generator):
+class DiscoGenerator(Generator):
     """All of x goes through its middle, at 1 / 2^depth of its size.
 
     Args:

@@ -18,7 +18,7 @@ from pipelines.datasets.parquet import StoreFile
 from pipelines.results.files import draws_name, draws_schema, read_footer, rows_digest
 from pipelines.storage.store import Store
 
-__all__ = ["ChunkFindings", "Expected", "ResultFault", "check_chunks", "identity_ranges"]
+__all__ = ["ChunkFindings", "ExpectedChunk", "ResultFault", "check_chunks", "identity_ranges"]
 
 _WHOLE_BYTES = 16 << 20
 _FAULTS_A_FILE = 8
@@ -35,7 +35,7 @@ class ResultFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedChunk:
     """The values that all draws files of a job must state.
 
     Attributes:
@@ -100,7 +100,7 @@ class _File:
 def check_chunks(
     results: Store,
     chunks: Sequence[tuple[Chunk, int]],
-    expected: Expected,
+    expected: ExpectedChunk,
     archive: Store | None = None,
     quick: bool = False,
 ) -> list[ChunkFindings]:
@@ -120,7 +120,7 @@ def check_chunks(
 
 
 def _check_chunk(
-    results: Store, chunk: Chunk, size_bytes: int, expected: Expected, archive: Store | None, quick: bool
+    results: Store, chunk: Chunk, size_bytes: int, expected: ExpectedChunk, archive: Store | None, quick: bool
 ) -> ChunkFindings:
     file = _File(draws_name(chunk.name))
     try:
@@ -157,7 +157,7 @@ def _check_chunk(
     )
 
 
-def _check_footer(file: _File, facts: Mapping[str, Any], chunk: Chunk, expected: Expected) -> bool:
+def _check_footer(file: _File, facts: Mapping[str, Any], chunk: Chunk, expected: ExpectedChunk) -> bool:
     """Compare a footer with the plan; False where the file is of another job."""
     if facts["job"] != expected.job:
         file.fault("OtherJob", "it is of another model or of other settings: delete it and run the job again")
@@ -251,7 +251,12 @@ def _ordered(value: Any) -> Any:
 
 
 def _check_rows(
-    file: _File, table: pa.Table, digests: Sequence[str], facts: Mapping[str, Any], chunk: Chunk, expected: Expected
+    file: _File,
+    table: pa.Table,
+    digests: Sequence[str],
+    facts: Mapping[str, Any],
+    chunk: Chunk,
+    expected: ExpectedChunk,
 ) -> int:
     """Compare the rows with the footer and the plan; returns how many images share their identity with another."""
     schema = draws_schema(expected.columns)
@@ -278,7 +283,7 @@ def _check_rows(
     return _check_images(file, table, facts, chunk, expected)
 
 
-def _check_images(file: _File, table: pa.Table, facts: Mapping[str, Any], chunk: Chunk, expected: Expected) -> int:
+def _check_images(file: _File, table: pa.Table, facts: Mapping[str, Any], chunk: Chunk, expected: ExpectedChunk) -> int:
     """Check that each place of the plan without an error has K rows, draws 0 to K - 1 of one image."""
     places = _places_with_draws(facts, chunk)
     columns = [table[name].to_pylist() for name in ("source", "key", "source_sha256")]
@@ -308,7 +313,7 @@ def _places_with_draws(facts: Mapping[str, Any], chunk: Chunk) -> list[int]:
 
 
 def _check_sources(
-    file: _File, table: pa.Table, facts: Mapping[str, Any], chunk: Chunk, expected: Expected, archive: Store
+    file: _File, table: pa.Table, facts: Mapping[str, Any], chunk: Chunk, expected: ExpectedChunk, archive: Store
 ) -> None:
     """Compare what the rows say of their sources with the archive as it is now."""
     samples = dict(zip(chunk.places, read_chunk(archive, chunk), strict=True))

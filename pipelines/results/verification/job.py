@@ -17,7 +17,7 @@ from pipelines.results.account import Account, committed, retried_places
 from pipelines.results.files import draws_name
 from pipelines.results.plan import Generation, job_digest, load_plans
 from pipelines.results.settings import BatchSettings
-from pipelines.results.verification.draws import ChunkFindings, Expected, ResultFault, check_chunks
+from pipelines.results.verification.draws import ChunkFindings, ExpectedChunk, ResultFault, check_chunks
 from pipelines.results.verification.tables import Findings, check_plans, check_run, check_strays, check_tables
 from pipelines.storage.store import Store, open_store
 
@@ -140,7 +140,7 @@ def _verified(
     """Check all that there is, the plans and draws files first."""
     plan = generations[0].plan
     settings = BatchSettings.from_json(plan.settings)
-    expected = Expected(
+    expected = ExpectedChunk(
         job=job_digest(plan.model["digest"], dict(plan.settings)),
         model=plan.model["digest"],
         settings=plan.settings,
@@ -182,7 +182,7 @@ def _read(
     store: Store,
     generations: Sequence[Generation],
     sizes: Mapping[str, int],
-    expected: Expected,
+    expected: ExpectedChunk,
     sources: Store | None,
     *,
     quick: bool,

@@ -12,14 +12,14 @@ import pytest
 import condgen.worlds
 import jobs.chapter
 from condgen.errors import ConfigError
-from jobs.chapter.claims import Claim, Experiment, Measured, Numbers, at_least, at_most, judge, within
+from jobs.chapter.claims import Claim, Experiment, ExperimentNumbers, Numbers, at_least, at_most, judge, within
 from jobs.chapter.page import write_page
 from jobs.chapter.run import find_experiments, run, table
 
 
 def experiment(*claims: Claim) -> Experiment:
-    def nothing(_seed: int, _effort: float) -> Measured:
-        return Measured(numbers={})
+    def nothing(_seed: int, _effort: float) -> ExperimentNumbers:
+        return ExperimentNumbers(numbers={})
 
     return Experiment(name="fake", world="nowhere", run=nothing, claims=claims, seeds=(0, 1, 2))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from condgen.base import Condition, ConditionalModel, SampleOptions
 from condgen.noise import NoiseSource
-from condgen.worlds.shapes import NUM_KINDS, Judge, draw_shapes, foreground, train_judge
+from condgen.worlds.shapes import NUM_KINDS, ShapeClassifier, draw_shapes, foreground, train_judge
 from jobs.chapter import shapes
 from jobs.chapter.claims import judge
 
@@ -25,7 +25,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def quick_judge() -> Judge:
+def quick_judge() -> ShapeClassifier:
     return train_judge(steps=150)
 
 

@@ -27,7 +27,7 @@ from pipelines.sharding.assignment import (
     split_share,
 )
 from pipelines.sharding.recipe import Recipe
-from pipelines.sharding.sources import Listing, Part, Record, list_folder
+from pipelines.sharding.sources import Listing, Record, RecordImage, list_folder
 from pipelines.sharding.writer import write_shard
 from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
@@ -50,7 +50,7 @@ def planned(store: Store, *names: str) -> ShardAssignment:
     samples = []
     for name in names:
         size = store.size(name) if store.exists(name) else 0
-        record = Record(name, name, "", (Part("", name, size),))
+        record = Record(name, name, "", (RecordImage("", name, size),))
         samples.append(KeyedRecord(safe_key(name.rpartition(".")[0]), "train", record))
     return ShardAssignment("train-000000.tar", "train", tuple(samples))
 

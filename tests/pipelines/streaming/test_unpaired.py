@@ -17,7 +17,7 @@ from pipelines.datasets.opening import open_dataset
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
-from pipelines.streaming.pacing import Unhurried
+from pipelines.streaming.pacing import PacedLoop
 from pipelines.streaming.stream import StreamConfig
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, domain_seed, unpaired_plans
 
@@ -78,13 +78,13 @@ def test_ray_datas_loop_pauses_at_each_of_its_steps(
 ) -> None:
     steps: list[float] = []
 
-    class Counted(Unhurried):
+    class Counted(PacedLoop):
         def on_execution_step(self, executor: object) -> None:
             began = time.perf_counter()
             super().on_execution_step(executor)
             steps.append(time.perf_counter() - began)
 
-    monkeypatch.setattr(training, "Unhurried", Counted)
+    monkeypatch.setattr(training, "PacedLoop", Counted)
     assert len(list(UnpairedStream(plans, UnpairedPosition(), 4, task_cpus=0.5))) == 4
     assert steps
     assert min(steps) >= 0.01
