@@ -90,7 +90,7 @@ def run_until(source: str, dest: str, written: str, tars: int) -> None:
     script = f"""
 import sys, time
 from jobs.datasets import shard
-from pipelines.sharding import plan as sharding
+from pipelines.sharding import assignment as sharding
 from pipelines.storage import store as storage
 write, tars = storage.Store.write, []
 def slow(self, name, data):

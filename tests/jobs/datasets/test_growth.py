@@ -193,7 +193,7 @@ def test_a_growth_that_is_killed_is_gone_on_with(tmp_path: Path, left_after: str
     script = f"""
 import time
 from jobs.datasets import shard
-from pipelines.sharding import plan as sharding
+from pipelines.sharding import assignment as sharding
 from pipelines.storage import store as storage
 write = storage.Store.write
 def slow(self, name, data):
@@ -208,6 +208,7 @@ shard.run({str(images)!r}, {str(dest)!r}, options=options)
     deadline = time.monotonic() + 60
     while not [path for path in dest.glob(new) if path.name not in known] and time.monotonic() < deadline:
         time.sleep(0.002)
+    assert process.poll() is None, "it ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert open_dataset(str(dest)).manifest == before, "the old generation is whole until the new one is"

@@ -141,6 +141,7 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     deadline = time.monotonic() + 60
     while not list(killed.glob("*.tar")) and time.monotonic() < deadline:
         time.sleep(0.005)
+    assert process.poll() is None, "it ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "manifest.json").exists(), "killed too late to test anything"

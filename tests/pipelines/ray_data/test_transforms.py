@@ -124,7 +124,7 @@ def test_pairs_of_two_sizes_are_refused_with_what_to_do_or_brought_to_one() -> N
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
-    with pytest.raises(DatasetError, match="no column image to transform; decoded pictures: input, target"):
+    with pytest.raises(DatasetError, match="no column image to transform; decoded images: input, target"):
         apply(pair_block(1), only={"image": GEOMETRY})
 
 
