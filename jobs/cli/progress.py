@@ -68,11 +68,6 @@ class Progress:
             self._task = self._bar.add_task(self._description, total=self._total, note="")
         return self
 
-    def set_total(self, total: int) -> None:
-        """Set the number of units in all, where it is known only now."""
-        if self._bar is not None:
-            self._bar.update(self._task, total=total)
-
     def show(self, done: int, total: int, **notes: object) -> None:
         """Show how many units are done, and of how many; `notes` are shown beside the bar as `name value`."""
         if self._bar is not None:
