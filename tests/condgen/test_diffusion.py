@@ -332,6 +332,14 @@ def test_temperature_scales_the_noise_and_a_point_has_none() -> None:
     assert torch.equal(point[:, 0], point[:, 1])
 
 
+def test_a_gain_scales_the_draws_and_not_the_point() -> None:
+    model, condition = diffusion().eval(), color_batch(1).condition
+    plain = {mode: model.sample(condition, source(1, 2), SampleOptions(mode=mode)) for mode in ("draw", "point")}
+    model.config = replace(model.config, draw_gain=1.25)
+    torch.testing.assert_close(model.sample(condition, source(1, 2), SampleOptions()), plain["draw"] * 1.25)
+    assert torch.equal(model.sample(condition, source(1, 2), SampleOptions(mode="point")), plain["point"])
+
+
 def test_padding_adds_nothing_to_the_loss() -> None:
     model, batch = diffusion(), color_batch(3)
     weight = torch.tensor([1, 1, 0.0])
@@ -394,6 +402,7 @@ def test_wrong_values_are_refused_by_name() -> None:
         ({"dropped_parts": ["picture"]}, "model.dropped_parts"),
         ({"attention_heads": 3}, "model.attention_heads"),
         ({"condition_channels": -1}, "model.condition_channels"),
+        ({"draw_gain": 0.0}, "model.draw_gain"),
     ):
         with pytest.raises(ConfigError, match=message):
             build("diffusion", {**TINY, **values})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from condgen.checks import check_at_least, check_between, check_choice
+from condgen.checks import check_above, check_at_least, check_between, check_choice
 from condgen.diffusion.config import SAMPLER_NAMES, PathConfig
 from condgen.errors import ConfigError
 from condgen.nn.config import ModulatedConfig
@@ -38,6 +38,8 @@ class DiffusionConfig(PathConfig, ModulatedConfig):
         point_gamma: share of the uniform distribution in its class weights, > 0 and <= 1; 1 weights all colors alike.
         point_balance: balance of its point prediction: 0 is the median of p(y | x), 1 counts rare colors as much as
             frequent ones.
+        draw_gain: factor of the draws' y, > 0. A denoiser that was trained for a short time draws too pale: its
+            energy score on held-out data says which factor makes up for it. The point prediction stays as it is.
     """
 
     family: ClassVar[str] = "diffusion"
@@ -55,6 +57,7 @@ class DiffusionConfig(PathConfig, ModulatedConfig):
     point_weight: float = 0.1
     point_gamma: float = 0.8
     point_balance: float = 0.0
+    draw_gain: float = 1.0
 
     def __post_init__(self) -> None:
         ModulatedConfig.__post_init__(self)
@@ -76,6 +79,7 @@ class DiffusionConfig(PathConfig, ModulatedConfig):
             check_at_least(f"model.{name}", getattr(self, name), 0.0)
         if not 0.0 < self.point_gamma <= 1.0:
             raise ConfigError("model.point_gamma", self.point_gamma, "a number > 0 and <= 1")
+        check_above("model.draw_gain", self.draw_gain, 0.0)
 
     @property
     def null_parts(self) -> frozenset[str]:

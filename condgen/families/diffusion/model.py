@@ -201,6 +201,8 @@ class Diffusion(ConditionalModel):
         denoise = partial(self._guided, path=path, encoded=encoded, null=null, scale=scale)
         first = path.at(path.times(steps)[0])[1] * normal(0)
         y = sampler(denoise, path, steps, first, normal) * config.data_scale
+        if options.mode == "draw":
+            y = y * config.draw_gain
         draws = torch.unflatten(y, 0, (noise.num_samples, noise.num_draws))
         return upsample_from_stride(draws, config.out_stride, encoded.size)
 
