@@ -21,6 +21,7 @@ import pyarrow as pa
 from condgen.errors import ImageError, MissingError
 from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.storage.cache import CachedStore
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -209,13 +210,20 @@ def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
         yield from map(Chunk.from_row, batch.to_pylist())
 
 
-def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | None = None) -> list[Sample]:
+def read_chunk(
+    store: Store,
+    chunk: Chunk,
+    member_names: Mapping[str, str] | None = None,
+    neighbors: Neighbors | None = None,
+) -> list[Sample]:
     """Read a chunk, with one range request of a shard, or one request for each loose file.
 
     Args:
         store: store of the archive.
         chunk: chunk of the archive's plan.
         member_names: names of members here and in the shard, as in ``Manifest.member_names``.
+        neighbors: what tells an object's own trouble from that of the storage. An object that can't be read is then the
+            fault of its samples (default: it is an error, but for a loose file that is gone).
 
     Returns:
         Exactly `chunk.samples` samples, those of `chunk.places`, in data order. One that can't be read has a `fault`
@@ -223,29 +231,43 @@ def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | Non
 
     Raises:
         StorageError: the storage did not answer, after retries; the whole chunk is to be tried again.
+        JobError: the storage is out, as the neighbors tell.
     """
     if chunk.shard is None:
-        return _read_files(store, _selected(chunk.files, chunk))
-    if chunk.rows is not None:
-        return _read_rows(store, chunk.shard, chunk.rows, chunk.places)
-    samples = _read_runs(store, chunk.shard, chunk)
+        return _read_files(store, _selected(chunk.files, chunk), neighbors)
+    try:
+        if chunk.rows is not None:
+            return _read_rows(store, chunk.shard, chunk.rows, chunk.places, neighbors)
+        samples = _read_runs(store, chunk.shard, chunk, neighbors)
+    except ImageError as error:
+        return _unreadable(chunk, error)
     if any(sample.fault is not None and sample.fault.error == _MISMATCH for sample in samples):
         # Bytes that were changed on the way are not what lies there: a second reading tells the two apart.
         if isinstance(store, CachedStore):
             store.forget_range(chunk.shard, chunk.runs[0].start, chunk.runs[-1].stop)
-        samples = _read_runs(store, chunk.shard, chunk)
+        samples = _read_runs(store, chunk.shard, chunk, neighbors)
     if member_names:
         samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
     return _selected(samples, chunk)
+
+
+def _unreadable(chunk: Chunk, error: ImageError) -> list[Sample]:
+    """Return the samples of a chunk whose shard or table can't be read: their keys are in it."""
+    first = chunk.rows.start if chunk.rows is not None else chunk.first_sample
+    return [Sample(source=str(chunk.shard), key=f"#{first + place}", fault=error) for place in chunk.places]
 
 
 def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:
     return list(items) if chunk.select is None else [items[place] for place in chunk.select]
 
 
-def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
+def _read_runs(store: Store, shard: str, chunk: Chunk, neighbors: Neighbors | None) -> list[Sample]:
     start, stop = chunk.runs[0].start, chunk.runs[-1].stop
-    data = memoryview(store.read_range(shard, start, stop))
+
+    def read(store: Store) -> bytes:
+        return store.read_range(shard, start, stop)
+
+    data = memoryview(neighbors.read(store, shard, read) if neighbors else read(store))
     samples: list[Sample] = []
     for run in chunk.runs:
         piece = data[run.start - start : run.stop - start]
@@ -272,16 +294,20 @@ def _read_run(shard: str, run: ExtentPart, piece: memoryview, first_sample: int)
     ]
 
 
-def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
+def _read_files(store: Store, files: Sequence[FilePart], neighbors: Neighbors | None) -> list[Sample]:
+    def fetch(name: str) -> bytes:
+        return neighbors.read(store, name, lambda store: store.read(name)) if neighbors else store.read(name)
+
     def read(file: FilePart) -> Sample:
         key, _, extension = file.name.rpartition(".")
         if "/" in extension or not key or key.endswith("/"):  # a name without an extension
             key, extension = file.name, "bin"
         try:
-            data = store.read(file.name)
-        except MissingError:
-            gone = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
-            return Sample(source=file.name, key=key, fault=gone)
+            data = fetch(file.name)
+        except (MissingError, ImageError) as error:
+            if isinstance(error, MissingError) or error.error == "Missing":
+                error = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
+            return Sample(source=file.name, key=key, fault=error)
         return Sample(source=file.name, key=key, members={extension.lower(): data})
 
     if len(files) == 1:
@@ -290,14 +316,21 @@ def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
         return list(pool.map(read, files))
 
 
-def _read_rows(store: Store, name: str, rows: RowPart, places: Sequence[int]) -> list[Sample]:
+def _read_rows(
+    store: Store, name: str, rows: RowPart, places: Sequence[int], neighbors: Neighbors | None
+) -> list[Sample]:
     from pipelines.datasets.parquet import read_columns, read_images
 
     numbers = [rows.start + place for place in places]
     columns = [*([rows.key] if rows.key else []), *rows.columns]
+
+    def read(store: Store) -> list[dict[str, Any]]:
+        return read_columns(store, name, [*columns, rows.image], numbers)
+
+    table = neighbors.read(store, name, read) if neighbors else read(store)
     samples = []
-    images = read_images(store, name, rows.image, numbers)
-    for number, values, image in zip(numbers, read_columns(store, name, columns, numbers), images, strict=True):
+    images = read_images(store, name, rows.image, numbers, neighbors)
+    for number, values, image in zip(numbers, table, images, strict=True):
         found = values.get(rows.key) if rows.key else None
         key = str(found) if found not in (None, "") else f"#{number}"
         facts = {column: values[column] for column in rows.columns}

@@ -32,6 +32,11 @@ class LocalBackend:
     advice_missing = "no such file or folder: check the path"
     advice_access = "permission denied: check the owner and the mode of the path"
 
+    @property
+    def confines_names(self) -> bool:
+        """True but for the root of all files."""
+        return self.root != "/"
+
     def child(self, name: str) -> LocalBackend:
         """Return the backend of a folder under this one."""
         return LocalBackend(self._path(name))
@@ -108,7 +113,7 @@ class LocalBackend:
         Path(self._path(name)).unlink(missing_ok=True)
 
     def _path(self, name: str) -> str:
-        return f"{self.root}/{name}" if name else self.root
+        return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
 
 def _walk(folder: str, start: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
