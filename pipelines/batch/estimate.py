@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.batch.job import BatchJob, list_job, settle_job
 from pipelines.batch.probe import inspect_model
-from pipelines.datasets.chunk import iter_chunks, read_chunk
+from pipelines.datasets.chunk import iter_chunks
 from pipelines.results.settings import BatchSettings
 
 __all__ = ["Estimate", "estimate_job"]
@@ -55,7 +55,7 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
     if table.num_rows:
         engine = prepared.worker_spec().make_engine()
         chunk = next(iter_chunks(table))
-        placed = list(zip(chunk.places, read_chunk(prepared.archive, chunk), strict=True))[:sample_images]
+        placed = list(zip(chunk.places, engine.read(chunk), strict=True))[:sample_images]
         engine.outcomes(placed[:1])  # the first call sets things up
         start = time.perf_counter()
         outcomes = engine.outcomes(placed)

@@ -25,6 +25,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -34,7 +35,7 @@ from pipelines.batch.attempts import forget_run
 from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.batch.workers import Actors, PoolShape, WorkerSpec, pool_shape, run_chunks
-from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.chunk import ChunkLimits, iter_chunks
 from pipelines.datasets.opening import Archive, open_archive
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, open_model
@@ -47,6 +48,7 @@ from pipelines.storage.store import Store, open_store
 __all__ = ["BatchJob", "BatchRun", "ListedJob", "PreparedJob", "Resources", "list_job", "run_batch", "settle_job"]
 
 _RATE_IMAGES = 200
+_KNOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,15 @@ class PreparedJob(ListedJob):
             functions=self.job.functions,
             run=secrets.token_hex(4),
             import_path=self.job.import_path,
+            known=_some_names(pa.concat_tables([self.left, *(one.chunks for one in self.begun)])),
         )
+
+
+def _some_names(chunks: pa.Table) -> tuple[str, ...]:
+    """Return the names of objects from all over some chunks, the first and the last first."""
+    places = np.unique(np.linspace(0, chunks.num_rows - 1, min(_KNOWN, chunks.num_rows)).round().astype(int))
+    order = [*places[:1], *places[:0:-1]]
+    return tuple(chunk.shard or chunk.files[0].name for chunk in iter_chunks(chunks.take(order)))
 
 
 def list_job(job: BatchJob) -> ListedJob:
