@@ -24,10 +24,15 @@ from xml.sax.saxutils import escape
 __all__ = ["FlatS3", "WebServer"]
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that has gone
+
+
 class _Server:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = _Quiet(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, name="server", daemon=True)
 

@@ -6,6 +6,7 @@ grown gives what is new, without a request for each image.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -16,16 +17,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condgen.errors import ConfigError
+from condgen.errors import ConfigError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
 from pipelines.datasets.chunking import chunk_name, chunk_table, file_table
+from pipelines.datasets.extent import UNREAD
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import Archive, open_archive
 from pipelines.datasets.row_filter import Where
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["Selection", "limit_chunks", "plan_archive"]
 
+logger = logging.getLogger(__name__)
+
+_KNOWN = 8
 _FILE_COLUMNS = ("name", "extension", "size_bytes")
 _SHARD_COLUMNS = ("shard",)
 
@@ -156,8 +162,9 @@ def _parquet_chunks(
                 covered.setdefault(chunk.shard, set()).update(start + place for place in chunk.places)
     chunks: list[Chunk] = []
     first = 0
+    neighbors = Neighbors([(store, name) for name in (*names[:1], *names[: -_KNOWN : -1])])
     for name in names:
-        for rows, select in _row_parts(store, name, limits, selection, covered.get(name, set())):
+        for rows, select in _row_parts(store, name, limits, selection, covered.get(name, set()), neighbors):
             content = [name, f"{rows.start}:{rows.stop}", *(["+".join(map(str, select))] if select else [])]
             chunk = Chunk(
                 ordinal=len(chunks),
@@ -174,12 +181,21 @@ def _parquet_chunks(
 
 
 def _row_parts(
-    store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int]
+    store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int], neighbors: Neighbors
 ) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
-    """Yield the parts of one Parquet file, and which rows of each are wanted (None for all)."""
+    """Yield the parts of one Parquet file, and which rows of each are wanted (None for all).
+
+    One that can't be read is a part of one row, see `pipelines.datasets.extent.UNREAD`.
+    """
     from pipelines.datasets.parquet import find_roles, open_parquet
 
-    file = open_parquet(store, name)
+    try:
+        file = neighbors.read(store, name, lambda store: open_parquet(store, name))
+    except ImageError as error:
+        logger.warning("%s can't be read: %s", store.locate(name), error)
+        if UNREAD not in covered:
+            yield RowPart(UNREAD, UNREAD + 1, "", None, selection.facts), None
+        return
     known = file.schema_arrow.names
     roles = find_roles(file.schema_arrow, selection.columns, store.locate(name))
     if "image" not in roles:

@@ -198,7 +198,9 @@ class ChunkEngine(Generic[C]):
             yield batch
 
     def _load(self, place: int, sample: Sample, clock: Clock) -> _Loaded[C] | None:
-        """Decode a sample and make its condition; None where the user's function leaves it out."""
+        """Decode a sample and make its condition; None where it is left out: by the user's function, or by a plan."""
+        if sample.is_listed_later:
+            return None
         with clock("decode"):
             data = image_member(sample)
             deep = self._settings.output.output_format in _DEEP_FORMATS

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
+from pipelines.datasets.extent import LISTED_LATER
 from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.storage.cache import CachedStore
 from pipelines.storage.neighbors import Neighbors
@@ -45,6 +46,7 @@ T = TypeVar("T")
 _FILE_READERS = 8
 _ROWS_AT_ONCE = 4096
 _MISMATCH = "ChecksumMismatch"
+_GONE = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
 
 CHUNK_SCHEMA = pa.schema(
     [
@@ -141,6 +143,9 @@ class Chunk:
         rows: rows of a Parquet file.
         select: places in the chunk, from 0, of the samples that are to be done (default: all).
         redoes: name of the chunk some of whose samples are done again (default: the samples are new).
+
+    Of a shard or a table that could not be read when the plan was made, a chunk of one sample stands for all: its
+    `start` is `UNREAD`, or `LISTED_LATER`.
     """
 
     ordinal: int
@@ -158,6 +163,11 @@ class Chunk:
     def places(self) -> Sequence[int]:
         """Place in the chunk of each sample that `read_chunk` returns."""
         return range(self.samples) if self.select is None else self.select
+
+    @property
+    def start(self) -> int:
+        """Where it begins in its shard or table (default: 0, of loose files)."""
+        return self.rows.start if self.rows is not None else self.runs[0].start if self.runs else 0
 
     def to_row(self) -> dict[str, Any]:
         """Return the chunk as a row of `CHUNK_SCHEMA`."""
@@ -187,7 +197,8 @@ class ChunkLimits:
 class Sample:
     """One record: its identity and its members (`jpg`, `input.png`, `json`), or the fault that it has.
 
-    `facts` are the columns of a table that were read along; None where the sample is of no table.
+    `facts` are the columns of a table that were read along; None where the sample is of no table. `is_listed_later` is
+    true of one that stood for a whole shard, whose samples are in a later plan.
     """
 
     source: str
@@ -195,6 +206,7 @@ class Sample:
     members: dict[str, bytes] = field(default_factory=dict)
     fault: ImageError | None = None
     facts: dict[str, Any] | None = None
+    is_listed_later: bool = False
 
 
 def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
@@ -236,6 +248,8 @@ def read_chunk(
     if chunk.shard is None:
         return _read_files(store, _selected(chunk.files, chunk), neighbors)
     try:
+        if chunk.start < 0:
+            return [_read_unread(store, chunk.shard, chunk.start, neighbors)]
         if chunk.rows is not None:
             return _read_rows(store, chunk.shard, chunk.rows, chunk.places, neighbors)
         samples = _read_runs(store, chunk.shard, chunk, neighbors)
@@ -254,7 +268,21 @@ def read_chunk(
 def _unreadable(chunk: Chunk, error: ImageError) -> list[Sample]:
     """Return the samples of a chunk whose shard or table can't be read: their keys are in it."""
     first = chunk.rows.start if chunk.rows is not None else chunk.first_sample
-    return [Sample(source=str(chunk.shard), key=f"#{first + place}", fault=error) for place in chunk.places]
+    keys = ["#all"] if chunk.start < 0 else [f"#{first + place}" for place in chunk.places]
+    return [Sample(source=str(chunk.shard), key=key, fault=error) for key in keys]
+
+
+def _read_unread(store: Store, shard: str, start: int, neighbors: Neighbors | None) -> Sample:
+    """Return the sample that stands for a shard or table which could not be read when the plan was made.
+
+    Raises:
+        ImageError: it still can't be read.
+    """
+    if start != LISTED_LATER:
+        (neighbors or Neighbors()).read(store, shard, lambda store: store.read_range(shard, 0, 1))
+        message = "it could not be read when the images were listed, and can be now: run the same command again"
+        raise ImageError("read", "NotListed", message)
+    return Sample(source=shard, key="#all", is_listed_later=True)
 
 
 def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:
@@ -304,10 +332,12 @@ def _read_files(store: Store, files: Sequence[FilePart], neighbors: Neighbors | 
             key, extension = file.name, "bin"
         try:
             data = fetch(file.name)
-        except (MissingError, ImageError) as error:
-            if isinstance(error, MissingError) or error.error == "Missing":
-                error = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
-            return Sample(source=file.name, key=key, fault=error)
+        except MissingError as error:
+            if error.scope == "storage":
+                raise
+            return Sample(source=file.name, key=key, fault=_GONE)
+        except ImageError as error:
+            return Sample(source=file.name, key=key, fault=_GONE if error.error == "Missing" else error)
         return Sample(source=file.name, key=key, members={extension.lower(): data})
 
     if len(files) == 1:
@@ -329,7 +359,7 @@ def _read_rows(
 
     table = neighbors.read(store, name, read) if neighbors else read(store)
     samples = []
-    images = read_images(store, name, rows.image, numbers, neighbors)
+    images = read_images(store, name, rows.image, numbers, neighbors.linked if neighbors else None)
     for number, values, image in zip(numbers, table, images, strict=True):
         found = values.get(rows.key) if rows.key else None
         key = str(found) if found not in (None, "") else f"#{number}"

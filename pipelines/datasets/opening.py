@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from condgen.errors import DatasetError
-from pipelines.datasets.extent import EXTENT_SCHEMA, Extent, extents_to_table
+from condgen.errors import DatasetError, ImageError
+from pipelines.datasets.extent import EXTENT_SCHEMA, UNREAD, Extent, extents_to_table
 from pipelines.datasets.manifest import (
     BUILDING_NAME,
     DOMAINS_NAME,
@@ -26,6 +27,7 @@ from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.shard_names import Place, locate_files, locate_shards, split_of
 from pipelines.datasets.tar import renamed
 from pipelines.storage.backend import Entry
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store, open_store
 
 __all__ = [
@@ -40,7 +42,10 @@ __all__ = [
     "shards_of",
 ]
 
+logger = logging.getLogger(__name__)
+
 _READERS = 8
+_KNOWN = 8
 _ENTRIES_AT_ONCE = 1 << 20
 
 
@@ -138,7 +143,8 @@ def open_archive(archive: str | Store | Archive) -> Archive:
     if names and all(name.lower().endswith(".parquet") for name in names):
         return Archive(store, tables=tuple(names))
     if tars:
-        return Archive(store, _scan(store, tars, checksums=False))
+        some = Neighbors([(store, name) for name in (tars[0], *tars[: -_KNOWN : -1])])
+        return Archive(store, _scan(store, tars, checksums=False, neighbors=some))
     if not entries:
         raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, .tar shards or .parquet")
     del names
@@ -217,10 +223,23 @@ def _tars(entries: Sequence[Entry]) -> list[str]:
     return [entry.name for entry in entries if entry.name.lower().endswith(".tar")]
 
 
-def _scan(store: Store, names: Sequence[str], *, checksums: bool) -> Dataset:
-    """Make the manifest and the index of shards that were made elsewhere, in memory, by reading them once."""
+def _scan(store: Store, names: Sequence[str], *, checksums: bool, neighbors: Neighbors | None = None) -> Dataset:
+    """Make the manifest and the index of shards that were made elsewhere, in memory, by reading them once.
+
+    With neighbors, a shard that can't be read itself is a sample that can't be: an error of a batch job, tried again.
+    """
+
+    def scan(name: str) -> ShardScan:
+        if neighbors is None:
+            return scan_shard(store, name, checksums=checksums)
+        try:
+            return neighbors.read(store, name, lambda store: scan_shard(store, name, checksums=checksums))
+        except ImageError as error:
+            logger.warning("%s can't be read: %s", store.locate(name), error)
+            return ShardScan(name, 0, [Extent(shard=name, start=UNREAD, stop=UNREAD, samples=1)])
+
     with ThreadPoolExecutor(min(_READERS, len(names)), thread_name_prefix="scan") as pool:
-        scans = list(pool.map(lambda name: scan_shard(store, name, checksums=checksums), names))
+        scans = list(pool.map(scan, names))
     manifest, runs = foreign_manifest(scans)
     return Dataset(store, manifest, extents_to_table(runs))
 

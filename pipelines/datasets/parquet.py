@@ -159,8 +159,10 @@ def read_images(
 
     def some() -> Iterator[tuple[Store, str]]:
         """Yield images from all over the file."""
-        total = _kept_file(store, name).metadata.num_rows
-        for value in _cells(store, name, column, sorted({total * part // _ASKED for part in range(_ASKED)})):
+        with _lock:
+            last = _kept_file(store, name).metadata.num_rows - 1
+        places = sorted({round(last * part / (_ASKED - 1)) for part in range(_ASKED)}) if last >= 0 else []
+        for value in _cells(store, name, column, [*places[:1], *places[:0:-1]]):
             uri = value.get("path") if isinstance(value, dict) else value
             if isinstance(uri, str) and uri:
                 yield _located(store, name, uri)

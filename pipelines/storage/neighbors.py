@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from condgen.errors import ImageError, JobError, MissingError, StorageError
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 _MANY = 8
 """So many different names in a row, with none that can be read between or beside them, are a storage that is out."""
-_ASKED = 5
+_ASKED = 8
 _ONE_TRY = RetryPolicy(attempts=1)
 _TWO_TRIES = RetryPolicy(attempts=2)
 _TRIED_HARD = 2
@@ -45,6 +46,11 @@ class Neighbors:
         self._last: tuple[Store, str] | None = None
         self._failed: dict[str, None] = {}
         self._silent: Counter[str] = Counter()
+
+    @cached_property
+    def linked(self) -> Neighbors:
+        """The neighbors of what the archive's tables lead to, which may be out while the tables are not."""
+        return Neighbors()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Neighbors, (self._known,)
@@ -122,13 +128,16 @@ class Neighbors:
         seen = {store.locate(name)}
         asked = 0
         for where, which in (*([self._last] if self._last else ()), *self._known, *others()):
-            if where.locate(which) in seen or where.locate(which) in self._failed:
+            place = where.locate(which)
+            if place in seen or place in self._failed:
                 continue
-            seen.add(where.locate(which))
+            seen.add(place)
             try:
                 replace(where, retry=_TWO_TRIES).read_range(which, 0, 1)
             except StorageError as error:
                 if error.scope != "object":
+                    with self._lock:
+                        self._failed[place] = None
                     asked += 1
                     if asked == _ASKED:
                         return False
