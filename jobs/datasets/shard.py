@@ -8,7 +8,7 @@ source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ ta
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, l
 from pipelines.datasets.opening import open_dataset
 from pipelines.sharding.assignment import ShardOptions, input_digest
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
-from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
+from pipelines.sharding.sources import Listing, RejectedFile, folder_source, halves_source, pairs_source, reject
 from pipelines.sharding.tables import is_table, table_source
 from pipelines.storage.store import Store, json_bytes, open_store
 
@@ -96,7 +96,7 @@ def run(
 
     Raises:
         ConfigError: options don't fit, or the destination holds something else.
-        DatasetError: the source has not a single image.
+        DatasetError: the source has not a single image, or not a single one of what is new in it.
         MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
@@ -124,9 +124,19 @@ def run(
         raise DatasetError(f"{reason}: {first.message}")
     seconds = time.monotonic() - began
     if made is None:
+        _require_taken(dataset, manifest, rejected)
         return replace(report, rejected=rejected, seconds=seconds)
     added = made.samples - (manifest.samples if manifest else 0)
     return replace(report, manifest=made, rejected=rejected, seconds=seconds, added=added, was_there=False)
+
+
+def _require_taken(dataset: Store, manifest: Manifest | None, rejected: Sequence[RejectedFile]) -> None:
+    """Refuse to end well where there was something new and all of it was rejected."""
+    known = {row.source for row in read_rejected(dataset, manifest)} if manifest is not None else set()
+    new = [row for row in rejected if row.stage not in ("list", "dedup") and row.source not in known]
+    if new:
+        first = f"{new[0].source}: {new[0].error}: {new[0].message}"
+        raise DatasetError(f"none of the {len(new)} new images can be taken, such as {first}; {dataset.uri} is as it was")
 
 
 def _rewritten(dataset: Store, catalog: Catalog, listing: Listing, options: ShardOptions) -> list[str]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -48,6 +49,7 @@ from pipelines.storage.store import Store, open_store
 __all__ = ["BatchJob", "BatchRun", "ListedJob", "PreparedJob", "Resources", "list_job", "run_batch", "settle_job"]
 
 _RATE_IMAGES = 200
+_MOST_ERRORS = 0.9
 _KNOWN = 8
 
 
@@ -76,7 +78,9 @@ class BatchJob:
         retry_errors: whether to do again what failed.
         functions: the user's own functions, before and after the model.
         trust_code: whether the model may be a file that is a program.
-        max_error_rate: share of this run's images that may fail before the job stops (0 to 1).
+        max_error_rate: share of the images that may fail (0 to 1). Past it, the job stops once 200 images were tried,
+            or has failed at its end. By default it stops where more than nine of ten fail: that is another kind of
+            archive, a wrong column or a broken copy; fewer are what old archives and lists of links are like.
         import_path: folders where workers import a user's model from, besides their own path.
     """
 
@@ -89,7 +93,7 @@ class BatchJob:
     retry_errors: bool = False
     functions: Functions = field(default_factory=Functions)
     trust_code: bool = False
-    max_error_rate: float = 1.0
+    max_error_rate: float | None = None
     import_path: tuple[str, ...] = ()
 
 
@@ -162,10 +166,12 @@ class PreparedJob(ListedJob):
 
 
 def _some_names(chunks: pa.Table) -> tuple[str, ...]:
-    """Return the names of objects from all over some chunks, the first and the last first."""
+    """Return the names of a few objects from all over some chunks, those that are far from each other first."""
     places = np.unique(np.linspace(0, chunks.num_rows - 1, min(_KNOWN, chunks.num_rows)).round().astype(int))
-    order = [*places[:1], *places[:0:-1]]
-    return tuple(chunk.shard or chunk.files[0].name for chunk in iter_chunks(chunks.take(order)))
+    some = list(iter_chunks(chunks.take([*places[:1], *places[:0:-1]])))
+    shards = [chunk.shard for chunk in some if chunk.shard is not None]
+    files = [chunk.files[len(chunk.files) * part // 3].name for part in range(3) for chunk in some if chunk.files]
+    return tuple(dict.fromkeys([*shards, *files]))[:_KNOWN]
 
 
 def list_job(job: BatchJob) -> ListedJob:
@@ -249,7 +255,8 @@ def run_batch(
     Raises:
         ConfigError: an option that is not allowed, or another than these results were begun with.
         CheckpointError, DatasetError, StorageError: the model or the archive can't be used.
-        JobError: too many errors, a cluster that fails again and again, or accounts that do not close.
+        JobError: too many errors or nothing else, storage that is out, a cluster that fails again and again, or
+            accounts that do not close.
     """
     watch = watch or (lambda _: None)
     # All places are resolved here: Ray's start leaves the working directory for a while.
@@ -327,7 +334,7 @@ class BatchRun:
         """Write the tables of errors and, last, run.json.
 
         Raises:
-            JobError: an image is not accounted for.
+            JobError: an image is not accounted for; or all is, and every image failed, or more than are allowed.
         """
         results = self.prepared.results
         if account.missing:
@@ -355,6 +362,7 @@ class BatchRun:
         )
         if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
             write_run(results, self._plans, report)
+        _check_outcome(account, results, self.prepared.job.max_error_rate)
         return report
 
 
@@ -381,16 +389,43 @@ def _work(run: BatchRun, pace: Pace, actors: Actors, watch: Callable[[Pace], Non
             chunks_left -= 1
             gauges.left(chunks=chunks_left, images=pace.total - pace.images)
             watch(pace)
-            _check_rate(pace, job.max_error_rate)
+            if chunks_left:
+                _check_rate(pace, job.max_error_rate)
     except (KeyboardInterrupt, JobError):
         forget_run(results, spec.run)  # stopped on purpose: no chunk of it is to blame
         raise
 
 
-def _check_rate(pace: Pace, most: float) -> None:
-    if pace.images >= min(_RATE_IMAGES, pace.total) and pace.errors > most * pace.images:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in pace.kinds.most_common(5))
+def _check_rate(pace: Pace, most: float | None) -> None:
+    """Stop a job that fails too often while there is work left to save.
+
+    Raises:
+        JobError: more of its images failed than are allowed.
+    """
+    share = _MOST_ERRORS if most is None else most
+    if pace.images >= _RATE_IMAGES and pace.errors > share * pace.images:
         raise JobError(
-            f"{pace.errors} of {pace.images} images failed ({kinds}), more than --max-error-rate {most:g}: what is "
-            "done is committed; mend the cause, or allow a higher rate, and run the same command again"
+            f"{_told(pace.errors, pace.images, pace.kinds)}, more than --max-error-rate {share:g}: what is done is "
+            "committed; mend the cause, or allow a higher rate, and run the same command again"
         )
+
+
+def _check_outcome(account: Account, results: Store, most: float | None) -> None:
+    """Tell of a job that is complete and all the same no success.
+
+    Raises:
+        JobError: every image failed, or more than the user allows.
+    """
+    again = f"the reasons are in {results.uri}/errors; mend the cause, then --retry-errors"
+    if account.errors and account.errors == account.images:
+        raise JobError(f"{_told(account.errors, account.images, account.kinds)}, every one: {again}")
+    if most is not None and account.errors > most * account.images:
+        raise JobError(
+            f"{_told(account.errors, account.images, account.kinds)}, more than --max-error-rate {most:g}: all is "
+            f"committed, {again}"
+        )
+
+
+def _told(errors: int, images: int, kinds: Mapping[str, int]) -> str:
+    most = ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common(5))
+    return f"{errors} of {images} images failed ({most})"
