@@ -63,9 +63,9 @@ class _Server:
                 server.requests.append((self.command, self.path))
                 server.answer(self)
 
-            do_GET = do_HEAD = do_PUT = do_DELETE = _answer
+            do_GET = do_HEAD = do_PUT = do_DELETE = _answer  # noqa: N815
 
-            def log_message(self, format: str, *arguments: Any) -> None:
+            def log_message(self, *arguments: Any) -> None:
                 pass
 
             def send(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:

@@ -136,7 +136,9 @@ def _require_taken(dataset: Store, manifest: Manifest | None, rejected: Sequence
     new = [row for row in rejected if row.stage not in ("list", "dedup") and row.source not in known]
     if new:
         first = f"{new[0].source}: {new[0].error}: {new[0].message}"
-        raise DatasetError(f"none of the {len(new)} new images can be taken, such as {first}; {dataset.uri} is as it was")
+        raise DatasetError(
+            f"none of the {len(new)} new images can be taken, such as {first}; {dataset.uri} is as it was"
+        )
 
 
 def _rewritten(dataset: Store, catalog: Catalog, listing: Listing, options: ShardOptions) -> list[str]:

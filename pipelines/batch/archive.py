@@ -162,7 +162,7 @@ def _parquet_chunks(
                 covered.setdefault(chunk.shard, set()).update(start + place for place in chunk.places)
     chunks: list[Chunk] = []
     first = 0
-    neighbors = Neighbors([(store, name) for name in (*names[:1], *names[: -_KNOWN : -1])])
+    neighbors = Neighbors([(store, name) for name in (*names[:1], *names[:-_KNOWN:-1])])
     for name in names:
         for rows, select in _row_parts(store, name, limits, selection, covered.get(name, set()), neighbors):
             content = [name, f"{rows.start}:{rows.stop}", *(["+".join(map(str, select))] if select else [])]

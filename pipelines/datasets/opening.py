@@ -143,7 +143,7 @@ def open_archive(archive: str | Store | Archive) -> Archive:
     if names and all(name.lower().endswith(".parquet") for name in names):
         return Archive(store, tables=tuple(names))
     if tars:
-        some = Neighbors([(store, name) for name in (tars[0], *tars[: -_KNOWN : -1])])
+        some = Neighbors([(store, name) for name in (tars[0], *tars[:-_KNOWN:-1])])
         return Archive(store, _scan(store, tars, checksums=False, neighbors=some))
     if not entries:
         raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, .tar shards or .parquet")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from os.path import commonprefix
+from itertools import takewhile
 
 from condgen.errors import ConfigError, DatasetError, MissingError, StorageError
 from pipelines.storage.store import Store, open_store
@@ -126,7 +126,7 @@ def _place(uri: str, parts: Sequence[str]) -> Place:
     heads = [levels[: min(len(levels) - 1, _first_glob(levels, signs))] for levels in paths]
     if len({head[0] for head in heads}) > 1:
         raise ConfigError("path", uri, "shards of one storage; index each with `condgen index`")
-    common = commonprefix(heads)
+    common = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))]
     while common[-1] == "" and len(common) > 1:
         common = common[:-1]  # a store's address has no slash at its end, names may begin with one
     scheme = common[0]

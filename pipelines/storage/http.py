@@ -7,7 +7,7 @@ send it, in percent signs and UTF-8; what it can have is sent unchanged, `%2F`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,7 +23,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _MAY_STAY = "%/:?[]@!$&'()*+,;=~"
 _NO_RANGE = 416
 _PIECE_BYTES = 1 << 20
-_TIMEOUTS_S = {"total": None, "connect": None, "sock_connect": 10.0, "sock_read": 30.0}
+_CONNECT_S, _READ_S = 10.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,17 @@ class HttpBackend(FsspecBackend):
         result: T = sync(fs.loop, call)
         return result
 
-    def _identity(self) -> list[Any]:
+    def _identity(self) -> Sequence[Any]:
         return [self.protocol, self.options]
 
     def _connect(self, **ours: Any) -> Any:
         from aiohttp import ClientTimeout
 
-        return super()._connect(client_kwargs={"timeout": ClientTimeout(**_TIMEOUTS_S)}, encoded=True, **ours)
+        return super()._connect(
+            client_kwargs={"timeout": ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_READ_S)},
+            encoded=True,
+            **ours,
+        )
 
 
 def _quoted(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -142,7 +142,7 @@ class FsspecBackend:
             _connections[key] = self._connect()
         return _connections[key]
 
-    def _identity(self) -> list[Any]:
+    def _identity(self) -> Sequence[Any]:
         """Return all that tells one connection from another."""
         return [self.uri, self.options]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,18 +131,19 @@ class S3Backend(FsspecBackend):
         finally:
             body.close()
 
-    async def _list(self, prefix: str, recursive: bool) -> list[Entry]:
+    async def _list(self, prefix: str, recursive: bool) -> Sequence[Entry]:
         where = self._under(prefix)
         own = len(self._under("")["Prefix"])
         arguments = {**where, "Delimiter": "" if recursive else "/"}
-        entries = []
-        async for page in self._fs()._list_pages("list_objects_v2", **arguments):  # noqa: SLF001
-            for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/"):
-                    entries.append(Entry(item["Key"][own:], int(item["Size"]), modified_s(item)))
-        return entries
+        pages = self._fs()._list_pages("list_objects_v2", **arguments)  # noqa: SLF001
+        items = [item async for page in pages for item in page.get("Contents", ())]
+        return [
+            Entry(item["Key"][own:], int(item["Size"]), modified_s(item))
+            for item in items
+            if not item["Key"].endswith("/")
+        ]
 
-    def _identity(self) -> list[Any]:
+    def _identity(self) -> Sequence[Any]:
         environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
         return [self.protocol, self.options, environment]
 

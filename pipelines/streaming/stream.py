@@ -318,9 +318,7 @@ class TrainingStream:
             ends = number + 1 == order.num_batches
             after = StreamPosition(epoch=order.epoch + ends, batch=0 if ends else number + 1)
             faults = int(np.count_nonzero(chunks >= 0) - weight.sum())
-            yield StreamBatch(
-                rgb=rgb, labels=labels, weight=weight, faults=faults, after=after, reason=self._reason
-            )
+            yield StreamBatch(rgb=rgb, labels=labels, weight=weight, faults=faults, after=after, reason=self._reason)
 
     def _receive(self, row: dict[str, Any], given: int) -> _Held:
         for fault in row["faults"]:

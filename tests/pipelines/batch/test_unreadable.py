@@ -65,7 +65,9 @@ class Job:
     def run(self, *, retry: bool = False) -> dict[str, tuple[str, str]]:
         """Do what is new, and what failed; return the errors, (stage, error) by source and key."""
         archive = open_archive(self.archive)
-        self._do(archive.store, plan_archive(archive, LIMITS, self.selection, [p.chunks for p in self.plans]), "archive")
+        self._do(
+            archive.store, plan_archive(archive, LIMITS, self.selection, [p.chunks for p in self.plans]), "archive"
+        )
         if retry:
             self._do(archive.store, retry_chunks(self.plans, self.account()), "retry")
         account = self.account()
@@ -141,7 +143,10 @@ def test_messages_are_the_same_in_every_run(tmp_path: Path, png: bytes) -> None:
     found = []
     for run in range(2):
         with WebServer({"/a.png": png, "/b.png": 500}) as web:
-            uris = [f"{web.uri}/{name}.png" for name in "ab"] + [f"https{web.uri[4:]}/c.png", "http://127.0.0.1:1/d.png"]
+            uris = [f"{web.uri}/{name}.png" for name in "ab"] + [
+                f"https{web.uri[4:]}/c.png",
+                "http://127.0.0.1:1/d.png",
+            ]
             job = Job(table(tmp_path / f"t{run}", uris), tmp_path / f"results{run}")
             job.run()
             found.append([one.message for one in job.account().of_plan("000")])
@@ -200,7 +205,10 @@ def test_objects_in_an_archive_class_are_rows_and_done_once_they_are_restored(
 ) -> None:
     names = [f"{number}.png" for number in range(6)]
     s3.objects = {("bucket", f"photos/{name}"): png for name in names}
-    s3.refused = {("bucket", "photos/1.png"): (403, "InvalidObjectState"), ("bucket", "photos/3.png"): (500, "Internal")}
+    s3.refused = {
+        ("bucket", "photos/1.png"): (403, "InvalidObjectState"),
+        ("bucket", "photos/3.png"): (500, "Internal"),
+    }
     s3.refused["bucket", "photos/5.png"] = (403, "AccessDenied")
     job = Job("s3://bucket/photos", tmp_path / "results")
     assert job.run() == {
