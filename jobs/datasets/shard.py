@@ -115,7 +115,9 @@ def run(
     report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
     report = replace(report, gone=gone, changed=changed, was_there=True)
     if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
-        return replace(report, rejected=read_rejected(dataset, manifest), seconds=time.monotonic() - began)
+        known = read_rejected(dataset, manifest)
+        if not any(row.stage == "read" for row in known):  # what could not be read then may be readable now
+            return replace(report, rejected=known, seconds=time.monotonic() - began)
     building = Building(dataset, listing, options, catalog, verbose)
     made, rejected = building.make()
     if made is None and manifest is None:
