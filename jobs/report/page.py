@@ -33,6 +33,7 @@ from pipelines.datasets.parquet import open_parquet
 from pipelines.images.decoding import decode
 from pipelines.results.files import draws_name
 from pipelines.results.plan import load_plans
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["CLAIMS_NAME", "Page", "ReportData", "ReportImage", "SampleRow", "collect", "render", "run"]
@@ -212,7 +213,7 @@ def _originals(
         sample: DatasetError("not in the archive any more") for sample in wanted
     }
     try:
-        samples = read_chunk(archive, chunk)
+        samples = read_chunk(archive, chunk, neighbors=Neighbors())
     except CondgenError as error:
         return dict.fromkeys(found, error)
     for sample in samples:
