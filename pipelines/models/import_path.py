@@ -69,7 +69,8 @@ def _find(path: str, module: str, import_from: Sequence[str]) -> str | None:
         if spec is None:
             where = f" (the working directory {import_from[0]} was looked in too)" if import_from else ""
             hint = f"; name it {'.'.join(parts[:-1])}:{path.partition(':')[2]}" if parts[-1] == "py" else ""
-            raise ConfigError("model", path, f"a module that can be imported, but there is no {full!r}{where}{hint}")
+            told = f"ModuleNotFoundError: No module named {full!r}"  # as its import would tell it
+            raise ConfigError("model", path, f"a module that can be imported, but {told}{where}{hint}")
         places = spec.submodule_search_locations
         if places is None and count < len(parts):
             places = ()

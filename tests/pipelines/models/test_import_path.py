@@ -52,9 +52,9 @@ def test_what_is_there_or_may_be_is_let_through_and_not_imported(folder: str, pa
 
 @pytest.mark.parametrize(("path", "told"), [
     ("my_net_4711:Nett", "a name that my_net_4711 has .did you mean 'Net'"),
-    ("my_nett_4711:Net", "there is no 'my_nett_4711'"),
-    ("package_4711.opn:Net", "there is no 'package_4711.opn'"),
-    ("my_net_4711.inner:Net", "there is no 'my_net_4711.inner'"),
+    ("my_nett_4711:Net", "No module named 'my_nett_4711'"),
+    ("package_4711.opn:Net", "No module named 'package_4711.opn'"),
+    ("my_net_4711.inner:Net", "No module named 'my_net_4711.inner'"),
     ("my_net_4711.py:Net", "name it my_net_4711:Net"),
     ("torn_4711:Net", r"torn_4711\.py, line 2"),
     ("package_4711:Net", "a name that package_4711 has"),
