@@ -7,11 +7,10 @@ command line and the plan get it from here. If its default is None, a family nam
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from condgen.checks import check_at_least, check_choice
-from condgen.errors import ConfigError
+from condgen.checks import Count, NotNegative, Number, PositiveShare, check_fields
 
 __all__ = ["SampleOptions"]
 
@@ -39,17 +38,17 @@ class SampleOptions:
     """
 
     mode: Literal["draw", "point"] = "draw"
-    temperature: float = field(
+    temperature: Annotated[float, Number("> 0")] = field(
         default=1.0, metadata={"help": "Below 1 the draws are tamer, above 1 wilder.", "min": 0.0}
     )
     direction: Literal["a2b", "b2a"] = field(
         default="a2b", metadata={"help": "Direction of a model that goes both ways: a2b or b2a.", "metavar": "D"}
     )
-    steps: int | None = field(
+    steps: Count | None = field(
         default=None,
         metadata={"help": "Steps of diffusion's sampler (default: the model's).", "metavar": "N", "min": 1},
     )
-    guidance_scale: float | None = field(
+    guidance_scale: NotNegative | None = field(
         default=None,
         metadata={"help": "Diffusion: above 1 draws keep closer to the condition.", "metavar": "S", "min": 0.0},
     )
@@ -57,11 +56,11 @@ class SampleOptions:
         default=None,
         metadata={"help": "Diffusion's sampler: heun, euler, ddim, ddpm or dpm-solver++.", "metavar": "NAME"},
     )
-    top_k: int | None = field(
+    top_k: Count | None = field(
         default=None,
         metadata={"help": "Autoregressive: draw among the N likeliest.", "metavar": "N", "min": 1},
     )
-    top_p: float | None = field(
+    top_p: PositiveShare | None = field(
         default=None,
         metadata={
             "help": "Autoregressive: draw among the likeliest values that hold P.",
@@ -72,13 +71,4 @@ class SampleOptions:
     )
 
     def __post_init__(self) -> None:
-        check_choice("sample.mode", self.mode, ("draw", "point"))
-        check_choice("sample.direction", self.direction, ("a2b", "b2a"))
-        if not 0.0 < self.temperature < float("inf"):
-            raise ConfigError("sample.temperature", self.temperature, "a number > 0")
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if value is not None and "min" in one.metadata:
-                check_at_least(f"sample.{one.name}", value, one.metadata["min"])
+        check_fields("sample", self)

@@ -84,7 +84,7 @@ ENCODERS: Mapping[str, EncoderKind] = _table(
         prefix="features.",
     ),
 )
-"""The encoders by name; ``condgen.nn.config.ENCODER_NAMES`` are its keys and ``none``."""
+"""The encoders by name: what ``condgen.nn.config.UNetConfig.encoder`` may be, besides ``none``."""
 
 
 class EncoderConfig(Protocol):
