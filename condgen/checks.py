@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -73,7 +73,7 @@ def _field_types(config: type[Any]) -> dict[str, tuple[Any, ...]]:
     return {name: get_args(kind) if get_origin(kind) is Union else (kind,) for name, kind in types.items()}
 
 
-def check_choice(field: str, value: object, choices: Sequence[object]) -> None:
+def check_choice(field: str, value: object, choices: Collection[object]) -> None:
     """Raise ConfigError unless ``value`` is one of ``choices``."""
     if value not in choices:
         if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
