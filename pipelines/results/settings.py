@@ -167,19 +167,23 @@ class BatchSettings:
         """Return the settings for the model's point prediction, one an image."""
         return replace(self, draws=1, sample=replace(self.sample, mode="point"))
 
-    def settle(self, begun: BatchSettings | None = None) -> BatchSettings:
+    def settle(self, begun: BatchSettings | None, functions: str) -> BatchSettings:
         """Return the settings with what was left open as it was decided when the results were begun.
 
         New results have no such decision: their upsampling is guided, and the rest is decided beside the model.
+
+        Args:
+            begun: settings that the results were begun with; None for new results.
+            functions: digest of the user's own functions.
         """
         upsampling = self.colorize.upsampling
         if upsampling == AUTO:
             upsampling = begun.colorize.upsampling if begun else "guided"
-        settled = replace(self, colorize=replace(self.colorize, upsampling=upsampling))
-        if begun is None:
-            return settled
+        begun = begun or self
         return replace(
-            settled,
+            self,
+            functions=functions,
+            colorize=replace(self.colorize, upsampling=upsampling),
             draws=self.draws or begun.draws,
             batch_size=self.batch_size or begun.batch_size,
             precision=begun.precision if self.precision == AUTO else self.precision,
