@@ -35,7 +35,7 @@ from pipelines.evaluation.survey import Survey
 from pipelines.evaluation.values import Rows
 from pipelines.models.pretrained_weights import INSTALL, find_mobilenet_v2, read_weights
 from pipelines.models.source import open_model
-from pipelines.storage.store import Store, open_store
+from pipelines.storage.store import open_store
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -93,17 +93,13 @@ def evaluate(
     """
     began = time.monotonic()
     settings, subject = _prepare(options)
-    store = _out(options)
-    weights = _weights(options.weights)
+    out = options.out or options.results
+    store = open_store(out) if out else None
+    weights = None if options.weights == "none" else find_mobilenet_v2(options.weights)
     parts = cut_parts(iter_chunks(subject.chunks))
-    images, of_reference = (
-        int(pc.sum(chunks["samples"]).as_py() or 0) for chunks in (subject.chunks, subject.reference.chunks)
-    )
+    images, of_reference = _samples(subject.chunks), _samples(subject.reference.chunks)
     totals, measured = Totals(), 0
-    with (
-        _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), cluster) as on_ray,
-        RowsFile() as file,
-    ):
+    with _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), cluster) as on_ray, RowsFile() as file:
         survey = survey_reference(subject.reference, settings, on_ray=on_ray)
         spec = EvaluationSpec(
             source=subject.make_source(survey),
@@ -113,8 +109,7 @@ def evaluate(
             judge=subject.judge,
             kernel_share=min(1.0, KERNEL_IMAGES / images),
         )
-        done = run_on_ray(spec, parts) if on_ray else run_here(spec, parts)
-        for result in in_order(done):
+        for result in in_order(run_on_ray(spec, parts) if on_ray else run_here(spec, parts)):
             file.add(result.rows)
             totals.add(result)
             measured += sum(chunk.samples for chunk in parts[result.ordinal].chunks)
@@ -126,9 +121,8 @@ def evaluate(
         with one_thread():
             distances = set_distances(totals)
         values |= distances
-        facts = _facts(options, subject, settings, weights, rows, totals, survey)
         evaluation = Evaluation(
-            facts=facts,
+            facts=_facts(options, subject, settings, weights, rows, totals, survey),
             values=values,
             shortfalls=[*shortfalls, *set_shortfalls(distances)],
             out=store.uri if store else None,
@@ -182,13 +176,8 @@ def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
     return MeasureSettings(kind=subject.kind, size_px=options.size_px), subject
 
 
-def _out(options: EvaluateOptions) -> Store | None:
-    place = options.out or options.results
-    return open_store(place) if place else None
-
-
-def _weights(name: str | None) -> Path | None:
-    return None if name == "none" else find_mobilenet_v2(name)
+def _samples(chunks: pa.Table) -> int:
+    return int(pc.sum(chunks["samples"]).as_py() or 0)
 
 
 def _measured(table: pa.Table, reasons: Mapping[str, int]) -> pa.Table:
