@@ -10,7 +10,7 @@ import logging
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
@@ -70,9 +70,9 @@ class WorkerSpec:
     model: ModelSource
     model_digest: str
     settings: BatchSettings
-    footer: Mapping[str, Any]
-    functions: Functions
-    run: str
+    footer: Mapping[str, Any] = field(default_factory=dict)
+    functions: Functions = field(default_factory=Functions)
+    run: str = ""
     import_path: tuple[str, ...] = ()
 
     @property

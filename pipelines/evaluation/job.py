@@ -155,24 +155,11 @@ def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
     if options.results is not None:
         if options.data is not None or options.draws is not None or options.point:
             raise ConfigError("--data", options.data, "none of --data, --draws, --point: RESULTS have their draws")
-        subject = results_subject(
-            open_store(options.results).require(),
-            reference=options.reference,
-            split=options.split,
-            limit=options.limit,
-        )
+        subject = results_subject(open_store(options.results).require(), options)
     else:
         if options.data is None or options.reference is not None:
             raise ConfigError("--data", options.data, "a dataset beside --model, which is the reference too")
-        subject = model_subject(
-            open_model(str(options.model), trust_code=options.trust_code),
-            options.data,
-            split=options.split,
-            limit=options.limit,
-            draws=options.draws,
-            point=options.point,
-            settings=options.settings,
-        )
+        subject = model_subject(open_model(str(options.model), trust_code=options.trust_code), options.data, options)
     return MeasureSettings(kind=subject.kind, size_px=options.size_px), subject
 
 
