@@ -18,7 +18,8 @@ import pyarrow as pa
 from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, Sample, image_member, iter_chunks, read_chunk
-from pipelines.images.decoding import MAX_PIXELS, decode
+from pipelines.images.decoding import decode
+from pipelines.images.formats import MAX_PIXELS
 from pipelines.ray_data.counters import Tally, work_name
 from pipelines.ray_data.pairs import iter_pairs
 from pipelines.ray_data.tensors import ImageColumn

@@ -22,7 +22,7 @@ from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Manifest, ShardInfo
-from pipelines.images.decoding import MAX_PIXELS
+from pipelines.images.formats import MAX_PIXELS
 from pipelines.sharding.dedup import MAX_DISTANCE
 from pipelines.sharding.recipe import Recipe
 from pipelines.sharding.sources import Listing, Record, RejectedFile

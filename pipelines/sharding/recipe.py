@@ -10,7 +10,9 @@ from PIL import Image
 
 from condgen.checks import check_choice
 from condgen.errors import ConfigError, ImageError
-from pipelines.images.decoding import FORMATS, ImageInfo, decode, encode, probe
+from pipelines.images.decoding import ImageInfo, decode, probe
+from pipelines.images.encoding import encode
+from pipelines.images.formats import FORMATS
 
 __all__ = ["RESIZE_MODES", "STATISTICS_SIZE_PX", "Recipe", "StoredImage", "half_of", "shrunk"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError, ImageError, MissingError, StorageError
-from pipelines.images.decoding import EXTENSIONS
+from pipelines.images.formats import EXTENSIONS
 from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
 
