@@ -168,7 +168,9 @@ def pool_shape(
     return PoolShape(most, side_by_side, min(1.0, share), each, at_once)
 
 
-def cluster_shape(num_chunks: int, *, actors: tuple[int, int] | None, num_gpus: float | None) -> PoolShape:
+def cluster_shape(
+    num_chunks: int, *, actors: tuple[int, int] | None = None, num_gpus: float | None = None
+) -> PoolShape:
     """Size the pool for the cluster that is connected, see `pool_shape`."""
     import ray
 

@@ -22,13 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, JobError
+from pipelines.cluster.tasks import one_thread
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.features import EXTRACTOR, FEATURE_PX
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.parts import EvaluationSpec, cut_parts
 from pipelines.evaluation.planning import Subject, model_subject, results_subject
-from pipelines.evaluation.running import in_order, one_thread, run_here, run_on_ray, survey_reference
+from pipelines.evaluation.running import in_order, run_here, run_on_ray, survey_reference
 from pipelines.evaluation.stored import FORMAT, RowsFile, write_evaluation
 from pipelines.evaluation.summary import Shortfall, Totals, Values, estimate, set_distances, set_shortfalls
 from pipelines.evaluation.survey import Survey
