@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
 from pipelines.datasets.chunking import chunk_name, chunk_table, file_table
@@ -185,8 +186,7 @@ def _row_parts(
     if "image" not in roles:
         raise ConfigError("archive", store.locate(name), "Parquet with one column of images, and not of pairs")
     for column in selection.facts:
-        if column not in known:
-            raise ConfigError.unknown("columns", column, known)
+        check_choice("columns", column, known)
     unwanted = covered
     if selection.where is not None:
         selection.where.check([column for column in known if column != roles["image"]])

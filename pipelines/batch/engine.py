@@ -24,8 +24,9 @@ from condgen.errors import ImageError, JobError
 from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk, sample_facts
-from pipelines.images.decoding import Metadata, decode, encode, read_metadata
-from pipelines.images.encoding import SUFFIXES
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import SUFFIXES, encode
+from pipelines.images.metadata import Metadata, read_metadata
 from pipelines.models.hooks import About, Functions
 from pipelines.models.task import ImageTask, Rgb
 from pipelines.results.files import Draw, Failure, FilteredImage, Receipt, draws_name, encode_draws

@@ -35,6 +35,7 @@ __all__ = [
     "domains_of",
     "foreign_manifest",
     "listing_table",
+    "locate_archive",
     "open_archive",
     "open_dataset",
     "shards_of",
@@ -112,11 +113,11 @@ class Archive:
     files: pa.Table = field(default_factory=lambda: listing_table([]), repr=False)
 
 
-def open_archive(archive: str | Store | Archive) -> Archive:
+def open_archive(archive: str | Store | Place | Archive) -> Archive:
     """Open what a batch job reads: a dataset, shards made elsewhere, Parquet with an image column, or loose images.
 
     Args:
-        archive: URI, as `condgen colorize` takes it; a store; an archive that is open.
+        archive: URI, as `condgen colorize` takes it; a store or a place; an archive that is open.
 
     Raises:
         DatasetError: the dataset is damaged, or nothing is there.
@@ -124,10 +125,10 @@ def open_archive(archive: str | Store | Archive) -> Archive:
     """
     if isinstance(archive, Archive):
         return archive
-    place = _located_archive(archive)
+    place = locate_archive(archive)
     store = place.store
     if place.patterns is None:
-        dataset = _complete(store.require())
+        dataset = _complete(store)
         if dataset is not None:
             return Archive(dataset.store, dataset)
         entries = store.list()
@@ -140,9 +141,22 @@ def open_archive(archive: str | Store | Archive) -> Archive:
     if tars:
         return Archive(store, _scan(store, tars, checksums=False))
     if not entries:
+        store.require()
         raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, .tar shards or .parquet")
     del names
     return Archive(store, files=listing_table(entries))
+
+
+def locate_archive(archive: str | Store | Place) -> Place:
+    """Return the place of an archive, of which nothing is read yet.
+
+    Raises:
+        ConfigError, AccessError, StorageError: as in ``pipelines.datasets.shard_names.locate_shards``.
+    """
+    # A folder of that name is none of these files.
+    if isinstance(archive, str) and archive.lower().endswith(".parquet") and not open_store(archive).list():
+        return locate_files(archive)
+    return _located(archive)
 
 
 def archive_store(archive: str) -> Store:
@@ -153,7 +167,7 @@ def archive_store(archive: str) -> Store:
     Raises:
         ConfigError, DatasetError, AccessError, StorageError: as in ``open_archive``.
     """
-    place = _located_archive(archive)
+    place = locate_archive(archive)
     manifest = load_manifest(place.store) if place.patterns is None else None
     return open_store(manifest.base) if manifest is not None and manifest.base else place.store
 
@@ -204,13 +218,6 @@ def _located(data: str | Store | Place) -> Place:
     if isinstance(data, Place):
         return data
     return Place(data) if isinstance(data, Store) else locate_shards(data)
-
-
-def _located_archive(archive: str | Store) -> Place:
-    # A folder of that name is none of these files.
-    if isinstance(archive, str) and archive.lower().endswith(".parquet") and not open_store(archive).list():
-        return locate_files(archive)
-    return _located(archive)
 
 
 def _tars(entries: Sequence[Entry]) -> list[str]:

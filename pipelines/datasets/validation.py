@@ -13,7 +13,8 @@ from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset, Manifest, ShardInfo
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.tar import SampleSpan, renamed
-from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode
+from pipelines.images.decoding import decode
+from pipelines.images.formats import EXTENSIONS, MAX_PIXELS
 from pipelines.storage.store import Store
 
 __all__ = [

@@ -11,36 +11,6 @@ exif.py         EXIF blocks, entry by entry
 srgb.icc        the ICC profile of sRGB
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.images.decoding import ImageInfo, decode, probe
-    from pipelines.images.encoding import encode
-    from pipelines.images.formats import EXTENSIONS, FORMATS, MAX_PIXELS
-    from pipelines.images.metadata import Metadata, read_metadata
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "decoding": ["ImageInfo", "decode", "probe"],
-            "encoding": ["encode"],
-            "formats": ["EXTENSIONS", "FORMATS", "MAX_PIXELS"],
-            "metadata": ["Metadata", "read_metadata"],
-        },
-    )
-
-__all__ = [
-    "EXTENSIONS",
-    "FORMATS",
-    "MAX_PIXELS",
-    "ImageInfo",
-    "Metadata",
-    "decode",
-    "encode",
-    "probe",
-    "read_metadata",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,11 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
 
-from pipelines.images.encoding import encode
 from pipelines.images.formats import (
     DECODE_ERRORS,
-    EXTENSIONS,
-    FORMATS,
     MAX_PIXELS,
     check_end,
     exif_orientation,
@@ -30,12 +27,8 @@ from pipelines.images.formats import (
 from pipelines.images.high_depth import decode_deep, is_deep_only
 from pipelines.images.icc import deep_to_srgb, to_8_bits, to_srgb
 from pipelines.images.jpeg import decode_plain, plain_jpeg
-from pipelines.images.metadata import Metadata, read_metadata
 
-__all__ = [
-    "EXTENSIONS", "FORMATS", "MAX_PIXELS", "ImageInfo", "Metadata", "decode", "encode", "probe", "read_metadata",
-]  # fmt: skip
-
+__all__ = ["ImageInfo", "decode", "probe"]
 
 _MAX_PROFILE_BYTES = 1 << 24
 """Larger profiles are ignored: a JPEG can't hold them, and the last ones are remembered."""

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError, ImageError, MissingError, StorageError
-from pipelines.images.decoding import EXTENSIONS
+from pipelines.images.formats import EXTENSIONS
 from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
 
@@ -229,8 +230,7 @@ def halves_source(uri: str, input_half: str) -> Listing:
         DatasetError: the folder holds no files.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    if input_half not in HALVES:
-        raise ConfigError.unknown("--side-by-side", input_half, HALVES)
+    check_choice("--side-by-side", input_half, HALVES)
     whole = folder_source(uri)
     records = []
     for record in whole.records:

@@ -17,7 +17,7 @@ import pyarrow.types as pt
 from condgen.errors import AccessError, ConfigError, DatasetError, MissingError
 from pipelines.datasets.parquet import find_roles, is_text
 from pipelines.datasets.shard_names import locate_files
-from pipelines.images.decoding import EXTENSIONS
+from pipelines.images.formats import EXTENSIONS
 from pipelines.sharding.sources import Listing, Record, RecordImage, RejectedFile, reject, split_name
 from pipelines.storage.store import Store, open_store
 

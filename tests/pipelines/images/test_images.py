@@ -16,7 +16,9 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.images.decoding import EXTENSIONS, FORMATS, decode, encode, probe
+from pipelines.images.decoding import decode, probe
+from pipelines.images.encoding import encode
+from pipelines.images.formats import EXTENSIONS, FORMATS
 
 RED = (200, 30, 40)
 

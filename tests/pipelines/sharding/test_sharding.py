@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from condgen.errors import ConfigError
 from pipelines.datasets.tar import group_samples, split_key
-from pipelines.images.decoding import encode
+from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import (
     KeyedRecord,
     ShardAssignment,
