@@ -11,7 +11,7 @@ import pytest
 from condgen.errors import ConfigError, DatasetError
 from jobs.results.verify import run as verify
 from pipelines.batch.archive import Selection
-from pipelines.batch.job import BatchJob, BatchRun, list_job, settle_job
+from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import Pace
 from pipelines.datasets.chunk import iter_chunks
@@ -45,9 +45,9 @@ def job(tmp_path: Path) -> BatchJob:
 def run_here(job: BatchJob) -> BatchRun:
     """Do a job in this process, without Ray."""
     listed = list_job(job)
-    prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
-    run, engine = BatchRun(prepared), prepared.worker_spec().make_engine()
-    for chunk in iter_chunks(run.pending()):
+    run = BatchRun(listed, inspect_model(listed.source, listed.settings))
+    engine = run.worker_spec().make_engine()
+    for chunk in iter_chunks(run.begin()):
         engine.run(chunk)
     return run
 
