@@ -41,12 +41,14 @@ class Selection:
         limit: most images in all of the results; 0 for no limit.
         columns: columns of a Parquet archive by their roles (`image`, `key`), where the names don't tell.
         facts: columns of a Parquet archive that are read along.
+        taken_as: kind that the archive is taken for (``pipelines.datasets.contents.KINDS``; default: as it is found).
     """
 
     where: Where | None = None
     limit: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
+    taken_as: str | None = None
 
 
 def plan_archive(
@@ -73,7 +75,7 @@ def plan_archive(
     """
     selection = selection or Selection()
     before = [table.filter(pc.is_null(table["redoes"])) for table in planned]
-    archive = open_archive(archive)
+    archive = open_archive(archive, taken_as=selection.taken_as)
     if archive.dataset is not None:
         table = _shard_chunks(archive.dataset, limits, selection, before)
     elif archive.tables:

@@ -193,7 +193,7 @@ class ChunkEngine(Generic[C]):
     def _load(self, place: int, sample: Sample, clock: Clock) -> _Loaded[C] | None:
         """Decode a sample and make its condition; None where the user's function leaves it out."""
         with clock("decode"):
-            data = image_member(sample)
+            data = image_member(sample, self._settings.member)
             deep = self._settings.output.output_format in _DEEP_FORMATS
             rgb: Rgb | None = decode(data, max_pixels=self._settings.max_pixels, keep_16_bit=deep)
             metadata = read_metadata(data)

@@ -19,6 +19,7 @@ class Estimate:
 
     Attributes:
         images, chunks: numbers of images and chunks to be done.
+        archive: a line that says what the archive was taken for, and what of it is left out.
         model_uri, family: the model.
         settings: the job's settings, in which nothing is open.
         tried_images: images that were tried.
@@ -28,6 +29,7 @@ class Estimate:
 
     images: int
     chunks: int
+    archive: str
     model_uri: str
     family: str
     settings: BatchSettings
@@ -55,7 +57,7 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
     if table.num_rows:
         engine = run.worker_spec().make_engine()
         chunk = next(iter_chunks(table))
-        placed = list(zip(chunk.places, read_chunk(listed.archive, chunk), strict=True))[:sample_images]
+        placed = list(zip(chunk.places, read_chunk(listed.archive.store, chunk), strict=True))[:sample_images]
         engine.outcomes(placed[:1])  # the first call sets things up
         start = time.perf_counter()
         outcomes = engine.outcomes(placed)
@@ -65,6 +67,7 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
     return Estimate(
         images=images,
         chunks=table.num_rows,
+        archive=listed.archive.description,
         model_uri=listed.source.uri,
         family=run.model.family,
         settings=run.model.settings,

@@ -35,7 +35,8 @@ from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.batch.workers import Actors, WorkerSpec, cluster_shape, run_chunks
 from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.opening import Archive, locate_archive, open_archive
+from pipelines.datasets.opening import Archive, listing_table, open_archive
+from pipelines.datasets.shard_names import locate
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import Account, committed, make_account, pending_chunks, retry_chunks
@@ -96,7 +97,7 @@ class ListedJob:
     """A job's places, its plans and what of them is done, and the chunks of its archive that no plan has yet."""
 
     job: BatchJob
-    archive: Store
+    archive: Archive
     archive_uri: str
     results: Store
     source: ModelSource
@@ -120,7 +121,7 @@ def list_job(job: BatchJob) -> ListedJob:
         DatasetError, StorageError: the archive or the results can't be used.
     """
     results = open_store(job.results)
-    place = locate_archive(job.archive)
+    place = locate(job.archive)
     if place.patterns is None and results.is_inside(place.store):
         raise ConfigError("results", job.results, "a place outside ARCHIVE")
     draws_schema(job.settings.output.columns)
@@ -128,10 +129,11 @@ def list_job(job: BatchJob) -> ListedJob:
     begun, done = list(load_plans(results)), committed(results)
     before = BatchSettings.from_json(begun[0].plan.settings) if begun else None
     settings = job.settings.settle(before, functions=job.functions.digest())
-    archive = open_archive(place)
+    job = replace(job, selection=replace(job.selection, taken_as=_taken_as(job, begun)))
+    archive = open_archive(place, taken_as=job.selection.taken_as)
     return ListedJob(
         job=job,
-        archive=archive.store,
+        archive=replace(archive, files=listing_table([])),
         archive_uri=place.store.uri if place.patterns is None else open_store(job.archive).uri,
         results=results,
         source=source,
@@ -140,6 +142,14 @@ def list_job(job: BatchJob) -> ListedJob:
         fresh=_fresh(job, archive, settings, begun),
         done=done,
     )
+
+
+def _taken_as(job: BatchJob, begun: list[Generation]) -> str | None:
+    """Return the kind that the archive is taken for: as the user says, which is as the results were begun."""
+    wanted, before = job.selection.taken_as, begun[0].plan.taken_as if begun else ""
+    if wanted and before and wanted != before:
+        raise ConfigError("--as", wanted, f"{before!r}, as these results were begun: name another RESULTS folder")
+    return wanted or before or None
 
 
 def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list[Generation]) -> pa.Table:
@@ -226,7 +236,8 @@ class BatchRun:
                     raise
                 for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
                     listed.results.delete(entry.name)
-                fresh = _fresh(listed.job, open_archive(listed.job.archive), model.settings, [])
+                archive = open_archive(listed.job.archive, taken_as=listed.job.selection.taken_as)
+                fresh = _fresh(listed.job, archive, model.settings, [])
                 listed = replace(listed, begun=[], fresh=fresh)
         self.listed, self.model = listed, model
         self._plans = list(listed.begun)
@@ -249,6 +260,8 @@ class BatchRun:
             settings=self._plan_settings,
             generation=len(self._plans),
             kind=kind,
+            taken_as=self.listed.job.selection.taken_as or "",
+            left_out=self.listed.archive.left_out if kind == "archive" else {},
         )
         self._plans.append(generation)
         return generation.chunks
@@ -256,7 +269,7 @@ class BatchRun:
     def worker_spec(self) -> WorkerSpec:
         """Return what the actors need."""
         return WorkerSpec(
-            archive=self.listed.archive,
+            archive=self.listed.archive.store,
             results=self.listed.results,
             model=self.listed.source,
             model_digest=self.model.digest,
@@ -315,6 +328,7 @@ class BatchRun:
             errors_by_kind=account.kinds,
             generations=len(self._plans),
             pace=pace,
+            archive=self.listed.archive.description,
         )
         if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
             write_run(results, self._plans, report)
@@ -328,6 +342,7 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     from pipelines.batch.metrics import JobMetrics
 
     results, job = run.listed.results, run.listed.job
+    pace.archive = run.listed.archive.description
     spec = run.worker_spec()
     chunks_left = chunks.num_rows
     pace.total += int(pc.sum(chunks["samples"]).as_py() or 0)

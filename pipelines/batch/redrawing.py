@@ -227,7 +227,7 @@ def redraw(
         )
     store = archive_store(archive or plan.archive)
     (sample,) = read_chunk(store, replace(stored.chunk, select=(stored.place,), samples=1))
-    _check_source(store, sample, row)
+    _check_source(store, sample, row, settings.member)
     spec = WorkerSpec(
         archive=store,
         results=stored.results,
@@ -251,9 +251,9 @@ def redraw(
     )
 
 
-def _check_source(archive: Store, sample: Sample, row: Mapping[str, Any]) -> None:
+def _check_source(archive: Store, sample: Sample, row: Mapping[str, Any], member: str) -> None:
     try:
-        data = image_member(sample)
+        data = image_member(sample, member)
     except ImageError as error:
         raise DatasetError(f"{row['key']} can't be read in {archive.uri}: {error}") from error
     if (sample.key, hashlib.sha256(data).hexdigest()) != (row["key"], row["source_sha256"]):

@@ -1,6 +1,7 @@
 """Datasets on disk: shards with a manifest and an index, the archives that jobs read, and the chunks of both.
 
 opening.py         ``open_dataset`` and ``open_archive``, each called once a job
+contents.py        what a place holds: images, shards, Parquet or tables, and what is left out
 shard_names.py     how shards are named: names, braces, globs, lists
 manifest.py        ``Dataset`` and its manifest
 extent.py          samples that one checksum covers, a row of the index each

@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from posixpath import commonpath
 
 from condgen.errors import ConfigError, DatasetError, MissingError
+from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["Place", "expand_braces", "locate_files", "locate_shards", "split_of"]
+__all__ = ["Place", "expand_braces", "locate", "locate_files", "split_of"]
 
 _GLOB = "*?["
 _MAX_EXPANDED = 1_000_000
@@ -35,46 +36,51 @@ class Place:
     store: Store
     patterns: tuple[str, ...] | None = None
 
-    def files(self) -> list[str]:
-        """Return the names of the files, relative to the store; each folder that they are in is listed once.
+    def entries(self) -> list[Entry]:
+        """Return the files, relative to the store; each folder that they are in is listed once.
 
         Raises:
             MissingError: a file that is named is not there, or a glob matches none.
         """
-        names: list[str] = []
-        listings: dict[str, list[str]] = {}
+        entries: list[Entry] = []
+        listings: dict[str, dict[str, Entry]] = {}
         for pattern in self.patterns or ():
             levels = pattern.split("/")
             first_glob = _first_glob(levels)
             folder = "/".join(levels[: min(first_glob, len(levels) - 1)])
             if folder not in listings or first_glob < len(levels):
                 recursive = first_glob < len(levels) - 1
-                listings[folder] = [entry.name for entry in self.store.list(folder, recursive=recursive)]
+                listings[folder] = {entry.name: entry for entry in self.store.list(folder, recursive=recursive)}
             if pattern in listings[folder]:
-                names.append(pattern)
+                entries.append(listings[folder][pattern])
                 continue
             matches = [name for name in listings[folder] if first_glob < len(levels) and _matches(name, levels)]
             if not matches:
                 raise MissingError(self.store.locate(pattern), "find", "no such file: check the name or the pattern")
-            names += matches
-        return names
+            entries += [listings[folder][name] for name in matches]
+        return entries
+
+    def files(self) -> list[str]:
+        """Return the names of ``entries``."""
+        return [entry.name for entry in self.entries()]
 
 
-def locate_shards(uri: str) -> Place:
-    """Return the place of the shards that a URI names, or of the folder that it names.
+def locate(uri: str) -> Place:
+    """Return the place of the files that a URI names, or of the folder that it names.
 
-    Shards are named one by one (``x.tar``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``x-*.tar``,
+    Files are named one by one (``x.tar``, ``one.jpg``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``*.jpg``,
     ``*/x.tar``), and by lists of all of these, joined by ``::`` as the webdataset library does.
 
     Raises:
-        ConfigError: a list of shards that have no folder or bucket in common.
+        ConfigError: a list of files that have no folder or bucket in common.
+        AccessError, StorageError: the storage gives no answer.
     """
     pieces = uri.split("::")
     is_list = len(pieces) > 1 and all(_is_pattern(piece) for piece in pieces)
     # A folder may have such a sign in its name.
     if (is_list or _is_pattern(uri)) and (uri.lower().endswith(".tar") or not open_store(uri).exists("")):
         return _place(uri, [part for piece in (pieces if is_list else [uri]) for part in expand_braces(piece)])
-    return Place(open_store(uri))
+    return _place(uri, [uri]) if _is_file(uri) else Place(open_store(uri))
 
 
 def locate_files(uri: str) -> Place:
@@ -128,6 +134,15 @@ def split_of(name: str) -> str:
     """Return the split that a shard's name tells of: train, val or test, else ``all``."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((_SPLITS[word] for word in words if word in _SPLITS), "all")
+
+
+def _is_file(uri: str) -> bool:
+    """Return whether a URI names one file; a prefix of objects that has no dot in its last part costs no request."""
+    folder, slash, leaf = uri.rpartition("/")
+    is_local = "://" not in uri or uri.lower().startswith(("file://", "local://"))
+    if not leaf or folder.endswith(("/", ":")) or not (is_local or "." in leaf):
+        return False
+    return open_store((folder or slash) if slash else ".").is_file(leaf)
 
 
 def _is_pattern(uri: str) -> bool:

@@ -141,9 +141,16 @@ def results_subject(results: Store, options: EvaluateOptions) -> Subject:
         where = (
             KeyedReferences(found.store, found.chunks, survey.keys, found.member_names)
             if found.is_keyed
-            else ArchiveReferences(found.store)
+            else ArchiveReferences(found.store, settings.member)
         )
-        return StoredAnswers(results=results, name=name, draws=settings.draws, references=where, inputs=inputs)
+        return StoredAnswers(
+            results=results,
+            name=name,
+            draws=settings.draws,
+            references=where,
+            inputs=inputs,
+            member=settings.member,
+        )
 
     return Subject(
         kind=settings.kind,

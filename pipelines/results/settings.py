@@ -54,6 +54,11 @@ def read_batch_size(text: str) -> int:
     return int(text)
 
 
+def read_member(text: str) -> str:
+    """Return the member's name in `NAME`, or in `image=NAME` as `condgen train` has it."""
+    return text.removeprefix("image=")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
     """How images are written.
@@ -95,6 +100,7 @@ class BatchSettings:
         batch_size: images in a batch of the model, always padded to it (>= 1; `AUTO_BATCH` until it is found).
         precision: fp32, bf16 or fp16; `auto` until it is decided.
         sample, colorize, translate, output: options of the model, of each kind of job, and of the images written.
+        member: name of the member of each sample that is the image (default: the only one that is an image).
         functions: digest of the user's own functions before and after the model; empty without any.
         max_pixels: pixels above which an image is refused, as decompression bombs are.
         chunk_samples: most images in a chunk.
@@ -125,6 +131,15 @@ class BatchSettings:
     colorize: ColorizeOptions = field(default_factory=ColorizeOptions, metadata={"heading": "Output"})
     translate: TranslateOptions = field(default_factory=TranslateOptions, metadata={"heading": "Output"})
     output: OutputOptions = field(default_factory=OutputOptions, metadata={"heading": "Output"})
+    member: str = field(
+        default="",
+        metadata={
+            "help": "The member of each sample that is the image (default: the only one that is).",
+            "metavar": "NAME",
+            "read": read_member,
+            "heading": "Selection",
+        },
+    )
     functions: str = ""
     max_pixels: int = option(
         200_000_000,
