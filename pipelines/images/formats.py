@@ -30,6 +30,7 @@ from PIL import (
 
 from condgen.errors import ImageError
 from pipelines.images.jpeg import too_many_scans
+from pipelines.images.png import png_exif
 
 __all__ = [
     "DECODE_ERRORS",
@@ -38,6 +39,7 @@ __all__ = [
     "MAX_PIXELS",
     "check_end",
     "check_pixels",
+    "exif_block",
     "exif_orientation",
     "format_of",
     "image_error",
@@ -243,12 +245,18 @@ def check_end(data: bytes, pixels: int) -> None:
         raise ImageError("decode", "TooManyScans", "the JPEG has far more scans than any program writes")
 
 
-def orientation_of(image: ImageFile.ImageFile, name: str) -> int:
+def exif_block(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes:
+    """Return the EXIF block of an image that is open, or the whole TIFF; empty where there is none."""
+    if name == "TIFF":
+        return data
+    block = png_exif(data) if name == "PNG" else image.info.get("exif")
+    return block if isinstance(block, bytes) else b""
+
+
+def orientation_of(image: ImageFile.ImageFile, name: str, data: bytes) -> int:
     """Return the EXIF orientation that is left to apply, 1 to 8; 1 where there is none or it is damaged."""
-    data = image.info.get("exif")
-    if name == "TIFF" or not isinstance(data, bytes):  # Pillow turns a TIFF itself
-        return 1
-    return exif_orientation(data)
+    block = b"" if name == "TIFF" else exif_block(image, name, data)  # Pillow turns a TIFF itself
+    return exif_orientation(block) if block else 1
 
 
 def exif_orientation(data: bytes) -> int:

@@ -1,6 +1,7 @@
-"""Images become sRGB, whatever colors they are stored in: embedded profiles are followed, transparency put on white.
+"""Images become sRGB, whatever colors they are stored in: what tells their colors is followed, then white put behind.
 
-Pillow and its LittleCMS do it at 8 bits; NumPy and imagecodecs' LittleCMS do the same at 16 bits a channel.
+Pillow and its LittleCMS do it at 8 bits; NumPy and imagecodecs' LittleCMS do the same at 16 bits a channel. Colors are
+converted before transparent parts are put on white, as browsers do it.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from condgen.errors import ImageError
+from pipelines.images.color_spaces import ColorSpace, space_to_srgb
+from pipelines.images.color_tags import Color, profile_kind
 
 __all__ = ["SRGB_PROFILE", "deep_integers", "deep_to_srgb", "to_8_bits", "to_srgb"]
 
@@ -23,13 +26,13 @@ _BAND_PIXELS = 1 << 22
 """Pixels that are composited at a time: bounds the memory of what lies between."""
 
 
-def to_srgb(image: Image.Image, name: str, profile: bytes | None) -> Image.Image:
+def to_srgb(image: Image.Image, name: str, color: Color | None) -> Image.Image:
     """Convert a loaded image to 8-bit ``RGB``.
 
     Args:
         image: Pillow's image, loaded.
         name: name of its format.
-        profile: embedded ICC profile; None where there is none.
+        color: what tells its colors, from ``color_of``; None for sRGB.
 
     Raises:
         ImageError: stage ``decode``, ``UnknownRange``: samples whose white is not known.
@@ -40,14 +43,13 @@ def to_srgb(image: Image.Image, name: str, profile: bytes | None) -> Image.Image
         raise ImageError("decode", "UnknownRange", "floating-point samples: what is white is not known")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    elif image.mode in ("1", "P", "YCbCr", "RGBX", "HSV", "LA", "La", "PA"):
-        image = image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
-    if image.mode == "LAB":
-        return _apply_profile(image, "LAB")
-    if profile is not None and image.mode in ("RGB", "L", "CMYK"):
-        image = _apply_profile(image, profile)
-    return image.convert("RGB")
+        is_grey = image.mode in ("1", "L", "LA", "La")
+        shown = _followed(rgba.getchannel(0) if is_grey else rgba.convert("RGB"), color)
+        shown.putalpha(rgba.getchannel(3))
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), shown).convert("RGB")
+    if image.mode in ("1", "P", "YCbCr", "RGBX", "HSV"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return _followed(image, "LAB" if image.mode == "LAB" else color)
 
 
 def deep_integers(image: Image.Image, name: str) -> tuple[NDArray[np.uint16], int]:
@@ -73,13 +75,13 @@ def _scaled(values: NDArray[np.uint16], white: int, to: int) -> NDArray[np.uint3
     return (values.astype(np.uint32) * np.uint32(to) + np.uint32(white // 2)) // np.uint32(white)
 
 
-def deep_to_srgb(samples: NDArray[np.uint16], white: int, profile: bytes | None) -> NDArray[np.uint16]:
+def deep_to_srgb(samples: NDArray[np.uint16], white: int, color: Color | None) -> NDArray[np.uint16]:
     """Convert samples of more than 8 bits to sRGB at 16 bits.
 
     Args:
         samples: ``[H, W]`` or ``[H, W, C]`` uint16 in 0..white: grey, grey and alpha, RGB, or RGB and alpha.
         white: value of white and of opaque, 256 to 65535.
-        profile: embedded ICC profile; None where there is none.
+        color: what tells the colors, from ``color_of``; None for sRGB.
 
     Returns:
         ``[H, W, 3]`` uint16, 0..65535.
@@ -93,9 +95,8 @@ def deep_to_srgb(samples: NDArray[np.uint16], white: int, profile: bytes | None)
         band = flat[top : top + rows]
         if white != 65535:
             band = _scaled(band, white, 65535).astype(np.uint16)
-        if band.shape[2] > colors:
-            band = _on_white(band[..., :colors], band[..., colors:])
-        rgb[top : top + rows] = _deep_profiled(np.ascontiguousarray(band), profile)
+        shown = _deep_followed(np.ascontiguousarray(band[..., :colors]), color)
+        rgb[top : top + rows] = shown if band.shape[2] == colors else _on_white(shown, band[..., colors:])
     return rgb
 
 
@@ -116,10 +117,16 @@ def _on_white(colors: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[
     return (65535 - (shortfall + 32767) // 65535).astype(np.uint16)
 
 
-def _deep_profiled(band: NDArray[np.uint16], profile: bytes | None) -> NDArray[np.uint16]:
-    """Follow a profile, if it is of the image's kind and not sRGB; ``[H, W, 1 or 3]`` to ``[H, W, 1 or 3]``."""
+def _deep_followed(band: NDArray[np.uint16], color: Color | None) -> NDArray[np.uint16]:
+    """Follow what tells the colors, unless it is sRGB; ``[H, W, 1 or 3]`` to ``[H, W, 1 or 3]``."""
+    if isinstance(color, ColorSpace):
+        return cast("NDArray[np.uint16]", space_to_srgb(band, 65535, color))
+    if color is None:
+        return band
+    if band.shape[2] == 1 and profile_kind(color) == "RGB":
+        band = np.repeat(band, 3, -1)
     mode, space = ("L", "gray") if band.shape[2] == 1 else ("RGB", "rgb")
-    if profile is None or _transform(profile, mode) is None:
+    if _transform(color, mode) is None:
         return band
     from imagecodecs import CmsError, cms_transform  # 0.3 s, for the few images that need it
 
@@ -128,21 +135,27 @@ def _deep_profiled(band: NDArray[np.uint16], profile: bytes | None) -> NDArray[n
         return cast(
             "NDArray[np.uint16]",
             cms_transform(
-                np.ascontiguousarray(pixels), profile, SRGB_PROFILE, colorspace=space, outcolorspace="rgb", intent=0
+                np.ascontiguousarray(pixels), color, SRGB_PROFILE, colorspace=space, outcolorspace="rgb", intent=0
             ),
         )
     except (CmsError, ValueError):
         return band
 
 
-def _apply_profile(image: Image.Image, profile: bytes | str) -> Image.Image:
-    transform = _transform(profile, image.mode)
+def _followed(image: Image.Image, color: Color | Literal["LAB"] | None) -> Image.Image:
+    """Follow what tells the colors of an image of mode ``L``, ``RGB``, ``CMYK`` or ``LAB``; to ``RGB``."""
+    if isinstance(color, ColorSpace):
+        samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+        return Image.fromarray(space_to_srgb(samples.reshape(*samples.shape[:2], -1), 255, color))
+    if isinstance(color, bytes) and image.mode == "L" and profile_kind(color) == "RGB":
+        image = image.convert("RGB")
+    transform = None if color is None else _transform(color, image.mode)
     if transform is None:
-        return image
+        return image.convert("RGB")
     try:
         return cast("Image.Image", ImageCms.applyTransform(image, transform))
     except (ImageCms.PyCMSError, ValueError):
-        return image
+        return image.convert("RGB")
 
 
 @lru_cache(maxsize=16)
