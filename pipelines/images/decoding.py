@@ -139,7 +139,7 @@ def decode(
             deep = decode_deep(data, image, name, max_pixels)
             if deep is not None:
                 wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, color), orientation))
-                return wide if keep_16_bit else _placed(to_8_bits(wide), out)
+                return wide if keep_16_bit and deep.is_deep else _placed(to_8_bits(wide), out)
         image.load()
         pixels = np.array(to_srgb(image, name, color), dtype=np.uint8)
         return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)

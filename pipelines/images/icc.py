@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from condgen.errors import ImageError
 from pipelines.images.color_spaces import ColorSpace, space_to_srgb
 from pipelines.images.color_tags import Color, profile_kind
 
@@ -33,14 +32,9 @@ def to_srgb(image: Image.Image, name: str, color: Color | None) -> Image.Image:
         image: Pillow's image, loaded.
         name: name of its format.
         color: what tells its colors, from ``color_of``; None for sRGB.
-
-    Raises:
-        ImageError: stage ``decode``, ``UnknownRange``: samples whose white is not known.
     """
     if image.mode.startswith("I"):
         image = Image.fromarray(_scaled(*deep_integers(image, name), 255).astype(np.uint8))
-    if image.mode == "F":
-        raise ImageError("decode", "UnknownRange", "floating-point samples: what is white is not known")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         is_grey = image.mode in ("1", "L", "LA", "La")
@@ -57,15 +51,9 @@ def deep_integers(image: Image.Image, name: str) -> tuple[NDArray[np.uint16], in
 
     Returns:
         ``[H, W]`` uint16 in 0..white, and white, at most 65535.
-
-    Raises:
-        ImageError: stage ``decode``, ``UnknownRange``: more than 16 bits.
     """
     tags: Any = getattr(image, "tag_v2", {}) if name == "TIFF" else {}
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    if bits > 16:
-        raise ImageError("decode", "UnknownRange", f"{bits}-bit integer samples: what is white is not known")
-    white = (1 << bits) - 1
+    white = (1 << tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
     values = np.clip(np.asarray(image), 0, white).astype(np.uint16)
     return (white - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values), white
 

@@ -264,8 +264,8 @@ def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused() -> None:
     refusal(plain[:33] + chunk + plain[33:])
 
 
-def test_floats_are_refused_since_their_white_is_not_known() -> None:
-    assert refusal(saved(Image.new("F", (2, 2), 0.5), "TIFF")).error == "UnknownRange"
+def test_samples_are_refused_where_their_white_is_not_known() -> None:
+    assert refusal(saved(Image.new("F", (2, 2), 50.0), "TIFF")).error == "UnknownRange"
     assert refusal(saved(Image.new("I", (2, 2), 70000), "TIFF")).error == "UnknownRange"
 
 
