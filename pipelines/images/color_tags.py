@@ -74,12 +74,12 @@ def _profile(image: ImageFile.ImageFile) -> bytes | None:
     return _usable(image, image.info.get("icc_profile"))
 
 
-def _usable(image: ImageFile.ImageFile, profile: object) -> bytes | None:
+def _usable(image: ImageFile.ImageFile, profile: object, is_grey: bool = False) -> bytes | None:
     """Return a profile that is sound and of the image's channels; grey images may have one of RGB."""
     if not isinstance(profile, bytes) or len(profile) > _MAX_PROFILE_BYTES:
         return None
     kind = profile_kind(profile)
-    if image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
+    if is_grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
         return profile if kind in ("GRAY", "RGB") else None
     return profile if kind == ("CMYK" if image.mode == "CMYK" else "RGB") else None
 
@@ -94,7 +94,8 @@ def _of_png(image: ImageFile.ImageFile, data: bytes) -> Color | None:
         space = color_space(cicp[0], cicp[1], is_full_range=cicp[3] != 0)
         if space is not None:
             return space
-    profile = _profile(image)
+    is_grey = data[25:26] in (b"\0", b"\4")  # Pillow opens grey with alpha of 16 bits as RGBA
+    profile = _usable(image, image.info.get("icc_profile"), is_grey)
     if profile is not None:
         return profile
     if b"sRGB" in chunks:

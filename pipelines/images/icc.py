@@ -23,6 +23,9 @@ __all__ = ["SRGB_PROFILE", "deep_integers", "deep_to_srgb", "to_8_bits", "to_srg
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _BAND_PIXELS = 1 << 22
 """Pixels that are composited at a time: bounds the memory of what lies between."""
+_SAME_CODES = 2
+"""A profile that changes no color by more codes of 8 bits is sRGB's."""
+_CMS_NO_OPTIMIZE = 0x0100
 
 
 def to_srgb(image: Image.Image, name: str, color: Color | None) -> Image.Image:
@@ -107,27 +110,39 @@ def _on_white(colors: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> NDArray[
 
 def _deep_followed(band: NDArray[np.uint16], color: Color | None) -> NDArray[np.uint16]:
     """Follow what tells the colors, unless it is sRGB; ``[H, W, 1 or 3]`` to ``[H, W, 1 or 3]``."""
-    if isinstance(color, ColorSpace):
-        return cast("NDArray[np.uint16]", space_to_srgb(band, 65535, color))
     if color is None:
         return band
-    if band.shape[2] == 1 and profile_kind(color) == "RGB":
-        band = np.repeat(band, 3, -1)
-    mode, space = ("L", "gray") if band.shape[2] == 1 else ("RGB", "rgb")
-    if _transform(color, mode) is None:
-        return band
+    if isinstance(color, ColorSpace):
+        return cast("NDArray[np.uint16]", space_to_srgb(band, 65535, color))
+    if band.shape[2] == 1 and profile_kind(color) == "GRAY":
+        curve = _grey_curve(color)
+        return band if curve is None else curve[band]
+    rgb = np.ascontiguousarray(np.broadcast_to(band, (*band.shape[:2], 3)))
+    return band if _transform(color, "RGB") is None else _by_littlecms(rgb, color, "rgb")
+
+
+def _by_littlecms(samples: NDArray[np.uint16], profile: bytes, space: str, flags: int = 0) -> NDArray[np.uint16]:
+    """Convert ``[H, W]`` grey or ``[H, W, 3]`` to sRGB; samples that can't be converted are returned as they are."""
     from imagecodecs import CmsError, cms_transform  # 0.3 s, for the few images that need it
 
-    pixels = band[..., 0] if mode == "L" else band
     try:
-        return cast(
-            "NDArray[np.uint16]",
-            cms_transform(
-                np.ascontiguousarray(pixels), color, SRGB_PROFILE, colorspace=space, outcolorspace="rgb", intent=0
-            ),
+        shown = cms_transform(
+            samples, profile, SRGB_PROFILE, colorspace=space, outcolorspace="rgb", intent=0, flags=flags or None
         )
     except (CmsError, ValueError):
-        return band
+        return samples
+    return cast("NDArray[np.uint16]", shown)
+
+
+@lru_cache(maxsize=16)
+def _grey_curve(profile: bytes) -> NDArray[np.uint16] | None:
+    """Return the sRGB level of each grey level at 16 bits; None where none is far from it.
+
+    LittleCMS is made to compute it in full: its own tables for grey are off by up to 10 codes of 8 bits in the darks.
+    """
+    ramp = np.arange(65536, dtype=np.uint16)
+    curve = _by_littlecms(ramp[None], profile, "gray", _CMS_NO_OPTIMIZE).reshape(65536, -1)[:, 0]
+    return None if np.abs(curve.astype(np.int32) - ramp).max() <= _SAME_CODES * 257 else curve
 
 
 def _followed(image: Image.Image, color: Color | Literal["LAB"] | None) -> Image.Image:
@@ -135,7 +150,10 @@ def _followed(image: Image.Image, color: Color | Literal["LAB"] | None) -> Image
     if isinstance(color, ColorSpace):
         samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
         return Image.fromarray(space_to_srgb(samples.reshape(*samples.shape[:2], -1), 255, color))
-    if isinstance(color, bytes) and image.mode == "L" and profile_kind(color) == "RGB":
+    if isinstance(color, bytes) and image.mode == "L":
+        if profile_kind(color) == "GRAY":
+            curve = _grey_curve(color)
+            return (image if curve is None else image.point(to_8_bits(curve[None, ::257])[0].tolist())).convert("RGB")
         image = image.convert("RGB")
     transform = None if color is None else _transform(color, image.mode)
     if transform is None:
@@ -158,12 +176,11 @@ def _transform(profile: bytes | str, mode: str) -> ImageCms.ImageCmsTransform | 
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
-    if mode in ("RGB", "L"):
+    if mode == "RGB":
         steps = np.linspace(0, 255, 9).round().astype(np.uint8)
         colors = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3)
-        probe_image = Image.fromarray(colors if mode == "RGB" else np.ascontiguousarray(colors[..., 0]))
-        shown = np.asarray(ImageCms.applyTransform(probe_image, transform), dtype=np.int16)
-        if np.abs(shown - np.asarray(probe_image.convert("RGB"), dtype=np.int16)).max() <= 2:
+        shown = np.asarray(ImageCms.applyTransform(Image.fromarray(colors), transform), dtype=np.int16)
+        if np.abs(shown - colors).max() <= _SAME_CODES:
             return None
     return transform
 
