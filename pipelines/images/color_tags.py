@@ -63,7 +63,7 @@ def color_of(image: ImageFile.ImageFile, name: str, data: bytes) -> Color | None
 
 @lru_cache(maxsize=16)
 def profile_kind(profile: bytes) -> str | None:
-    """Return the channels that a profile is for, as LittleCMS names them: ``RGB``, ``GRAY``, ``CMYK``; None if broken."""
+    """Return the channels that a profile is for, in LittleCMS's words: ``RGB``, ``GRAY``, ``CMYK``; None if broken."""
     try:
         return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
@@ -313,11 +313,11 @@ def exif_color(block: bytes) -> ColorSpace | None:
         block: bytes of the block, with or without ``Exif\0\0`` before it, or a whole TIFF.
     """
     order, entries = read_color_entries(block)
-    space, index = _numbers(entries.get(_COLOR_SPACE), order), entries.get(_INTEROPERABILITY_INDEX)
+    (space, *_), index = _numbers(entries.get(_COLOR_SPACE), order) or (0,), entries.get(_INTEROPERABILITY_INDEX)
     code = index.value[:3] if index is not None else b""
-    if space == (_IS_ADOBE_RGB,) or (space != (_IS_SRGB,) and code == b"R03"):
+    if space == _IS_ADOBE_RGB or (space != _IS_SRGB and code == b"R03"):
         return ADOBE_RGB
-    if space != (_UNCALIBRATED,) or code == b"R98":
+    if space != _UNCALIBRATED or code == b"R98":
         return None
     primaries, white = (_numbers(entries.get(tag), order) for tag in (_PRIMARIES, _WHITE_POINT))
     if len(primaries) != 6 or len(white) != 2:

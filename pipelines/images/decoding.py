@@ -12,7 +12,6 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
 
 from pipelines.images.color_tags import color_of, exif_color
 from pipelines.images.encoding import encode

@@ -61,8 +61,9 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
         max_pixels: largest product of width and height, which the header was checked against.
 
     Returns:
-        The samples, as displayed if Pillow has turned them, which it does for a TIFF, else as stored. None for images of 8 bits and for kinds that
-        are not supported: CMYK, YCbCr, palettes, colors multiplied by alpha, channels subsampled or of several depths.
+        The samples, as stored but for what Pillow has turned (see ``orientation_of``). None for images of 8 bits and
+        for kinds that are not supported: CMYK, YCbCr, palettes, colors multiplied by alpha, channels subsampled or of
+        several depths.
 
     Raises:
         ImageError: stage ``decode``: the file is damaged.

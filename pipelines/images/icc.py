@@ -38,6 +38,8 @@ def to_srgb(image: Image.Image, name: str, color: Color | None) -> Image.Image:
     """
     if image.mode.startswith("I"):
         image = Image.fromarray(_scaled(*deep_integers(image, name), 255).astype(np.uint8))
+    if name == "BMP" and image.mode == "RGBA" and image.getchannel(3).getextrema() == (0, 0):
+        image = image.convert("RGB")  # programs that know of no alpha leave it at 0, and viewers show it opaque
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         is_grey = image.mode in ("1", "L", "LA", "La")

@@ -1,9 +1,10 @@
 """TIFFs whose samples Pillow has no mode for, or shows wrongly, are opened and decoded here.
 
-These are signed integers and floats, 1 to 64 bits a sample in any number that is not 1, 2, 4, 8 or 16, and color maps
-on the scale of 8 bits or with indices of more than 8. libtiff, in imagecodecs, gives the numbers; what is black and what
-is white follows from the type of the numbers, and from ``SMinSampleValue`` and ``SMaxSampleValue`` (TIFF 6.0, section
-19) where a type has no range of its own. ``MinSampleValue`` and ``MaxSampleValue`` say nothing of appearance (section 8).
+These are signed integers and floats, samples of 1 to 64 bits in any number that is not 1, 2, 4, 8 or 16, and color maps
+on the scale of 8 bits or with indices of more than 8. libtiff, in imagecodecs, gives the numbers. What is black and
+what is white follows from the type of the numbers, or from ``SMinSampleValue`` and ``SMaxSampleValue`` (TIFF 6.0,
+section 19) where a type has no range of its own. ``MinSampleValue`` and ``MaxSampleValue`` say nothing of appearance
+(section 8).
 """
 
 from __future__ import annotations
@@ -99,11 +100,12 @@ def decode_samples(data: bytes, page: TiffPage, max_pixels: int) -> tuple[NDArra
     bits, photometric, samples = tags.get(_BITS_PER_SAMPLE, (1,))[0], tags.get(_PHOTOMETRIC, 0), tags.get(_SAMPLES, 1)
     width, height = page.size
     if width * height * samples * ((bits + 7) // 8) > max_pixels * _MAX_BYTES_A_PIXEL:
-        raise ImageError("decode", "TooManyPixels", f"{width} x {height} pixels of {samples} x {bits} bits are too much")
+        reason = f"{width} x {height} pixels of {samples} x {bits} bits are more than is allowed"
+        raise ImageError("decode", "TooManyPixels", reason)
     try:
         stored = np.asarray(tiff_decode(_with_first_page(data, tags.offset)))
     except TiffError as error:
-        raise ImageError("decode", "TiffError", "libtiff can't decode it: damaged, cut or of an unknown kind") from error
+        raise ImageError("decode", "TiffError", "libtiff can't decode it: damaged or cut") from error
     if tags.get(_PLANAR) == _SEPARATE and stored.ndim == 3:
         stored = np.moveaxis(stored, 0, -1)
     stored = stored.reshape(*stored.shape[:2], -1)
