@@ -74,14 +74,15 @@ def _profile(image: ImageFile.ImageFile) -> bytes | None:
     return _usable(image, image.info.get("icc_profile"))
 
 
-def _usable(image: ImageFile.ImageFile, profile: object, is_grey: bool = False) -> bytes | None:
-    """Return a profile that is sound and of the image's channels; grey images may have one of RGB."""
+def _usable(image: ImageFile.ImageFile, profile: object) -> bytes | None:
+    """Return a profile that is sound and of the image's channels; grey images may have one of RGB.
+
+    One of grey may come with RGB, too: WebP, and AVIF with alpha, store grey so.
+    """
     if not isinstance(profile, bytes) or len(profile) > _MAX_PROFILE_BYTES:
         return None
     kind = profile_kind(profile)
-    if is_grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
-        return profile if kind in ("GRAY", "RGB") else None
-    return profile if kind == ("CMYK" if image.mode == "CMYK" else "RGB") else None
+    return profile if kind in (("CMYK",) if image.mode == "CMYK" else ("GRAY", "RGB")) else None
 
 
 # PNG
@@ -94,9 +95,8 @@ def _of_png(image: ImageFile.ImageFile, data: bytes) -> Color | None:
         space = color_space(cicp[0], cicp[1], is_full_range=cicp[3] != 0)
         if space is not None:
             return space
-    is_grey = data[25:26] in (b"\0", b"\4")  # Pillow opens grey with alpha of 16 bits as RGBA
-    profile = _usable(image, image.info.get("icc_profile"), is_grey)
-    if profile is not None:
+    profile, is_grey = _profile(image), data[25:26] in (b"\0", b"\4")
+    if profile is not None and (is_grey or profile_kind(profile) == "RGB"):
         return profile
     if b"sRGB" in chunks:
         return SRGB

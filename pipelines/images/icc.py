@@ -116,8 +116,8 @@ def _deep_followed(band: NDArray[np.uint16], color: Color | None) -> NDArray[np.
         return band
     if isinstance(color, ColorSpace):
         return cast("NDArray[np.uint16]", space_to_srgb(band, 65535, color))
-    if band.shape[2] == 1 and profile_kind(color) == "GRAY":
-        curve = _grey_curve(color)
+    if profile_kind(color) == "GRAY":
+        curve = _grey_curve(color) if band.shape[2] == 1 or _is_neutral(band) else None
         return band if curve is None else curve[band]
     rgb = np.ascontiguousarray(np.broadcast_to(band, (*band.shape[:2], 3)))
     return band if _transform(color, "RGB") is None else _by_littlecms(rgb, color, "rgb")
@@ -147,15 +147,21 @@ def _grey_curve(profile: bytes) -> NDArray[np.uint16] | None:
     return None if np.abs(curve.astype(np.int32) - ramp).max() <= _SAME_CODES * 257 else curve
 
 
+def _is_neutral(rgb: NDArray[Any]) -> bool:
+    """Return whether all pixels are grey."""
+    return bool((rgb == rgb[..., :1]).all())
+
+
 def _followed(image: Image.Image, color: Color | Literal["LAB"] | None) -> Image.Image:
     """Follow what tells the colors of an image of mode ``L``, ``RGB``, ``CMYK`` or ``LAB``; to ``RGB``."""
     if isinstance(color, ColorSpace):
         samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
         return Image.fromarray(space_to_srgb(samples.reshape(*samples.shape[:2], -1), 255, color))
-    if isinstance(color, bytes) and image.mode == "L":
+    if isinstance(color, bytes) and image.mode in ("L", "RGB"):
         if profile_kind(color) == "GRAY":
-            curve = _grey_curve(color)
-            return (image if curve is None else image.point(to_8_bits(curve[None, ::257])[0].tolist())).convert("RGB")
+            curve = _grey_curve(color) if image.mode == "L" or _is_neutral(np.asarray(image)) else None
+            levels = [] if curve is None else to_8_bits(curve[None, ::257])[0].tolist() * len(image.getbands())
+            return (image.point(levels) if levels else image).convert("RGB")
         image = image.convert("RGB")
     transform = None if color is None else _transform(color, image.mode)
     if transform is None:

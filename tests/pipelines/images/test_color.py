@@ -236,6 +236,17 @@ def test_a_profile_of_a_deep_grey_image_is_followed_with_and_without_transparenc
     assert off(png(deep, profile_chunk(profile)), on_white(light / 257, ALPHA) * 257, deep=True) <= 2
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_profile_of_grey_is_followed_where_a_format_stores_grey_as_rgb(kind: str, alpha: bool) -> None:
+    grey = Image.fromarray(GREY.repeat(8, 0).repeat(8, 1))
+    image = Image.merge("LA", [grey, Image.new("L", grey.size, 255)]) if alpha else grey
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100}
+    stored = decode(saved(image, kind, **options))
+    assert np.ptp(stored, axis=-1).max() == 0
+    assert off(saved(image, kind, icc_profile=LINEAR_PROFILES["GRAY"], **options), shown(stored, "srgb", power(1))) <= 2
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_a_profile_of_other_channels_than_the_images_is_passed_over(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
