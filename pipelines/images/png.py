@@ -11,7 +11,7 @@ from pipelines.images.exif import MAX_EXIF_BYTES
 
 __all__ = ["png_chunks", "png_exif"]
 
-_RAW_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1")
+_RAW_PROFILES = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
 _RAW_PROFILE = re.compile(rb"\s*[^\n]*\n\s*\d+\s*\n([0-9a-fA-F\s]*)")
 _MAX_TEXT_BYTES = 4 * MAX_EXIF_BYTES
 """A block as hexadecimal digits, with line ends; longer texts are no block that is kept."""
@@ -35,16 +35,16 @@ def png_exif(data: bytes) -> bytes:
     It is an ``eXIf`` chunk before or behind the pixels, or else a text ``Raw profile type exif`` of hexadecimal digits,
     as ImageMagick and ExifTool wrote it before that chunk was defined.
     """
-    raw = b""
+    text = None
     for kind, start, stop in png_chunks(data):
         if kind == b"eXIf":
             return data[start:stop]
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and not raw and data.startswith(_RAW_PROFILES, start):
-            keyword, _, rest = data[start:stop].partition(b"\0")
-            text = _text(kind, rest) if keyword in _RAW_PROFILES else b""
-            match = _RAW_PROFILE.match(text)
-            raw = bytes.fromhex(match[1].decode("ascii")) if match and len(b"".join(match[1].split())) % 2 == 0 else b""
-    return raw if raw.startswith((b"Exif\0\0", b"II*\0", b"MM\0*")) else b""
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and text is None and data.startswith(_RAW_PROFILES, start):
+            text = _text(kind, data[start:stop].partition(b"\0")[2])  # of the first one alone: each may be large
+    match = _RAW_PROFILE.match(text or b"")
+    digits = b"".join(match[1].split()) if match else b""
+    block = bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+    return block if block.startswith((b"Exif\0\0", b"II*\0", b"MM\0*")) else b""
 
 
 def _text(kind: bytes, rest: bytes) -> bytes:
