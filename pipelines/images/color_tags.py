@@ -63,7 +63,7 @@ def color_of(image: ImageFile.ImageFile, name: str, data: bytes) -> Color | None
 
 @lru_cache(maxsize=16)
 def profile_kind(profile: bytes) -> str | None:
-    """Return the channels that a profile is for, in LittleCMS's words: ``RGB``, ``GRAY``, ``CMYK``; None if broken."""
+    """Return LittleCMS's word for the channels that a profile is for, such as ``RGB``; None for a broken profile."""
     try:
         return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
