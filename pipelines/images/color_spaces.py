@@ -144,8 +144,8 @@ def space_to_srgb(samples: NDArray[Any], white: int, space: ColorSpace) -> NDArr
             linear = _hlg_displayed(linear, luminance)
         if peak > 1:
             linear = _compressed(linear, peak)
-        shown = _srgb_signal(np.clip(linear @ matrix.T, 0, 1))
-        out[top : top + rows] = np.rint(shown * np.float32(white))
+        srgb = _srgb_signal(np.clip(linear @ matrix.T, 0, 1))
+        out[top : top + rows] = np.rint(srgb * np.float32(white))
     return out
 
 
@@ -160,9 +160,9 @@ def _to_xyz(chromaticities: Chromaticities) -> Floats:
 def _to_srgb_matrix(chromaticities: Chromaticities) -> Floats:
     """Return the matrix from linear RGB to that of sRGB, white to white (Bradford's adaptation, ICC.1:2010 annex E)."""
     to_xyz, of_srgb = _to_xyz(chromaticities), _to_xyz(SRGB_XY)
-    cones, wanted = _BRADFORD @ to_xyz.sum(1), _BRADFORD @ of_srgb.sum(1)
-    adapted = np.linalg.inv(_BRADFORD) @ np.diag(wanted / cones) @ _BRADFORD
-    return np.asarray(np.linalg.inv(of_srgb) @ adapted @ to_xyz)
+    cones, srgb_cones = _BRADFORD @ to_xyz.sum(1), _BRADFORD @ of_srgb.sum(1)
+    adaptation = np.linalg.inv(_BRADFORD) @ np.diag(srgb_cones / cones) @ _BRADFORD
+    return np.asarray(np.linalg.inv(of_srgb) @ adaptation @ to_xyz)
 
 
 def is_sound(chromaticities: Chromaticities) -> bool:

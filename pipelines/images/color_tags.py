@@ -301,9 +301,7 @@ _IS_SRGB, _IS_ADOBE_RGB, _UNCALIBRATED = 1, 2, 65535
 
 
 def _exif_of(image: ImageFile.ImageFile, name: str, data: bytes) -> ColorSpace | None:
-    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA"):
-        return None
-    return exif_color(exif_block(image, name, data))
+    return None if image.mode in ("CMYK", "LAB") else exif_color(exif_block(image, name, data))
 
 
 def exif_color(block: bytes) -> ColorSpace | None:
@@ -323,8 +321,8 @@ def exif_color(block: bytes) -> ColorSpace | None:
     if len(primaries) != 6 or len(white) != 2:
         return None
     gamma = _numbers(entries.get(_GAMMA), order)
-    told = _space_of(_sound((*primaries, *white)), Power(gamma[0] if gamma and 0.2 <= gamma[0] <= 10 else 2.2))
-    return None if told is None or told.is_srgb else told
+    space_of_tags = _space_of(_sound((*primaries, *white)), Power(gamma[0] if gamma and 0.2 <= gamma[0] <= 10 else 2.2))
+    return None if space_of_tags is None or space_of_tags.is_srgb else space_of_tags
 
 
 def _numbers(entry: TiffField | None, order: str) -> tuple[float, ...]:

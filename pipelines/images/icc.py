@@ -43,9 +43,9 @@ def to_srgb(image: Image.Image, name: str, color: Color | None) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         is_grey = image.mode in ("1", "L", "LA", "La")
-        shown = _followed(rgba.getchannel(0) if is_grey else rgba.convert("RGB"), color)
-        shown.putalpha(rgba.getchannel(3))
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), shown).convert("RGB")
+        rgb = _followed(rgba.getchannel(0) if is_grey else rgba.convert("RGB"), color)
+        rgb.putalpha(rgba.getchannel(3))
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgb).convert("RGB")
     if image.mode in ("1", "P", "YCbCr", "RGBX", "HSV"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     return _followed(image, "LAB" if image.mode == "LAB" else color)
@@ -88,8 +88,8 @@ def deep_to_srgb(samples: NDArray[np.uint16], white: int, color: Color | None) -
         band = flat[top : top + rows]
         if white != 65535:
             band = _scaled(band, white, 65535).astype(np.uint16)
-        shown = _deep_followed(np.ascontiguousarray(band[..., :colors]), color)
-        rgb[top : top + rows] = shown if band.shape[2] == colors else _on_white(shown, band[..., colors:])
+        band_rgb = _deep_followed(np.ascontiguousarray(band[..., :colors]), color)
+        rgb[top : top + rows] = band_rgb if band.shape[2] == colors else _on_white(band_rgb, band[..., colors:])
     return rgb
 
 
@@ -123,27 +123,29 @@ def _deep_followed(band: NDArray[np.uint16], color: Color | None) -> NDArray[np.
     return band if _transform(color, "RGB") is None else _by_littlecms(rgb, color, "rgb")
 
 
-def _by_littlecms(samples: NDArray[np.uint16], profile: bytes, space: str, flags: int = 0) -> NDArray[np.uint16]:
-    """Convert ``[H, W]`` grey or ``[H, W, 3]`` to sRGB; samples that can't be converted are returned as they are."""
+def _by_littlecms(samples: NDArray[np.uint16], profile: bytes, space: str) -> NDArray[np.uint16]:
+    """Convert ``[H, W]`` grey or ``[H, W, 3]`` to sRGB; samples that can't be converted are returned as they are.
+
+    LittleCMS is made to compute every sample in full. Its tables, at 16 bits, are off by up to 10 codes of 8 bits in
+    dark grey, and by 20 in saturated colors.
+    """
     from imagecodecs import CmsError, cms_transform  # 0.3 s, for the few images that need it
 
     try:
-        shown = cms_transform(
-            samples, profile, SRGB_PROFILE, colorspace=space, outcolorspace="rgb", intent=0, flags=flags or None
-        )
+        rgb = cms_transform(
+            samples, profile, SRGB_PROFILE,
+            colorspace=space, outcolorspace="rgb", intent=0, flags=_CMS_NO_OPTIMIZE,
+        )  # fmt: skip
     except (CmsError, ValueError):
         return samples
-    return cast("NDArray[np.uint16]", shown)
+    return cast("NDArray[np.uint16]", rgb)
 
 
 @lru_cache(maxsize=16)
 def _grey_curve(profile: bytes) -> NDArray[np.uint16] | None:
-    """Return the sRGB level of each grey level at 16 bits; None where none is far from it.
-
-    LittleCMS is made to compute it in full: its own tables for grey are off by up to 10 codes of 8 bits in the darks.
-    """
+    """Return the sRGB level of each grey level at 16 bits; None where none is far from it."""
     ramp = np.arange(65536, dtype=np.uint16)
-    curve = _by_littlecms(ramp[None], profile, "gray", _CMS_NO_OPTIMIZE).reshape(65536, -1)[:, 0]
+    curve = _by_littlecms(ramp[None], profile, "gray").reshape(65536, -1)[:, 0]
     return None if np.abs(curve.astype(np.int32) - ramp).max() <= _SAME_CODES * 257 else curve
 
 

@@ -103,24 +103,24 @@ def decode_samples(data: bytes, page: TiffPage, max_pixels: int) -> tuple[NDArra
         reason = f"{width} x {height} pixels of {samples} x {bits} bits are more than is allowed"
         raise ImageError("decode", "TooManyPixels", reason)
     try:
-        stored = np.asarray(tiff_decode(_with_first_page(data, tags.offset)))
+        numbers = np.asarray(tiff_decode(_with_first_page(data, tags.offset)))
     except TiffError as error:
         raise ImageError("decode", "TiffError", "libtiff can't decode it: damaged or cut") from error
-    if tags.get(_PLANAR) == _SEPARATE and stored.ndim == 3:
-        stored = np.moveaxis(stored, 0, -1)
-    stored = stored.reshape(*stored.shape[:2], -1)
-    if stored.shape != (height, width, samples):
+    if tags.get(_PLANAR) == _SEPARATE and numbers.ndim == 3:
+        numbers = np.moveaxis(numbers, 0, -1)
+    numbers = numbers.reshape(*numbers.shape[:2], -1)
+    if numbers.shape != (height, width, samples):
         raise ImageError("decode", "LyingHeader", "the header tells of another size or layout than the image has")
     if bits == 24:  # imagecodecs takes them for a stream of bits, and libtiff gives bytes in the machine's order
-        stored = stored.astype(np.uint32).byteswap() >> 8
+        numbers = numbers.astype(np.uint32).byteswap() >> 8
     if photometric == _PALETTE:
         color_map = _color_map(tags[_COLOR_MAP]).reshape(3, -1)
-        return color_map.T[np.minimum(stored[..., 0], color_map.shape[1] - 1)], False
+        return color_map.T[np.minimum(numbers[..., 0], color_map.shape[1] - 1)], False
     colors = 3 if photometric == _RGB else 1
-    scaled = _scaled(stored[..., :colors], page)
+    levels = _scaled(numbers[..., :colors], page)
     if photometric == _WHITE_IS_ZERO:
-        scaled = 65535 - scaled
-    return _with_alpha(scaled, stored[..., colors:], page), bits > 8
+        levels = 65535 - levels
+    return _with_alpha(levels, numbers[..., colors:], page), bits > 8
 
 
 def _with_first_page(data: bytes, offset: int) -> bytes:
@@ -142,9 +142,9 @@ def _scaled(values: NDArray[Any], page: TiffPage) -> NDArray[np.uint16]:
     tags = page.tag_v2
     bits, kind = tags.get(_BITS_PER_SAMPLE, (1,))[0], tags.get(_SAMPLE_FORMAT, (1,))[0]
     is_plain = kind in _UNSIGNED and bits <= 16
-    told = None if is_plain else _told_range(tags.get(_S_MIN), tags.get(_S_MAX))
-    black, white = told or (0.0, 1.0 if kind == _FLOAT else float((1 << (bits - (kind == _SIGNED))) - 1))
-    if told is None and not is_plain:
+    bounds = None if is_plain else _told_range(tags.get(_S_MIN), tags.get(_S_MAX))
+    black, white = bounds or (0.0, 1.0 if kind == _FLOAT else float((1 << (bits - (kind == _SIGNED))) - 1))
+    if bounds is None and not is_plain:
         least, most = float(values.min(initial=0)), float(values.max(initial=0))
         if kind == _FLOAT and not (least >= 0 and most <= 1):
             raise _unknown_range("floating-point samples beyond 0 to 1")
@@ -156,11 +156,11 @@ def _scaled(values: NDArray[Any], page: TiffPage) -> NDArray[np.uint16]:
 
 
 def _to_16_bits(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint16]:
-    scaled = np.empty(values.shape, np.uint16)
+    levels = np.empty(values.shape, np.uint16)
     for row, line in enumerate(values):
         shares = (line.astype(np.float64) - black) / (white - black)
-        scaled[row] = np.rint(np.clip(shares, 0, 1) * 65535)
-    return scaled
+        levels[row] = np.rint(np.clip(shares, 0, 1) * 65535)
+    return levels
 
 
 def _told_range(least: object, most: object) -> tuple[float, float] | None:

@@ -188,6 +188,16 @@ def test_of_two_ways_of_telling_the_stronger_one_holds() -> None:
     assert off(png(RGB, profile_chunk(ADOBE_PROFILE), cicp(12, 13, 9)), adobe) <= 2
 
 
+@pytest.mark.parametrize(("name", "gamma"), [("adobe", 563 / 256), ("prophoto", 1.8), ("p3", 2.4), ("srgb", 1.0)])
+def test_a_profile_is_followed_at_16_bits_as_its_formula_says_saturated_colors_too(name: str, gamma: float) -> None:
+    profile = profile_of(name, gamma)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, DEEP, photometric="rgb", iccprofile=profile)
+    for data in (png(DEEP, profile_chunk(profile)), buffer.getvalue()):
+        assert off(data, shown(DEEP, name, power(gamma)), deep=True) <= 1
+    assert off(png(RGB, icc_profile=profile), shown(RGB, name, power(gamma))) <= 1.5
+
+
 # Transparency
 
 
@@ -447,6 +457,15 @@ def test_adobe_rgb_by_exif_alone_is_converted_and_the_output_says_srgb(kind: str
         assert 40965 not in details
         if target in ("png", "tiff"):
             np.testing.assert_array_equal(decode(made), rgb)
+
+
+def test_adobe_rgb_of_a_grey_image_has_its_gamma() -> None:
+    for image in (Image.fromarray(GREY), Image.fromarray(GREY).convert("RGB")):
+        data = saved(image, "PNG", exif=adobe_exif())
+        assert off(data, shown(GREY, "srgb", power(563 / 256))) <= 0.51
+    cmyk = Image.fromarray(RGB).convert("CMYK")
+    plain, told = saved(cmyk, "JPEG"), saved(cmyk, "JPEG", exif=adobe_exif())
+    np.testing.assert_array_equal(decode(told), decode(plain))
 
 
 @pytest.mark.parametrize(("code", "space"), [("R98", 1), ("R03", 1), ("R98", 65535), ("", 65535), ("THM", 65535)])
