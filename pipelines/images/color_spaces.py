@@ -13,7 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ADOBE_RGB", "PRIMARIES", "SRGB_XY", "ColorSpace", "Power", "Table", "color_space", "space_to_srgb"]
+__all__ = [
+    "ADOBE_RGB",
+    "PRIMARIES",
+    "SRGB",
+    "SRGB_XY",
+    "Chromaticities",
+    "ColorSpace",
+    "Power",
+    "Table",
+    "Transfer",
+    "color_space",
+    "is_sound",
+    "space_to_srgb",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Transfer = Callable[[Floats], Floats]
