@@ -5,7 +5,11 @@ encoding.py     ``encode``: an array as JPEG, PNG, WebP or TIFF
 metadata.py     ``read_metadata``: the part of a photograph's metadata that is kept
 formats.py      the formats that are read, how each is opened, and errors that always read the same
 jpeg.py         plain JPEGs, straight into an array
+png.py          chunks of PNG files
+tiff_samples.py TIFFs of signed, float and other samples
 high_depth.py   more than 8 bits a channel
+color_tags.py   what a file tells of its colors
+color_spaces.py primaries and transfer functions to sRGB
 icc.py          color profiles, transparency and 16 bits to sRGB
 exif.py         EXIF blocks, entry by entry
 srgb.icc        the ICC profile of sRGB

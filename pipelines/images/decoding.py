@@ -12,15 +12,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
 
+from pipelines.images.color_tags import color_of, exif_color
 from pipelines.images.formats import (
     DECODE_ERRORS,
     MAX_PIXELS,
     check_end,
     exif_orientation,
     image_error,
-    jp2_boxes,
     open_image,
     orientation_of,
 )
@@ -29,9 +28,6 @@ from pipelines.images.icc import deep_to_srgb, to_8_bits, to_srgb
 from pipelines.images.jpeg import decode_plain, plain_jpeg
 
 __all__ = ["ImageInfo", "decode", "probe"]
-
-_MAX_PROFILE_BYTES = 1 << 24
-"""Larger profiles are ignored: a JPEG can't hold them, and the last ones are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
     try:
         image, name = open_image(data, max_pixels)
         width, height = image.size
-        if orientation_of(image, name) >= 5:
+        if orientation_of(image, name, data) >= 5:
             width, height = height, width
         return ImageInfo(width, height, name, image.mode)
     except DECODE_ERRORS as error:
@@ -102,8 +98,8 @@ def decode(
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode an image as it is displayed.
 
-    The EXIF orientation is applied. An embedded color profile is followed where it works (sRGB itself costs nothing).
-    CMYK, greyscale, palettes and 16 bits become 8-bit sRGB. Transparent parts are put on white.
+    The EXIF orientation is applied. What the file tells of its colors is followed where it works (sRGB itself costs
+    nothing). CMYK, greyscale, palettes and 16 bits become 8-bit sRGB. Transparent parts are put on white.
 
     Args:
         data: bytes of the file.
@@ -131,14 +127,14 @@ def decode(
             check_end(data, image.width * image.height)
             if min_size_px is not None:
                 image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
-        orientation, profile = orientation_of(image, name), _profile_of(image, name, data)
+        orientation, color = orientation_of(image, name, data), color_of(image, name, data)
         if keep_16_bit or is_deep_only(image, name):
             deep = decode_deep(data, image, name, max_pixels)
             if deep is not None:
-                wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, profile), orientation))
-                return wide if keep_16_bit else _placed(to_8_bits(wide), out)
+                wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, color), orientation))
+                return wide if keep_16_bit and deep.is_deep else _placed(to_8_bits(wide), out)
         image.load()
-        pixels = np.array(to_srgb(image, name, profile), dtype=np.uint8)
+        pixels = np.array(to_srgb(image, name, color), dtype=np.uint8)
         return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)
     except DECODE_ERRORS as error:
         raise image_error("decode", error) from error
@@ -150,6 +146,8 @@ def _decode_plain(
     """Decode a plain JPEG without Pillow; None for everything else."""
     header = plain_jpeg(data)
     if header is None or header.width * header.height > max_pixels:
+        return None
+    if header.exif and exif_color(header.exif) is not None:
         return None
     scale = 1
     if min_size_px is not None:
@@ -167,16 +165,6 @@ def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np
         return rgb
     out[...] = rgb
     return out
-
-
-def _profile_of(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes | None:
-    """Return the embedded ICC profile; that of a JPEG 2000 file, which Pillow leaves aside, too."""
-    profile = image.info.get("icc_profile")
-    if name == "JPEG2000":
-        for kind, start, stop in jp2_boxes(data):
-            if kind == b"colr" and data[start : start + 1] == b"\x02":
-                profile = data[start + 3 : stop]
-    return profile if isinstance(profile, bytes) and len(profile) <= _MAX_PROFILE_BYTES else None
 
 
 def _displayed(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

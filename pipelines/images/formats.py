@@ -30,6 +30,8 @@ from PIL import (
 
 from condgen.errors import ImageError
 from pipelines.images.jpeg import too_many_scans
+from pipelines.images.png import png_exif
+from pipelines.images.tiff_samples import TiffPage
 
 __all__ = [
     "DECODE_ERRORS",
@@ -38,6 +40,7 @@ __all__ = [
     "MAX_PIXELS",
     "check_end",
     "check_pixels",
+    "exif_block",
     "exif_orientation",
     "format_of",
     "image_error",
@@ -60,7 +63,7 @@ _ORIENTATION = 0x0112
 _NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
 _SUBFILE_TYPE, _REDUCED = 255, 2
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PLANAR, _SEPARATE = 256, 257, 258, 284, 2
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_PHOTOMETRIC, _SAMPLE_FORMAT, _TILE_WIDTH, _TILE_HEIGHT = 262, 339, 322, 323
 _MAX_TILE_PIXELS = 1 << 24
 _MAX_PAGES = 64
 """Pages of a TIFF that are looked at for a full image."""
@@ -77,7 +80,7 @@ _OPENERS: Mapping[str, _Opener] = {
     "PNG": cast("_Opener", PngImagePlugin.PngImageFile),
     "WEBP": cast("_Opener", WebPImagePlugin.WebPImageFile),
     "GIF": cast("_Opener", GifImagePlugin.GifImageFile),
-    "TIFF": cast("_Opener", TiffImagePlugin.TiffImageFile),
+    "TIFF": cast("_Opener", TiffPage),
     "BMP": cast("_Opener", BmpImagePlugin.BmpImageFile),
     "PPM": cast("_Opener", PpmImagePlugin.PpmImageFile),
     "JPEG2000": cast("_Opener", Jpeg2KImagePlugin.Jpeg2KImageFile),
@@ -124,9 +127,17 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
         _seek_full_image(image)
         _mend_planes(image)
     check_pixels(*image.size, max_pixels)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if isinstance(image, TiffPage):
         _check_tiles(image)
+        if not image.is_readable:
+            raise ImageError("decode", "UnknownLayout", f"a TIFF of {_layout(image.tag_v2)}, which is not read")
     return image, name
+
+
+def _layout(tags: Mapping[int, Any]) -> str:
+    bits, kinds = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
+    photometric = tags.get(_PHOTOMETRIC, 0)
+    return f"photometric interpretation {photometric} with samples of {bits[0]} bits and format {kinds[0]}"
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -243,12 +254,21 @@ def check_end(data: bytes, pixels: int) -> None:
         raise ImageError("decode", "TooManyScans", "the JPEG has far more scans than any program writes")
 
 
-def orientation_of(image: ImageFile.ImageFile, name: str) -> int:
+def exif_block(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes:
+    """Return the EXIF block of an image that is open, or the whole TIFF; empty where there is none."""
+    if name == "TIFF":
+        return data
+    block = png_exif(data) if name == "PNG" else image.info.get("exif")
+    return block if isinstance(block, bytes) else b""
+
+
+def orientation_of(image: ImageFile.ImageFile, name: str, data: bytes) -> int:
     """Return the EXIF orientation that is left to apply, 1 to 8; 1 where there is none or it is damaged."""
-    data = image.info.get("exif")
-    if name == "TIFF" or not isinstance(data, bytes):  # Pillow turns a TIFF itself
-        return 1
-    return exif_orientation(data)
+    if isinstance(image, TiffPage):  # Pillow turns a TIFF itself
+        value = image.tag_v2.get(_ORIENTATION, 1) if image.is_odd else 1
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    block = exif_block(image, name, data)
+    return exif_orientation(block) if block else 1
 
 
 def exif_orientation(data: bytes) -> int:

@@ -10,6 +10,7 @@ from typing import Protocol
 from condgen.errors import ImageError
 from pipelines.images.exif import MAX_EXIF_BYTES, checked_resolution, read_exif
 from pipelines.images.formats import DECODE_ERRORS, MAX_PIXELS, format_of, open_image
+from pipelines.images.png import png_chunks, png_exif
 
 __all__ = ["Metadata", "read_metadata"]
 
@@ -87,21 +88,19 @@ def _of_jpeg(data: bytes) -> Metadata:
 
 
 def _of_png(data: bytes) -> Metadata:
-    exif, resolution_dpi, has_profile = b"", None, False
-    for kind, start, stop in _chunks(data, 8, ">I4s", 4, 1):
-        if kind == b"eXIf":
-            exif = data[start:stop]
-        elif kind == b"iCCP":
+    resolution_dpi, has_profile = None, False
+    for kind, start, stop in png_chunks(data):
+        if kind == b"iCCP":
             has_profile = True
         elif kind == b"pHYs" and stop - start == 9 and data[start + 8] == _PNG_METRE:
             across, down = struct.unpack_from(">II", data, start)
             resolution_dpi = checked_resolution(across / _INCHES_PER_METRE, down / _INCHES_PER_METRE)
-    return Metadata(exif, resolution_dpi, has_profile)
+    return Metadata(png_exif(data), resolution_dpi, has_profile)
 
 
 def _of_webp(data: bytes) -> Metadata:
     exif, has_profile = b"", False
-    for kind, start, stop in _chunks(data, 12, "<4sI", 0, 2):
+    for kind, start, stop in _riff_chunks(data):
         if kind == b"EXIF":
             exif = data[start:stop]
         elif kind == b"ICCP":
@@ -109,16 +108,16 @@ def _of_webp(data: bytes) -> Metadata:
     return Metadata(exif, None, has_profile)
 
 
-def _chunks(data: bytes, position: int, head: str, trailer: int, align: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and stop of each whole chunk of a PNG or RIFF file."""
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and stop of each whole chunk of a RIFF file."""
+    position = 12
     while position + 8 <= len(data):
-        first, second = struct.unpack_from(head, data, position)
-        kind, length = (first, second) if isinstance(first, bytes) else (second, first)
+        kind, length = struct.unpack_from("<4sI", data, position)
         start, stop = position + 8, position + 8 + length
         if stop > len(data):
             return
         yield kind, start, stop
-        position = stop + trailer + (-length % align)
+        position = stop + length % 2
 
 
 def _of_tiff(data: bytes) -> Metadata:
