@@ -29,7 +29,6 @@ from PIL import (
 )
 
 from condgen.errors import ImageError
-from pipelines.images.jpeg import too_many_scans
 from pipelines.images.png import png_exif
 from pipelines.images.tiff_samples import TiffPage
 
@@ -38,7 +37,6 @@ __all__ = [
     "EXTENSIONS",
     "FORMATS",
     "MAX_PIXELS",
-    "check_end",
     "check_pixels",
     "exif_block",
     "exif_orientation",
@@ -58,7 +56,6 @@ DECODE_ERRORS = (
 )  # fmt: skip
 """All that Pillow, imagecodecs and their libraries were seen to raise on damaged files."""
 
-_JPEG_END = b"\xff\xd9"
 _ORIENTATION = 0x0112
 _NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
 _SUBFILE_TYPE, _REDUCED = 255, 2
@@ -225,33 +222,6 @@ def _hush() -> None:
     if _PILLOW_WARNINGS not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(_NO_HANDLER)  # or what it logs of damage goes to stderr; added once
-
-
-def check_end(data: bytes, pixels: int) -> None:
-    """Refuse a JPEG without its end marker, and one of so many scans that it would be decoded for hours.
-
-    A JPEG that was cut would otherwise be decoded without a complaint, with grey in place of the rest.
-
-    Args:
-        data: bytes of the file.
-        pixels: product of width and height; each scan goes over all of them.
-
-    Raises:
-        ImageError: stage ``decode``, ``CutImage`` or ``TooManyScans``.
-    """
-    position = 2
-    while data[position : position + 1] == b"\xff":
-        marker = data[position + 1]
-        if marker == 0xFF:  # padding
-            position += 1
-            continue
-        if marker == 0xDA:  # the scan's bytes hold no other end marker than their own
-            break
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    if data.rfind(_JPEG_END, position) < 0:
-        raise ImageError("decode", "CutImage", "the JPEG has no end marker: it was cut")
-    if too_many_scans(data, position, pixels):
-        raise ImageError("decode", "TooManyScans", "the JPEG has far more scans than any program writes")
 
 
 def exif_block(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes:
