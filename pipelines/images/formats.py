@@ -29,7 +29,7 @@ from PIL import (
 )
 
 from condgen.errors import ImageError
-from pipelines.images.png import png_exif
+from pipelines.images.png import png_exif, tidy_png
 from pipelines.images.tiff_samples import TiffPage
 
 __all__ = [
@@ -119,7 +119,12 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
     if name is None:
         raise ImageError("decode", "NotAnImage", f"not an image of a known format ({', '.join(FORMATS)})")
     _hush()
+    profile = None
+    if name == "PNG":
+        data, profile = tidy_png(data)
     image = _OPENERS[name](io.BytesIO(data))
+    if profile is not None:
+        image.info["icc_profile"] = profile
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _seek_full_image(image)
         _mend_planes(image)

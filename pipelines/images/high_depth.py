@@ -20,6 +20,7 @@ from condgen.errors import ImageError
 from pipelines.images.exif import ByteOrder, Exif, TiffField, directories_to_bytes, tiff_header
 from pipelines.images.formats import jp2_boxes, open_image
 from pipelines.images.icc import deep_integers
+from pipelines.images.png import tidy_png
 from pipelines.images.tiff_samples import TiffPage, decode_samples
 
 __all__ = ["DeepImage", "decode_deep", "is_deep_only"]
@@ -99,7 +100,7 @@ def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
     from imagecodecs import PngError, png_decode  # 0.3 s, for the few images that need it
 
     try:
-        samples = png_decode(data)
+        samples = png_decode(tidy_png(data)[0])
     except (PngError, UnicodeError) as error:  # what libpng says is read too late, and may be anything by then
         raise ImageError("decode", "PngError", "libpng can't decode it: damaged or cut") from error
     return DeepImage(_checked(samples, image.size), 65535)
