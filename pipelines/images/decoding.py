@@ -28,6 +28,7 @@ from pipelines.images.formats import (
 from pipelines.images.high_depth import decode_deep, is_deep_only
 from pipelines.images.icc import deep_to_srgb, to_8_bits, to_srgb
 from pipelines.images.jpeg import Colors, JpegHeader, check_scans, decode_jpeg, mended_jpeg, read_header
+from pipelines.images.jpegxl import jpeg_of
 
 __all__ = ["ImageInfo", "decode", "probe"]
 
@@ -128,15 +129,19 @@ def decode(
         if plain is not None:
             return plain
         image, name = open_image(data, max_pixels)
-        orientation, color = orientation_of(image, name, data), color_of(image, name, data)
+        packed = jpeg_of(data) if name == "JPEGXL" else None
+        if packed is not None:
+            return decode(packed, min_size_px=min_size_px, max_pixels=max_pixels, out=out)
+        orientation = orientation_of(image, name, data)
         if keep_16_bit or is_deep_only(image, name):
             deep = decode_deep(data, image, name, max_pixels)
             if deep is not None:
+                color = color_of(image, name, data)
                 wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, color), orientation))
                 return wide if keep_16_bit and deep.is_deep else _placed(to_8_bits(wide), out)
         loaded = _load_jpeg(data, image, min_size_px, max_pixels) if name == "JPEG" else image
         loaded.load()
-        pixels = np.array(to_srgb(loaded, name, color), dtype=np.uint8)
+        pixels = np.array(to_srgb(loaded, name, color_of(image, name, data)), dtype=np.uint8)
         return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)
     except DECODE_ERRORS as error:
         raise image_error("decode", error) from error

@@ -19,7 +19,9 @@ from PIL import ImageFile, TiffImagePlugin
 from condgen.errors import ImageError
 from pipelines.images.exif import ByteOrder, Exif, TiffField, directories_to_bytes, tiff_header
 from pipelines.images.formats import jp2_boxes, open_image
+from pipelines.images.heif import decode_deep_heif
 from pipelines.images.icc import deep_integers
+from pipelines.images.jpegxl import JpegXlImage, decode_jpeg_xl
 from pipelines.images.png import tidy_png
 from pipelines.images.tiff_samples import TiffPage, decode_samples
 
@@ -74,6 +76,11 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
         return _png(data, image) if data[24:25] == b"\x10" else None
     if name == "JPEG2000":
         return _jpeg2000(data, image)
+    if name == "HEIF":
+        deep = decode_deep_heif(data, image)
+        return None if deep is None else DeepImage(*deep)
+    if isinstance(image, JpegXlImage):
+        return DeepImage(*decode_jpeg_xl(data, image))
     if name != "TIFF":
         return None
     if isinstance(image, TiffPage) and image.is_odd:
@@ -93,7 +100,7 @@ def is_deep_only(image: ImageFile.ImageFile, name: str) -> bool:
     """
     if isinstance(image, TiffPage):
         return image.is_odd or image.tag_v2.get(_PLANAR) == _SEPARATE
-    return name in ("JPEG2000", "PNG")
+    return name in ("JPEG2000", "PNG", "HEIF", "JPEGXL")
 
 
 def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
