@@ -244,7 +244,7 @@ def mended_jpeg(data: bytes, header: JpegHeader) -> bytes:
     for start, stop in scans.repeated:
         parts.append(data[position:start])
         position = stop
-    whole = b"".join([*parts, data[position : scans.stop], _END])
+    whole = b"".join([*parts, data[position : scans.stop].rstrip(b"\xff"), _END])  # fill bytes, if any
     if header.frame not in _SEQUENTIAL:
         return whole
     place = header.scan + 5 + 2 * data[header.scan + 4]  # some cameras write other than the one right value here

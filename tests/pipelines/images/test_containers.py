@@ -188,8 +188,10 @@ def test_any_brand_tells_what_a_file_is_and_not_the_first_alone() -> None:
         assert probe(branded(data, *brands)).format == "AVIF", brands
         assert np.array_equal(decode(branded(data, *brands)), decode(data)), brands
     heic = file("plain.heic")
-    for brands in ((b"mif1", b"heic"), (b"mif1", b"mif1", b"miaf", b"MiHB"), (b"msf1", b"heic"), (b"heix", b"mif1"), (b"miaf", b"mif1"),
-                   (b"tmap", b"heic")):  # fmt: skip
+    for brands in (
+        (b"mif1", b"heic"), (b"mif1", b"mif1", b"miaf", b"MiHB"), (b"msf1", b"heic"), (b"heix", b"mif1"),
+        (b"miaf", b"mif1"), (b"tmap", b"heic"),
+    ):  # fmt: skip
         assert probe(branded(heic, *brands)).format == "HEIF", brands
         assert np.array_equal(decode(branded(heic, *brands)), decode(heic)), brands
     for film in ((b"isom", b"mp42"), (b"qt  ",), (b"M4A ", b"isom")):
