@@ -8,6 +8,7 @@ signatures.py   the format that a file's first bytes and its brands tell
 jpeg.py         JPEGs, straight into an array, and whether their data is whole
 jpegxl.py       JPEG XL
 heif.py         HEIC
+boxes.py        boxes and items of HEIC and AVIF
 png.py          chunks of PNG files
 tiff_pages.py   the full image of a TIFF
 tiff_samples.py TIFFs of signed, float and other samples

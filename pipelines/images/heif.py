@@ -8,17 +8,22 @@ together and turns and mirrors the image as the file says; an orientation in EXI
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from condgen.errors import ImageError
+from pipelines.images.boxes import coded_extents
 
 if TYPE_CHECKING:
     from PIL import ImageFile
 
-__all__ = ["decode_deep_heif", "open_heif"]
+__all__ = ["check_heif", "decode_deep_heif", "open_heif"]
+
+_IMPOSSIBLE = re.compile(rb"\0\0[\0-\2]")
+"""Bytes that no unit of HEVC has within (ITU-T H.265, 7.4.2.1): a 3 is put in between."""
 
 
 def open_heif(fp: io.BytesIO) -> ImageFile.ImageFile:
@@ -28,6 +33,25 @@ def open_heif(fp: io.BytesIO) -> ImageFile.ImageFile:
     options.DECODE_THREADS = 1  # workers share the cores
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     return cast("ImageFile.ImageFile", HeifImageFile(fp))
+
+
+def check_heif(data: bytes) -> None:
+    """Refuse a HEIF whose coded data is not all there: libde265 shows what it finds, and grey for the rest.
+
+    The data is a row of units, each with its length before it. Zeros in place of data end the row, or can't be in it.
+
+    Args:
+        data: bytes of the file.
+
+    Raises:
+        ImageError: stage ``decode``, ``DamagedImage``.
+    """
+    for start, stop in coded_extents(data):
+        while start < stop:
+            first = start + 4
+            start = first + int.from_bytes(data[start:first], "big")
+            if not first < start <= stop or _IMPOSSIBLE.search(data, first, start):
+                raise ImageError("decode", "DamagedImage", "parts of the HEIC's data are missing or are not its own")
 
 
 def decode_deep_heif(data: bytes, image: ImageFile.ImageFile) -> tuple[NDArray[np.uint16], int] | None:

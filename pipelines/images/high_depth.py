@@ -19,7 +19,7 @@ from PIL import ImageFile, TiffImagePlugin
 from condgen.errors import ImageError
 from pipelines.images.exif import ByteOrder, Exif, TiffField, directories_to_bytes, tiff_header
 from pipelines.images.formats import jp2_boxes, open_image
-from pipelines.images.heif import decode_deep_heif
+from pipelines.images.heif import check_heif, decode_deep_heif
 from pipelines.images.icc import deep_integers
 from pipelines.images.jpegxl import JpegXlImage, decode_jpeg_xl
 from pipelines.images.png import tidy_png
@@ -77,6 +77,7 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
     if name == "JPEG2000":
         return _jpeg2000(data, image)
     if name == "HEIF":
+        check_heif(data)
         deep = decode_deep_heif(data, image)
         return None if deep is None else DeepImage(*deep)
     if isinstance(image, JpegXlImage):

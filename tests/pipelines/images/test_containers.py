@@ -104,6 +104,16 @@ def test_what_is_cut_or_too_large_is_an_error(name: str) -> None:
         probe(data, max_pixels=100)
 
 
+@pytest.mark.parametrize("name", ["plain", "ten", "grid", "grid-turned", "second"])
+def test_zeros_in_place_of_a_heics_data_are_damage(name: str) -> None:
+    """libde265 shows grey, or what it made of the rest, and does not complain."""
+    data = file(f"{name}.heic")
+    start = data.index(b"mdat") + 4
+    for first, last in ((len(data) - 40, len(data)), (start + (len(data) - start) // 2, len(data))):
+        with pytest.raises(ImageError):
+            decode(data[:first] + bytes(last - first) + data[last:])
+
+
 @pytest.mark.parametrize(("name", "colors", "size"), [
     ("lossy", UPRIGHT, (64, 48)),
     ("orientation6", [BLUE, RED, WHITE, GREEN], (48, 64)),
