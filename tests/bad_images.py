@@ -31,8 +31,9 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 EXTENSIONS = {
     "jpeg": "jpg", "png": "png", "webp": "webp", "tiff": "tif", "gif": "gif", "jp2": "jp2", "bmp": "bmp", "ppm": "ppm",
-    "avif": "avif",
+    "avif": "avif", "heif": "heic", "jxl": "jxl",
 }  # fmt: skip
+_FILES = Path(__file__).parent / "pipelines" / "images" / "data"
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -160,6 +161,11 @@ def whole_images() -> dict[str, bytes]:
         "bmp-plain": _saved(image, "bmp"),
         "ppm-plain": _saved(image, "ppm"),
         "avif-code-points": bytes(imagecodecs.avif_encode(pixels, speed=10, primaries=12, transfer=13)),
+        "heif-plain": (_FILES / "grid.heic").read_bytes(),
+        "heif-deep": (_FILES / "ten.heic").read_bytes(),
+        "jxl-plain": (_FILES / "profile-lossy.jxl").read_bytes(),
+        "jxl-deep": (_FILES / "deep.jxl").read_bytes(),
+        "jxl-jpeg": bytes(imagecodecs.jpegxl_encode_jpeg(_saved(image, "jpeg", quality=80))),
         "avif-plain": _saved(image, "avif", speed=10, icc_profile=icc, exif=exif),
     }
 
@@ -351,6 +357,8 @@ _OF_FORMAT: dict[str, dict[str, Mutation]] = {
     "gif": {"lie": _place_lie(6, 60, "<")},
     "jp2": {"lie": _place_lie(12, 200, ">")},
     "bmp": {"lie": _place_lie(2, 54, "<")},
+    "heif": {"lie": _place_lie(8, 500, ">")},
+    "jxl": {"lie": _place_lie(2, 60, "<")},
 }
 
 

@@ -4,8 +4,13 @@ decoding.py     ``decode`` and ``probe``: the bytes of a file as a viewer shows 
 encoding.py     ``encode``: an array as JPEG, PNG, WebP or TIFF
 metadata.py     ``read_metadata``: the part of a photograph's metadata that is kept
 formats.py      the formats that are read, how each is opened, and errors that always read the same
-jpeg.py         plain JPEGs, straight into an array
+signatures.py   the format that a file's first bytes and its brands tell
+jpeg.py         JPEGs, straight into an array, and whether their data is whole
+jpegxl.py       JPEG XL
+heif.py         HEIC
+boxes.py        boxes and items of HEIC and AVIF
 png.py          chunks of PNG files
+tiff_pages.py   the full image of a TIFF
 tiff_samples.py TIFFs of signed, float and other samples
 high_depth.py   more than 8 bits a channel
 color_tags.py   what a file tells of its colors

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageCms, ImageFile
 
+from pipelines.images.boxes import boxes
 from pipelines.images.color_spaces import (
     ADOBE_RGB,
     SRGB,
@@ -162,33 +163,19 @@ def _of_heif(image: ImageFile.ImageFile, data: bytes) -> Color | None:
     return None
 
 
-def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and stop of the contents of each whole box between two offsets."""
-    while start + 8 <= stop:
-        length, kind = struct.unpack_from(">I4s", data, start)
-        head = 8
-        if length == 1 and start + 16 <= stop:
-            (length,), head = struct.unpack_from(">Q", data, start + 8), 16
-        end = stop if length == 0 else start + length
-        if end < start + head or end > stop:
-            return
-        yield kind, start + head, end
-        start = end
-
-
 def _item_properties(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and contents of the properties of a file's primary item (ISO/IEC 23008-12, 9.3)."""
-    meta = next((box for box in _boxes(data, 0, len(data)) if box[0] == b"meta"), None)
+    meta = next((box for box in boxes(data, 0, len(data)) if box[0] == b"meta"), None)
     if meta is None:
         return
-    parts = {kind: (start, stop) for kind, start, stop in _boxes(data, meta[1] + 4, meta[2])}
+    parts = {kind: (start, stop) for kind, start, stop in boxes(data, meta[1] + 4, meta[2])}
     if b"pitm" not in parts or b"iprp" not in parts:
         return
     start, stop = parts[b"pitm"]
     primary = int.from_bytes(data[start + 4 : start + (8 if data[start] else 6)], "big")
-    boxes = list(_boxes(data, *parts[b"iprp"]))
-    properties = [part for kind, *place in boxes if kind == b"ipco" for part in _boxes(data, *place)]
-    for kind, start, stop in boxes:
+    inner = list(boxes(data, *parts[b"iprp"]))
+    properties = [part for kind, *place in inner if kind == b"ipco" for part in boxes(data, *place)]
+    for kind, start, stop in inner:
         if kind == b"ipma":
             for index in _associated(data[start:stop], primary):
                 if 0 < index <= len(properties):

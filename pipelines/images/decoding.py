@@ -7,17 +7,19 @@ images gives the first; a TIFF gives the first page that is a full image, neithe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFile
 
+from condgen.errors import ImageError
 from pipelines.images.color_tags import color_of, exif_color
 from pipelines.images.formats import (
     DECODE_ERRORS,
     MAX_PIXELS,
-    check_end,
     exif_orientation,
     image_error,
     open_image,
@@ -25,9 +27,13 @@ from pipelines.images.formats import (
 )
 from pipelines.images.high_depth import decode_deep, is_deep_only
 from pipelines.images.icc import deep_to_srgb, to_8_bits, to_srgb
-from pipelines.images.jpeg import decode_plain, plain_jpeg
+from pipelines.images.jpeg import Colors, JpegHeader, check_scans, decode_jpeg, mended_jpeg, read_header
+from pipelines.images.jpegxl import jpeg_of
 
 __all__ = ["ImageInfo", "decode", "probe"]
+
+
+_JPEG_COLORS: Mapping[str, Colors] = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +129,19 @@ def decode(
         if plain is not None:
             return plain
         image, name = open_image(data, max_pixels)
-        if name == "JPEG":
-            check_end(data, image.width * image.height)
-            if min_size_px is not None:
-                image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
-        orientation, color = orientation_of(image, name, data), color_of(image, name, data)
+        packed = jpeg_of(data) if name == "JPEGXL" else None
+        if packed is not None:
+            return decode(packed, min_size_px=min_size_px, max_pixels=max_pixels, out=out)
+        orientation = orientation_of(image, name, data)
         if keep_16_bit or is_deep_only(image, name):
             deep = decode_deep(data, image, name, max_pixels)
             if deep is not None:
+                color = color_of(image, name, data)
                 wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, color), orientation))
                 return wide if keep_16_bit and deep.is_deep else _placed(to_8_bits(wide), out)
-        image.load()
-        pixels = np.array(to_srgb(image, name, color), dtype=np.uint8)
+        loaded = _load_jpeg(data, image, min_size_px, max_pixels) if name == "JPEG" else image
+        loaded.load()
+        pixels = np.array(to_srgb(loaded, name, color_of(image, name, data)), dtype=np.uint8)
         return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)
     except DECODE_ERRORS as error:
         raise image_error("decode", error) from error
@@ -144,20 +151,59 @@ def _decode_plain(
     data: bytes, min_size_px: int | None, max_pixels: int, out: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG without Pillow; None for everything else."""
-    header = plain_jpeg(data)
-    if header is None or header.width * header.height > max_pixels:
+    header = read_header(data)
+    if header is None or not header.is_plain or header.width * header.height > max_pixels:
         return None
     if header.exif and exif_color(header.exif) is not None:
         return None
-    scale = 1
-    if min_size_px is not None:
-        fitting = min(header.width, header.height) // max(1, min_size_px)
-        scale = next((s for s in (8, 4, 2) if fitting >= s), 1)
     orientation = exif_orientation(header.exif) if header.exif else 1
-    rgb = decode_plain(data, header, scale, out if orientation == 1 else None)
+    rgb = decode_jpeg(data, header, "RGB", _scale(header, min_size_px), out if orientation == 1 else None)
     if rgb is None or orientation == 1:
         return rgb
     return _placed(np.ascontiguousarray(_displayed(rgb, orientation)), out)
+
+
+def _scale(header: JpegHeader, min_size_px: int | None) -> int:
+    """Return the largest scale at which the short side is not too small: 1, 2, 4 or 8."""
+    if min_size_px is None:
+        return 1
+    fitting = min(header.width, header.height) // max(1, min_size_px)
+    return next((scale for scale in (8, 4, 2) if fitting >= scale), 1)
+
+
+def _load_jpeg(data: bytes, image: ImageFile.ImageFile, min_size_px: int | None, max_pixels: int) -> Image.Image:
+    """Decode any JPEG; Pillow, which does not tell of damage, has only those that TurboJPEG does not know.
+
+    Raises:
+        ImageError: the JPEG is cut or damaged.
+    """
+    header = read_header(data)
+    if header is None:
+        raise ImageError("decode", "CutImage", "the JPEG ends before its image, or its header is damaged")
+    colors = _JPEG_COLORS.get(image.mode)
+    if colors is not None:
+        pixels = decode_jpeg(data, header, colors, _scale(header, min_size_px))
+        if pixels is not None:
+            return Image.fromarray(_as_pillow(pixels), image.mode)
+    check_scans(data, header)
+    mended = mended_jpeg(data, header)
+    images = []
+    for stray in (b"", bytes(range(1, 99))):
+        image, _ = open_image(mended[:-2] + stray + mended[-2:], max_pixels)
+        if min_size_px is not None:
+            image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
+        image.load()
+        images.append(image)
+    if images[0].tobytes() != images[1].tobytes():  # a whole image has no use for what follows it
+        raise ImageError("decode", "CutImage", "the JPEG's data ends before the image does: it was cut or is damaged")
+    return images[0]
+
+
+def _as_pillow(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the samples of a JPEG as Pillow gives them: CMYK inverted, as Adobe's programs write it."""
+    if pixels.shape[2] == 4:
+        return np.subtract(255, pixels, dtype=np.uint8)
+    return pixels if pixels.shape[2] == 3 else pixels[..., 0]
 
 
 def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:

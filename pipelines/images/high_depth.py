@@ -19,7 +19,10 @@ from PIL import ImageFile, TiffImagePlugin
 from condgen.errors import ImageError
 from pipelines.images.exif import ByteOrder, Exif, TiffField, directories_to_bytes, tiff_header
 from pipelines.images.formats import jp2_boxes, open_image
+from pipelines.images.heif import check_heif, decode_deep_heif
 from pipelines.images.icc import deep_integers
+from pipelines.images.jpegxl import JpegXlImage, decode_jpeg_xl
+from pipelines.images.png import tidy_png
 from pipelines.images.tiff_samples import TiffPage, decode_samples
 
 __all__ = ["DeepImage", "decode_deep", "is_deep_only"]
@@ -73,6 +76,12 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
         return _png(data, image) if data[24:25] == b"\x10" else None
     if name == "JPEG2000":
         return _jpeg2000(data, image)
+    if name == "HEIF":
+        check_heif(data)
+        deep = decode_deep_heif(data, image)
+        return None if deep is None else DeepImage(*deep)
+    if isinstance(image, JpegXlImage):
+        return DeepImage(*decode_jpeg_xl(data, image))
     if name != "TIFF":
         return None
     if isinstance(image, TiffPage) and image.is_odd:
@@ -92,14 +101,14 @@ def is_deep_only(image: ImageFile.ImageFile, name: str) -> bool:
     """
     if isinstance(image, TiffPage):
         return image.is_odd or image.tag_v2.get(_PLANAR) == _SEPARATE
-    return name in ("JPEG2000", "PNG")
+    return name in ("JPEG2000", "PNG", "HEIF", "JPEGXL")
 
 
 def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
     from imagecodecs import PngError, png_decode  # 0.3 s, for the few images that need it
 
     try:
-        samples = png_decode(data)
+        samples = png_decode(tidy_png(data)[0])
     except (PngError, UnicodeError) as error:  # what libpng says is read too late, and may be anything by then
         raise ImageError("decode", "PngError", "libpng can't decode it: damaged or cut") from error
     return DeepImage(_checked(samples, image.size), 65535)

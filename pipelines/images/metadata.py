@@ -9,8 +9,10 @@ from typing import Protocol
 
 from condgen.errors import ImageError
 from pipelines.images.exif import MAX_EXIF_BYTES, checked_resolution, read_exif
-from pipelines.images.formats import DECODE_ERRORS, MAX_PIXELS, format_of, open_image
+from pipelines.images.formats import DECODE_ERRORS, MAX_PIXELS, open_image
+from pipelines.images.jpegxl import jpeg_of
 from pipelines.images.png import png_chunks, png_exif
+from pipelines.images.signatures import format_of
 
 __all__ = ["Metadata", "read_metadata"]
 
@@ -51,7 +53,7 @@ def read_metadata(data: bytes) -> Metadata:
     Args:
         data: bytes of the file.
     """
-    name = format_of(data[:32])
+    name = format_of(data)
     if name is None:
         return Metadata()
     try:
@@ -128,6 +130,11 @@ def _of_tiff(data: bytes) -> Metadata:
     return Metadata(data, None, has_profile)
 
 
+def _of_jpeg_xl(data: bytes) -> Metadata:
+    jpeg = jpeg_of(data)
+    return _by_pillow(data) if jpeg is None else _of_jpeg(jpeg)
+
+
 def _by_pillow(data: bytes) -> Metadata:
     image, _ = open_image(data, MAX_PIXELS)
     exif, profile = image.info.get("exif"), image.info.get("icc_profile")
@@ -138,4 +145,10 @@ def _by_pillow(data: bytes) -> Metadata:
     return Metadata(exif if isinstance(exif, bytes) else b"", resolution_dpi, isinstance(profile, bytes))
 
 
-_FINDERS: Mapping[str, _Finder] = {"JPEG": _of_jpeg, "PNG": _of_png, "WEBP": _of_webp, "TIFF": _of_tiff}
+_FINDERS: Mapping[str, _Finder] = {
+    "JPEG": _of_jpeg,
+    "PNG": _of_png,
+    "WEBP": _of_webp,
+    "TIFF": _of_tiff,
+    "JPEGXL": _of_jpeg_xl,
+}

@@ -10,7 +10,6 @@ section 19) where a type has no range of its own. ``MinSampleValue`` and ``MaxSa
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import ImagePalette, TiffImagePlugin
 
 from condgen.errors import ImageError
+from pipelines.images.tiff_pages import with_first_page
 
 __all__ = ["TiffPage", "decode_samples"]
 
@@ -103,7 +103,7 @@ def decode_samples(data: bytes, page: TiffPage, max_pixels: int) -> tuple[NDArra
         reason = f"{width} x {height} pixels of {samples} x {bits} bits are more than is allowed"
         raise ImageError("decode", "TooManyPixels", reason)
     try:
-        numbers = np.asarray(tiff_decode(_with_first_page(data, tags.offset)))
+        numbers = np.asarray(tiff_decode(with_first_page(data, tags.offset)))
     except TiffError as error:
         raise ImageError("decode", "TiffError", "libtiff can't decode it: damaged or cut") from error
     if tags.get(_PLANAR) == _SEPARATE and numbers.ndim == 3:
@@ -121,14 +121,6 @@ def decode_samples(data: bytes, page: TiffPage, max_pixels: int) -> tuple[NDArra
     if photometric == _WHITE_IS_ZERO:
         levels = 65535 - levels
     return _with_alpha(levels, numbers[..., colors:], page), bits > 8
-
-
-def _with_first_page(data: bytes, offset: int) -> bytes:
-    """Return a TIFF whose first page is the one at an offset."""
-    order = "<" if data[:1] == b"I" else ">"
-    if data[2:4] in (b"+\0", b"\0+"):  # BigTIFF
-        return data[:8] + struct.pack(f"{order}Q", offset) + data[16:]
-    return data[:4] + struct.pack(f"{order}I", offset) + data[8:]
 
 
 def _color_map(values: Iterable[int]) -> NDArray[np.uint16]:

@@ -26,7 +26,7 @@ RESIZE_MODES = {
 }
 """Meanings of ``resize_px``; no image is ever enlarged."""
 
-_LOSSY = frozenset({"JPEG", "WEBP", "JPEG2000", "AVIF"})
+_LOSSY = frozenset({"JPEG", "WEBP", "JPEG2000", "AVIF", "HEIF", "JPEGXL"})
 _FORMAT_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
