@@ -48,7 +48,7 @@ chapter: OUT = chapter-out
 chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--quick)
 	@$(RUN)/condgen chapter "$(OUT)" $(BENCH_ARGS)
 
-# With the environment if it is made, or with any Python that has torch 2.11 and pytest (GPU_PYTHON=...).
+# With the environment if it is made, or with any Python that has torch 2.11, lazy_loader and pytest (GPU_PYTHON=...).
 GPU_PYTHON ?= $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
 gpu: python ## on a machine with a GPU: its tests, and what training steps and draws cost there
 	@$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch sees no GPU here")'

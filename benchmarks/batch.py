@@ -42,7 +42,9 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk
-from pipelines.images.decoding import decode, encode, read_metadata
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
+from pipelines.images.metadata import read_metadata
 from pipelines.models.source import image_task, open_model
 from pipelines.results.files import Draw, encode_draws
 from pipelines.results.settings import BatchSettings

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.cluster.starting import usable_cpus
-from pipelines.images.decoding import decode, encode
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
 
 BATCH = 16
 QUALITY = 95

@@ -4,7 +4,7 @@
 
 It takes the same presets, augmentation and training step as ``condgen train`` and writes the same model files, so that
 either goes on from the other's weights (``--init-from``). It has no checkpoints: a run is as long as ``--seconds``. It
-needs torch, torchvision, numpy, pillow and safetensors alone.
+needs torch, torchvision, numpy, pillow, safetensors and lazy_loader alone.
 """
 
 from __future__ import annotations

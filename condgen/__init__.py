@@ -18,59 +18,14 @@ metrics/        how good images are
 worlds/         generated worlds whose true p(y | x) is known
 pretrained/     the models that ship with condgen
 checks.py       checks of configuration fields
-doors.py        lazy public names of packages, such as these
 version.py      the version
 
 Importing this package, ``condgen.errors``, ``condgen.families``, ``condgen.presets`` or a configuration imports neither
 torch nor ray.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
 from condgen.version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from condgen.base import Batch, Condition, ConditionalModel
-    from condgen.errors import CondgenError, ConfigError, UnsupportedError
-    from condgen.families import FAMILIES, build, find_family
-    from condgen.noise import NoiseSource, SampleId
-    from condgen.options import SampleOptions
-    from condgen.presets import PRESETS, find_preset
-    from condgen.pretrained import read_pretrained
-    from condgen.statistics import DatasetStatistics
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "base": ["Batch", "Condition", "ConditionalModel"],
-            "errors": ["CondgenError", "ConfigError", "UnsupportedError"],
-            "families": ["FAMILIES", "build", "find_family"],
-            "noise": ["NoiseSource", "SampleId"],
-            "options": ["SampleOptions"],
-            "presets": ["PRESETS", "find_preset"],
-            "pretrained": ["read_pretrained"],
-            "statistics": ["DatasetStatistics"],
-        },
-    )
-
-__all__ = [
-    "FAMILIES",
-    "PRESETS",
-    "Batch",
-    "CondgenError",
-    "Condition",
-    "ConditionalModel",
-    "ConfigError",
-    "DatasetStatistics",
-    "NoiseSource",
-    "SampleId",
-    "SampleOptions",
-    "UnsupportedError",
-    "build",
-    "find_family",
-    "find_preset",
-    "read_pretrained",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,19 +1,32 @@
 """How a model draws. Importing this imports no torch: the command line makes its options from the fields.
 
-A field whose metadata has ``help`` is an option of every command that draws; ``metavar``, ``min`` and ``max`` say how
-it is shown and which values it takes. A new option is a field here, and what the families' ``sample`` makes of it: the
-command line and the plan get it from here. If its default is None, a family names it in ``sample_options`` to have it.
+A field that is made by ``option`` is an option of every command that draws. A new option is a field here, and what the
+families' ``sample`` makes of it: the command line and the plan get it from here. If its default is None, a family names
+it in ``sample_options`` to have it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
 
-from condgen.checks import check_at_least, check_choice
-from condgen.errors import ConfigError
+from condgen.checks import Count, NotNegative, Number, PositiveShare, check_fields
 
-__all__ = ["SampleOptions"]
+__all__ = ["SampleOptions", "option"]
+
+T = TypeVar("T")
+
+
+def option(value: T, text: str, **facts: Any) -> T:
+    """Return a field of a dataclass that is an option of the command line.
+
+    Args:
+        value: default of the field.
+        text: the option's help.
+        facts: more of the field's metadata, such as ``metavar``, ``min`` and ``max``; ``jobs.cli.options`` lists them.
+    """
+    made: T = field(default=value, metadata={"help": text, **facts})
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,46 +52,19 @@ class SampleOptions:
     """
 
     mode: Literal["draw", "point"] = "draw"
-    temperature: float = field(
-        default=1.0, metadata={"help": "Below 1 the draws are tamer, above 1 wilder.", "min": 0.0}
+    temperature: Annotated[float, Number("> 0")] = option(1.0, "Below 1 the draws are tamer, above 1 wilder.", min=0.0)
+    direction: Literal["a2b", "b2a"] = option(
+        "a2b", "Direction of a model that goes both ways: a2b or b2a.", metavar="D"
     )
-    direction: Literal["a2b", "b2a"] = field(
-        default="a2b", metadata={"help": "Direction of a model that goes both ways: a2b or b2a.", "metavar": "D"}
+    steps: Count | None = option(None, "Steps of diffusion's sampler (default: the model's).", metavar="N", min=1)
+    guidance_scale: NotNegative | None = option(
+        None, "Diffusion: above 1 draws keep closer to the condition.", metavar="S", min=0.0
     )
-    steps: int | None = field(
-        default=None,
-        metadata={"help": "Steps of diffusion's sampler (default: the model's).", "metavar": "N", "min": 1},
-    )
-    guidance_scale: float | None = field(
-        default=None,
-        metadata={"help": "Diffusion: above 1 draws keep closer to the condition.", "metavar": "S", "min": 0.0},
-    )
-    sampler: str | None = field(
-        default=None,
-        metadata={"help": "Diffusion's sampler: heun, euler, ddim, ddpm or dpm-solver++.", "metavar": "NAME"},
-    )
-    top_k: int | None = field(
-        default=None,
-        metadata={"help": "Autoregressive: draw among the N likeliest.", "metavar": "N", "min": 1},
-    )
-    top_p: float | None = field(
-        default=None,
-        metadata={
-            "help": "Autoregressive: draw among the likeliest values that hold P.",
-            "metavar": "P",
-            "min": 0.0,
-            "max": 1.0,
-        },
+    sampler: str | None = option(None, "Diffusion's sampler: heun, euler, ddim, ddpm or dpm-solver++.", metavar="NAME")
+    top_k: Count | None = option(None, "Autoregressive: draw among the N likeliest.", metavar="N", min=1)
+    top_p: PositiveShare | None = option(
+        None, "Autoregressive: draw among the likeliest values that hold P.", metavar="P", min=0.0, max=1.0
     )
 
     def __post_init__(self) -> None:
-        check_choice("sample.mode", self.mode, ("draw", "point"))
-        check_choice("sample.direction", self.direction, ("a2b", "b2a"))
-        if not 0.0 < self.temperature < float("inf"):
-            raise ConfigError("sample.temperature", self.temperature, "a number > 0")
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
-            raise ConfigError("sample.top_p", self.top_p, "a number > 0 and <= 1")
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if value is not None and "min" in one.metadata:
-                check_at_least(f"sample.{one.name}", value, one.metadata["min"])
+        check_fields("sample", self)

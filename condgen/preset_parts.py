@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from condgen.checks import check_above, check_at_least, check_between, check_choice
+from condgen.checks import (
+    Count,
+    Natural,
+    NotNegative,
+    Number,
+    Positive,
+    PositiveShare,
+    Probability,
+    Share,
+    check_fields,
+)
 from condgen.errors import ConfigError
 
 __all__ = ["DataConfig", "Preset", "TrainConfig"]
+
+_SIDE = Number(">= 8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +47,20 @@ class DataConfig:
     task: Literal["color", "pairs", "domains", "pictures"] = "color"
     label: str = ""
     caption: str = ""
-    size_px: int = 256
+    size_px: Annotated[int, _SIDE] = 256
     sample_px: int = 0
     lanes: int = 0
-    window_chunks: int = 2
-    crop_scale_min: float = 0.6
+    window_chunks: Count = 2
+    crop_scale_min: PositiveShare = 0.6
     flip: bool = True
-    aging_share: float = 0.0
+    aging_share: Share = 0.0
 
     def __post_init__(self) -> None:
-        check_choice("data.task", self.task, ("color", "pairs", "domains", "pictures"))
-        check_at_least("data.size_px", self.size_px, 8)
+        check_fields("data", self)
         if self.sample_px:
-            check_at_least("data.sample_px", self.sample_px, 8)
-        check_at_least("data.window_chunks", self.window_chunks, 1)
+            _SIDE.check("data.sample_px", self.sample_px)
         if self.lanes not in (0, 1, 2, 4, 8, 16, 32, 64):
             raise ConfigError("data.lanes", self.lanes, "0 (chosen from the dataset) or a power of two up to 64")
-        if not 0.0 < self.crop_scale_min <= 1.0:
-            raise ConfigError("data.crop_scale_min", self.crop_scale_min, "a number > 0 and <= 1")
-        if not 0.0 <= self.aging_share <= 1.0:
-            raise ConfigError("data.aging_share", self.aging_share, "a number >= 0 and <= 1")
         if self.aging_share and self.task != "color":
             raise ConfigError("data.aging_share", self.aging_share, f"0 for the task {self.task}: it ages L, of color")
 
@@ -84,39 +90,26 @@ class TrainConfig:
         stored_weights: number format in which the averaged weights are saved: ``fp32``, or ``fp16`` at half the size.
     """
 
-    steps: int = 100_000
-    batch_size: int = 64
-    learning_rate: float = 3e-4
-    warmup_steps: int = 1_000
+    steps: Count = 100_000
+    batch_size: Count = 64
+    learning_rate: Positive = 3e-4
+    warmup_steps: Natural = 1_000
     schedule: Literal["cosine", "linear"] = "cosine"
     adam_betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    grad_clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    log_every_steps: int = 50
-    checkpoint_every_steps: int = 1_000
-    max_seconds: float = 0.0
+    weight_decay: NotNegative = 0.01
+    grad_clip_norm: NotNegative = 1.0
+    ema_decay: Probability = 0.999
+    seed: Natural = 0
+    log_every_steps: Count = 50
+    checkpoint_every_steps: Count = 1_000
+    max_seconds: NotNegative = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     stored_weights: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
-        check_at_least("train.steps", self.steps, 1)
-        check_at_least("train.batch_size", self.batch_size, 1)
-        check_above("train.learning_rate", self.learning_rate, 0.0)
-        check_at_least("train.warmup_steps", self.warmup_steps, 0)
-        check_choice("train.schedule", self.schedule, ("cosine", "linear"))
+        check_fields("train", self)
         if not all(0.0 <= beta < 1.0 for beta in self.adam_betas):
             raise ConfigError("train.adam_betas", self.adam_betas, "two numbers >= 0 and < 1")
-        check_at_least("train.weight_decay", self.weight_decay, 0.0)
-        check_at_least("train.grad_clip_norm", self.grad_clip_norm, 0.0)
-        check_between("train.ema_decay", self.ema_decay, 0.0, 1.0)
-        check_at_least("train.seed", self.seed, 0)
-        check_at_least("train.log_every_steps", self.log_every_steps, 1)
-        check_at_least("train.checkpoint_every_steps", self.checkpoint_every_steps, 1)
-        check_at_least("train.max_seconds", self.max_seconds, 0.0)
-        check_choice("train.precision", self.precision, ("auto", "fp32", "bf16"))
-        check_choice("train.stored_weights", self.stored_weights, ("fp32", "fp16"))
 
 
 @dataclass(frozen=True, kw_only=True)

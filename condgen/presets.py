@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from condgen.errors import ConfigError
+from condgen.checks import check_choice
 from condgen.families import FAMILIES
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
@@ -25,6 +25,5 @@ def find_preset(name: str) -> Preset:
     Raises:
         ConfigError: no such preset; it lists the known names and the nearest.
     """
-    if name not in PRESETS:
-        raise ConfigError.unknown("preset", name, PRESETS)
+    check_choice("preset", name, PRESETS)
     return PRESETS[name]

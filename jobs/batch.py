@@ -30,7 +30,9 @@ def run(job: BatchJob, *, verbose: bool = False) -> BatchReport:
 
 
 def _show(bar: Progress, pace: Pace) -> None:
-    """Show a job's pace."""
+    """Show a job's pace; at its beginning, what the archive was taken for."""
+    if not pace.images:
+        bar.say(f"archive: {pace.archive}")
     notes: dict[str, Any] = {"images/s": f"{pace.steady_images_per_s or pace.images_per_s:.1f}", "errors": pace.errors}
     if pace.filtered:
         notes["filtered"] = pace.filtered
@@ -59,6 +61,7 @@ class DryRun:
                 f"time          about {duration} on {self.cpus} CPUs like this one, the start apart",
             ]
         return [
+            f"archive       {estimate.archive}",
             f"images        {estimate.images}",
             f"chunks        {estimate.chunks}",
             f"model         {estimate.family}, {estimate.model_uri}",

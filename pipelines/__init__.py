@@ -22,46 +22,6 @@ most pipelines need; the rooms export the rest.
                                 settings=BatchSettings(draws=5)))
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.batch import BatchJob, run_batch
-    from pipelines.datasets import open_dataset
-    from pipelines.models import Functions
-    from pipelines.ray_data import Decode, Tally, keep, mix, read_paired, read_single, read_unpaired, transform
-    from pipelines.results import BatchSettings
-    from pipelines.training import TrainOptions, train
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "batch": ["BatchJob", "run_batch"],
-            "datasets": ["open_dataset"],
-            "models": ["Functions"],
-            "ray_data": ["Decode", "Tally", "keep", "mix", "read_paired", "read_single", "read_unpaired", "transform"],
-            "results": ["BatchSettings"],
-            "training": ["TrainOptions", "train"],
-        },
-    )
-
-__all__ = [
-    "BatchJob",
-    "BatchSettings",
-    "Decode",
-    "Functions",
-    "Tally",
-    "TrainOptions",
-    "keep",
-    "mix",
-    "open_dataset",
-    "read_paired",
-    "read_single",
-    "read_unpaired",
-    "run_batch",
-    "train",
-    "transform",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -31,8 +31,9 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 EXTENSIONS = {
     "jpeg": "jpg", "png": "png", "webp": "webp", "tiff": "tif", "gif": "gif", "jp2": "jp2", "bmp": "bmp", "ppm": "ppm",
-    "avif": "avif",
+    "avif": "avif", "heif": "heic", "jxl": "jxl",
 }  # fmt: skip
+_FILES = Path(__file__).parent / "pipelines" / "images" / "data"
 EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -105,6 +106,8 @@ def whole_images() -> dict[str, bytes]:
     exif[271], exif[274], exif[270] = "Maker", 6, "described at some length"
     exif.get_ifd(34665)[36867] = "2001:02:03 04:05:06"
     exif.get_ifd(34665)[37500] = b"maker's notes" * 9
+    adobe = Image.Exif()
+    adobe.get_ifd(34665)[40961], adobe.get_ifd(34665)[40965] = 65535, {1: "R03"}
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = bytes(12)  # its date
     icc = bytes(profile).replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")
@@ -121,12 +124,15 @@ def whole_images() -> dict[str, bytes]:
         "jpeg-progressive": _saved(image, "jpeg", progressive=True),
         "jpeg-cmyk": _saved(image.convert("CMYK"), "jpeg"),
         "jpeg-metadata": _saved(image, "jpeg", exif=exif, icc_profile=icc, dpi=(300, 300)),
+        "jpeg-adobe-rgb": _saved(image, "jpeg", exif=adobe),
         "jpeg-restarts": _saved(image.convert("L"), "jpeg", restart_marker_blocks=2),
         "png-rgb": _saved(image, "png"),
         "png-palette": _saved(palette, "png", transparency=3),
         "png-deep": bytes(imagecodecs.png_encode(deep)),
         "png-deep-grey": bytes(imagecodecs.png_encode(deep[..., 0].copy())),
         "png-interlaced": _interlaced(pixels[..., 0]),
+        "png-gamma": _told(image, gAMA=struct.pack(">I", 60_000), cHRM=struct.pack(">8I", *_WIDE)),
+        "png-code-points": _told(image.convert("RGBA"), cICP=b"\x09\x10\0\1"),
         "png-metadata": _with_texts(_saved(image, "png", icc_profile=icc, exif=exif, dpi=(72, 72))),
         "webp-lossy": _saved(image, "webp", exif=exif, icc_profile=icc),
         "webp-lossless": _saved(image.convert("RGBA"), "webp", lossless=True),
@@ -142,6 +148,8 @@ def whole_images() -> dict[str, bytes]:
         "tiff-deep-tiles": _tiff(deep, tile=(16, 16), compression="zlib", predictor=True),
         "tiff-deep-planes": _tiff(separate, planarconfig="separate"),
         "tiff-deep-grey": _tiff(deep[..., 0].copy(), photometric="minisblack"),
+        "tiff-floats": _tiff(pixels.astype(np.float32) / 255, compression="zlib", predictor=True),
+        "tiff-signed": _tiff((separate >> 1).astype(np.int16), planarconfig="separate", byteorder=">"),
         "tiff-exif": _saved(image, "tiff", exif=exif.tobytes()),
         "tiff-pages": pages.getvalue(),
         "tiff-big": _tiff(pixels, bigtiff=True),
@@ -152,6 +160,12 @@ def whole_images() -> dict[str, bytes]:
         "jp2-deep-grey": bytes(imagecodecs.jpeg2k_encode(deep[..., 0] >> 4, 0, bitspersample=12, codecformat="j2k")),
         "bmp-plain": _saved(image, "bmp"),
         "ppm-plain": _saved(image, "ppm"),
+        "avif-code-points": bytes(imagecodecs.avif_encode(pixels, speed=10, primaries=12, transfer=13)),
+        "heif-plain": (_FILES / "grid.heic").read_bytes(),
+        "heif-deep": (_FILES / "ten.heic").read_bytes(),
+        "jxl-plain": (_FILES / "profile-lossy.jxl").read_bytes(),
+        "jxl-deep": (_FILES / "deep.jxl").read_bytes(),
+        "jxl-jpeg": bytes(imagecodecs.jpegxl_encode_jpeg(_saved(image, "jpeg", quality=80))),
         "avif-plain": _saved(image, "avif", speed=10, icc_profile=icc, exif=exif),
     }
 
@@ -163,6 +177,14 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def _png(width: int, height: int, depth: int, colour: int, data: bytes, extra: bytes = b"", laced: int = 0) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, laced)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+_WIDE = (31_270, 32_900, 70_800, 29_200, 17_000, 79_700, 13_100, 4_600)
+
+
+def _told(image: Image.Image, **chunks: bytes) -> bytes:
+    data = _saved(image, "png")
+    return data[:33] + b"".join(_chunk(kind.encode(), body) for kind, body in chunks.items()) + data[33:]
 
 
 def _interlaced(grey: NDArray[np.uint8]) -> bytes:
@@ -335,6 +357,8 @@ _OF_FORMAT: dict[str, dict[str, Mutation]] = {
     "gif": {"lie": _place_lie(6, 60, "<")},
     "jp2": {"lie": _place_lie(12, 200, ">")},
     "bmp": {"lie": _place_lie(2, 54, "<")},
+    "heif": {"lie": _place_lie(8, 500, ">")},
+    "jxl": {"lie": _place_lie(2, 60, "<")},
 }
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from condgen import checkpoint
 from condgen.families import FAMILIES
 from condgen.families.color_classifier.config import ColorClassifierConfig
-from pipelines.batch.job import BatchJob, BatchRun, list_job, settle_job
+from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.datasets.chunk import iter_chunks
@@ -67,8 +67,9 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 28)) -> No
 def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | None:
     """What `pipelines.batch.job.run_batch` does, in this process; None where it is stopped after some chunks."""
     listed = list_job(job)
-    run = BatchRun(settle_job(listed, inspect_model(listed.source, listed.settings)))
-    engine = run.prepared.worker_spec().make_engine()
+    run = BatchRun(listed, inspect_model(listed.source, listed.settings))
+    run.begin()
+    engine = run.worker_spec().make_engine()
 
     def work() -> bool:
         for done, chunk in enumerate(iter_chunks(run.pending())):
@@ -80,7 +81,7 @@ def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | No
     if not work():
         return None
     account = run.account()
-    if run.plan_retry(account):
+    if run.plan_retry(account) is not None:
         work()
         account = run.account()
     return run.finish(account, Pace(total=account.images, images=account.images))

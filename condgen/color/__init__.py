@@ -9,61 +9,6 @@ guide.py         how ab follows the original's edges when it is upsampled
 Loops over pixels are in ``_paint`` and ``_lines``, which numba compiles when they are first called (``_compile``).
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from condgen.color.ab_bins import AbBins
-    from condgen.color.colorize import Fitted, Region, fit_square, recolor, resize
-    from condgen.color.guide import Guide, make_guide
-    from condgen.color.lab import (
-        color_pair,
-        denormalize_ab,
-        denormalize_l,
-        lab_to_rgb,
-        normalize_ab,
-        normalize_l,
-        rgb_to_lab,
-    )
-    from condgen.color.uniform_bins import UniformBins
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "ab_bins": ["AbBins"],
-            "colorize": ["Fitted", "Region", "fit_square", "recolor", "resize"],
-            "guide": ["Guide", "make_guide"],
-            "lab": [
-                "color_pair",
-                "denormalize_ab",
-                "denormalize_l",
-                "lab_to_rgb",
-                "normalize_ab",
-                "normalize_l",
-                "rgb_to_lab",
-            ],
-            "uniform_bins": ["UniformBins"],
-        },
-    )
-
-__all__ = [
-    "AbBins",
-    "Fitted",
-    "Guide",
-    "Region",
-    "UniformBins",
-    "color_pair",
-    "denormalize_ab",
-    "denormalize_l",
-    "fit_square",
-    "lab_to_rgb",
-    "make_guide",
-    "normalize_ab",
-    "normalize_l",
-    "recolor",
-    "resize",
-    "rgb_to_lab",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,33 +7,6 @@ samplers.py  samplers by name: DDIM, DDPM, DPM-Solver++, Euler, Heun
 The family that uses them is ``condgen.families.diffusion``.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from condgen.diffusion.config import SAMPLER_NAMES, PathConfig
-    from condgen.diffusion.paths import PARAMETRIZATIONS, Parametrization, Path
-    from condgen.diffusion.samplers import SAMPLERS, Sampler, find_sampler
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "config": ["SAMPLER_NAMES", "PathConfig"],
-            "paths": ["PARAMETRIZATIONS", "Parametrization", "Path"],
-            "samplers": ["SAMPLERS", "Sampler", "find_sampler"],
-        },
-    )
-
-__all__ = [
-    "PARAMETRIZATIONS",
-    "SAMPLERS",
-    "SAMPLER_NAMES",
-    "Parametrization",
-    "Path",
-    "PathConfig",
-    "Sampler",
-    "find_sampler",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

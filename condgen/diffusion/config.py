@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from condgen.checks import check_above, check_at_least, check_choice
+from condgen.checks import Natural, Positive, Share, check_fields
 from condgen.errors import ConfigError
 
 __all__ = ["SAMPLER_NAMES", "PathConfig"]
@@ -34,23 +34,19 @@ class PathConfig:
     """
 
     parametrization: Literal["edm", "epsilon", "v", "flow"] = "edm"
-    data_scale: float = 1.0
-    sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    few_steps: int = 16
+    data_scale: Positive = 1.0
+    sigma_data: Positive = 0.5
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
+    few_steps: Natural = 16
     p_mean: float = -1.2
-    p_std: float = 1.2
+    p_std: Positive = 1.2
     logit_mean: float = 0.0
-    logit_std: float = 1.0
-    uniform_times: float = 0.0
+    logit_std: Positive = 1.0
+    uniform_times: Share = 0.0
 
     def __post_init__(self) -> None:
-        check_choice("model.parametrization", self.parametrization, ("edm", "epsilon", "v", "flow"))
-        for name in ("data_scale", "sigma_data", "sigma_min", "rho", "p_std", "logit_std"):
-            check_above(f"model.{name}", getattr(self, name), 0.0)
-        check_at_least("model.few_steps", self.few_steps, 0)
-        check_above("model.sigma_max", self.sigma_max, self.sigma_min)
-        if not 0.0 <= self.uniform_times <= 1.0:
-            raise ConfigError("model.uniform_times", self.uniform_times, "a number >= 0 and <= 1")
+        check_fields("model", self)
+        if not self.sigma_max > self.sigma_min:
+            raise ConfigError("model.sigma_max", self.sigma_max, f"a number > {self.sigma_min}")

@@ -15,8 +15,8 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from condgen.checks import check_choice
 from condgen.diffusion.paths import Path
-from condgen.errors import ConfigError
 
 __all__ = ["SAMPLERS", "Denoise", "Normal", "Sampler", "ddim", "ddpm", "dpm_solver_pp", "euler", "find_sampler", "heun"]
 
@@ -143,6 +143,5 @@ def find_sampler(name: str) -> Sampler:
     Raises:
         ConfigError: no such sampler; it lists the known names and the nearest.
     """
-    if name not in SAMPLERS:
-        raise ConfigError.unknown("sample.sampler", name, SAMPLERS)
+    check_choice("sample.sampler", name, SAMPLERS)
     return SAMPLERS[name]

@@ -27,6 +27,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError
 from condgen.preset_parts import Preset
 
@@ -100,8 +101,7 @@ def find_family(name: str) -> Family:
     Raises:
         ConfigError: no such family; it lists the known names and the nearest.
     """
-    if name not in FAMILIES:
-        raise ConfigError.unknown("family", name, FAMILIES)
+    check_choice("family", name, FAMILIES)
     return FAMILIES[name]
 
 
@@ -114,8 +114,7 @@ def config_from_dict(family: Family, values: Mapping[str, Any]) -> Any:
     config_class = family.config_class
     known = [f.name for f in fields(config_class)]
     for key in values:
-        if key not in known:
-            raise ConfigError.unknown("model", key, known)
+        check_choice("model", key, known)
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
         return config_class(**plain)

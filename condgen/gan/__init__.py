@@ -11,44 +11,6 @@ preset_settings.py  settings that their presets share
 Networks that one family alone has are in its folder. The configuration and the settings import no torch.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from condgen.gan.config import AdversarialConfig
-    from condgen.gan.critic import Critic, ImagePool
-    from condgen.gan.generator import Generator, dropout_draws, translate
-    from condgen.gan.layers import initialize
-    from condgen.gan.losses import GAN_LOSSES, GanLoss, mode_seeking, r1_penalty
-    from condgen.gan.networks import PatchDiscriminator, SkipUNet
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "config": ["AdversarialConfig"],
-            "critic": ["Critic", "ImagePool"],
-            "generator": ["Generator", "dropout_draws", "translate"],
-            "layers": ["initialize"],
-            "losses": ["GAN_LOSSES", "GanLoss", "mode_seeking", "r1_penalty"],
-            "networks": ["PatchDiscriminator", "SkipUNet"],
-        },
-    )
-
-__all__ = [
-    "GAN_LOSSES",
-    "AdversarialConfig",
-    "Critic",
-    "GanLoss",
-    "Generator",
-    "ImagePool",
-    "PatchDiscriminator",
-    "SkipUNet",
-    "dropout_draws",
-    "initialize",
-    "mode_seeking",
-    "r1_penalty",
-    "translate",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from condgen.checks import check_at_least, check_choice
+from condgen.checks import Count, NotNegative, check_fields
 
 __all__ = ["AdversarialConfig"]
-
-_NORMS = ("batch", "instance", "group", "none")
-_LOSSES = ("non_saturating", "lsgan", "hinge", "wasserstein")
-_PATCHES_PX = (1, 16, 34, 70, 142, 286)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,33 +38,22 @@ class AdversarialConfig:
 
     family: ClassVar[str]
 
-    condition_channels: int = 1
-    target_channels: int = 2
-    width: int = 64
+    condition_channels: Count = 1
+    target_channels: Count = 2
+    width: Count = 64
     norm: Literal["batch", "instance", "group", "none"] = "group"
-    norm_groups: int = 8
+    norm_groups: Count = 8
     upsampling: Literal["transposed", "resize"] = "resize"
     padding: Literal["zero", "reflect"] = "reflect"
-    discriminator_width: int = 64
+    discriminator_width: Count = 64
     patch_px: Literal[1, 16, 34, 70, 142, 286] = 70
     discriminator_norm: Literal["batch", "instance", "group", "none"] = "group"
     spectral_norm: bool = False
     gan_loss: Literal["non_saturating", "lsgan", "hinge", "wasserstein"] = "non_saturating"
-    discriminator_scale: float = 0.5
-    r1_gamma: float = 0.0
-    r1_every: int = 16
-    init_std: float = 0.02
+    discriminator_scale: NotNegative = 0.5
+    r1_gamma: NotNegative = 0.0
+    r1_every: Count = 16
+    init_std: NotNegative = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("condition_channels", "target_channels", "width", "norm_groups", "discriminator_width"):
-            check_at_least(f"model.{name}", getattr(self, name), 1)
-        check_choice("model.norm", self.norm, _NORMS)
-        check_choice("model.upsampling", self.upsampling, ("transposed", "resize"))
-        check_choice("model.padding", self.padding, ("zero", "reflect"))
-        check_choice("model.patch_px", self.patch_px, _PATCHES_PX)
-        check_choice("model.discriminator_norm", self.discriminator_norm, _NORMS)
-        check_choice("model.gan_loss", self.gan_loss, _LOSSES)
-        check_at_least("model.discriminator_scale", self.discriminator_scale, 0.0)
-        check_at_least("model.r1_gamma", self.r1_gamma, 0.0)
-        check_at_least("model.r1_every", self.r1_every, 1)
-        check_at_least("model.init_std", self.init_std, 0.0)
+        check_fields("model", self)

@@ -36,40 +36,50 @@ def absolute_error(y: Tensor, target: Tensor) -> Tensor:
 
 
 class Critic(nn.Module):
-    """A discriminator and both sides of its loss; the names of terms begin with ``name``.
+    """A discriminator and both sides of its loss.
 
     Args:
         net: network from images to scores ``[B, 1, h, w]``.
         config: configuration with the loss, its scale, R1 and the initial weights.
+        name: name of the discriminator, with which the names of its terms begin.
+        judges_pairs: whether it sees the pairs (x, y), or y alone.
         clip_weights: limit within which its weights are kept, where it is > 0.
     """
 
     steps: Tensor
 
-    def __init__(self, net: nn.Module, config: AdversarialConfig, *, clip_weights: float = 0.0) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        config: AdversarialConfig,
+        *,
+        name: str = "d",
+        judges_pairs: bool = False,
+        clip_weights: float = 0.0,
+    ) -> None:
         super().__init__()
         self.net = net
         initialize(net, config.init_std)
         self._config = config
         self._loss = GAN_LOSSES[config.gan_loss]
-        self._clip = clip_weights
+        self._name, self._judges_pairs, self._clip = name, judges_pairs, clip_weights
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of training, for the lazy R1
 
     def forward(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """Return the scores of y, or of the pairs (x, y), ``[B, 1, h, w]``."""
-        scores: Tensor = self.net(y if x is None else torch.cat([x, y], dim=1))
+        scores: Tensor = self.net(torch.cat([x, y], dim=1) if x is not None and self._judges_pairs else y)
         return scores
 
     def loss(self, real: Tensor, fake: Tensor, weight: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the discriminator's terms ``real`` and ``fake``, and ``r1`` (0 in the steps that have none)."""
+        """Return the discriminator's terms ``d_real`` and ``d_fake``, and ``d_r1`` (0 in the steps that have none)."""
         self.clip()
-        scale = self._config.discriminator_scale
+        scale, name = self._config.discriminator_scale, self._name
         terms = {
-            "real": scale * self._mean(self._loss.real(self(real, x).float()), weight),
-            "fake": scale * self._mean(self._loss.fake(self(fake.detach(), x).float()), weight),
+            f"{name}_real": scale * self._mean(self._loss.real(self(real, x).float()), weight),
+            f"{name}_fake": scale * self._mean(self._loss.fake(self(fake.detach(), x).float()), weight),
         }
         if self._config.r1_gamma > 0.0:
-            terms["r1"] = self._lazy_r1(real, weight, x)
+            terms[f"{name}_r1"] = self._lazy_r1(real, weight, x)
         return terms
 
     def adversarial(self, fake: Tensor, weight: Tensor, x: Tensor | None = None) -> Tensor:

@@ -13,27 +13,6 @@ resampling.py    bootstrap intervals, and the sign-flip test of paired differenc
 `measures.py` has the columns, `values.py` the table of metrics.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from condgen.metrics.color import ab_cells, ab_distance, auc_balanced, auc_raw, chroma, colorfulness, count_hits
-from condgen.metrics.distribution import draw_diversity, energy_score, pair_distance, rms_norm, total_variation
-from condgen.metrics.fidelity import psnr, ssim
-from condgen.metrics.likelihood import marginal_ab_nll
-
-__all__ = [
-    "ab_cells",
-    "ab_distance",
-    "auc_balanced",
-    "auc_raw",
-    "chroma",
-    "colorfulness",
-    "count_hits",
-    "draw_diversity",
-    "energy_score",
-    "marginal_ab_nll",
-    "pair_distance",
-    "psnr",
-    "rms_norm",
-    "ssim",
-    "total_variation",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condgen.checks import check_choice
 from condgen.color.lab import denormalize_l
 from condgen.errors import CheckpointError, ConfigError
 
@@ -84,7 +85,7 @@ ENCODERS: Mapping[str, EncoderKind] = _table(
         prefix="features.",
     ),
 )
-"""The encoders by name; ``condgen.nn.config.ENCODER_NAMES`` are its keys and ``none``."""
+"""The encoders by name: what ``condgen.nn.config.UNetConfig.encoder`` may be, besides ``none``."""
 
 
 class EncoderConfig(Protocol):
@@ -204,8 +205,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, finest_stride: int) -> None:
         super().__init__()
-        if config.encoder not in ENCODERS:
-            raise ConfigError.unknown("model.encoder", config.encoder, ENCODERS)
+        check_choice("model.encoder", config.encoder, ENCODERS)
         kind, groups = ENCODERS[config.encoder], config.norm_groups
         self.encoder = PretrainedEncoder(kind, config.encoder_rate)
         by_stride = dict(zip(DECODER_STRIDES, config.decoder_widths, strict=True))

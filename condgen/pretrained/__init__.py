@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from types import MappingProxyType
 
-from condgen.errors import ConfigError
+from condgen.checks import check_choice
 
 __all__ = ["DEFAULT_COLORIZER", "PRETRAINED", "read_pretrained"]
 
@@ -31,7 +31,6 @@ def read_pretrained(name: str) -> dict[str, bytes]:
     Raises:
         ConfigError: no such model; it lists the known names and the nearest.
     """
-    if name not in PRETRAINED:
-        raise ConfigError.unknown("model", name, PRETRAINED)
+    check_choice("model", name, PRETRAINED)
     folder = files(__name__) / name
     return {file: (folder / file).read_bytes() for file in _FILES}

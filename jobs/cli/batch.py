@@ -17,7 +17,10 @@ __all__ = ["add_batch_commands"]
 
 Archive = Annotated[
     str,
-    typer.Argument(metavar="ARCHIVE", help="A folder or prefix of images, .tar shards, or Parquet with images."),
+    typer.Argument(
+        metavar="ARCHIVE",
+        help="Images, .tar shards, Parquet or a table of images: a folder or prefix, a file, or a pattern in quotes.",
+    ),
 ]
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="A folder or prefix for the Parquet files, run.json.")]
 Model = Annotated[
@@ -91,6 +94,15 @@ class JobOptions:
             "help": "At most N images in all of RESULTS; 0 is no limit.",
             "metavar": "N",
             "min": 0,
+            "heading": "Selection",
+        },
+    )
+    taken_as: str | None = field(
+        default=None,
+        metadata={
+            "help": "What ARCHIVE is, where it holds several kinds: images, shards, parquet or table.",
+            "metavar": "KIND",
+            "flags": ("--as",),
             "heading": "Selection",
         },
     )
@@ -216,7 +228,10 @@ def _run(
         model=model,
         settings=settings.as_point() if point else settings,
         selection=Selection(
-            where=parse(options.where) if options.where else None, limit=options.limit, columns=options.archive_columns
+            where=parse(options.where) if options.where else None,
+            limit=options.limit,
+            columns=options.archive_columns,
+            taken_as=options.taken_as,
         ),
         resources=Resources(actors=options.actors, num_gpus=options.num_gpus),
         retry_errors=options.retry_errors,

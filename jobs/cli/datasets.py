@@ -97,6 +97,10 @@ def shard(
         str | None,
         typer.Option(metavar="ROLE=COLUMN,...", help="Of a table: image, or input and target; caption, label, key."),
     ] = None,
+    taken_as: Annotated[
+        str | None,
+        typer.Option("--as", metavar="KIND", help="What SOURCE is, of several kinds: images, parquet or table."),
+    ] = None,
     resize: Annotated[int, typer.Option(min=0, metavar="PX", help="Make larger images smaller; 0 keeps them.")] = 0,
     resize_mode: Annotated[
         str, typer.Option(metavar="MODE", help="PX is the side of: short, fit (the longer one), square (cropped).")
@@ -140,7 +144,14 @@ def shard(
         if targets or side_by_side:
             raise ConfigError("--unpaired", unpaired, "neither --targets nor --side-by-side, which make pairs")
         for report in run_unpaired(
-            source, unpaired, dest, options=options, columns=roles, overwrite=overwrite, verbose=context.obj
+            source,
+            unpaired,
+            dest,
+            options=options,
+            columns=roles,
+            taken_as=taken_as,
+            overwrite=overwrite,
+            verbose=context.obj,
         ):
             print_report(report)
         return
@@ -152,6 +163,7 @@ def shard(
             targets=targets,
             input_half=side_by_side,
             columns=roles,
+            taken_as=taken_as,
             overwrite=overwrite,
             verbose=context.obj,
         )

@@ -68,6 +68,13 @@ class Progress:
             self._task = self._bar.add_task(self._description, total=self._total, note="")
         return self
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            sys.stderr.write(f"{line}\n")
+
     def show(self, done: int, total: int, **notes: object) -> None:
         """Show how many units are done, and of how many; `notes` are shown beside the bar as `name value`."""
         if self._bar is not None:

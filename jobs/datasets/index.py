@@ -16,7 +16,7 @@ from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.extent import extents_to_table
 from pipelines.datasets.manifest import MANIFEST_NAME, Manifest, load_manifest, table_bytes, table_name
 from pipelines.datasets.opening import foreign_manifest, shards_of
-from pipelines.datasets.shard_names import locate_shards, split_of
+from pipelines.datasets.shard_names import locate, split_of
 from pipelines.sharding.assignment import ImageStatistics
 from pipelines.sharding.indexing import IndexedShard, index_shard
 from pipelines.storage.store import Store, open_store
@@ -77,9 +77,10 @@ def run(
         MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
-    shards_place = locate_shards(dataset)
+    shards_place = locate(dataset)
     store = shards_place.store
-    names = shards_of(shards_place)
+    contents = shards_of(shards_place)
+    names = [entry.name for entry in contents.entries]
     if shards_place.patterns is not None and out is None:
         raise ConfigError("--out", out, "a place for the index: one beside the shards is of all in their folder")
     place = open_store(out) if out is not None else store

@@ -16,15 +16,20 @@ from typing import Any
 from condgen.errors import ConfigError, DatasetError
 from jobs.datasets.building import Building, fingerprints
 from jobs.datasets.report import ShardReport
+from pipelines.datasets.contents import read_contents
 from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, table_name
 from pipelines.datasets.opening import open_dataset
+from pipelines.datasets.shard_names import locate
 from pipelines.sharding.assignment import ShardOptions, input_digest
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
 from pipelines.sharding.sources import Listing, RejectedFile, folder_source, halves_source, pairs_source, reject
-from pipelines.sharding.tables import is_table, table_source
+from pipelines.sharding.tables import table_source
 from pipelines.storage.store import Store, json_bytes, open_store
 
-__all__ = ["ShardReport", "find_source", "run", "run_unpaired"]
+__all__ = ["SOURCE_KINDS", "ShardReport", "find_source", "run", "run_unpaired"]
+
+SOURCE_KINDS = ("images", "parquet", "table")
+"""What a source can be, of `pipelines.datasets.contents.KINDS`."""
 
 
 def run_unpaired(source: str, other: str, dest: str, **options: Any) -> list[ShardReport]:
@@ -50,25 +55,29 @@ def find_source(
     targets: str | None = None,
     input_half: str | None = None,
     columns: Mapping[str, str] | None = None,
+    taken_as: str | None = None,
 ) -> Listing:
-    """Return the listing of a source: a table, pairs, halves, or a folder.
+    """Return the listing of a source: tables, pairs, halves, or images.
 
     Raises:
         ConfigError: options exclude each other.
         CondgenError: as of the source's own function.
     """
-    kinds = [name for name, value in (("--targets", targets), ("--side-by-side", input_half)) if value]
-    if is_table(source):
-        if kinds:
-            raise ConfigError(kinds[0], targets or input_half, "a folder as SOURCE; a table has columns for pairs")
-        return table_source(source, columns)
+    pairs = [name for name, value in (("--targets", targets), ("--side-by-side", input_half)) if value]
+    if len(pairs) > 1:
+        raise ConfigError("--side-by-side", input_half, "either --targets or --side-by-side")
+    place = locate(source)
+    contents = read_contents(place, SOURCE_KINDS, taken_as)
+    if contents.kind != "images":
+        if pairs:
+            raise ConfigError(pairs[0], targets or input_half, "a folder as SOURCE; a table has columns for pairs")
+        names = None if place.patterns is not None else [entry.name for entry in contents.entries]
+        return table_source(source, columns, names)
     if columns:
         raise ConfigError("--columns", dict(columns), "a table as SOURCE: .parquet, .csv, .tsv or .jsonl")
-    if len(kinds) > 1:
-        raise ConfigError("--side-by-side", input_half, "either --targets or --side-by-side")
     if targets:
         return pairs_source(source, targets)
-    return halves_source(source, input_half) if input_half else folder_source(source)
+    return halves_source(source, input_half) if input_half else folder_source(source, contents)
 
 
 def run(
@@ -79,6 +88,7 @@ def run(
     targets: str | None = None,
     input_half: str | None = None,
     columns: Mapping[str, str] | None = None,
+    taken_as: str | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> ShardReport:
@@ -91,6 +101,7 @@ def run(
         targets: folder of the targets, for pairs whose inputs are in the source.
         input_half: half of each image that is the input, for pairs that are side by side.
         columns: columns of a table by their roles, `pipelines.datasets.parquet.ROLES`.
+        taken_as: kind that the source is taken for, of `SOURCE_KINDS` (default: as it is found).
         overwrite: whether a dataset of other images or options may be replaced.
         verbose: whether Ray's own lines are shown.
 
@@ -101,9 +112,8 @@ def run(
     """
     began = time.monotonic()
     options = options or ShardOptions()
-    if not is_table(source):
-        _check_apart(source, dest)
-    listing = find_source(source, targets=targets, input_half=input_half, columns=columns)
+    _check_apart(source, dest)
+    listing = find_source(source, targets=targets, input_half=input_half, columns=columns, taken_as=taken_as)
     dataset = open_store(dest)
     catalog = _find_existing(dataset, listing, options, overwrite)
     manifest = catalog.manifest

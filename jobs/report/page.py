@@ -144,7 +144,8 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     is_color = facts["settings"].get("kind", "colorize") == "colorize"
     findings = json.loads(store.read(CLAIMS_NAME)) if store.exists(CLAIMS_NAME) else []
     chunks = pa.concat_tables([one.chunks for one in plans])
-    rows = _sample_rows(store, archive_store(facts["archive"]), chunks, max_samples, is_color=is_color)
+    originals = Originals(archive_store(facts["archive"]), facts["settings"].get("member", ""))
+    rows = _sample_rows(store, originals, chunks, max_samples, is_color=is_color)
     return ReportData(
         results=results,
         run=facts,
@@ -173,19 +174,21 @@ def _spread(count: int, most: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * most) for i in range(most)]
 
 
-def _sample_rows(store: Store, archive: Store, plan: pa.Table, max_samples: int, *, is_color: bool) -> list[SampleRow]:
+def _sample_rows(
+    store: Store, originals: Originals, plan: pa.Table, max_samples: int, *, is_color: bool
+) -> list[SampleRow]:
     places = _spread(plan.num_rows, min(MAX_CHUNKS, max_samples))
     rows: list[SampleRow] = []
     with Progress("report", total=max_samples, unit="samples") as progress:
         for i, chunk in enumerate(iter_chunks(plan.take(pa.array(places, pa.int64())))):
             share = -(-(max_samples - len(rows)) // (len(places) - i))
-            made = _chunk_rows(store, archive, chunk, share, is_color=is_color)
+            made = _chunk_rows(store, originals, chunk, share, is_color=is_color)
             rows += made
             progress.advance(len(made))
     return rows
 
 
-def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int, *, is_color: bool) -> list[SampleRow]:
+def _chunk_rows(store: Store, originals: Originals, chunk: Chunk, most: int, *, is_color: bool) -> list[SampleRow]:
     """Return some samples of one chunk: their draws from its Parquet file, their originals from the archive."""
     with open_parquet(store, draws_name(chunk.name)) as file:
         identities = file.read(columns=IDENTITY).to_pylist()
@@ -201,28 +204,33 @@ def _chunk_rows(store: Store, archive: Store, chunk: Chunk, most: int, *, is_col
                 for row in file.read_row_group(group, columns=[*IDENTITY, "image"]).to_pylist():
                     draws.get((row["source"], row["key"]), []).append(row)
             start = stop
-    originals = _originals(archive, chunk, wanted)
-    return [_row(one, draws[one], originals[one], is_color=is_color) for one in samples if one in wanted]
+    images = originals.read(chunk, wanted)
+    return [_row(one, draws[one], images[one], is_color=is_color) for one in samples if one in wanted]
 
 
-def _originals(
-    archive: Store, chunk: Chunk, wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], bytes | CondgenError]:
-    """Return the images as they are in the archive, or why they can't be had any more (it was moved, say)."""
-    found: dict[tuple[str, str], bytes | CondgenError] = {
-        sample: DatasetError("not in the archive any more") for sample in wanted
-    }
-    try:
-        samples = read_chunk(archive, chunk, neighbors=Neighbors())
-    except CondgenError as error:
-        return dict.fromkeys(found, error)
-    for sample in samples:
-        if (sample.source, sample.key) in found:
-            try:
-                found[sample.source, sample.key] = image_member(sample)
-            except ImageError as error:
-                found[sample.source, sample.key] = error
-    return found
+@dataclass(frozen=True, slots=True)
+class Originals:
+    """The images of the archive, and which member of a sample they are."""
+
+    archive: Store
+    member: str
+
+    def read(self, chunk: Chunk, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes | CondgenError]:
+        """Return images as they are in the archive, or why they can't be had any more (it was moved, say)."""
+        images: dict[tuple[str, str], bytes | CondgenError] = {
+            sample: DatasetError("not in the archive any more") for sample in wanted
+        }
+        try:
+            samples = read_chunk(self.archive, chunk, neighbors=Neighbors())
+        except CondgenError as error:
+            return dict.fromkeys(images, error)
+        for sample in samples:
+            if (sample.source, sample.key) in images:
+                try:
+                    images[sample.source, sample.key] = image_member(sample, self.member)
+                except ImageError as error:
+                    images[sample.source, sample.key] = error
+        return images
 
 
 def _row(

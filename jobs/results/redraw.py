@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from condgen.errors import ConfigError
 from pipelines.batch.redrawing import RedrawnDraw, find_draw, redraw
-from pipelines.images.decoding import decode, encode
-from pipelines.images.encoding import SUFFIXES
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import SUFFIXES, encode
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store, write_file
 

@@ -9,45 +9,11 @@ isolation.py   images that end a process, tried alone in one of their own
 attempts.py    marks of chunks that were begun
 metrics.py     counters and gauges for Prometheus
 report.py      pace and report of a job, and run.json
+outcome.py     what share of a job's images may fail
 estimate.py    size and time of a job, from a trial of its first images
 redrawing.py   one draw made again from its row
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.batch.archive import Selection
-    from pipelines.batch.estimate import Estimate, estimate_job
-    from pipelines.batch.job import BatchJob, Resources, run_batch
-    from pipelines.batch.redrawing import RedrawnDraw, StoredDraw, find_draw, redraw
-    from pipelines.batch.report import BatchReport, Pace
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "archive": ["Selection"],
-            "estimate": ["Estimate", "estimate_job"],
-            "job": ["BatchJob", "Resources", "run_batch"],
-            "redrawing": ["RedrawnDraw", "StoredDraw", "find_draw", "redraw"],
-            "report": ["BatchReport", "Pace"],
-        },
-    )
-
-__all__ = [
-    "BatchJob",
-    "BatchReport",
-    "Estimate",
-    "Pace",
-    "RedrawnDraw",
-    "Resources",
-    "Selection",
-    "StoredDraw",
-    "estimate_job",
-    "find_draw",
-    "redraw",
-    "run_batch",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
 from pipelines.datasets.chunking import chunk_name, chunk_table, file_table
@@ -27,7 +28,7 @@ from pipelines.datasets.row_filter import Where
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
-__all__ = ["Selection", "limit_chunks", "plan_archive"]
+__all__ = ["Selection", "limit_chunks", "plan_archive", "some_names"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,14 @@ class Selection:
         limit: most images in all of the results; 0 for no limit.
         columns: columns of a Parquet archive by their roles (`image`, `key`), where the names don't tell.
         facts: columns of a Parquet archive that are read along.
+        taken_as: kind that the archive is taken for (``pipelines.datasets.contents.KINDS``; default: as it is found).
     """
 
     where: Where | None = None
     limit: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
+    taken_as: str | None = None
 
 
 def plan_archive(
@@ -78,7 +81,7 @@ def plan_archive(
     """
     selection = selection or Selection()
     before = [table.filter(pc.is_null(table["redoes"])) for table in planned]
-    archive = open_archive(archive)
+    archive = open_archive(archive, taken_as=selection.taken_as)
     if archive.dataset is not None:
         table = _shard_chunks(archive.dataset, limits, selection, before)
     elif archive.tables:
@@ -201,8 +204,7 @@ def _row_parts(
     if "image" not in roles:
         raise ConfigError("archive", store.locate(name), "Parquet with one column of images, and not of pairs")
     for column in selection.facts:
-        if column not in known:
-            raise ConfigError.unknown("columns", column, known)
+        check_choice("columns", column, known)
     unwanted = covered
     if selection.where is not None:
         selection.where.check([column for column in known if column != roles["image"]])
@@ -241,3 +243,12 @@ def _numbered(table: pa.Table) -> pa.Table:
     """Return the chunks with new ordinals, where tables were joined."""
     place = CHUNK_SCHEMA.get_field_index("ordinal")
     return table.set_column(place, CHUNK_SCHEMA.field(place), pa.array(np.arange(table.num_rows)))
+
+
+def some_names(chunks: pa.Table) -> tuple[str, ...]:
+    """Return the names of a few objects from all over some chunks, those that are far from each other first."""
+    places = np.unique(np.linspace(0, chunks.num_rows - 1, min(_KNOWN, chunks.num_rows)).round().astype(int))
+    some = list(iter_chunks(chunks.take([*places[:1], *places[:0:-1]])))
+    shards = [chunk.shard for chunk in some if chunk.shard is not None]
+    files = [chunk.files[len(chunk.files) * part // 3].name for part in range(3) for chunk in some if chunk.files]
+    return tuple(dict.fromkeys([*shards, *files]))[:_KNOWN]

@@ -24,8 +24,9 @@ from condgen.errors import ImageError, JobError
 from condgen.noise import NoiseSource, SampleId
 from condgen.precision import autocast
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk, sample_facts
-from pipelines.images.decoding import Metadata, decode, encode, read_metadata
-from pipelines.images.encoding import SUFFIXES
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import SUFFIXES, encode
+from pipelines.images.metadata import Metadata, read_metadata
 from pipelines.models.hooks import About, Functions
 from pipelines.models.task import ImageTask, Rgb
 from pipelines.results.files import Draw, Failure, FilteredImage, Receipt, draws_name, encode_draws
@@ -202,7 +203,7 @@ class ChunkEngine(Generic[C]):
         if sample.is_listed_later:
             return None
         with clock("decode"):
-            data = image_member(sample)
+            data = image_member(sample, self._settings.member)
             deep = self._settings.output.output_format in _DEEP_FORMATS
             rgb: Rgb | None = decode(data, max_pixels=self._settings.max_pixels, keep_16_bit=deep)
             metadata = read_metadata(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from pipelines.batch.job import BatchJob, list_job, settle_job
+from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.results.settings import BatchSettings
@@ -19,6 +19,7 @@ class Estimate:
 
     Attributes:
         images, chunks: numbers of images and chunks to be done.
+        archive: a line that says what the archive was taken for, and what of it is left out.
         model_uri, family: the model.
         settings: the job's settings, in which nothing is open.
         tried_images: images that were tried.
@@ -28,6 +29,7 @@ class Estimate:
 
     images: int
     chunks: int
+    archive: str
     model_uri: str
     family: str
     settings: BatchSettings
@@ -47,13 +49,13 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
         As `pipelines.batch.job.run_batch`.
     """
     listed = list_job(job)
-    prepared = settle_job(listed, inspect_model(listed.source, listed.settings))
-    table = prepared.left
+    run = BatchRun(listed, inspect_model(listed.source, listed.settings))
+    table = run.listed.left
     images = sum(table["samples"].to_pylist())
     draw_bytes: list[int] = []
     tried_images, seconds = 0, 0.0
     if table.num_rows:
-        engine = prepared.worker_spec().make_engine()
+        engine = run.worker_spec().make_engine()
         chunk = next(iter_chunks(table))
         placed = list(zip(chunk.places, engine.read(chunk), strict=True))[:sample_images]
         engine.outcomes(placed[:1])  # the first call sets things up
@@ -65,9 +67,10 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
     return Estimate(
         images=images,
         chunks=table.num_rows,
-        model_uri=prepared.source.uri,
-        family=prepared.model.family,
-        settings=prepared.settings,
+        archive=listed.archive.description,
+        model_uri=listed.source.uri,
+        family=run.model.family,
+        settings=run.model.settings,
         tried_images=tried_images,
         output_bytes=sum(draw_bytes) / tried_images * images if draw_bytes else None,
         cpu_seconds=seconds / tried_images * images if draw_bytes else None,

@@ -18,26 +18,26 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from itertools import chain
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, JobError
-from pipelines.batch.archive import Selection, plan_archive
+from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.attempts import forget_run
+from pipelines.batch.outcome import check_outcome, check_rate
 from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, write_run
-from pipelines.batch.workers import Actors, PoolShape, WorkerSpec, pool_shape, run_chunks
-from pipelines.datasets.chunk import ChunkLimits, iter_chunks
-from pipelines.datasets.opening import Archive, open_archive
+from pipelines.batch.workers import Actors, WorkerSpec, cluster_shape, run_chunks
+from pipelines.datasets.chunk import ChunkLimits
+from pipelines.datasets.opening import Archive, listing_table, open_archive
+from pipelines.datasets.shard_names import locate
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import Account, committed, make_account, pending_chunks, retry_chunks
@@ -46,11 +46,7 @@ from pipelines.results.plan import Generation, job_digest, load_plans, write_pla
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["BatchJob", "BatchRun", "ListedJob", "PreparedJob", "Resources", "list_job", "run_batch", "settle_job"]
-
-_RATE_IMAGES = 200
-_MOST_ERRORS = 0.9
-_KNOWN = 8
+__all__ = ["BatchJob", "BatchRun", "ListedJob", "Resources", "list_job", "run_batch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +98,7 @@ class ListedJob:
     """A job's places, its plans and what of them is done, and the chunks of its archive that no plan has yet."""
 
     job: BatchJob
-    archive: Store
+    archive: Archive
     archive_uri: str
     results: Store
     source: ModelSource
@@ -118,62 +114,6 @@ class ListedJob:
         return pa.concat_tables([*pending, self.fresh])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedJob(ListedJob):
-    """A job as it is to be run: its settings have nothing open any more.
-
-    Attributes:
-        model: the model.
-        plan_settings: the settings as the plans hold them; those begun before an option was there don't get it.
-        digest: digest that the footers of the job's files state.
-    """
-
-    model: ModelFacts
-    plan_settings: dict[str, Any]
-    digest: str
-
-    def write_plan(self, chunks: pa.Table, generation: int, kind: str) -> Generation:
-        """Write a plan of some chunks, see `pipelines.results.plan.write_plan`."""
-        return write_plan(
-            self.results,
-            chunks,
-            archive=self.archive_uri,
-            model={"uri": self.source.uri, "family": self.model.family, "digest": self.model.digest},
-            settings=self.plan_settings,
-            generation=generation,
-            kind=kind,
-        )
-
-    def worker_spec(self) -> WorkerSpec:
-        """Return what the actors need."""
-        return WorkerSpec(
-            archive=self.archive,
-            results=self.results,
-            model=self.source,
-            model_digest=self.model.digest,
-            settings=self.settings,
-            footer={
-                "job": self.digest,
-                "model": self.model.digest,
-                "settings": self.plan_settings,
-                "versions": {name: version(name) for name in VERSIONS},
-            },
-            functions=self.job.functions,
-            run=secrets.token_hex(4),
-            import_path=self.job.import_path,
-            known=_some_names(pa.concat_tables([self.left, *(one.chunks for one in self.begun)])),
-        )
-
-
-def _some_names(chunks: pa.Table) -> tuple[str, ...]:
-    """Return the names of a few objects from all over some chunks, those that are far from each other first."""
-    places = np.unique(np.linspace(0, chunks.num_rows - 1, min(_KNOWN, chunks.num_rows)).round().astype(int))
-    some = list(iter_chunks(chunks.take([*places[:1], *places[:0:-1]])))
-    shards = [chunk.shard for chunk in some if chunk.shard is not None]
-    files = [chunk.files[len(chunk.files) * part // 3].name for part in range(3) for chunk in some if chunk.files]
-    return tuple(dict.fromkeys([*shards, *files]))[:_KNOWN]
-
-
 def list_job(job: BatchJob) -> ListedJob:
     """List what a job has to do, without its model.
 
@@ -182,18 +122,20 @@ def list_job(job: BatchJob) -> ListedJob:
         DatasetError, StorageError: the archive or the results can't be used.
     """
     results = open_store(job.results)
-    if results.is_inside(open_store(job.archive.partition("::")[0])):
+    place = locate(job.archive)
+    if place.patterns is None and results.is_inside(place.store):
         raise ConfigError("results", job.results, "a place outside ARCHIVE")
     draws_schema(job.settings.output.columns)
     source = open_model(job.model, trust_code=job.trust_code)
     begun, done = list(load_plans(results)), committed(results)
-    settings = replace(job.settings, functions=job.functions.digest())
-    settings = settings.settle(BatchSettings.from_json(begun[0].plan.settings) if begun else None)
-    archive = open_archive(job.archive)
+    before = BatchSettings.from_json(begun[0].plan.settings) if begun else None
+    settings = job.settings.settle(before, functions=job.functions.digest())
+    job = replace(job, selection=replace(job.selection, taken_as=_taken_as(job, begun)))
+    archive = open_archive(place, taken_as=job.selection.taken_as)
     return ListedJob(
         job=job,
-        archive=archive.store,
-        archive_uri=open_store(job.archive).uri,
+        archive=replace(archive, files=listing_table([])),
+        archive_uri=place.store.uri if place.patterns is None else open_store(job.archive).uri,
         results=results,
         source=source,
         settings=settings,
@@ -203,6 +145,14 @@ def list_job(job: BatchJob) -> ListedJob:
     )
 
 
+def _taken_as(job: BatchJob, begun: list[Generation]) -> str | None:
+    """Return the kind that the archive is taken for: as the user says, which is as the results were begun."""
+    wanted, before = job.selection.taken_as, begun[0].plan.taken_as if begun else ""
+    if wanted and before and wanted != before:
+        raise ConfigError("--as", wanted, f"{before!r}, as these results were begun: name another RESULTS folder")
+    return wanted or before or None
+
+
 def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list[Generation]) -> pa.Table:
     selection = replace(job.selection, facts=tuple(name for name, _ in settings.output.columns))
     limits = ChunkLimits(samples=settings.chunk_samples)
@@ -210,33 +160,6 @@ def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list
     if not begun and table.num_rows == 0:
         raise DatasetError(f"{job.archive}: no image is left by the options (where, limit)")
     return table
-
-
-def settle_job(listed: ListedJob, model: ModelFacts) -> PreparedJob:
-    """Fix what was open, and refuse what is not as these results were begun.
-
-    Raises:
-        ConfigError: the field that differs.
-    """
-    begun, fresh = listed.begun, listed.fresh
-    if begun:
-        settings = model.settings.to_json()
-        try:
-            begun[0].plan.check(archive=listed.archive_uri, model_digest=model.digest, settings=settings)
-        except ConfigError:
-            if listed.done:
-                raise
-            for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
-                listed.results.delete(entry.name)
-            begun, fresh = [], _fresh(listed.job, open_archive(listed.job.archive), model.settings, [])
-    plan_settings = dict(begun[0].plan.settings) if begun else model.settings.to_json()
-    values = {one.name: getattr(listed, one.name) for one in fields(ListedJob)}
-    return PreparedJob(
-        **{**values, "settings": model.settings, "begun": begun, "fresh": fresh},
-        model=model,
-        plan_settings=plan_settings,
-        digest=job_digest(model.digest, plan_settings),
-    )
 
 
 def run_batch(
@@ -268,13 +191,14 @@ def run_batch(
             model = _inspect_on_cluster(listed, max(1, num_chunks), actors)
         else:
             model = inspect_model(listed.source, listed.settings)
-        prepared = settle_job(listed, model)
-        run, pace = BatchRun(prepared), Pace()
-        if prepared.left.num_rows:
-            _work(run, pace, actors, watch)
+        run, pace = BatchRun(listed, model), Pace()
+        chunks = run.begin()
+        if chunks.num_rows:
+            _work(run, chunks, pace, actors, watch)
         account = run.account()
-        if run.plan_retry(account):
-            _work(run, pace, actors, watch)
+        again = run.plan_retry(account)
+        if again is not None:
+            _work(run, again, pace, actors, watch)
             account = run.account()
     return run.finish(account, pace)
 
@@ -288,47 +212,95 @@ def _inspect_on_cluster(listed: ListedJob, num_chunks: int, actors: Actors) -> M
 
     if not ray.is_initialized():
         ray.init()
-    actors.begin(_shape(listed.job.resources, num_chunks))
+    resources = listed.job.resources
+    actors.begin(cluster_shape(num_chunks, actors=resources.actors, num_gpus=resources.num_gpus))
     return actors.ask(inspect_model, listed.source, listed.settings)
 
 
-def _shape(resources: Resources, num_chunks: int) -> PoolShape:
-    import ray
-
-    cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return pool_shape(cluster, num_chunks=num_chunks, actors=resources.actors, num_gpus=resources.num_gpus)
-
-
 class BatchRun:
-    """A job that is being run: its plans, which are written first, and what is committed of them.
+    """A job as it is run: its settings have nothing open any more, and its plans are written first.
 
     Args:
-        prepared: the job.
+        listed: the job.
+        model: its model, and the settings with what the model decides.
+
+    Raises:
+        ConfigError: the field that is not as these results were begun.
     """
 
-    def __init__(self, prepared: PreparedJob) -> None:
-        self.prepared = prepared
-        self._plans = list(prepared.begun)
-        if prepared.fresh.num_rows:
-            self._add_plan(prepared.fresh, "archive")
+    def __init__(self, listed: ListedJob, model: ModelFacts) -> None:
+        settings = model.settings.to_json()
+        if listed.begun:
+            try:
+                listed.begun[0].plan.check(archive=listed.archive_uri, model_digest=model.digest, settings=settings)
+            except ConfigError:
+                if listed.done:
+                    raise
+                for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
+                    listed.results.delete(entry.name)
+                archive = open_archive(listed.job.archive, taken_as=listed.job.selection.taken_as)
+                fresh = _fresh(listed.job, archive, model.settings, [])
+                listed = replace(listed, begun=[], fresh=fresh)
+        self.listed, self.model = listed, model
+        self._plans = list(listed.begun)
+        # Results that were begun before an option was there don't get it.
+        self._plan_settings = dict(listed.begun[0].plan.settings) if listed.begun else settings
+        self._digest = job_digest(model.digest, self._plan_settings)
 
-    def _add_plan(self, chunks: pa.Table, kind: str) -> None:
-        self._plans.append(self.prepared.write_plan(chunks, len(self._plans), kind))
+    def begin(self) -> pa.Table:
+        """Write the plan of what is in no plan yet, and return all chunks that are not committed."""
+        if self.listed.fresh.num_rows:
+            self._add_plan(self.listed.fresh, "archive")
+        return pending_chunks(self._plans, self.listed.done)
+
+    def _add_plan(self, chunks: pa.Table, kind: str) -> pa.Table:
+        generation = write_plan(
+            self.listed.results,
+            chunks,
+            archive=self.listed.archive_uri,
+            model={"uri": self.listed.source.uri, "family": self.model.family, "digest": self.model.digest},
+            settings=self._plan_settings,
+            generation=len(self._plans),
+            kind=kind,
+            taken_as=self.listed.job.selection.taken_as or "",
+            left_out=self.listed.archive.left_out if kind == "archive" else {},
+        )
+        self._plans.append(generation)
+        return generation.chunks
+
+    def worker_spec(self) -> WorkerSpec:
+        """Return what the actors need."""
+        return WorkerSpec(
+            archive=self.listed.archive.store,
+            results=self.listed.results,
+            model=self.listed.source,
+            model_digest=self.model.digest,
+            settings=self.model.settings,
+            footer={
+                "job": self._digest,
+                "model": self.model.digest,
+                "settings": self._plan_settings,
+                "versions": {name: version(name) for name in VERSIONS},
+            },
+            functions=self.listed.job.functions,
+            run=secrets.token_hex(4),
+            import_path=self.listed.job.import_path,
+            known=some_names(pa.concat_tables([self.listed.left, *(one.chunks for one in self._plans)])),
+        )
 
     def pending(self) -> pa.Table:
         """Return the chunks that are not committed, in `pipelines.datasets.chunk.CHUNK_SCHEMA`."""
-        return pending_chunks(self._plans, committed(self.prepared.results))
+        return pending_chunks(self._plans, committed(self.listed.results))
 
     def account(self) -> Account:
         """Return what became of the images, see `pipelines.results.account`."""
-        return make_account(self.prepared.results, self._plans, self.prepared.digest, self.prepared.settings.draws)
+        return make_account(self.listed.results, self._plans, self._digest, self.model.settings.draws)
 
-    def plan_retry(self, account: Account) -> bool:
-        """Plan to do again what failed, where the job asks for it; return whether there is anything."""
-        wanted = self.prepared.job.retry_errors and account.errors > 0 and not account.missing
-        if wanted:
-            self._add_plan(retry_chunks(self._plans, account), "retry")
-        return wanted
+    def plan_retry(self, account: Account) -> pa.Table | None:
+        """Plan to do again what failed, where the job asks for it and something did; return the chunks."""
+        if not self.listed.job.retry_errors or not account.errors or account.missing:
+            return None
+        return self._add_plan(retry_chunks(self._plans, account), "retry")
 
     def finish(self, account: Account, pace: Pace) -> BatchReport:
         """Write the tables of errors and, last, run.json.
@@ -336,7 +308,7 @@ class BatchRun:
         Raises:
             JobError: an image is not accounted for; or all is, and every image failed, or more than are allowed.
         """
-        results = self.prepared.results
+        results = self.listed.results
         if account.missing:
             first = account.missing[0]
             raise JobError(f"{len(account.missing)} chunks were not committed, {first} first: run it again")
@@ -350,7 +322,7 @@ class BatchRun:
             write_errors(results, generation.plan.name, account.of_plan(generation.plan.name))
         forget_run(results)
         report = BatchReport(
-            results=self.prepared.job.results,
+            results=self.listed.job.results,
             images=account.images,
             with_draws=account.with_draws,
             draws=account.draws,
@@ -359,73 +331,41 @@ class BatchRun:
             errors_by_kind=account.kinds,
             generations=len(self._plans),
             pace=pace,
+            archive=self.listed.archive.description,
         )
         if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
             write_run(results, self._plans, report)
-        _check_outcome(account, results, self.prepared.job.max_error_rate)
+        check_outcome(account, results, self.listed.job.max_error_rate)
         return report
 
 
-def _work(run: BatchRun, pace: Pace, actors: Actors, watch: Callable[[Pace], None]) -> None:
+def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Callable[[Pace], None]) -> None:
     """Do the chunks that are pending, on the cluster that is connected."""
     import ray
 
     from pipelines.batch.metrics import JobMetrics
 
-    results, job = run.prepared.results, run.prepared.job
-    spec = run.prepared.worker_spec()
-    table = run.pending()
-    chunks_left = table.num_rows
-    pace.total += int(pc.sum(table["samples"]).as_py() or 0)
+    results, job = run.listed.results, run.listed.job
+    pace.archive = run.listed.archive.description
+    spec = run.worker_spec()
+    chunks_left = chunks.num_rows
+    pace.total += int(pc.sum(chunks["samples"]).as_py() or 0)
     gauges = JobMetrics(results.uri)
     start, before = time.perf_counter(), pace.seconds
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     pace.cpus, pace.gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     watch(pace)
+    rounds = chain([chunks], iter(run.pending, None))  # what a second round has is listed before it
+    shape = partial(cluster_shape, actors=job.resources.actors, num_gpus=job.resources.num_gpus)
     try:
-        for receipt in run_chunks(run.pending, spec, partial(_shape, job.resources), actors):
+        for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
             pace.add(receipt, before + time.perf_counter() - start)
             chunks_left -= 1
             gauges.left(chunks=chunks_left, images=pace.total - pace.images)
             watch(pace)
             if chunks_left:
-                _check_rate(pace, job.max_error_rate)
+                check_rate(pace, job.max_error_rate)
     except (KeyboardInterrupt, JobError):
         forget_run(results, spec.run)  # stopped on purpose: no chunk of it is to blame
         raise
-
-
-def _check_rate(pace: Pace, most: float | None) -> None:
-    """Stop a job that fails too often while there is work left to save.
-
-    Raises:
-        JobError: more of its images failed than are allowed.
-    """
-    share = _MOST_ERRORS if most is None else most
-    if pace.images >= _RATE_IMAGES and pace.errors > share * pace.images:
-        raise JobError(
-            f"{_told(pace.errors, pace.images, pace.kinds)}, more than --max-error-rate {share:g}: what is done is "
-            "committed; mend the cause, or allow a higher rate, and run the same command again"
-        )
-
-
-def _check_outcome(account: Account, results: Store, most: float | None) -> None:
-    """Tell of a job that is complete and all the same no success.
-
-    Raises:
-        JobError: every image failed, or more than the user allows.
-    """
-    again = f"the reasons are in {results.uri}/errors; mend the cause, then --retry-errors"
-    if account.errors and account.errors == account.images:
-        raise JobError(f"{_told(account.errors, account.images, account.kinds)}, every one: {again}")
-    if most is not None and account.errors > most * account.images:
-        raise JobError(
-            f"{_told(account.errors, account.images, account.kinds)}, more than --max-error-rate {most:g}: all is "
-            f"committed, {again}"
-        )
-
-
-def _told(errors: int, images: int, kinds: Mapping[str, int]) -> str:
-    most = ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common(5))
-    return f"{errors} of {images} images failed ({most})"

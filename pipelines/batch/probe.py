@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from condgen.errors import ConfigError
+from pipelines.cluster.tasks import one_thread
 from pipelines.models.source import LoadedModel, ModelSource, image_task
 from pipelines.results.settings import AUTO_BATCH, BatchSettings
 
@@ -70,9 +71,7 @@ def probe_batch_size(loaded: LoadedModel, settings: BatchSettings) -> int:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         model = loaded.model.eval().to(device)
         best, best_rate = 1, 0.0
         for size in _GPU_SIZES if device.type == "cuda" else _CPU_SIZES:
@@ -82,8 +81,6 @@ def probe_batch_size(loaded: LoadedModel, settings: BatchSettings) -> int:
             if rate > best_rate * _MIN_GAIN:
                 best, best_rate = size, rate
         return best
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _rate(model: Any, loaded: LoadedModel, settings: BatchSettings, size: int, device: Any) -> float | None:

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.batch.engine import Functions
 from pipelines.batch.workers import WorkerSpec
+from pipelines.cluster.tasks import one_thread
 from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, read_chunk
 from pipelines.datasets.opening import archive_store
 from pipelines.datasets.parquet import open_parquet
@@ -218,8 +219,6 @@ def redraw(
         DatasetError: the image in the archive is another one, or can't be done any more.
         StorageError: see `pipelines.storage.store`.
     """
-    import torch
-
     plan, row = stored.plan, stored.row
     settings = BatchSettings.from_json(plan.settings)
     if settings.functions and functions is None:
@@ -228,22 +227,18 @@ def redraw(
         )
     store = archive_store(archive or plan.archive)
     (sample,) = read_chunk(store, replace(stored.chunk, select=(stored.place,), samples=1))
-    _check_source(store, sample, row)
+    _check_source(store, sample, row, settings.member)
     spec = WorkerSpec(
         archive=store,
         results=stored.results,
         model=model or open_model(plan.model["uri"]),
         model_digest=plan.model["digest"],
         settings=settings,
-        footer={},
         functions=functions or Functions(),
         run="redraw",
     )
-    threads = torch.get_num_threads()
-    try:
+    with one_thread():
         outcome = spec.make_engine().outcomes([(stored.place, sample)])[stored.place]
-    finally:
-        torch.set_num_threads(threads)
     if not isinstance(outcome, list):
         what = f"{outcome.stage} {outcome.error}: {outcome.message}" if isinstance(outcome, Failure) else "left out"
         raise DatasetError(f"{row['key']} had draws, and has none now: {what}")
@@ -256,9 +251,9 @@ def redraw(
     )
 
 
-def _check_source(archive: Store, sample: Sample, row: Mapping[str, Any]) -> None:
+def _check_source(archive: Store, sample: Sample, row: Mapping[str, Any], member: str) -> None:
     try:
-        data = image_member(sample)
+        data = image_member(sample, member)
     except ImageError as error:
         raise DatasetError(f"{row['key']} can't be read in {archive.uri}: {error}") from error
     if (sample.key, hashlib.sha256(data).hexdigest()) != (row["key"], row["source_sha256"]):

@@ -30,6 +30,7 @@ class Pace:
         busy: seconds by stage, summed over the actors.
         cpu_seconds: CPU time of the actors, after their start.
         cpus, gpus: sizes of the cluster.
+        archive: a line that says what the archive was taken for, and what of it is left out.
     """
 
     total: int = 0
@@ -45,6 +46,7 @@ class Pace:
     cpu_seconds: float = 0.0
     cpus: float = 0.0
     gpus: float = 0.0
+    archive: str = ""
 
     def add(self, receipt: Receipt, now: float) -> None:
         """Count a chunk, committed `now` seconds after the first was handed out."""
@@ -96,6 +98,7 @@ class BatchReport:
     errors_by_kind: dict[str, int]
     generations: int
     pace: Pace
+    archive: str = ""
 
     def lines(self) -> list[str]:
         """Return the summary, a line each."""
@@ -104,6 +107,7 @@ class BatchReport:
         if self.pace.images:
             pace = f"{self.pace.images} in {self.pace.seconds:.1f} s: {self.pace.images_per_s:.1f} images/s"
         return [
+            *([f"archive       {self.archive}"] if self.archive else []),
             f"images in     {self.images}" + (f" ({self.generations} plans)" if self.generations > 1 else ""),
             f"draws out     {self.draws} (of {self.with_draws} images)",
             f"errors        {self.errors}" + (f" ({kinds})" if kinds else ""),

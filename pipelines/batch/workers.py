@@ -10,7 +10,7 @@ import logging
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ from pipelines.storage.store import Store
 if TYPE_CHECKING:
     from pipelines.batch.engine import ChunkEngine
 
-__all__ = ["Actors", "PoolShape", "WorkerSpec", "pool_shape", "run_chunks"]
+__all__ = ["Actors", "PoolShape", "WorkerSpec", "cluster_shape", "pool_shape", "run_chunks"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -72,9 +72,9 @@ class WorkerSpec:
     model: ModelSource
     model_digest: str
     settings: BatchSettings
-    footer: Mapping[str, Any]
-    functions: Functions
-    run: str
+    footer: Mapping[str, Any] = field(default_factory=dict)
+    functions: Functions = field(default_factory=Functions)
+    run: str = ""
     import_path: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
 
@@ -170,6 +170,16 @@ def pool_shape(
     share = cpus / side_by_side
     at_once = max(_AT_ONCE, min(_AT_ONCE_GPU, int(share))) if each else _AT_ONCE
     return PoolShape(most, side_by_side, min(1.0, share), each, at_once)
+
+
+def cluster_shape(
+    num_chunks: int, *, actors: tuple[int, int] | None = None, num_gpus: float | None = None
+) -> PoolShape:
+    """Size the pool for the cluster that is connected, see `pool_shape`."""
+    import ray
+
+    cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return pool_shape(cluster, num_chunks=num_chunks, actors=actors, num_gpus=num_gpus)
 
 
 class ChunkWorker:

@@ -7,9 +7,26 @@ so that the wrapper of a CondgenError is itself one. Ray Data and Ray Train chai
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from condgen.errors import CondgenError
 
-__all__ = ["unwrap"]
+__all__ = ["unwrap", "unwrapped"]
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the CondgenError that a task's error carries in its place, in the block."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        ours = unwrap(error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def unwrap(error: BaseException) -> CondgenError | None:

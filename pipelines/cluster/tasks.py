@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from pipelines.cluster.errors import unwrap
+from pipelines.cluster.errors import unwrapped
 
-__all__ = ["ray_tasks", "run_tasks", "thread_tasks"]
+__all__ = ["one_thread", "ray_tasks", "run_tasks", "thread_tasks"]
 
 T = TypeVar("T")
 
@@ -32,6 +33,19 @@ def run_tasks(
         ray.exceptions.RayError: the cluster failed beyond what Ray itself retries.
     """
     return ray_tasks(function, tasks) if on_ray else thread_tasks(function, tasks, threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread for the time of the block: the last bits of a sum depend on how many share it."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _call(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
@@ -58,17 +72,13 @@ def ray_tasks(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> I
     waiting = iter(tasks)
     running: list[ray.ObjectRef[T]] = []
     try:
-        while True:
-            running += [remote.remote(function, task) for task in islice(waiting, limit - len(running))]
-            if not running:
-                return
-            done, running = ray.wait(running, num_returns=1)
-            yield ray.get(done[0])
-    except ray.exceptions.RayTaskError as error:
-        ours = unwrap(error)
-        if ours is None:
-            raise
-        raise ours from error
+        with unwrapped():
+            while True:
+                running += [remote.remote(function, task) for task in islice(waiting, limit - len(running))]
+                if not running:
+                    return
+                done, running = ray.wait(running, num_returns=1)
+                yield ray.get(done[0])
     finally:
         for reference in running:
             ray.cancel(reference)

@@ -21,6 +21,7 @@ import pyarrow as pa
 from condgen.errors import ImageError, MissingError
 from pipelines.datasets.extent import LISTED_LATER
 from pipelines.datasets.tar import TarSample, group_samples, renamed
+from pipelines.images.formats import EXTENSIONS, format_of
 from pipelines.storage.cache import CachedStore
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
@@ -36,6 +37,7 @@ __all__ = [
     "Sample",
     "chunks_to_table",
     "image_member",
+    "image_members",
     "iter_chunks",
     "read_chunk",
     "sample_facts",
@@ -384,22 +386,35 @@ def sample_facts(sample: Sample) -> Mapping[str, Any]:
 
 
 def image_member(sample: Sample, member: str | None = None) -> bytes:
-    """Return the encoded image of a sample: its member `member`, or its only member that is no text about it.
+    """Return the encoded image of a sample: its member `member`, or the only one that is an image.
 
     Raises:
         ImageError: the sample has a fault, or no such member.
     """
     if sample.fault is not None:
         raise sample.fault
-    if member is not None:
+    if member:
         names = [name for name in sample.members if name == member or name.startswith(f"{member}.")]
     else:
-        names = [name for name in sample.members if name.rpartition(".")[2] not in _NOT_IMAGES]
+        names = image_members(sample.members)
     if len(names) != 1:
         have = ", ".join(sorted(sample.members)) or "nothing"
-        want = f"no single member {member!r}" if member else "no single image"
-        raise ImageError("read", "Members", f"{want} among: {have}")
+        want = f"no single member {member!r}" if member else "several images" if names else "no image"
+        hint = ": name one with --member" if len(names) > 1 and not member else ""
+        raise ImageError("read", "Members", f"{want} among: {have}{hint}")
     return sample.members[names[0]]
 
 
-_NOT_IMAGES = frozenset({"json", "txt", "cls", "csv", "caption", "label"})
+def image_members(members: Mapping[str, bytes]) -> list[str]:
+    """Return the names of the members that are images: by their extensions, or where none tells, by their bytes.
+
+    Of one member alone, of which neither tells anything, it is the name: its decoder says what is wrong with it.
+    """
+    names = [name for name in members if name.rpartition(".")[2].lower() in EXTENSIONS]
+    names = names or [name for name, data in members.items() if format_of(bytes(data[:32])) is not None]
+    if not names and len(members) == 1:
+        names = [name for name in members if name.rpartition(".")[2].lower() not in _TEXTS]
+    return names
+
+
+_TEXTS = frozenset({"json", "txt", "cls", "csv", "caption", "label"})

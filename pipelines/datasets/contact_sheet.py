@@ -13,7 +13,9 @@ from condgen.errors import DatasetError, ImageError
 from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.tar import TarSample, group_samples, renamed
-from pipelines.images.decoding import EXTENSIONS, decode, encode
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
+from pipelines.images.formats import EXTENSIONS
 
 __all__ = ["contact_sheet"]
 

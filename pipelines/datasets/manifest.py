@@ -241,6 +241,8 @@ def table_bytes(table: pa.Table) -> bytes:
 def load_manifest(store: Store) -> Manifest | None:
     """Return a dataset's manifest, or None where it has none (made elsewhere, or not complete).
 
+    A ``manifest.json`` of something else (IIIF, a web app) is no dataset's.
+
     Raises:
         DatasetError: the manifest is damaged.
     """
@@ -248,7 +250,17 @@ def load_manifest(store: Store) -> Manifest | None:
         text = store.read(MANIFEST_NAME)
     except MissingError:
         return None
+    if not _is_ours(text) and not store.exists(INDEX_NAME):
+        return None
     return Manifest.from_json(text, store.locate(MANIFEST_NAME))
+
+
+def _is_ours(text: bytes) -> bool:
+    try:
+        values = json.loads(text)
+    except ValueError:  # a manifest of ours that was cut says what it is
+        return f'"format": "{_FORMAT}"'.encode() in text
+    return isinstance(values, dict) and values.get("format") == _FORMAT
 
 
 def table_name(stem: str, generation: int) -> str:

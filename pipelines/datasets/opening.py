@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from condgen.errors import DatasetError, ImageError
+from condgen.errors import DatasetError, ImageError, MissingError
+from pipelines.datasets.contents import KINDS, Contents, NothingTakenError, counted, read_contents
 from pipelines.datasets.extent import EXTENT_SCHEMA, UNREAD, Extent, extents_to_table
 from pipelines.datasets.manifest import (
     BUILDING_NAME,
@@ -24,7 +26,7 @@ from pipelines.datasets.manifest import (
     table_name,
 )
 from pipelines.datasets.scan import ShardScan, scan_shard
-from pipelines.datasets.shard_names import Place, locate_files, locate_shards, split_of
+from pipelines.datasets.shard_names import Place, locate, split_of
 from pipelines.datasets.tar import renamed
 from pipelines.storage.backend import Entry
 from pipelines.storage.neighbors import Neighbors
@@ -52,8 +54,9 @@ _ENTRIES_AT_ONCE = 1 << 20
 class NoShardsError(DatasetError):
     """A place that was to be a dataset has neither a manifest nor a shard."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(f"{uri} holds no shards (.tar): make them with `condgen shard SOURCE DEST`")
+    def __init__(self, uri: str, why: str = "") -> None:
+        reason = f", but {why}" if why else ""
+        super().__init__(f"{uri} holds no shards (.tar){reason}: make them with `condgen shard SOURCE DEST`")
 
 
 def open_dataset(data: str | Store | Place | Dataset, *, checksums: bool = False) -> Dataset:
@@ -61,7 +64,7 @@ def open_dataset(data: str | Store | Place | Dataset, *, checksums: bool = False
 
     Args:
         data: URI of a folder or prefix, or of shards made elsewhere by names, braces and globs (see
-            ``pipelines.datasets.shard_names.locate_shards``); a store or a place; a dataset that is open.
+            ``pipelines.datasets.shard_names.locate``); a store or a place; a dataset that is open.
         checksums: whether shards without a manifest are read whole for their checksums (default: their headers alone).
 
     Raises:
@@ -72,83 +75,84 @@ def open_dataset(data: str | Store | Place | Dataset, *, checksums: bool = False
         return data
     place = _located(data)
     complete = _complete(place.store.require()) if place.patterns is None else None
-    return complete or _scan(place.store, shards_of(place), checksums=checksums)
+    return complete or _scan(place.store, [entry.name for entry in shards_of(place).entries], checksums=checksums)
 
 
 def domains_of(uri: str) -> tuple[Place, ...]:
     """Return the place of the dataset that a URI names, or the places of its two domains.
 
     Raises:
-        ConfigError, AccessError, StorageError: as in ``pipelines.datasets.shard_names.locate_shards``.
+        ConfigError, AccessError, StorageError: as in ``pipelines.datasets.shard_names.locate``.
     """
-    place = locate_shards(uri)
-    if place.patterns is None and place.store.exists(DOMAINS_NAME):
+    place = locate(uri)
+    if place.patterns is None and _holds_domains(place.store):
         return tuple(Place(place.store.child(name)) for name in ("a", "b"))
     return (place,)
 
 
-def shards_of(place: Place) -> list[str]:
-    """Return the names of the shards at a place: those that it names, or every tar in its folder.
+def shards_of(place: Place) -> Contents:
+    """Return the shards at a place, those that it names or every tar in its folder, and what else is there.
 
     Raises:
         NoShardsError: there are none.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    names = place.files() if place.patterns is not None else _tars(place.store.require().list())
-    if not names:
-        raise NoShardsError(place.store.uri)
-    return names
+    try:
+        return read_contents(place, ("shards",))
+    except NothingTakenError as error:
+        raise NoShardsError(place.store.uri, error.holds) from error
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that is listed: shards, Parquet files or loose images.
+    """An archive that is listed: shards, Parquet files or tables, or loose images.
 
     Attributes:
         store: store that all names are relative to.
         dataset: the archive's shards, where it has any; of those made elsewhere only headers were read.
-        tables: names of the archive's Parquet files, where it consists of these.
+        tables: names of the archive's Parquet files or tables, where it consists of these.
         files: ``name`` and ``size_bytes`` of the loose images, in the order of their names.
+        description: a line that says what the archive was taken for, and what of the place is left out.
+        left_out: numbers of the files that are left out, by what they are.
     """
 
     store: Store
     dataset: Dataset | None = None
     tables: tuple[str, ...] = ()
     files: pa.Table = field(default_factory=lambda: listing_table([]), repr=False)
+    description: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def open_archive(archive: str | Store | Archive) -> Archive:
-    """Open what a batch job reads: a dataset, shards made elsewhere, Parquet with an image column, or loose images.
+def open_archive(archive: str | Store | Place | Archive, *, taken_as: str | None = None) -> Archive:
+    """Open what a batch job reads: a dataset, shards made elsewhere, a table with images, or loose images.
 
     Args:
-        archive: URI, as `condgen colorize` takes it; a store; an archive that is open.
+        archive: URI, as `condgen colorize` takes it; a store or a place; an archive that is open.
+        taken_as: kind that it is taken for (``pipelines.datasets.contents.KINDS``; default: what it is found to be).
 
     Raises:
+        ConfigError: the place holds two kinds of data.
         DatasetError: the dataset is damaged, or nothing is there.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     if isinstance(archive, Archive):
         return archive
-    place = _located_archive(archive)
-    store = place.store
-    if place.patterns is None:
-        dataset = _complete(store.require())
+    place = _located(archive)
+    if place.patterns is None and taken_as in (None, "shards"):
+        dataset = _complete(place.store)
         if dataset is not None:
-            return Archive(dataset.store, dataset)
-        entries = store.list()
-        names, tars = [entry.name for entry in entries], _tars(entries)
-    else:
-        entries = []
-        names = tars = place.files()
-    if names and all(name.lower().endswith(".parquet") for name in names):
-        return Archive(store, tables=tuple(names))
-    if tars:
-        some = Neighbors([(store, name) for name in (tars[0], *tars[:-_KNOWN:-1])])
-        return Archive(store, _scan(store, tars, checksums=False, neighbors=some))
-    if not entries:
-        raise DatasetError(f"{store.uri} is empty: an archive is a folder or prefix of images, .tar shards or .parquet")
-    del names
-    return Archive(store, files=listing_table(entries))
+            shards = counted("shards", len(dataset.manifest.shards))
+            return Archive(dataset.store, dataset, description=f"a dataset of {shards}")
+    store, contents = place.store, read_contents(place, KINDS, taken_as)
+    archive = Archive(store, description=contents.describe(), left_out=contents.left_out)
+    if contents.kind == "images":
+        return replace(archive, files=listing_table(contents.entries))
+    names = [entry.name for entry in contents.entries]
+    if contents.kind == "shards":
+        some = Neighbors([(store, name) for name in (*names[:1], *names[:-_KNOWN:-1])])
+        return replace(archive, dataset=_scan(store, names, checksums=False, neighbors=some))
+    return replace(archive, tables=tuple(names))
 
 
 def archive_store(archive: str) -> Store:
@@ -159,7 +163,7 @@ def archive_store(archive: str) -> Store:
     Raises:
         ConfigError, DatasetError, AccessError, StorageError: as in ``open_archive``.
     """
-    place = _located_archive(archive)
+    place = _located(archive)
     manifest = load_manifest(place.store) if place.patterns is None else None
     return open_store(manifest.base) if manifest is not None and manifest.base else place.store
 
@@ -209,18 +213,14 @@ def foreign_manifest(
 def _located(data: str | Store | Place) -> Place:
     if isinstance(data, Place):
         return data
-    return Place(data) if isinstance(data, Store) else locate_shards(data)
+    return Place(data) if isinstance(data, Store) else locate(data)
 
 
-def _located_archive(archive: str | Store) -> Place:
-    # A folder of that name is none of these files.
-    if isinstance(archive, str) and archive.lower().endswith(".parquet") and not open_store(archive).list():
-        return locate_files(archive)
-    return _located(archive)
-
-
-def _tars(entries: Sequence[Entry]) -> list[str]:
-    return [entry.name for entry in entries if entry.name.lower().endswith(".tar")]
+def _holds_domains(store: Store) -> bool:
+    try:
+        return bool(json.loads(store.read(DOMAINS_NAME)).get("format") == "condgen-domains")
+    except (MissingError, ValueError, AttributeError):
+        return False
 
 
 def _scan(store: Store, names: Sequence[str], *, checksums: bool, neighbors: Neighbors | None = None) -> Dataset:
@@ -254,7 +254,7 @@ def _complete(store: Store) -> Dataset | None:
     if manifest is None:
         if store.exists(BUILDING_NAME):
             raise DatasetError(f"{store.uri} is not complete: run the `condgen shard` that makes it again")
-        if store.exists(DOMAINS_NAME):
+        if _holds_domains(store):
             raise DatasetError(f"{store.uri} holds two domains: name one, {store.locate('a')} or {store.locate('b')}")
         return None
     name = table_name("index", manifest.generation)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError, ImageError, nearest
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.object_names import split_uri
@@ -254,8 +255,7 @@ def find_roles(schema: pa.Schema, columns: Mapping[str, str], where: str) -> dic
         ConfigError: there is no such column, or none with images.
     """
     for role, column in columns.items():
-        if role not in ROLES:
-            raise ConfigError.unknown("--columns", role, ROLES)
+        check_choice("--columns", role, ROLES)
         if column not in schema.names:
             near = nearest(column, schema.names)
             hint = f" (did you mean {near!r}?)" if near else ""

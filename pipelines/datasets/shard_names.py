@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import takewhile
 
-from condgen.errors import ConfigError, DatasetError, MissingError, StorageError
+from condgen.errors import AccessError, ConfigError, DatasetError, MissingError, StorageError
+from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["Place", "expand_braces", "locate_files", "locate_shards", "split_of"]
+__all__ = ["Place", "expand_braces", "locate", "locate_files", "split_of"]
 
 _GLOB = "*?["
 _WEB_GLOB = "*["
@@ -38,68 +39,81 @@ class Place:
     store: Store
     patterns: tuple[str, ...] | None = None
 
-    def files(self) -> list[str]:
-        """Return the names of the files, relative to the store.
+    def entries(self) -> list[Entry]:
+        """Return the files, relative to the store.
 
-        Names are asked for one by one, which storage that lists nothing answers too. Only a glob needs a listing.
+        A web server, which lists nothing, is asked for the names one by one, and so is what is in no listing; otherwise
+        each folder that they are in is listed once.
 
         Raises:
             MissingError: a file that is named is not there, or a glob matches none.
         """
         patterns, signs = self.patterns or (), _globs(self.store.uri)
-        if not any(sign in pattern for pattern in patterns for sign in signs):
-            return self._require_all(patterns)
-        names: list[str] = []
-        listings: dict[str, list[str]] = {}
+        if _is_web(self.store.uri) and not any(sign in pattern for pattern in patterns for sign in signs):
+            return self._ask(patterns)
+        entries: list[Entry] = []
+        listings: dict[str, dict[str, Entry]] = {}
         for pattern in patterns:
             levels = pattern.split("/")
             first_glob = _first_glob(levels, signs)
             folder = "/".join(levels[: min(first_glob, len(levels) - 1)])
-            if first_glob == len(levels):
-                names += self._require_all([pattern])
-                continue
             if folder not in listings or first_glob < len(levels):
                 recursive = first_glob < len(levels) - 1
-                listings[folder] = [entry.name for entry in self.store.list(folder, recursive=recursive)]
+                listings[folder] = self._listed(folder, recursive=recursive, may_be_refused=first_glob == len(levels))
             if pattern in listings[folder]:
-                names.append(pattern)
+                entries.append(listings[folder][pattern])
                 continue
-            matches = [name for name in listings[folder] if first_glob < len(levels) and _matches(name, levels)]
+            if first_glob == len(levels):
+                entries += self._ask([pattern])
+                continue
+            matches = [name for name in listings[folder] if _matches(name, levels)]
             if not matches:
                 raise MissingError(self.store.locate(pattern), "find", "no such file: check the name or the pattern")
-            names += matches
-        return names
+            entries += [listings[folder][name] for name in matches]
+        return entries
 
-    def _require_all(self, names: Sequence[str]) -> list[str]:
-        """Return names as they are, if each of them is there, or may be: what is refused now is told when it is read.
+    def files(self) -> list[str]:
+        """Return the names of ``entries``."""
+        return [entry.name for entry in self.entries()]
+
+    def _listed(self, folder: str, *, recursive: bool, may_be_refused: bool) -> dict[str, Entry]:
+        try:
+            return {entry.name: entry for entry in self.store.list(folder, recursive=recursive)}
+        except AccessError:
+            if not may_be_refused:
+                raise
+            return {}  # who may not list may read what he names
+
+    def _ask(self, names: Sequence[str]) -> list[Entry]:
+        """Return named files, if each of them is there, or may be: what is refused now is told when it is read.
 
         Raises:
             MissingError: one is not there.
         """
         with ThreadPoolExecutor(_ASKERS, thread_name_prefix="find") as pool:
-            for name, is_there in zip(names, pool.map(self._may_be_there, names), strict=True):
-                if not is_there:
-                    reason = "no such file: check the name or the pattern"
-                    raise MissingError(self.store.locate(name), "find", reason)
-        return list(names)
+            return list(pool.map(self._entry, names))
 
-    def _may_be_there(self, name: str) -> bool:
+    def _entry(self, name: str) -> Entry:
         try:
-            return self.store.exists(name)
+            return Entry(name, self.store.size(name))
         except StorageError as error:
             if error.scope == "storage":
                 raise
-            return True
+            if isinstance(error, MissingError):
+                reason = "no such file: check the name or the pattern"
+                raise MissingError(self.store.locate(name), "find", reason) from error
+            return Entry(name, 0)
 
 
-def locate_shards(uri: str) -> Place:
-    """Return the place of the shards that a URI names, or of the folder that it names.
+def locate(uri: str) -> Place:
+    """Return the place of the files that a URI names, or of the folder that it names.
 
-    Shards are named one by one (``x.tar``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``x-*.tar``,
+    Files are named one by one (``x.tar``, ``one.jpg``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``*.jpg``,
     ``*/x.tar``), and by lists of all of these, joined by ``::`` as the webdataset library does.
 
     Raises:
-        ConfigError: a list of shards that have no folder or bucket in common.
+        ConfigError: a list of files that have no folder or bucket in common.
+        AccessError, StorageError: the storage gives no answer.
     """
     pieces = uri.split("::")
     is_list = len(pieces) > 1 and all(_is_pattern(piece) for piece in pieces)
@@ -107,7 +121,7 @@ def locate_shards(uri: str) -> Place:
     # A folder may have such a sign in its name.
     if (is_list or _is_pattern(uri)) and (is_named or not open_store(uri).exists("")):
         return _place(uri, [part for piece in (pieces if is_list else [uri]) for part in expand_braces(piece)])
-    return Place(open_store(uri))
+    return _place(uri, [uri]) if _is_file(uri) else Place(open_store(uri))
 
 
 def locate_files(uri: str) -> Place:
@@ -176,6 +190,15 @@ def _path(uri: str) -> str:
 
 def _globs(uri: str) -> str:
     return _WEB_GLOB if _is_web(uri) else _GLOB
+
+
+def _is_file(uri: str) -> bool:
+    """Return whether a URI names one file; a prefix of objects that has no dot in its last part costs no request."""
+    folder, slash, leaf = _path(uri).rpartition("/")
+    is_local = "://" not in uri or uri.lower().startswith(("file://", "local://"))
+    if not leaf or folder.endswith(("/", ":")) or not (is_local or "." in leaf):
+        return False
+    return open_store((folder or slash) if slash else ".").is_file(leaf + uri[len(_path(uri)) :])
 
 
 def _is_pattern(uri: str) -> bool:

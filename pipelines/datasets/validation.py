@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
+from pipelines.datasets.chunk import image_members
 from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset, Manifest, ShardInfo
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.tar import SampleSpan, renamed
-from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode
+from pipelines.images.decoding import decode
+from pipelines.images.formats import EXTENSIONS, MAX_PIXELS
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -28,8 +30,6 @@ __all__ = [
 ]
 
 FAULT_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("shard", "key", "error", "message")])
-
-_TEXTS = frozenset({"json", "txt", "cls", "caption", "label", "csv"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -100,20 +100,23 @@ class _Visitor:
         for span in spans:
             key = span.key or ""
             self.keys.append(key)
-            members = renamed(span.members, self._names)
+            spans_of = renamed(span.members, self._names)
+            places = {name: member.data_start - start for name, member in spans_of.items()}
+            members = {name: data[places[name] : places[name] + one.size_bytes] for name, one in spans_of.items()}
             self._check_members(key, members)
-            for name, member in members.items():
-                if name.rpartition(".")[2] in _TEXTS:
-                    continue
-                begin = member.data_start - start
-                self._check_image(key, name, data[begin : begin + member.size_bytes])
+            for name, content in members.items():
+                self._check_image(key, name, content)
         return 0
 
-    def _check_members(self, key: str, members: Iterable[str]) -> None:
+    def _check_members(self, key: str, members: Mapping[str, bytes]) -> None:
         names = list(members)
         if not self._paired:
-            if all(name.rpartition(".")[2] in _TEXTS for name in names):
-                self._fault(key, "NoImage", f"no image among: {', '.join(sorted(names))}")
+            images = [name for name in names if name.partition(".")[0] == "image"] or image_members(members)
+            have = ", ".join(sorted(names))
+            if not images:
+                self._fault(key, "NoImage", f"no image among: {have}")
+            elif len(images) > 1:
+                self._fault(key, "SeveralImages", f"{len(images)} images among: {have}: name one with --member")
             return
         for wanted in ("input", "target"):
             found = [name for name in names if name == wanted or name.startswith(f"{wanted}.")]

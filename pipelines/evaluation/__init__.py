@@ -17,26 +17,6 @@ stored.py       an evaluation on disk
 comparison.py   two evaluations of the same images
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.evaluation.comparison import Difference, compare_rows
-    from pipelines.evaluation.job import Evaluation, evaluate
-    from pipelines.evaluation.options import EvaluateOptions
-    from pipelines.evaluation.stored import read_evaluation
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "comparison": ["Difference", "compare_rows"],
-            "job": ["Evaluation", "evaluate"],
-            "options": ["EvaluateOptions"],
-            "stored": ["read_evaluation"],
-        },
-    )
-
-__all__ = ["Difference", "EvaluateOptions", "Evaluation", "compare_rows", "evaluate", "read_evaluation"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

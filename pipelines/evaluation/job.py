@@ -22,20 +22,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, JobError
+from pipelines.cluster.tasks import one_thread
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.features import EXTRACTOR, FEATURE_PX
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.parts import EvaluationSpec, cut_parts
 from pipelines.evaluation.planning import Subject, model_subject, results_subject
-from pipelines.evaluation.running import in_order, one_thread, run_here, run_on_ray, survey_reference
+from pipelines.evaluation.running import in_order, run_here, run_on_ray, survey_reference
 from pipelines.evaluation.stored import FORMAT, RowsFile, write_evaluation
 from pipelines.evaluation.summary import Shortfall, Totals, Values, estimate, set_distances, set_shortfalls
 from pipelines.evaluation.survey import Survey
 from pipelines.evaluation.values import Rows
 from pipelines.models.pretrained_weights import INSTALL, find_mobilenet_v2, read_weights
 from pipelines.models.source import open_model
-from pipelines.storage.store import Store, open_store
+from pipelines.storage.store import open_store
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -93,17 +94,13 @@ def evaluate(
     """
     began = time.monotonic()
     settings, subject = _prepare(options)
-    store = _out(options)
-    weights = _weights(options.weights)
+    out = options.out or options.results
+    store = open_store(out) if out else None
+    weights = None if options.weights == "none" else find_mobilenet_v2(options.weights)
     parts = cut_parts(iter_chunks(subject.chunks))
-    images, of_reference = (
-        int(pc.sum(chunks["samples"]).as_py() or 0) for chunks in (subject.chunks, subject.reference.chunks)
-    )
+    images, of_reference = _samples(subject.chunks), _samples(subject.reference.chunks)
     totals, measured = Totals(), 0
-    with (
-        _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), cluster) as on_ray,
-        RowsFile() as file,
-    ):
+    with _cluster(max(images, of_reference // _LOOKS_A_MEASUREMENT), cluster) as on_ray, RowsFile() as file:
         survey = survey_reference(subject.reference, settings, on_ray=on_ray)
         spec = EvaluationSpec(
             source=subject.make_source(survey),
@@ -113,8 +110,7 @@ def evaluate(
             judge=subject.judge,
             kernel_share=min(1.0, KERNEL_IMAGES / images),
         )
-        done = run_on_ray(spec, parts) if on_ray else run_here(spec, parts)
-        for result in in_order(done):
+        for result in in_order(run_on_ray(spec, parts) if on_ray else run_here(spec, parts)):
             file.add(result.rows)
             totals.add(result)
             measured += sum(chunk.samples for chunk in parts[result.ordinal].chunks)
@@ -126,9 +122,8 @@ def evaluate(
         with one_thread():
             distances = set_distances(totals)
         values |= distances
-        facts = _facts(options, subject, settings, weights, rows, totals, survey)
         evaluation = Evaluation(
-            facts=facts,
+            facts=_facts(options, subject, settings, weights, rows, totals, survey),
             values=values,
             shortfalls=[*shortfalls, *set_shortfalls(distances)],
             out=store.uri if store else None,
@@ -161,34 +156,16 @@ def _prepare(options: EvaluateOptions) -> tuple[MeasureSettings, Subject]:
     if options.results is not None:
         if options.data is not None or options.draws is not None or options.point:
             raise ConfigError("--data", options.data, "none of --data, --draws, --point: RESULTS have their draws")
-        subject = results_subject(
-            open_store(options.results).require(),
-            reference=options.reference,
-            split=options.split,
-            limit=options.limit,
-        )
+        subject = results_subject(open_store(options.results).require(), options)
     else:
         if options.data is None or options.reference is not None:
             raise ConfigError("--data", options.data, "a dataset beside --model, which is the reference too")
-        subject = model_subject(
-            open_model(str(options.model), trust_code=options.trust_code),
-            options.data,
-            split=options.split,
-            limit=options.limit,
-            draws=options.draws,
-            point=options.point,
-            settings=options.settings,
-        )
+        subject = model_subject(open_model(str(options.model), trust_code=options.trust_code), options.data, options)
     return MeasureSettings(kind=subject.kind, size_px=options.size_px), subject
 
 
-def _out(options: EvaluateOptions) -> Store | None:
-    place = options.out or options.results
-    return open_store(place) if place else None
-
-
-def _weights(name: str | None) -> Path | None:
-    return None if name == "none" else find_mobilenet_v2(name)
+def _samples(chunks: pa.Table) -> int:
+    return int(pc.sum(chunks["samples"]).as_py() or 0)
 
 
 def _measured(table: pa.Table, reasons: Mapping[str, int]) -> pa.Table:

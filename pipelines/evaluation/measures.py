@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from condgen.checks import check_choice
 from condgen.color.colorize import recolor, resize
 from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
@@ -45,8 +46,7 @@ class MeasureSettings:
     small_px: int = 64
 
     def __post_init__(self) -> None:
-        if self.kind not in ("colorize", "translate"):
-            raise ConfigError.unknown("kind", self.kind, ("colorize", "translate"))
+        check_choice("kind", self.kind, ("colorize", "translate"))
         if self.size_px < 16:
             raise ConfigError("size", self.size_px, f"at least 16: SSIM's window alone has {SSIM_WINDOW_PX} pixels")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from condgen.options import option
 from pipelines.results.settings import BatchSettings
 
 __all__ = ["EvaluateOptions"]
@@ -30,101 +31,51 @@ class EvaluateOptions:
     """
 
     results: str | None = None
-    reference: str | None = field(
-        default=None,
-        metadata={
-            "help": "The true images, with the same keys: a dataset, shards, a folder (default: the results' archive).",
-            "metavar": "ARCHIVE",
-        },
+    reference: str | None = option(
+        None,
+        "The true images, with the same keys: a dataset, shards, a folder (default: the results' archive).",
+        metavar="ARCHIVE",
     )
-    model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Evaluate it on --data, without RESULTS (default: the shipped colorizer).",
-            "metavar": "MODEL",
-        },
+    model: str | None = option(
+        None, "Evaluate it on --data, without RESULTS (default: the shipped colorizer).", metavar="MODEL"
     )
-    data: str | None = field(
-        default=None,
-        metadata={"help": "Images, or pairs, for --model; the reference too.", "metavar": "DATASET"},
+    data: str | None = option(None, "Images, or pairs, for --model; the reference too.", metavar="DATASET")
+    split: str | None = option(
+        None, "Split of a dataset (default: test where --data has it, else all).", metavar="NAME", heading="Selection"
     )
-    split: str | None = field(
-        default=None,
-        metadata={
-            "help": "Split of a dataset (default: test where --data has it, else all).",
-            "metavar": "NAME",
-            "heading": "Selection",
-        },
+    draws: int | None = option(
+        None, "Draws of --model for each image (default: 5 if it draws).", metavar="K", min=1, heading="Sampling"
     )
-    draws: int | None = field(
-        default=None,
-        metadata={
-            "help": "Draws of --model for each image (default: 5 if it draws).",
-            "metavar": "K",
-            "min": 1,
-            "heading": "Sampling",
-        },
+    point: bool = option(
+        False,
+        "The point prediction of --model; with --draws K both are evaluated.",
+        flags=("--point",),
+        heading="Sampling",
     )
-    point: bool = field(
-        default=False,
-        metadata={
-            "help": "The point prediction of --model; with --draws K both are evaluated.",
-            "flags": ("--point",),
-            "heading": "Sampling",
-        },
+    limit: int = option(0, "The first N images (whole chunks of RESULTS).", metavar="N", min=0, heading="Selection")
+    size_px: int = option(
+        256,
+        "Short side at which all is measured; smaller ones are enlarged.",
+        flags=("--size",),
+        metavar="PX",
+        min=16,
+        heading="Measures",
     )
-    limit: int = field(
-        default=0,
-        metadata={
-            "help": "The first N images (whole chunks of RESULTS).",
-            "metavar": "N",
-            "min": 0,
-            "heading": "Selection",
-        },
+    resamples: int = option(
+        1000,
+        "Resamples of the images, for 95 % intervals; 0: none.",
+        flags=("--bootstrap",),
+        metavar="N",
+        min=0,
+        heading="Measures",
     )
-    size_px: int = field(
-        default=256,
-        metadata={
-            "help": "Short side at which all is measured; smaller ones are enlarged.",
-            "flags": ("--size",),
-            "metavar": "PX",
-            "min": 16,
-            "heading": "Measures",
-        },
+    seed: int = option(0, "Seed of the draws and the resamples.", metavar="S", min=0, heading="Sampling")
+    weights: str | None = option(
+        None,
+        "MobileNetV2's weights for distances of sets (default: as installed).",
+        metavar="FILE|none",
+        heading="Measures",
     )
-    resamples: int = field(
-        default=1000,
-        metadata={
-            "help": "Resamples of the images, for 95 % intervals; 0: none.",
-            "flags": ("--bootstrap",),
-            "metavar": "N",
-            "min": 0,
-            "heading": "Measures",
-        },
-    )
-    seed: int = field(
-        default=0,
-        metadata={
-            "help": "Seed of the draws and the resamples.",
-            "metavar": "S",
-            "min": 0,
-            "heading": "Sampling",
-        },
-    )
-    weights: str | None = field(
-        default=None,
-        metadata={
-            "help": "MobileNetV2's weights for distances of sets (default: as installed).",
-            "metavar": "FILE|none",
-            "heading": "Measures",
-        },
-    )
-    out: str | None = field(
-        default=None,
-        metadata={"help": "Where evaluation.json and .parquet go (default: RESULTS).", "metavar": "DIR"},
-    )
-    trust_code: bool = field(
-        default=False,
-        metadata={"help": "MODEL may be a file that is a program (.pt, .pt2).", "flags": ("--trust-code",)},
-    )
+    out: str | None = option(None, "Where evaluation.json and .parquet go (default: RESULTS).", metavar="DIR")
+    trust_code: bool = option(False, "MODEL may be a file that is a program (.pt, .pt2).", flags=("--trust-code",))
     settings: BatchSettings = field(default_factory=BatchSettings)

@@ -17,10 +17,10 @@ from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import NoShardsError, archive_store, open_archive
 from pipelines.evaluation.judging import JudgeSpec, can_judge
+from pipelines.evaluation.options import EvaluateOptions
 from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
 from pipelines.evaluation.survey import Survey
-from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, PackagedModel, StoredModel, kind_of, open_model
 from pipelines.results.account import committed
 from pipelines.results.files import draws_name
@@ -110,14 +110,12 @@ def open_reference(
     )
 
 
-def results_subject(results: Store, *, reference: str | None, split: str | None, limit: int) -> Subject:
+def results_subject(results: Store, options: EvaluateOptions) -> Subject:
     """Return the subject of an evaluation of finished results.
 
     Args:
         results: store that `condgen colorize` or `translate` wrote.
-        reference: place of the true images; None for the archive that the results were made from.
-        split: split of the reference, where it is a dataset and another one than the archive.
-        limit: at most so many images, the first; 0 for all.
+        options: reference, split and limit.
 
     Raises:
         DatasetError: no job was begun there, or nothing of it is done.
@@ -132,10 +130,10 @@ def results_subject(results: Store, *, reference: str | None, split: str | None,
     chunks = planned.filter(is_there)
     if not chunks.num_rows:
         raise DatasetError(f"{results.uri} has no draws yet: run its condgen {settings.kind} first")
-    if limit:
-        chunks = _first_chunks(chunks, limit)
+    if options.limit:
+        chunks = _first_chunks(chunks, options.limit)
     archive = archive_store(plan.archive)
-    found = _reference_of(chunks, reference, split, plan.archive, archive, settings)
+    found = _reference_of(chunks, options, plan.archive, archive, settings)
     inputs = archive if found.is_keyed and archive.exists("") else None
     name = "point" if settings.sample.mode == "point" else "draws"
 
@@ -143,9 +141,16 @@ def results_subject(results: Store, *, reference: str | None, split: str | None,
         where = (
             KeyedReferences(found.store, found.chunks, survey.keys, found.member_names)
             if found.is_keyed
-            else ArchiveReferences(found.store)
+            else ArchiveReferences(found.store, settings.member)
         )
-        return StoredAnswers(results=results, name=name, draws=settings.draws, references=where, inputs=inputs)
+        return StoredAnswers(
+            results=results,
+            name=name,
+            draws=settings.draws,
+            references=where,
+            inputs=inputs,
+            member=settings.member,
+        )
 
     return Subject(
         kind=settings.kind,
@@ -187,14 +192,10 @@ def _first_chunks(chunks: pa.Table, limit: int) -> pa.Table:
 
 
 def _reference_of(
-    chunks: pa.Table,
-    reference: str | None,
-    split: str | None,
-    archive_uri: str,
-    archive: Store,
-    settings: BatchSettings,
+    chunks: pa.Table, options: EvaluateOptions, archive_uri: str, archive: Store, settings: BatchSettings
 ) -> ReferenceSet:
     """Return the archive itself, where the reference is it or a copy with the same chunks; else a set with keys."""
+    reference, split = options.reference, options.split
     own = ReferenceSet(uri=reference or archive_uri, store=archive, chunks=chunks)
     if reference is None or open_store(reference).uri == open_store(archive_uri).uri:
         if split is not None:
@@ -212,40 +213,28 @@ def _contents(chunks: pa.Table) -> set[str]:
     return {name.rpartition("-")[2] for name in chunks["name"].to_pylist()}
 
 
-def model_subject(
-    source: ModelSource,
-    data: str,
-    *,
-    split: str | None,
-    limit: int,
-    draws: int | None,
-    point: bool,
-    settings: BatchSettings,
-) -> Subject:
+def model_subject(source: ModelSource, data: str, options: EvaluateOptions) -> Subject:
     """Return the subject of an evaluation of a model on a dataset.
 
     Args:
         source: source of the model.
         data: a dataset, shards, a folder of images, or Parquet; pairs (`input`, `target`) are answered for the input.
-        split: split of the dataset; None is `test` where it has one, else all.
-        limit: at most so many images, the first; 0 for all.
-        draws: K; None is 5 of a model that draws, without `point`, and else 0.
-        point: whether the model's point prediction is evaluated too.
-        settings: settings of the batch job that would make the answers; kind, draws and mode are set here.
+        options: split, limit, point, draws (None is 5 of a model that draws, without `point`, and else 0), and
+            settings, whose kind, draws and mode are set here.
 
     Raises:
         ConfigError: the model can't do what is asked for.
         DatasetError, CheckpointError, StorageError: the data or the model can't be read.
     """
     loaded = source.load()
-    kind = kind_of(loaded)
+    kind, draws, point, limit = kind_of(loaded), options.draws, options.point, options.limit
     stochastic = loaded.model.is_stochastic
     num_draws = draws if draws is not None else 5 if stochastic and not point else 0
-    settings = replace(settings, kind=kind)
+    settings = replace(options.settings, kind=kind)
     asked = {"point": settings.as_point()} if point or not stochastic else {}
     if num_draws and (stochastic or draws is not None):
         asked["draws"] = replace(settings, draws=num_draws)
-    found = open_reference(data, split=split, preferred_split="test")
+    found = open_reference(data, split=options.split, preferred_split="test")
     chunks = limit_chunks(found.chunks, limit) if limit else found.chunks
     workers = {name: _worker(source, found.store, one) for name, one in asked.items()}
     one = next(iter(workers.values()))
@@ -274,7 +263,4 @@ def _worker(source: ModelSource, archive: Store, settings: BatchSettings) -> Wor
         model=source,
         model_digest=model.digest,
         settings=model.settings,
-        footer={},
-        functions=Functions(),
-        run="",
     )

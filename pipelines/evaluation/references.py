@@ -44,13 +44,15 @@ class ArchiveReferences:
 
     Attributes:
         archive: store of the images.
+        member: name of the member that was colorized (default: the only one that is an image).
     """
 
     archive: Store
+    member: str = ""
 
     def find(self, chunk: Chunk, places: Sequence[int], keys: Sequence[str]) -> Sequence[Sample | None]:  # noqa: ARG002
         """See `References.find`."""
-        return _read(self.archive, chunk, places, {})
+        return [with_member(sample, self.member) for sample in _read(self.archive, chunk, places, {})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,14 @@ def _read(store: Store, chunk: Chunk, places: Sequence[int], member_names: Mappi
     part = replace(chunk, select=select, samples=len(select))
     by_place = dict(zip(select, read_chunk(store, part, member_names, Neighbors()), strict=True)) if select else {}
     return [by_place[place] for place in places]
+
+
+def with_member(sample: Sample, member: str) -> Sample:
+    """Return a sample of which one member is left, if one is named."""
+    if not member or sample.fault is not None:
+        return sample
+    members = {name: data for name, data in sample.members.items() if name == member or name.startswith(f"{member}.")}
+    return replace(sample, members=members)
 
 
 def reference_image(sample: Sample) -> bytes:

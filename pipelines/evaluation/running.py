@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-from pipelines.batch.workers import pool_shape
+from pipelines.batch.workers import cluster_shape
 from pipelines.cluster.actor_pool import run_on_actors
-from pipelines.cluster.errors import unwrap
-from pipelines.cluster.tasks import ray_tasks
+from pipelines.cluster.errors import unwrapped
+from pipelines.cluster.tasks import one_thread, ray_tasks
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.parts import EvaluationSpec, Part, PartMeasurer, PartResult
 from pipelines.evaluation.planning import ReferenceSet
 from pipelines.evaluation.survey import ChunkSurvey, Survey, add_up, survey_chunks
 
-__all__ = ["in_order", "one_thread", "run_here", "run_on_ray", "survey_reference"]
+__all__ = ["in_order", "run_here", "run_on_ray", "survey_reference"]
 
 _CHUNKS_A_TASK = 8
 _IN_FLIGHT = 2
@@ -55,17 +52,6 @@ def run_here(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResult
             yield measurer.run(part)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread for the time of the block: the last bits of a sum depend on how many share it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def run_on_ray(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResult]:
     """Measure parts on a pool of actors of the cluster that is connected, and yield the results in any order.
 
@@ -74,9 +60,8 @@ def run_on_ray(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResu
         ray.exceptions.RayError: the cluster failed beyond what the pool retries.
     """
     import ray
-    from ray.exceptions import RayTaskError
 
-    shape = pool_shape(ray.cluster_resources(), num_chunks=len(parts))  # type: ignore[no-untyped-call]
+    shape = cluster_shape(len(parts))
     place = ray.put(ray.cloudpickle.dumps(spec))  # type: ignore[no-untyped-call]
 
     def start() -> tuple[Any, Any]:
@@ -86,13 +71,8 @@ def run_on_ray(spec: EvaluationSpec, parts: Sequence[Part]) -> Iterator[PartResu
         worker = actor.remote()
         return worker, worker.begin.remote(place)
 
-    try:
+    with unwrapped():
         yield from run_on_actors(start, parts, size=shape.most, in_flight=_IN_FLIGHT)
-    except RayTaskError as error:
-        ours = unwrap(error)
-        if ours is None:
-            raise
-        raise ours from error
 
 
 class _Worker:

@@ -15,7 +15,7 @@ from pipelines.batch.engine import ChunkEngine
 from pipelines.batch.workers import WorkerSpec
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
 from pipelines.datasets.parquet import open_parquet
-from pipelines.evaluation.references import References, input_image, reference_image
+from pipelines.evaluation.references import References, input_image, reference_image, with_member
 from pipelines.results.files import Failure, draws_name, read_footer
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
@@ -81,6 +81,7 @@ class StoredAnswers:
         draws: K.
         references: places of the true images.
         inputs: the archive that the results were made from, where it is not the reference.
+        member: name of the member of it that was the input (default: the only one that is an image).
     """
 
     results: Store
@@ -88,6 +89,7 @@ class StoredAnswers:
     draws: int
     references: References
     inputs: Store | None = None
+    member: str = ""
 
     def open(self) -> StoredAnswers:
         """See `AnswerSource.open`."""
@@ -106,8 +108,8 @@ class StoredAnswers:
                 raise DatasetError(f"{self.results.locate(name)} lacks draws: see condgen verify {self.results.uri}")
             names = file.read(columns=["key"])["key"].to_pylist()[:: self.draws]
             samples = self.references.find(chunk, places, names)
-            given = self._inputs(chunk, places)
-            for sample, own, rows in zip(samples, given, self._rows(file), strict=True):
+            inputs = self._inputs(chunk, places)
+            for sample, own, rows in zip(samples, inputs, self._rows(file), strict=True):
                 yield _stored_item(rows, sample, own, self.name)
 
     def _rows(self, file: Any) -> Iterator[list[dict[str, Any]]]:
@@ -123,7 +125,7 @@ class StoredAnswers:
         if self.inputs is None:
             return [None] * len(places)
         samples = dict(zip(chunk.places, read_chunk(self.inputs, chunk, neighbors=Neighbors()), strict=True))
-        return [samples[place] for place in places]
+        return [with_member(samples[place], self.member) for place in places]
 
 
 def _stored_item(rows: Sequence[Mapping[str, Any]], sample: Sample | None, own: Sample | None, name: str) -> Read:

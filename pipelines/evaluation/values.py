@@ -123,7 +123,7 @@ def _flat(lists: pa.ChunkedArray) -> NDArray[np.float64]:
     return values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A number of a set of images.
 
@@ -192,51 +192,21 @@ class Metric:
 
 
 _ALL = (
-    Metric(name="auc_raw", title="AuC raw", better="higher", column="auc", scale=100, kind="colorize"),
-    Metric(
-        name="auc_balanced",
-        title="AuC class-balanced",
-        better="higher",
-        column="cell_hits",
-        how="balanced",
-        scale=100,
-        kind="colorize",
-    ),
-    Metric(name="ab_error", title="ab error", better="lower", column="ab_error", kind="colorize"),
-    Metric(name="energy_score", title="energy score", better="lower", column="energy_score", digits=2),
-    Metric(
-        name="total_variation_ratio",
-        title="total variation ratio",
-        better="one",
-        column="total_variation",
-        how="ratio",
-        digits=2,
-    ),
-    Metric(name="psnr", title="PSNR, dB", better="higher", column="psnr", digits=2),
-    Metric(name="ssim", title="SSIM", better="higher", column="ssim", digits=3),
-    Metric(name="rgb_error", title="error, of 255", better="lower", column="rgb_error"),
-    Metric(name="colorfulness", title="colorfulness", better="neither", column="colorfulness", kind="colorize"),
-    Metric(
-        name="colorfulness_ratio",
-        title="colorfulness ratio",
-        better="one",
-        column="colorfulness",
-        how="ratio",
-        digits=2,
-        kind="colorize",
-    ),
-    Metric(
-        name="colorfulness_difference",
-        title="colorfulness error",
-        better="lower",
-        column="colorfulness",
-        how="distance",
-        kind="colorize",
-    ),
-    Metric(name="chroma", title="chroma", better="neither", column="chroma", kind="colorize"),
-    Metric(name="diversity", title="diversity", better="neither", column="diversity", digits=2),
-    Metric(name="nll", title="nll, nats a grid pixel", better="lower", column="nll", digits=3),
-    Metric(name="marginal_nll", title="nll of the training set", better="neither", column="marginal_nll", digits=3),
+    Metric("auc_raw", "AuC raw", "higher", "auc", scale=100, kind="colorize"),
+    Metric("auc_balanced", "AuC class-balanced", "higher", "cell_hits", how="balanced", scale=100, kind="colorize"),
+    Metric("ab_error", "ab error", "lower", "ab_error", kind="colorize"),
+    Metric("energy_score", "energy score", "lower", "energy_score", digits=2),
+    Metric("total_variation_ratio", "total variation ratio", "one", "total_variation", how="ratio", digits=2),
+    Metric("psnr", "PSNR, dB", "higher", "psnr", digits=2),
+    Metric("ssim", "SSIM", "higher", "ssim", digits=3),
+    Metric("rgb_error", "error, of 255", "lower", "rgb_error"),
+    Metric("colorfulness", "colorfulness", "neither", "colorfulness", kind="colorize"),
+    Metric("colorfulness_ratio", "colorfulness ratio", "one", "colorfulness", how="ratio", digits=2, kind="colorize"),
+    Metric("colorfulness_difference", "colorfulness error", "lower", "colorfulness", how="distance", kind="colorize"),
+    Metric("chroma", "chroma", "neither", "chroma", kind="colorize"),
+    Metric("diversity", "diversity", "neither", "diversity", digits=2),
+    Metric("nll", "nll, nats a grid pixel", "lower", "nll", digits=3),
+    Metric("marginal_nll", "nll of the training set", "neither", "marginal_nll", digits=3),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}

@@ -7,38 +7,33 @@ images gives the first; a TIFF gives the first page that is a full image, neithe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
-from pipelines.images.encoding import encode
+from condgen.errors import ImageError
+from pipelines.images.color_tags import color_of, exif_color
 from pipelines.images.formats import (
     DECODE_ERRORS,
-    EXTENSIONS,
-    FORMATS,
     MAX_PIXELS,
-    check_end,
     exif_orientation,
     image_error,
-    jp2_boxes,
     open_image,
     orientation_of,
 )
 from pipelines.images.high_depth import decode_deep, is_deep_only
 from pipelines.images.icc import deep_to_srgb, to_8_bits, to_srgb
-from pipelines.images.jpeg import decode_plain, plain_jpeg
-from pipelines.images.metadata import Metadata, read_metadata
+from pipelines.images.jpeg import Colors, JpegHeader, check_scans, decode_jpeg, mended_jpeg, read_header
+from pipelines.images.jpegxl import jpeg_of
 
-__all__ = [
-    "EXTENSIONS", "FORMATS", "MAX_PIXELS", "ImageInfo", "Metadata", "decode", "encode", "probe", "read_metadata",
-]  # fmt: skip
+__all__ = ["ImageInfo", "decode", "probe"]
 
 
-_MAX_PROFILE_BYTES = 1 << 24
-"""Larger profiles are ignored: a JPEG can't hold them, and the last ones are remembered."""
+_JPEG_COLORS: Mapping[str, Colors] = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ def probe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
     try:
         image, name = open_image(data, max_pixels)
         width, height = image.size
-        if orientation_of(image, name) >= 5:
+        if orientation_of(image, name, data) >= 5:
             width, height = height, width
         return ImageInfo(width, height, name, image.mode)
     except DECODE_ERRORS as error:
@@ -109,8 +104,8 @@ def decode(
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode an image as it is displayed.
 
-    The EXIF orientation is applied. An embedded color profile is followed where it works (sRGB itself costs nothing).
-    CMYK, greyscale, palettes and 16 bits become 8-bit sRGB. Transparent parts are put on white.
+    The EXIF orientation is applied. What the file tells of its colors is followed where it works (sRGB itself costs
+    nothing). CMYK, greyscale, palettes and 16 bits become 8-bit sRGB. Transparent parts are put on white.
 
     Args:
         data: bytes of the file.
@@ -134,18 +129,19 @@ def decode(
         if plain is not None:
             return plain
         image, name = open_image(data, max_pixels)
-        if name == "JPEG":
-            check_end(data, image.width * image.height)
-            if min_size_px is not None:
-                image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
-        orientation, profile = orientation_of(image, name), _profile_of(image, name, data)
+        packed = jpeg_of(data) if name == "JPEGXL" else None
+        if packed is not None:
+            return decode(packed, min_size_px=min_size_px, max_pixels=max_pixels, out=out)
+        orientation = orientation_of(image, name, data)
         if keep_16_bit or is_deep_only(image, name):
             deep = decode_deep(data, image, name, max_pixels)
             if deep is not None:
-                wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, profile), orientation))
-                return wide if keep_16_bit else _placed(to_8_bits(wide), out)
-        image.load()
-        pixels = np.array(to_srgb(image, name, profile), dtype=np.uint8)
+                color = color_of(image, name, data)
+                wide = np.ascontiguousarray(_displayed(deep_to_srgb(deep.samples, deep.white, color), orientation))
+                return wide if keep_16_bit and deep.is_deep else _placed(to_8_bits(wide), out)
+        loaded = _load_jpeg(data, image, min_size_px, max_pixels) if name == "JPEG" else image
+        loaded.load()
+        pixels = np.array(to_srgb(loaded, name, color_of(image, name, data)), dtype=np.uint8)
         return _placed(np.ascontiguousarray(_displayed(pixels, orientation)), out)
     except DECODE_ERRORS as error:
         raise image_error("decode", error) from error
@@ -155,18 +151,59 @@ def _decode_plain(
     data: bytes, min_size_px: int | None, max_pixels: int, out: NDArray[np.uint8] | None
 ) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG without Pillow; None for everything else."""
-    header = plain_jpeg(data)
-    if header is None or header.width * header.height > max_pixels:
+    header = read_header(data)
+    if header is None or not header.is_plain or header.width * header.height > max_pixels:
         return None
-    scale = 1
-    if min_size_px is not None:
-        fitting = min(header.width, header.height) // max(1, min_size_px)
-        scale = next((s for s in (8, 4, 2) if fitting >= s), 1)
+    if header.exif and exif_color(header.exif) is not None:
+        return None
     orientation = exif_orientation(header.exif) if header.exif else 1
-    rgb = decode_plain(data, header, scale, out if orientation == 1 else None)
+    rgb = decode_jpeg(data, header, "RGB", _scale(header, min_size_px), out if orientation == 1 else None)
     if rgb is None or orientation == 1:
         return rgb
     return _placed(np.ascontiguousarray(_displayed(rgb, orientation)), out)
+
+
+def _scale(header: JpegHeader, min_size_px: int | None) -> int:
+    """Return the largest scale at which the short side is not too small: 1, 2, 4 or 8."""
+    if min_size_px is None:
+        return 1
+    fitting = min(header.width, header.height) // max(1, min_size_px)
+    return next((scale for scale in (8, 4, 2) if fitting >= scale), 1)
+
+
+def _load_jpeg(data: bytes, image: ImageFile.ImageFile, min_size_px: int | None, max_pixels: int) -> Image.Image:
+    """Decode any JPEG; Pillow, which does not tell of damage, has only those that TurboJPEG does not know.
+
+    Raises:
+        ImageError: the JPEG is cut or damaged.
+    """
+    header = read_header(data)
+    if header is None:
+        raise ImageError("decode", "CutImage", "the JPEG ends before its image, or its header is damaged")
+    colors = _JPEG_COLORS.get(image.mode)
+    if colors is not None:
+        pixels = decode_jpeg(data, header, colors, _scale(header, min_size_px))
+        if pixels is not None:
+            return Image.fromarray(_as_pillow(pixels), image.mode)
+    check_scans(data, header)
+    mended = mended_jpeg(data, header)
+    images = []
+    for stray in (b"", bytes(range(1, 99))):
+        image, _ = open_image(mended[:-2] + stray + mended[-2:], max_pixels)
+        if min_size_px is not None:
+            image.draft(None, (max(1, min_size_px), max(1, min_size_px)))
+        image.load()
+        images.append(image)
+    if images[0].tobytes() != images[1].tobytes():  # a whole image has no use for what follows it
+        raise ImageError("decode", "CutImage", "the JPEG's data ends before the image does: it was cut or is damaged")
+    return images[0]
+
+
+def _as_pillow(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the samples of a JPEG as Pillow gives them: CMYK inverted, as Adobe's programs write it."""
+    if pixels.shape[2] == 4:
+        return np.subtract(255, pixels, dtype=np.uint8)
+    return pixels if pixels.shape[2] == 3 else pixels[..., 0]
 
 
 def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
@@ -174,16 +211,6 @@ def _placed(rgb: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np
         return rgb
     out[...] = rgb
     return out
-
-
-def _profile_of(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes | None:
-    """Return the embedded ICC profile; that of a JPEG 2000 file, which Pillow leaves aside, too."""
-    profile = image.info.get("icc_profile")
-    if name == "JPEG2000":
-        for kind, start, stop in jp2_boxes(data):
-            if kind == b"colr" and data[start : start + 1] == b"\x02":
-                profile = data[start + 3 : stop]
-    return profile if isinstance(profile, bytes) and len(profile) <= _MAX_PROFILE_BYTES else None
 
 
 def _displayed(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from condgen.errors import ConfigError, ImageError
+from condgen.checks import check_choice
+from condgen.errors import ImageError
 from pipelines.images.exif import ByteOrder, TiffField, directories_to_bytes, read_exif, resolution_entries, tiff_header
 from pipelines.images.formats import DECODE_ERRORS, image_error
 from pipelines.images.icc import SRGB_PROFILE, to_8_bits
@@ -63,8 +64,7 @@ def encode(
         ConfigError: the format is another.
         ImageError: stage ``encode``: an image that the format can't hold (JPEG ends at 65,535 pixels a side).
     """
-    if format not in _ENCODERS:
-        raise ConfigError.unknown("format", format, _ENCODERS)
+    check_choice("format", format, _ENCODERS)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
         reason = f"an image is [H, W, 3] uint8 or uint16, not {list(rgb.shape)} {rgb.dtype}"
         raise ImageError("encode", "ValueError", reason)

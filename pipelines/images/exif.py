@@ -21,6 +21,7 @@ __all__ = [
     "TiffField",
     "checked_resolution",
     "directories_to_bytes",
+    "read_color_entries",
     "read_directory",
     "read_exif",
     "resolution_entries",
@@ -36,6 +37,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _SHORT, _LONG, _RATIONAL = 3, 4, 5
 _MAX_ENTRIES = 1_000
 _EXIF_POINTER, _GPS_POINTER, _ORIENTATION, _COLOR_SPACE = 34665, 34853, 274, 40961
+_INTEROPERABILITY_POINTER = 40965
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _INCH, _CENTIMETRE, _CM_PER_INCH = 2, 3, 2.54
 _MAX_DPI = 100_000
@@ -115,6 +117,23 @@ def read_exif(block: bytes) -> Exif:
         gps=read_directory(block, _pointer(entries, _GPS_POINTER, order), order),
         resolution_dpi=_resolution(entries, order),
     )
+
+
+def read_color_entries(block: bytes) -> tuple[ByteOrder, Mapping[int, TiffField]]:
+    r"""Return the byte order of an EXIF block and all entries that may tell of color, by tag.
+
+    They are those of the first directory, the EXIF directory and the interoperability directory, whose tags differ.
+
+    Args:
+        block: bytes of the block, with or without ``Exif\0\0`` before it, or of a whole TIFF file.
+    """
+    block = block.removeprefix(b"Exif\0\0")
+    if block[:4] not in (b"II*\0", b"MM\0*") or len(block) < 8:
+        return "<", {}
+    order: ByteOrder = "<" if block[:1] == b"I" else ">"
+    main = read_directory(block, struct.unpack_from(f"{order}I", block, 4)[0], order)
+    exif = read_directory(block, _pointer(main, _EXIF_POINTER, order), order)
+    return order, {**read_directory(block, _pointer(exif, _INTEROPERABILITY_POINTER, order), order), **exif, **main}
 
 
 def read_directory(block: bytes, offset: int, order: ByteOrder) -> dict[int, TiffField]:

@@ -29,15 +29,20 @@ from PIL import (
 )
 
 from condgen.errors import ImageError
-from pipelines.images.jpeg import too_many_scans
+from pipelines.images.heif import open_heif
+from pipelines.images.jpegxl import JpegXlImage
+from pipelines.images.png import png_exif, tidy_png
+from pipelines.images.signatures import CAMERA_RAW, format_of, with_major_brand
+from pipelines.images.tiff_pages import camera_raw, full_page, with_first_page
+from pipelines.images.tiff_samples import TiffPage
 
 __all__ = [
     "DECODE_ERRORS",
     "EXTENSIONS",
     "FORMATS",
     "MAX_PIXELS",
-    "check_end",
     "check_pixels",
+    "exif_block",
     "exif_orientation",
     "format_of",
     "image_error",
@@ -55,15 +60,10 @@ DECODE_ERRORS = (
 )  # fmt: skip
 """All that Pillow, imagecodecs and their libraries were seen to raise on damaged files."""
 
-_JPEG_END = b"\xff\xd9"
 _ORIENTATION = 0x0112
-_NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
-_SUBFILE_TYPE, _REDUCED = 255, 2
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PLANAR, _SEPARATE = 256, 257, 258, 284, 2
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_PHOTOMETRIC, _SAMPLE_FORMAT, _TILE_WIDTH, _TILE_HEIGHT = 262, 339, 322, 323
 _MAX_TILE_PIXELS = 1 << 24
-_MAX_PAGES = 64
-"""Pages of a TIFF that are looked at for a full image."""
 
 
 class _Opener(Protocol):
@@ -77,23 +77,25 @@ _OPENERS: Mapping[str, _Opener] = {
     "PNG": cast("_Opener", PngImagePlugin.PngImageFile),
     "WEBP": cast("_Opener", WebPImagePlugin.WebPImageFile),
     "GIF": cast("_Opener", GifImagePlugin.GifImageFile),
-    "TIFF": cast("_Opener", TiffImagePlugin.TiffImageFile),
+    "TIFF": cast("_Opener", TiffPage),
     "BMP": cast("_Opener", BmpImagePlugin.BmpImageFile),
     "PPM": cast("_Opener", PpmImagePlugin.PpmImageFile),
     "JPEG2000": cast("_Opener", Jpeg2KImagePlugin.Jpeg2KImageFile),
     "AVIF": cast("_Opener", AvifImagePlugin.AvifImageFile),
+    "HEIF": open_heif,
+    "JPEGXL": cast("_Opener", JpegXlImage),
 }
 
 FORMATS: Mapping[str, str] = {
     "JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp", "PPM": "ppm",
-    "JPEG2000": "jp2", "AVIF": "avif",
+    "JPEG2000": "jp2", "AVIF": "avif", "HEIF": "heic", "JPEGXL": "jxl",
 }  # fmt: skip
 """The formats that are decoded, and the extension of each in a shard."""
 
 EXTENSIONS = frozenset(
     {
         "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "tif", "tiff", "bmp", "dib", "ppm", "pgm", "pbm", "pnm",
-        "jp2", "j2k", "jpx", "avif",
+        "jp2", "j2k", "jpx", "avif", "heic", "heif", "heics", "heifs", "hif", "jxl",
     }
 )  # fmt: skip
 """Extensions, in lower case and without the dot, by which a file's name tells that it is an image."""
@@ -115,18 +117,39 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
     """
     if not data:
         raise ImageError("decode", "EmptyFile", "the file has no bytes")
-    name = format_of(data[:32])
+    name = format_of(data)
+    if name == CAMERA_RAW:
+        raise camera_raw()
     if name is None:
         raise ImageError("decode", "NotAnImage", f"not an image of a known format ({', '.join(FORMATS)})")
     _hush()
+    profile = None
+    if name == "PNG":
+        data, profile = tidy_png(data)
+    if name in ("AVIF", "HEIF"):
+        data = with_major_brand(data, name)
+    page = full_page(data) if name == "TIFF" else None
+    if page is not None and not page.is_first:
+        data = with_first_page(data, page.offset)
     image = _OPENERS[name](io.BytesIO(data))
+    if page is not None:
+        image.info["inherited_orientation"] = page.orientation
+    if profile is not None:
+        image.info["icc_profile"] = profile
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        _seek_full_image(image)
         _mend_planes(image)
     check_pixels(*image.size, max_pixels)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if isinstance(image, TiffPage):
         _check_tiles(image)
+        if not image.is_readable:
+            raise ImageError("decode", "UnknownLayout", f"a TIFF of {_layout(image.tag_v2)}, which is not read")
     return image, name
+
+
+def _layout(tags: Mapping[int, Any]) -> str:
+    bits, kinds = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
+    photometric = tags.get(_PHOTOMETRIC, 0)
+    return f"photometric interpretation {photometric} with samples of {bits[0]} bits and format {kinds[0]}"
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -140,29 +163,6 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         reason = f"{width} x {height} pixels are more than the {max_pixels:,} allowed"
         raise ImageError("decode", "TooManyPixels", reason)
-
-
-def _seek_full_image(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Go to the first page that is neither a reduced copy nor a mask (TIFF 6.0, tags 254 and 255), else the first."""
-    if _is_full_image(image.tag_v2):
-        return
-    for page in range(1, _MAX_PAGES):
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        except DECODE_ERRORS:  # a page of a kind that can't be read, or damaged
-            continue
-        if _is_full_image(image.tag_v2):
-            return
-    image.seek(0)
-
-
-def _is_full_image(tags: Mapping[int, Any]) -> bool:
-    kind = tags.get(_NEW_SUBFILE_TYPE)
-    if isinstance(kind, int):
-        return not kind & _REDUCED_OR_MASK
-    return bool(tags.get(_SUBFILE_TYPE) != _REDUCED)
 
 
 def _check_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
@@ -182,29 +182,6 @@ def _mend_planes(image: TiffImagePlugin.TiffImageFile) -> None:
     image.tile = [ImageFile._Tile("libtiff", area, 0, (f"{image.mode};16N", False, tags.offset))]  # noqa: SLF001
 
 
-def format_of(head: bytes) -> str | None:
-    """Return the name of the format that the first 32 bytes of a file tell; None for an unknown one."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if head[:2] == b"BM" and len(head) > 14:
-        return "BMP"
-    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
-        return "PPM"
-    if head.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")):
-        return "JPEG2000"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
-        return "AVIF"
-    return None
-
-
 _NO_HANDLER = logging.NullHandler()
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -216,39 +193,24 @@ def _hush() -> None:
     logging.getLogger("PIL").addHandler(_NO_HANDLER)  # or what it logs of damage goes to stderr; added once
 
 
-def check_end(data: bytes, pixels: int) -> None:
-    """Refuse a JPEG without its end marker, and one of so many scans that it would be decoded for hours.
-
-    A JPEG that was cut would otherwise be decoded without a complaint, with grey in place of the rest.
-
-    Args:
-        data: bytes of the file.
-        pixels: product of width and height; each scan goes over all of them.
-
-    Raises:
-        ImageError: stage ``decode``, ``CutImage`` or ``TooManyScans``.
-    """
-    position = 2
-    while data[position : position + 1] == b"\xff":
-        marker = data[position + 1]
-        if marker == 0xFF:  # padding
-            position += 1
-            continue
-        if marker == 0xDA:  # the scan's bytes hold no other end marker than their own
-            break
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    if data.rfind(_JPEG_END, position) < 0:
-        raise ImageError("decode", "CutImage", "the JPEG has no end marker: it was cut")
-    if too_many_scans(data, position, pixels):
-        raise ImageError("decode", "TooManyScans", "the JPEG has far more scans than any program writes")
+def exif_block(image: ImageFile.ImageFile, name: str, data: bytes) -> bytes:
+    """Return the EXIF block of an image that is open, or the whole TIFF; empty where there is none."""
+    if name == "TIFF":
+        return data
+    block = png_exif(data) if name == "PNG" else image.info.get("exif")
+    return block if isinstance(block, bytes) else b""
 
 
-def orientation_of(image: ImageFile.ImageFile, name: str) -> int:
+def orientation_of(image: ImageFile.ImageFile, name: str, data: bytes) -> int:
     """Return the EXIF orientation that is left to apply, 1 to 8; 1 where there is none or it is damaged."""
-    data = image.info.get("exif")
-    if name == "TIFF" or not isinstance(data, bytes):  # Pillow turns a TIFF itself
+    if isinstance(image, TiffPage):  # Pillow turns a TIFF itself
+        inherited = image.info.get("inherited_orientation", 1)
+        value = image.tag_v2.get(_ORIENTATION, inherited) if image.is_odd else inherited
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    if name in ("HEIF", "JPEGXL"):  # their libraries turn an image as the container says, and EXIF does not count
         return 1
-    return exif_orientation(data)
+    block = exif_block(image, name, data)
+    return exif_orientation(block) if block else 1
 
 
 def exif_orientation(data: bytes) -> int:

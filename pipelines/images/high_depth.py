@@ -19,7 +19,11 @@ from PIL import ImageFile, TiffImagePlugin
 from condgen.errors import ImageError
 from pipelines.images.exif import ByteOrder, Exif, TiffField, directories_to_bytes, tiff_header
 from pipelines.images.formats import jp2_boxes, open_image
+from pipelines.images.heif import check_heif, decode_deep_heif
 from pipelines.images.icc import deep_integers
+from pipelines.images.jpegxl import JpegXlImage, decode_jpeg_xl
+from pipelines.images.png import tidy_png
+from pipelines.images.tiff_samples import TiffPage, decode_samples
 
 __all__ = ["DeepImage", "decode_deep", "is_deep_only"]
 
@@ -41,12 +45,14 @@ class DeepImage:
     """Decoded samples of an image.
 
     Attributes:
-        samples: ``[H, W]`` or ``[H, W, 2 to 4]`` uint16 in 0..white: grey or RGB, perhaps with alpha.
+        samples: ``[H, W]`` or ``[H, W, 1 to 4]`` uint16 in 0..white: grey or RGB, perhaps with alpha.
         white: value of white, 256 to 65535.
+        is_deep: whether the file itself has more than 8 bits a channel (default: yes).
     """
 
     samples: NDArray[np.uint16]
     white: int
+    is_deep: bool = True
 
 
 def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: int) -> DeepImage | None:
@@ -58,8 +64,9 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
         max_pixels: largest product of width and height, which the header was checked against.
 
     Returns:
-        The samples, a TIFF's turned as displayed, the others' as stored. None for images of 8 bits and for kinds that
-        are not supported: CMYK, YCbCr, palettes, colors multiplied by alpha, channels subsampled or of several depths.
+        The samples, as stored but for what Pillow has turned (see ``orientation_of``). None for images of 8 bits and
+        for kinds that are not supported: CMYK, YCbCr, palettes, colors multiplied by alpha, channels subsampled or of
+        several depths.
 
     Raises:
         ImageError: stage ``decode``: the file is damaged.
@@ -69,8 +76,17 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
         return _png(data, image) if data[24:25] == b"\x10" else None
     if name == "JPEG2000":
         return _jpeg2000(data, image)
+    if name == "HEIF":
+        check_heif(data)
+        deep = decode_deep_heif(data, image)
+        return None if deep is None else DeepImage(*deep)
+    if isinstance(image, JpegXlImage):
+        return DeepImage(*decode_jpeg_xl(data, image))
     if name != "TIFF":
         return None
+    if isinstance(image, TiffPage) and image.is_odd:
+        samples, is_deep = decode_samples(data, image, max_pixels)
+        return DeepImage(samples, 65535, is_deep)
     if image.mode.startswith("I;16"):
         image.load()
         return DeepImage(*deep_integers(image, name))
@@ -80,17 +96,19 @@ def decode_deep(data: bytes, image: ImageFile.ImageFile, name: str, max_pixels: 
 def is_deep_only(image: ImageFile.ImageFile, name: str) -> bool:
     """Return whether an image of more than 8 bits is decoded here even where 8 are wanted.
 
-    Pillow shows white as black in such a JPEG 2000; a PNG and a TIFF of planes are judged alike at both depths so.
+    Pillow shows white as black in such a JPEG 2000; a PNG and a TIFF of planes are judged alike at both depths so. For
+    the samples of an odd TIFF it has no mode.
     """
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    return name in ("JPEG2000", "PNG") or tags.get(_PLANAR) == _SEPARATE
+    if isinstance(image, TiffPage):
+        return image.is_odd or image.tag_v2.get(_PLANAR) == _SEPARATE
+    return name in ("JPEG2000", "PNG", "HEIF", "JPEGXL")
 
 
 def _png(data: bytes, image: ImageFile.ImageFile) -> DeepImage:
     from imagecodecs import PngError, png_decode  # 0.3 s, for the few images that need it
 
     try:
-        samples = png_decode(data)
+        samples = png_decode(tidy_png(data)[0])
     except (PngError, UnicodeError) as error:  # what libpng says is read too late, and may be anything by then
         raise ImageError("decode", "PngError", "libpng can't decode it: damaged or cut") from error
     return DeepImage(_checked(samples, image.size), 65535)

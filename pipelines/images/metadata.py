@@ -9,7 +9,10 @@ from typing import Protocol
 
 from condgen.errors import ImageError
 from pipelines.images.exif import MAX_EXIF_BYTES, checked_resolution, read_exif
-from pipelines.images.formats import DECODE_ERRORS, MAX_PIXELS, format_of, open_image
+from pipelines.images.formats import DECODE_ERRORS, MAX_PIXELS, open_image
+from pipelines.images.jpegxl import jpeg_of
+from pipelines.images.png import png_chunks, png_exif
+from pipelines.images.signatures import format_of
 
 __all__ = ["Metadata", "read_metadata"]
 
@@ -50,7 +53,7 @@ def read_metadata(data: bytes) -> Metadata:
     Args:
         data: bytes of the file.
     """
-    name = format_of(data[:32])
+    name = format_of(data)
     if name is None:
         return Metadata()
     try:
@@ -87,21 +90,19 @@ def _of_jpeg(data: bytes) -> Metadata:
 
 
 def _of_png(data: bytes) -> Metadata:
-    exif, resolution_dpi, has_profile = b"", None, False
-    for kind, start, stop in _chunks(data, 8, ">I4s", 4, 1):
-        if kind == b"eXIf":
-            exif = data[start:stop]
-        elif kind == b"iCCP":
+    resolution_dpi, has_profile = None, False
+    for kind, start, stop in png_chunks(data):
+        if kind == b"iCCP":
             has_profile = True
         elif kind == b"pHYs" and stop - start == 9 and data[start + 8] == _PNG_METRE:
             across, down = struct.unpack_from(">II", data, start)
             resolution_dpi = checked_resolution(across / _INCHES_PER_METRE, down / _INCHES_PER_METRE)
-    return Metadata(exif, resolution_dpi, has_profile)
+    return Metadata(png_exif(data), resolution_dpi, has_profile)
 
 
 def _of_webp(data: bytes) -> Metadata:
     exif, has_profile = b"", False
-    for kind, start, stop in _chunks(data, 12, "<4sI", 0, 2):
+    for kind, start, stop in _riff_chunks(data):
         if kind == b"EXIF":
             exif = data[start:stop]
         elif kind == b"ICCP":
@@ -109,16 +110,16 @@ def _of_webp(data: bytes) -> Metadata:
     return Metadata(exif, None, has_profile)
 
 
-def _chunks(data: bytes, position: int, head: str, trailer: int, align: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and stop of each whole chunk of a PNG or RIFF file."""
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and stop of each whole chunk of a RIFF file."""
+    position = 12
     while position + 8 <= len(data):
-        first, second = struct.unpack_from(head, data, position)
-        kind, length = (first, second) if isinstance(first, bytes) else (second, first)
+        kind, length = struct.unpack_from("<4sI", data, position)
         start, stop = position + 8, position + 8 + length
         if stop > len(data):
             return
         yield kind, start, stop
-        position = stop + trailer + (-length % align)
+        position = stop + length % 2
 
 
 def _of_tiff(data: bytes) -> Metadata:
@@ -127,6 +128,11 @@ def _of_tiff(data: bytes) -> Metadata:
         image, _ = open_image(data, MAX_PIXELS)
         has_profile = isinstance(image.info.get("icc_profile"), bytes)
     return Metadata(data, None, has_profile)
+
+
+def _of_jpeg_xl(data: bytes) -> Metadata:
+    jpeg = jpeg_of(data)
+    return _by_pillow(data) if jpeg is None else _of_jpeg(jpeg)
 
 
 def _by_pillow(data: bytes) -> Metadata:
@@ -139,4 +145,10 @@ def _by_pillow(data: bytes) -> Metadata:
     return Metadata(exif if isinstance(exif, bytes) else b"", resolution_dpi, isinstance(profile, bytes))
 
 
-_FINDERS: Mapping[str, _Finder] = {"JPEG": _of_jpeg, "PNG": _of_png, "WEBP": _of_webp, "TIFF": _of_tiff}
+_FINDERS: Mapping[str, _Finder] = {
+    "JPEG": _of_jpeg,
+    "PNG": _of_png,
+    "WEBP": _of_webp,
+    "TIFF": _of_tiff,
+    "JPEGXL": _of_jpeg_xl,
+}

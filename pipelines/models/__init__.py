@@ -11,38 +11,6 @@ hooks.py                the user's own functions before and after the model
 pretrained_weights.py   ImageNet weights that are installed or named
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.models.hooks import About, Functions
-    from pipelines.models.options import ColorizeOptions, TranslateOptions
-    from pipelines.models.source import LoadedModel, ModelSource, image_task, load_model, open_model
-    from pipelines.models.task import ImageTask, Rgb
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "hooks": ["About", "Functions"],
-            "options": ["ColorizeOptions", "TranslateOptions"],
-            "source": ["LoadedModel", "ModelSource", "load_model", "open_model", "image_task"],
-            "task": ["ImageTask", "Rgb"],
-        },
-    )
-
-__all__ = [
-    "About",
-    "ColorizeOptions",
-    "Functions",
-    "ImageTask",
-    "LoadedModel",
-    "ModelSource",
-    "Rgb",
-    "TranslateOptions",
-    "image_task",
-    "load_model",
-    "open_model",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from condgen.errors import ConfigError
+from condgen.options import option
 
 __all__ = ["AUTO", "ColorizeOptions", "TaskOptions", "TranslateOptions"]
 
@@ -26,17 +27,11 @@ class ColorizeOptions:
         ConfigError: a value is not allowed.
     """
 
-    chroma: float = field(
-        default=1.0,
-        metadata={"help": "Predicted colors times C: below 1 paler, above 1 stronger.", "metavar": "C", "min": 0.0},
-    )
-    upsampling: str = field(
-        default=AUTO,
-        metadata={
-            "help": "Color at full size: guided (by the image's own edges) or bilinear; auto is guided, or as "
-            "RESULTS began.",
-            "metavar": "HOW",
-        },
+    chroma: float = option(1.0, "Predicted colors times C: below 1 paler, above 1 stronger.", metavar="C", min=0.0)
+    upsampling: str = option(
+        AUTO,
+        "Color at full size: guided (by the image's own edges) or bilinear; auto is guided, or as RESULTS began.",
+        metavar="HOW",
     )
 
     def __post_init__(self) -> None:
@@ -53,14 +48,8 @@ class TranslateOptions:
         overlap_px: overlap of neighboring tiles (pixels; >= 0).
     """
 
-    large: str = field(
-        default="tile",
-        metadata={
-            "help": "Images larger than the model takes: tile (overlapping) or resize.",
-            "metavar": "HOW",
-        },
-    )
-    overlap_px: int = field(default=32, metadata={"help": "Overlap of tiles.", "metavar": "PX", "min": 0})
+    large: str = option("tile", "Images larger than the model takes: tile (overlapping) or resize.", metavar="HOW")
+    overlap_px: int = option(32, "Overlap of tiles.", metavar="PX", min=0)
 
 
 TaskOptions: TypeAlias = ColorizeOptions | TranslateOptions

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from condgen.checks import check_choice
 from condgen.errors import CheckpointError, ConfigError, MissingError
 from condgen.families import FAMILIES
 from condgen.pretrained import PRETRAINED, read_pretrained
@@ -308,8 +309,7 @@ def _task(loaded: LoadedModel) -> str:
     """Return `color` or `image`: as the model says, else by its family and the channels that it takes and gives."""
     told = loaded.extra.get("task", getattr(loaded.model, "task", None))
     if told is not None:
-        if told not in ("color", "image"):
-            raise ConfigError.unknown("model.task", str(told), ("color", "image"))
+        check_choice("model.task", told, ("color", "image"))
         return str(told)
     family, config = FAMILIES.get(loaded.model.family), loaded.model.config
     if family is None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from condgen.checks import check_choice
 from condgen.color.colorize import resize
 from condgen.errors import ConfigError
 from pipelines.models.task import Rgb
@@ -150,8 +151,7 @@ class TranslateTask:
     """
 
     def __init__(self, size_px: int, *, large: str = "tile", overlap_px: int = 32) -> None:
-        if large not in LARGE:
-            raise ConfigError.unknown("large", large, LARGE)
+        check_choice("large", large, LARGE)
         if overlap_px < 0:
             raise ConfigError("overlap_px", overlap_px, "a whole number >= 0")
         if size_px < 1:

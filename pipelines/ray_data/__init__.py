@@ -8,26 +8,6 @@ counters.py     ``Tally``: counts of what was read, kept and dropped
 tensors.py      images in Arrow blocks
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.ray_data.counters import Tally
-    from pipelines.ray_data.operator import Decode
-    from pipelines.ray_data.reading import read_paired, read_single, read_unpaired
-    from pipelines.ray_data.transforms import keep, mix, transform
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "counters": ["Tally"],
-            "operator": ["Decode"],
-            "reading": ["read_paired", "read_single", "read_unpaired"],
-            "transforms": ["keep", "mix", "transform"],
-        },
-    )
-
-__all__ = ["Decode", "Tally", "keep", "mix", "read_paired", "read_single", "read_unpaired", "transform"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

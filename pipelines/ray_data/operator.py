@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, Sample, image_member, iter_chunks, read_chunk
-from pipelines.images.decoding import MAX_PIXELS, decode
+from pipelines.images.decoding import decode
+from pipelines.images.formats import MAX_PIXELS
 from pipelines.ray_data.counters import Tally, work_name
 from pipelines.ray_data.pairs import iter_pairs
 from pipelines.ray_data.tensors import ImageColumn
@@ -64,8 +66,7 @@ class Decode:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        if self.on_error not in _POLICIES:
-            raise ConfigError.unknown("decode.on_error", self.on_error, _POLICIES)
+        check_choice("decode.on_error", self.on_error, _POLICIES)
         for name in ("size_px", "min_size_px"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"decode.{name}", getattr(self, name), "0 or more pixels")

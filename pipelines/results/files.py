@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.storage.store import Store
@@ -79,8 +80,7 @@ def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
     """
     fields = [pa.field(name, kind, nullable=False) for name, kind in _FIELDS]
     for name, kind in columns:
-        if kind not in COLUMN_TYPES:
-            raise ConfigError.unknown(f"columns.{name}", kind, COLUMN_TYPES)
+        check_choice(f"columns.{name}", kind, COLUMN_TYPES)
         if name in [field.name for field in fields]:
             raise ConfigError("columns", name, f"a name that is not taken: {', '.join(field.name for field in fields)}")
         fields.append(pa.field(name, COLUMN_TYPES[kind]))

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,8 @@ from pipelines.storage.store import Store
 __all__ = ["Generation", "Plan", "job_digest", "load_plans", "require_plans", "write_plan"]
 
 _FORMAT = "condgen-plan-2"
+_NEWER = ("taken_as", "left_out")
+"""Facts that plans didn't always have; where there is nothing to say, they are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Plan:
         settings: `BatchSettings` as JSON.
         num_chunks, num_samples: lengths of the list.
         chunks_sha256: SHA-256 of the list's file.
+        taken_as: kind that the user said the archive is (``pipelines.datasets.contents.KINDS``; default: it was found).
+        left_out: numbers of the archive's files that are in no chunk, by what they are.
     """
 
     generation: int
@@ -51,6 +55,8 @@ class Plan:
     num_chunks: int
     num_samples: int
     chunks_sha256: str
+    taken_as: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -105,13 +111,15 @@ def write_plan(
     settings: Mapping[str, Any],
     generation: int = 0,
     kind: str = "archive",
+    taken_as: str = "",
+    left_out: Mapping[str, int] | None = None,
 ) -> Generation:
     """Write a new plan, its JSON last.
 
     Args:
         results: store that the job writes to.
         chunks: chunks in `CHUNK_SCHEMA`; those of a later generation get its number before their names.
-        archive, model, settings, generation, kind: values of `Plan`.
+        archive, model, settings, generation, kind, taken_as, left_out: values of `Plan`.
     """
     if generation:
         names = pc.binary_join_element_wise(f"g{generation:03d}", chunks["name"], "-")
@@ -129,9 +137,12 @@ def write_plan(
         num_chunks=chunks.num_rows,
         num_samples=int(pc.sum(chunks["samples"]).as_py() or 0),
         chunks_sha256=hashlib.sha256(data).hexdigest(),
+        taken_as=taken_as,
+        left_out=dict(left_out or {}),
     )
     results.write(f"plan/{plan.name}.parquet", data)
-    results.write_json(f"plan/{plan.name}.json", {"format": _FORMAT, **asdict(plan)})
+    facts = {name: value for name, value in asdict(plan).items() if value or name not in _NEWER}
+    results.write_json(f"plan/{plan.name}.json", {"format": _FORMAT, **facts})
     return Generation(plan, chunks)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from condgen.checks import check_choice
 from condgen.errors import ConfigError
-from condgen.options import SampleOptions
+from condgen.options import SampleOptions, option
 from pipelines.models.options import AUTO, ColorizeOptions, TaskOptions, TranslateOptions
 
 __all__ = ["AUTO_BATCH", "AUTO_DRAWS", "BEFORE", "BatchSettings", "OutputOptions", "read_columns"]
@@ -54,6 +54,11 @@ def read_batch_size(text: str) -> int:
     return int(text)
 
 
+def read_member(text: str) -> str:
+    """Return the member's name in `NAME`, or in `image=NAME` as `condgen train` has it."""
+    return text.removeprefix("image=")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
     """How images are written.
@@ -67,21 +72,15 @@ class OutputOptions:
         ConfigError: a value is not allowed.
     """
 
-    output_format: str = field(
-        default="jpeg",
-        metadata={
-            "help": "jpeg, png, webp or tiff; png and tiff keep 16 bits.",
-            "flags": ("--output-format", "--format"),
-        },
+    output_format: str = option(
+        "jpeg", "jpeg, png, webp or tiff; png and tiff keep 16 bits.", flags=("--output-format", "--format")
     )
-    quality: int = field(default=95, metadata={"help": "Quality of jpeg and webp.", "min": 1, "max": 100})
-    columns: tuple[tuple[str, str], ...] = field(
-        default=(),
-        metadata={
-            "help": "Copy these of each image's table row or JSON; string, int64, ...",
-            "metavar": "NAME[:TYPE],...",
-            "read": read_columns,
-        },
+    quality: int = option(95, "Quality of jpeg and webp.", min=1, max=100)
+    columns: tuple[tuple[str, str], ...] = option(
+        (),
+        "Copy these of each image's table row or JSON; string, int64, ...",
+        metavar="NAME[:TYPE],...",
+        read=read_columns,
     )
 
     def __post_init__(self) -> None:
@@ -101,77 +100,60 @@ class BatchSettings:
         batch_size: images in a batch of the model, always padded to it (>= 1; `AUTO_BATCH` until it is found).
         precision: fp32, bf16 or fp16; `auto` until it is decided.
         sample, colorize, translate, output: options of the model, of each kind of job, and of the images written.
+        member: name of the member of each sample that is the image (default: the only one that is an image).
         functions: digest of the user's own functions before and after the model; empty without any.
         max_pixels: pixels above which an image is refused, as decompression bombs are.
         chunk_samples: most images in a chunk.
     """
 
     kind: str = "colorize"
-    draws: int = field(
-        default=AUTO_DRAWS,
-        metadata={
-            "help": "Outputs for each image (default: 3; 1 of a model without noise; or as RESULTS began).",
-            "metavar": "K",
-            "min": 1,
-            "default": None,
-            "heading": "Sampling",
-        },
+    draws: int = option(
+        AUTO_DRAWS,
+        "Outputs for each image (default: 3; 1 of a model without noise; or as RESULTS began).",
+        metavar="K",
+        min=1,
+        default=None,
+        heading="Sampling",
     )
-    seed: int = field(
-        default=0,
-        metadata={
-            "help": "The draws' seed: another one, other draws.",
-            "metavar": "S",
-            "min": 0,
-            "heading": "Sampling",
-        },
+    seed: int = option(0, "The draws' seed: another one, other draws.", metavar="S", min=0, heading="Sampling")
+    batch_size: int = option(
+        16,
+        "Images in a batch of the model; auto measures.",
+        metavar="N|auto",
+        read=read_batch_size,
+        default="16",
+        heading="Resources",
     )
-    batch_size: int = field(
-        default=16,
-        metadata={
-            "help": "Images in a batch of the model; auto measures.",
-            "metavar": "N|auto",
-            "read": read_batch_size,
-            "default": "16",
-            "heading": "Resources",
-        },
-    )
-    precision: str = field(
-        default="fp32",
-        metadata={
-            "help": "auto (bf16 where a GPU has it), fp32, bf16 or fp16.",
-            "metavar": "P",
-            "default": AUTO,
-            "heading": "Resources",
-        },
+    precision: str = option(
+        "fp32", "auto (bf16 where a GPU has it), fp32, bf16 or fp16.", metavar="P", default=AUTO, heading="Resources"
     )
     sample: SampleOptions = field(default_factory=SampleOptions, metadata={"heading": "Sampling"})
     colorize: ColorizeOptions = field(default_factory=ColorizeOptions, metadata={"heading": "Output"})
     translate: TranslateOptions = field(default_factory=TranslateOptions, metadata={"heading": "Output"})
     output: OutputOptions = field(default_factory=OutputOptions, metadata={"heading": "Output"})
-    functions: str = ""
-    max_pixels: int = field(
-        default=200_000_000,
+    member: str = field(
+        default="",
         metadata={
-            "help": "Refuse larger images; a worker needs about 40 bytes for each pixel.",
-            "metavar": "N",
-            "min": 1,
+            "help": "The member of each sample that is the image (default: the only one that is).",
+            "metavar": "NAME",
+            "read": read_member,
             "heading": "Selection",
         },
     )
-    chunk_samples: int = field(
-        default=64,
-        metadata={
-            "help": "Most images in a chunk, the unit of commit.",
-            "metavar": "N",
-            "min": 1,
-            "heading": "Resources",
-        },
+    functions: str = ""
+    max_pixels: int = option(
+        200_000_000,
+        "Refuse larger images; a worker needs about 40 bytes for each pixel.",
+        metavar="N",
+        min=1,
+        heading="Selection",
+    )
+    chunk_samples: int = option(
+        64, "Most images in a chunk, the unit of commit.", metavar="N", min=1, heading="Resources"
     )
 
     def __post_init__(self) -> None:
-        if self.kind not in ("colorize", "translate"):
-            raise ConfigError.unknown("kind", self.kind, ("colorize", "translate"))
+        check_choice("kind", self.kind, ("colorize", "translate"))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> BatchSettings:
@@ -200,19 +182,23 @@ class BatchSettings:
         """Return the settings for the model's point prediction, one an image."""
         return replace(self, draws=1, sample=replace(self.sample, mode="point"))
 
-    def settle(self, begun: BatchSettings | None = None) -> BatchSettings:
+    def settle(self, begun: BatchSettings | None, functions: str) -> BatchSettings:
         """Return the settings with what was left open as it was decided when the results were begun.
 
         New results have no such decision: their upsampling is guided, and the rest is decided beside the model.
+
+        Args:
+            begun: settings that the results were begun with; None for new results.
+            functions: digest of the user's own functions.
         """
         upsampling = self.colorize.upsampling
         if upsampling == AUTO:
             upsampling = begun.colorize.upsampling if begun else "guided"
-        settled = replace(self, colorize=replace(self.colorize, upsampling=upsampling))
-        if begun is None:
-            return settled
+        begun = begun or self
         return replace(
-            settled,
+            self,
+            functions=functions,
+            colorize=replace(self.colorize, upsampling=upsampling),
             draws=self.draws or begun.draws,
             batch_size=self.batch_size or begun.batch_size,
             precision=begun.precision if self.precision == AUTO else self.precision,

@@ -10,35 +10,6 @@ growth.py      what a dataset has already when its source is sharded again
 indexing.py    the index of a shard that was made elsewhere
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.sharding.assignment import ShardOptions
-    from pipelines.sharding.recipe import Recipe
-    from pipelines.sharding.sources import Listing, Record, folder_source, halves_source, pairs_source
-    from pipelines.sharding.tables import table_source
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "assignment": ["ShardOptions"],
-            "recipe": ["Recipe"],
-            "sources": ["Listing", "Record", "folder_source", "halves_source", "pairs_source"],
-            "tables": ["table_source"],
-        },
-    )
-
-__all__ = [
-    "Listing",
-    "Recipe",
-    "Record",
-    "ShardOptions",
-    "folder_source",
-    "halves_source",
-    "pairs_source",
-    "table_source",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

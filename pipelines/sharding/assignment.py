@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Manifest, ShardInfo
-from pipelines.images.decoding import MAX_PIXELS
+from pipelines.images.formats import MAX_PIXELS
 from pipelines.sharding.dedup import MAX_DISTANCE
 from pipelines.sharding.recipe import Recipe
 from pipelines.sharding.sources import Listing, Record, RejectedFile
@@ -87,8 +88,7 @@ class ShardOptions:
             raise ConfigError("split", dict(self.split), "shares that add up to 1, such as train=0.9,test=0.1")
         if self.samples_per_shard < 1:
             raise ConfigError("samples_per_shard", self.samples_per_shard, "1 or more")
-        if self.dedup not in DEDUP_MODES:
-            raise ConfigError.unknown("dedup", self.dedup, DEDUP_MODES)
+        check_choice("dedup", self.dedup, DEDUP_MODES)
         if not 0 <= self.near_distance <= MAX_DISTANCE:
             raise ConfigError("near_distance", self.near_distance, f"0 to {MAX_DISTANCE} bits")
         self.recipe()

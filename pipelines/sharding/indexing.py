@@ -10,7 +10,8 @@ import numpy as np
 from condgen.errors import ImageError
 from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.tar import Member, SampleSpan, renamed
-from pipelines.images.decoding import EXTENSIONS, MAX_PIXELS, decode, probe
+from pipelines.images.decoding import decode, probe
+from pipelines.images.formats import EXTENSIONS, MAX_PIXELS
 from pipelines.sharding.assignment import ImageStatistics
 from pipelines.sharding.recipe import STATISTICS_SIZE_PX, StoredImage, shrunk
 from pipelines.sharding.writer import ImageCounter

@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, ImageError
-from pipelines.images.decoding import FORMATS, ImageInfo, decode, encode, probe
+from pipelines.images.decoding import ImageInfo, decode, probe
+from pipelines.images.encoding import encode
+from pipelines.images.formats import FORMATS
 
 __all__ = ["RESIZE_MODES", "STATISTICS_SIZE_PX", "Recipe", "StoredImage", "half_of", "shrunk"]
 
@@ -23,7 +26,7 @@ RESIZE_MODES = {
 }
 """Meanings of ``resize_px``; no image is ever enlarged."""
 
-_LOSSY = frozenset({"JPEG", "WEBP", "JPEG2000", "AVIF"})
+_LOSSY = frozenset({"JPEG", "WEBP", "JPEG2000", "AVIF", "HEIF", "JPEGXL"})
 _FORMAT_NAMES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
@@ -49,8 +52,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.resize_px < 0:
             raise ConfigError("resize_px", self.resize_px, "a size in pixels, or 0 to keep each image's")
-        if self.resize_mode not in RESIZE_MODES:
-            raise ConfigError.unknown("resize_mode", self.resize_mode, RESIZE_MODES)
+        check_choice("resize_mode", self.resize_mode, RESIZE_MODES)
         if self.format and self.format not in _FORMAT_NAMES:
             raise ConfigError.unknown("format", self.format, _FORMAT_NAMES)
         if not 1 <= self.quality <= 100:

@@ -6,15 +6,16 @@ nothing else of it. Folders, pairs and halves are here, tables in ``pipelines.sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from condgen.errors import ConfigError, DatasetError, ImageError
-from pipelines.images.decoding import EXTENSIONS
-from pipelines.storage.backend import Entry
+from condgen.checks import check_choice
+from condgen.errors import ConfigError, ImageError
+from pipelines.datasets.contents import Contents, read_contents
+from pipelines.datasets.shard_names import locate
 from pipelines.storage.neighbors import Neighbors
-from pipelines.storage.store import Store, open_store
+from pipelines.storage.store import Store
 
 __all__ = [
     "HALVES",
@@ -24,7 +25,7 @@ __all__ = [
     "RejectedFile",
     "folder_source",
     "halves_source",
-    "list_folder",
+    "list_images",
     "pairs_source",
     "read_part",
     "reject",
@@ -149,37 +150,35 @@ def split_name(name: str) -> tuple[str, str]:
     return (f"{folder}{slash}{stem}", extension) if stem else (name, "")
 
 
-def folder_source(uri: str) -> Listing:
-    """Return the images of a folder or prefix, at any depth.
+def folder_source(uri: str, contents: Contents | None = None) -> Listing:
+    """Return the images of a folder or prefix, at any depth, or those that a pattern names.
+
+    Args:
+        uri: place of the images.
+        contents: its content, where it is known already.
 
     Raises:
-        DatasetError: the folder holds no files.
+        DatasetError: there is no image.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    store = open_store(uri)
-    records, rejected = list_folder(_listed(store))
-    return Listing(store.uri, "single", (store,), records, rejected)
+    place = locate(uri)
+    records, rejected = list_images(contents or read_contents(place, ("images",)))
+    return Listing(place.store.uri, "single", (place.store,), records, rejected)
 
 
-def list_folder(entries: Iterable[Entry]) -> tuple[tuple[Record, ...], tuple[RejectedFile, ...]]:
-    """Return a record for each entry that may be an image: by its extension, or because it has none."""
-    records, rejected = [], []
-    for entry in sorted(entries):
+def list_images(contents: Contents) -> tuple[tuple[Record, ...], tuple[RejectedFile, ...]]:
+    """Return a record for each image of a place, and a rejected file for each other one."""
+    records = []
+    for entry in contents.entries:
         stem, extension = split_name(entry.name)
-        if extension and extension.lower() not in EXTENSIONS:
-            reason = f".{shown(extension)} is no extension of an image that is read"
-            rejected.append(reject(entry.name, "", "list", "NotAnImage", reason))
-        else:
-            parts = (RecordImage("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)
-            records.append(Record(shown(entry.name), stem, extension, parts))
+        parts = (RecordImage("", entry.name, entry.size_bytes, modified_s=entry.modified_s),)
+        records.append(Record(shown(entry.name), stem, extension, parts))
+    rejected = []
+    for entry in contents.others:
+        extension = split_name(entry.name)[1]
+        reason = f".{shown(extension)} is no extension of an image" if extension else "its name is no image's"
+        rejected.append(reject(entry.name, "", "list", "NotAnImage", reason))
     return tuple(records), tuple(rejected)
-
-
-def _listed(store: Store) -> list[Entry]:
-    entries = store.require().list()
-    if not entries:
-        raise DatasetError(f"{store.uri} holds no files: SOURCE is a folder or prefix of images, or a table")
-    return entries
 
 
 def pairs_source(inputs: str, targets: str) -> Listing:
@@ -191,11 +190,12 @@ def pairs_source(inputs: str, targets: str) -> Listing:
         DatasetError: a folder holds no files.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    stores = open_store(inputs), open_store(targets)
+    places = locate(inputs), locate(targets)
+    stores = places[0].store, places[1].store
     records, rejected = [], []
     sides: list[dict[str, list[Record]]] = []
-    for store in stores:
-        found, others = list_folder(_listed(store))
+    for place in places:
+        store, (found, others) = place.store, list_images(read_contents(place, ("images",)))
         rejected += [reject(f"{store.uri}/{row.source}", "", "list", row.error, row.message) for row in others]
         by_stem: dict[str, list[Record]] = {}
         for record in found:
@@ -233,8 +233,7 @@ def halves_source(uri: str, input_half: str) -> Listing:
         DatasetError: the folder holds no files.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    if input_half not in HALVES:
-        raise ConfigError.unknown("--side-by-side", input_half, HALVES)
+    check_choice("--side-by-side", input_half, HALVES)
     whole = folder_source(uri)
     records = []
     for record in whole.records:

@@ -16,16 +16,13 @@ import pyarrow.types as pt
 
 from condgen.errors import AccessError, ConfigError, DatasetError, MissingError
 from pipelines.datasets.parquet import find_roles, is_text
-from pipelines.datasets.shard_names import locate_files
-from pipelines.images.decoding import EXTENSIONS
+from pipelines.datasets.shard_names import Place, locate_files
+from pipelines.images.formats import EXTENSIONS
 from pipelines.sharding.sources import Listing, Record, RecordImage, RejectedFile, reject, split_name
 from pipelines.storage.object_names import split_uri
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["TABLE_SUFFIXES", "is_table", "table_source"]
-
-TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
-
+__all__ = ["table_source"]
 
 _UNKNOWN_BYTES = 1 << 20
 _LISTERS = 8
@@ -34,12 +31,7 @@ _CHAINED = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*::|::[A-Za-z][A-Za-z0-9+.\-]*:/
 _ODD = re.compile(r"/(\.{0,2})/")
 
 
-def is_table(uri: str) -> bool:
-    """Return whether a source is a table, by its extension."""
-    return uri.lower().endswith(TABLE_SUFFIXES)
-
-
-def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
+def table_source(uri: str, columns: Mapping[str, str] | None = None, names: Sequence[str] | None = None) -> Listing:
     """Return the rows of a table, or of several tables that a pattern names.
 
     URIs are relative to the table's folder, or absolute: a path, or any scheme that fsspec knows. Sizes come from a
@@ -48,17 +40,18 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None) -> Listing:
     Args:
         uri: URI or pattern of the table.
         columns: columns by their ``ROLES`` (default: columns are found by their own names).
+        names: names of the tables, where the URI is a folder.
 
     Raises:
         ConfigError: there is no such column, or none with images.
         DatasetError: the table is damaged.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    place = locate_files(uri)
+    place = locate_files(uri) if names is None else Place(open_store(uri))
     store = place.store
     rows: list[_Row] = []
     embedded = False
-    for name in place.files():
+    for name in place.files() if names is None else names:
         schema, table = _read_schema(store, name)
         roles = find_roles(schema, columns or {}, store.locate(name))
         images = [role for role in ("image", "input", "target") if role in roles]

@@ -12,24 +12,6 @@ cache.py           a cache of remote chunks on a local disk
 package_files.py   files of installed packages
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.storage.backend import Entry
-    from pipelines.storage.cache import CachedStore, ChunkCache, cached
-    from pipelines.storage.store import RetryPolicy, Store, open_store, write_file
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "backend": ["Entry"],
-            "cache": ["CachedStore", "ChunkCache", "cached"],
-            "store": ["RetryPolicy", "Store", "open_store", "write_file"],
-        },
-    )
-
-__all__ = ["CachedStore", "ChunkCache", "Entry", "RetryPolicy", "Store", "cached", "open_store", "write_file"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -66,8 +66,15 @@ class Backend(Protocol):
         """Return an object's size in bytes."""
         ...
 
-    def list(self, prefix: str, recursive: bool) -> list[Entry]:
-        """Return the objects under a folder in any order, names relative to the root."""
+    def is_file(self, name: str) -> bool:
+        """Return whether there is an object of that name, and no folder."""
+        ...
+
+    def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:
+        """Return the objects under a folder in any order, names relative to the root.
+
+        Those with a dot before a part of their names are left out unless ``hidden``, or may be.
+        """
         ...
 
     def delete(self, name: str) -> None:

@@ -81,6 +81,10 @@ class HttpBackend(FsspecBackend):
             return False
         return True
 
+    def is_file(self, name: str) -> bool:
+        """Return whether there is an object; a server does not say what a folder is."""
+        return self.exists(name)
+
     def size(self, name: str) -> int:
         """Return an object's size in bytes, by its head, or by its first byte where the server gives no heads."""
         size = self._ask("HEAD", name, _length, accepted=(400, 403, 405, 500, 501))

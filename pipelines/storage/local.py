@@ -98,15 +98,22 @@ class LocalBackend:
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
-        return Path(self._path(name)).stat().st_size
+        path = Path(self._path(name))
+        if path.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "it is a folder", name)
+        return path.stat().st_size
 
-    def list(self, prefix: str, recursive: bool) -> list[Entry]:
+    def is_file(self, name: str) -> bool:
+        """Return whether there is a file of that name, and no folder."""
+        return Path(self._path(name)).is_file()
+
+    def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:
         """Return the files under a folder; a link to nothing is listed, for its reader to complain of."""
         top = self._path(prefix)
         if not Path(top).is_dir():
             return []
         start = f"{prefix}/" if prefix else ""
-        return list(_walk(top, start, recursive, frozenset()))
+        return list(_walk(top, start, recursive, hidden, frozenset()))
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
@@ -116,18 +123,18 @@ class LocalBackend:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
 
-def _walk(folder: str, start: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+def _walk(folder: str, start: str, recursive: bool, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
     status = Path(folder).stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it is in
         return
     with os.scandir(folder) as found:
         for item in found:
-            if item.name.startswith("."):
+            if item.name.startswith(".") and not hidden:
                 continue
             if item.is_dir():
-                if recursive:
-                    yield from _walk(item.path, f"{start}{item.name}/", recursive, above | {here})
+                if recursive and not (item.name.startswith(".") and not os.access(item.path, os.R_OK | os.X_OK)):
+                    yield from _walk(item.path, f"{start}{item.name}/", recursive, hidden, above | {here})
             elif item.is_file():
                 status = item.stat()
                 # A copy that keeps its time stamp is new to the file system all the same.

@@ -106,7 +106,14 @@ class FsspecBackend:
             raise FileNotFoundError(name)
         return int(info["size"])
 
-    def list(self, prefix: str, recursive: bool) -> list[Entry]:
+    def is_file(self, name: str) -> bool:
+        """Return whether there is an object of that name, and no prefix."""
+        try:
+            return str(self._fs().info(self._path(name))["type"]) == "file"
+        except FileNotFoundError:
+            return False
+
+    def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:  # noqa: ARG002  # all have come
         """Return the objects under a prefix, names relative to the root."""
         top = self._path(prefix)
         if recursive:

@@ -83,7 +83,15 @@ class S3Backend(FsspecBackend):
         """Return an object's size in bytes."""
         return int(self._call("head_object", **self._place(name))["ContentLength"])
 
-    def list(self, prefix: str, recursive: bool) -> list[Entry]:
+    def is_file(self, name: str) -> bool:
+        """Return whether there is an object of that name, and no prefix."""
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:  # noqa: ARG002  # all have come
         """Return the objects under a prefix, names relative to the root."""
         return list(self._sync(self._list(prefix, recursive)))
 

@@ -227,6 +227,15 @@ class Store:
         name = self._checked(name)
         return self._try("find", name, lambda: self.backend.exists(name))
 
+    def is_file(self, name: str) -> bool:
+        """Return whether there is an object of that name, and no folder or prefix.
+
+        Raises:
+            AccessError, StorageError: the storage gives no answer.
+        """
+        name = self._checked(name)
+        return self._try("find", name, lambda: self.backend.is_file(name))
+
     def size(self, name: str) -> int:
         """Return an object's size in bytes.
 
@@ -236,20 +245,21 @@ class Store:
         name = self._checked(name)
         return self._try("find", name, lambda: self.backend.size(name))
 
-    def list(self, prefix: str = "", recursive: bool = True) -> list[Entry]:
+    def list(self, prefix: str = "", recursive: bool = True, *, hidden: bool = False) -> list[Entry]:
         """Return the objects under a folder, sorted by name; none where there is no such folder (see ``require``).
 
         Args:
             prefix: name of a folder (default: the whole store).
             recursive: whether objects in folders below it are listed too.
+            hidden: whether hidden ones are listed too.
 
         Raises:
             MissingError: no such bucket.
             AccessError, StorageError: see the module.
         """
         prefix = self._checked(prefix)
-        found = self._try("list", prefix, lambda: self.backend.list(prefix, recursive))
-        return sorted(_as_text(entry) for entry in found if not _is_hidden(entry.name))
+        found = self._try("list", prefix, lambda: self.backend.list(prefix, recursive, hidden))
+        return sorted(_as_text(entry) for entry in found if hidden or not _is_hidden(entry.name))
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error.

@@ -10,38 +10,6 @@ labels.py            labels and texts as numbers
 pacing.py            pauses in Ray Data's scheduling loop
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.streaming.augmentation import Augmentation
-    from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, StreamPosition
-    from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream
-    from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition, UnpairedStream, unpaired_plans
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "augmentation": ["Augmentation"],
-            "epoch_order": ["EpochOrder", "OrderConfig", "StreamPosition"],
-            "stream": ["StreamBatch", "StreamConfig", "TrainingStream"],
-            "unpaired": ["UnpairedBatch", "UnpairedPosition", "UnpairedStream", "unpaired_plans"],
-        },
-    )
-
-__all__ = [
-    "Augmentation",
-    "EpochOrder",
-    "OrderConfig",
-    "StreamBatch",
-    "StreamConfig",
-    "StreamPosition",
-    "TrainingStream",
-    "UnpairedBatch",
-    "UnpairedPosition",
-    "UnpairedStream",
-    "unpaired_plans",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

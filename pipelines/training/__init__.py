@@ -12,26 +12,6 @@ run_folder.py    the run on disk: configuration, metrics, checkpoints, model
 report.py        what the user is told
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from condgen.doors import lazy_names
-
-if TYPE_CHECKING:
-    from pipelines.training.engine import describe_run, train
-    from pipelines.training.job import TrainOptions
-    from pipelines.training.report import TrainReport
-    from pipelines.training.run_folder import MetricRow
-else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "engine": ["describe_run", "train"],
-            "job": ["TrainOptions"],
-            "report": ["TrainReport"],
-            "run_folder": ["MetricRow"],
-        },
-    )
-
-__all__ = ["MetricRow", "TrainOptions", "TrainReport", "describe_run", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

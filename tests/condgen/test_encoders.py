@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from condgen.base import Condition, ConditionalModel, SampleOptions
 from condgen.color.lab import normalize_l, rgb_to_lab
 from condgen.errors import CheckpointError, ConfigError, UnsupportedError
 from condgen.families import FAMILIES, build
-from condgen.nn.config import ENCODER_NAMES
+from condgen.nn.config import UNetConfig
 from condgen.nn.encoders import ENCODERS, PretrainedEncoder, _grey, pretrained
 from condgen.preset_parts import TrainConfig
 from condgen.training import Training
@@ -49,7 +49,7 @@ def encoder_of(model: ConditionalModel) -> PretrainedEncoder:
 
 
 def test_the_names_of_configurations_are_those_of_the_table() -> None:
-    assert ("none", *ENCODERS) == ENCODER_NAMES
+    assert ("none", *ENCODERS) == get_args(get_type_hints(UNetConfig)["encoder"])
 
 
 def test_luminance_is_given_as_the_grey_srgb_code_that_it_is_the_luminance_of() -> None:

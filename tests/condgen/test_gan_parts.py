@@ -65,12 +65,12 @@ def test_r1_comes_each_nth_step_and_n_times_as_large() -> None:
     net = PatchDiscriminator(config, 1, 1)
     critic, real = Critic(net, config), torch.randn(2, 1, 2, 2)  # patches that share no pixel: signs don't matter
     once = float(r1_penalty(net, real).mean().detach())
-    seen = [float(critic.loss(real, real, torch.ones(2))["r1"].detach()) for _ in range(6)]
+    seen = [float(critic.loss(real, real, torch.ones(2))["d_r1"].detach()) for _ in range(6)]
     assert once > 0
     assert seen == pytest.approx([3 * once, 0, 0, 3 * once, 0, 0])
     assert int(critic.steps) == 6
     critic.eval()
-    assert float(critic.loss(real, real, torch.ones(2))["r1"]) == 0.0
+    assert float(critic.loss(real, real, torch.ones(2))["d_r1"]) == 0.0
     assert int(critic.steps) == 6
 
 

@@ -49,7 +49,7 @@ def archive(tmp_path: Path) -> Path:
     folder = tmp_path / "archive"
     for number in range(IMAGES - 1):
         write_image(folder / f"{number:02d}.png", 50 + 10 * number)
-    (folder / "99.txt").write_text("no image")
+    (folder / "99.dat").write_text("no image")
     return folder
 
 
@@ -160,10 +160,10 @@ def test_more_errors_than_allowed_stop_a_job_and_a_higher_rate_goes_on(
 def test_growth_and_retries_are_plans_of_their_own(ray_cluster: None, archive: Path, model: str) -> None:
     assert run(job(archive, model, selection=Selection(limit=6))).images == 6
     assert run(job(archive, model)).images == IMAGES
-    (archive / "99.txt").unlink()
+    (archive / "99.dat").unlink()
     write_image(archive / "99.png", 77)
     write_image(archive / "AA.png", 78)
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(archive / "99.txt", "PNG")  # a text no more, by its bytes
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(archive / "99.dat", "PNG")  # a text no more, by its bytes
     report = run(job(archive, model, retry_errors=True))
     assert (report.images, report.errors, report.generations) == (IMAGES + 2, 1, 4)
     again = run(job(archive, model))

@@ -177,8 +177,8 @@ def write_hostile(folder: Path) -> set[str]:
     (folder / "cut.jpg").write_bytes((folder / "plain.jpg").read_bytes()[:600])
     (folder / "fake.jpg").write_text("<html>not found</html>")
     (folder / "zero.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("among the photographs")
-    return {"cut.jpg", "fake.jpg", "zero.jpg", "notes.txt"}
+    (folder / "notes.dat").write_text("among the photographs")
+    return {"cut.jpg", "fake.jpg", "zero.jpg", "notes.dat"}
 
 
 def test_a_hostile_folder_is_done_right_or_accounted_for(model: Path, tmp_path: Path, condgen: Callable) -> None:

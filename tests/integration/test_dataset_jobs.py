@@ -20,7 +20,7 @@ from jobs.datasets import building as shard_building
 from jobs.datasets import index, shard, validate
 from pipelines.cluster import tasks
 from pipelines.datasets.opening import open_dataset
-from pipelines.images.decoding import encode
+from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 

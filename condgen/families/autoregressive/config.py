@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from condgen.checks import check_above, check_at_least, check_between, check_choice
+from condgen.checks import Count, Natural, Number, Positive, Probability, check_fields
 from condgen.errors import ConfigError
-from condgen.nn.config import check_text
 
 __all__ = ["AutoregressiveConfig"]
 
@@ -37,39 +36,30 @@ class AutoregressiveConfig:
 
     family: ClassVar[str] = "autoregressive"
 
-    condition_channels: int = 1
-    target_channels: int = 2
-    size_px: int = 32
-    out_stride: int = 8
-    patch_px: int = 8
+    condition_channels: Natural = 1
+    target_channels: Count = 2
+    size_px: Count = 32
+    out_stride: Count = 8
+    patch_px: Count = 8
     aligned: bool = False
     tokens: Literal["bins", "ab"] = "ab"
-    num_bins: int = 32
-    value_limit: float = 1.0
-    grid_step: int = 10
-    width: int = 512
-    layers: int = 12
-    heads: int = 8
-    dropout: float = 0.0
-    num_labels: int = 0
-    text_vocabulary: int = 0
-    text_length: int = 32
+    num_bins: Annotated[int, Number(">= 2")] = 32
+    value_limit: Positive = 1.0
+    grid_step: Literal[10, 20] = 10
+    width: Count = 512
+    layers: Count = 12
+    heads: Count = 8
+    dropout: Probability = 0.0
+    num_labels: Natural = 0
+    text_vocabulary: Natural = 0
+    text_length: Count = 32
     text_encoder: Literal["bag", "transformer"] = "transformer"
 
     def __post_init__(self) -> None:
-        check_at_least("model.condition_channels", self.condition_channels, 0)
-        check_at_least("model.target_channels", self.target_channels, 1)
-        for name in ("size_px", "out_stride", "patch_px", "width", "layers", "heads"):
-            check_at_least(f"model.{name}", getattr(self, name), 1)
-        check_choice("model.tokens", self.tokens, ("bins", "ab"))
-        check_at_least("model.num_bins", self.num_bins, 2)
-        check_above("model.value_limit", self.value_limit, 0.0)
-        check_choice("model.grid_step", self.grid_step, (10, 20))
-        check_between("model.dropout", self.dropout, 0.0, 1.0)
+        check_fields("model", self)
         if self.width % 4 or self.width % self.heads:
             raise ConfigError("model.width", self.width, f"a multiple of 4 and of model.heads ({self.heads})")
         if self.aligned and not self.condition_channels:
             raise ConfigError("model.aligned", True, "false without a condition image (model.condition_channels is 0)")
         if self.tokens == "ab" and self.target_channels != 2:
             raise ConfigError("model.tokens", "ab", "'bins' where y is no color (model.target_channels is not 2)")
-        check_text(self.num_labels, self.text_vocabulary, self.text_length, self.text_encoder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from condgen.checks import check_at_least
+from condgen.checks import Count, NotNegative
 from condgen.errors import ConfigError
 from condgen.gan.config import AdversarialConfig
 from condgen.nn.config import DECODER_WIDTHS, check_encoder
@@ -32,34 +32,23 @@ class CganConfig(AdversarialConfig):
     family: ClassVar[str] = "cgan"
 
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    blocks_per_level: int = 1
-    noise_dim: int = 64
-    noise_width: int = 128
-    l1_weight: float = 0.0
-    diversity_weight: float = 0.0
+    blocks_per_level: Count = 1
+    noise_dim: Count = 64
+    noise_width: Count = 128
+    l1_weight: NotNegative = 0.0
+    diversity_weight: NotNegative = 0.0
     conditional_discriminator: bool = True
     encoder: Literal["none", "mobilenet_v2"] = "none"
-    encoder_rate: float = 0.0
+    encoder_rate: NotNegative = 0.0
     decoder_widths: tuple[int, ...] = DECODER_WIDTHS
     padding: Literal["zero", "reflect"] = "zero"
     discriminator_norm: Literal["batch", "instance", "group", "none"] = "none"
-    discriminator_scale: float = 1.0
-    r1_gamma: float = 1.0
-    init_std: float = 0.0
+    discriminator_scale: NotNegative = 1.0
+    r1_gamma: NotNegative = 1.0
+    init_std: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("model.blocks_per_level", self.blocks_per_level, 1)
-        check_at_least("model.noise_dim", self.noise_dim, 1)
-        check_at_least("model.noise_width", self.noise_width, 1)
-        check_at_least("model.l1_weight", self.l1_weight, 0.0)
-        check_at_least("model.diversity_weight", self.diversity_weight, 0.0)
         if not self.multipliers or min(self.multipliers) < 1:
             raise ConfigError("model.multipliers", self.multipliers, "one or more whole numbers >= 1")
-        check_encoder(
-            self.encoder,
-            self.encoder_rate,
-            self.decoder_widths,
-            norm_groups=self.norm_groups,
-            condition_channels=self.condition_channels,
-        )
+        check_encoder(self)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from condgen.checks import check_above, check_at_least, check_choice
+from condgen.checks import Count, Number, Positive, PositiveShare
 from condgen.errors import ConfigError
 from condgen.nn.config import UNetConfig
 
@@ -36,32 +36,22 @@ class ColorClassifierConfig(UNetConfig):
 
     family: ClassVar[str] = "color_classifier"
 
-    target_channels: int = 2
+    target_channels: Count = 2
     bins: Literal["ab", "uniform"] = "ab"
-    num_bins: int = 32
-    value_limit: float = 1.0
+    num_bins: Annotated[int, Number(">= 2")] = 32
+    value_limit: Positive = 1.0
     point: Literal["annealed_mean", "argmax"] = "annealed_mean"
-    grid_step: int = 10
+    grid_step: Literal[10, 20] = 10
     soft_neighbors: int = 10
-    soft_sigma: float = 5.0
-    rebalance_gamma: float = 0.5
-    annealing_temperature: float = 0.38
+    soft_sigma: Positive = 5.0
+    rebalance_gamma: PositiveShare = 0.5
+    annealing_temperature: Positive = 0.38
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("model.grid_step", self.grid_step, (10, 20))
-        check_at_least("model.target_channels", self.target_channels, 1)
-        check_choice("model.bins", self.bins, ("ab", "uniform"))
-        check_at_least("model.num_bins", self.num_bins, 2)
-        check_above("model.value_limit", self.value_limit, 0.0)
-        check_choice("model.point", self.point, ("annealed_mean", "argmax"))
         if self.bins == "ab" and self.target_channels != 2:
             raise ConfigError("model.bins", "ab", "'uniform' where y is no color (model.target_channels is not 2)")
         if self.bins == "uniform" and self.num_bins**self.target_channels > _MOST_BINS:
             raise ConfigError("model.num_bins", self.num_bins, f"at most {_MOST_BINS} bins a pixel, over its channels")
         if not 1 <= self.soft_neighbors <= 25:
             raise ConfigError("model.soft_neighbors", self.soft_neighbors, "a whole number from 1 to 25")
-        check_above("model.soft_sigma", self.soft_sigma, 0.0)
-        if not 0.0 < self.rebalance_gamma <= 1.0:
-            raise ConfigError("model.rebalance_gamma", self.rebalance_gamma, "a number > 0 and <= 1")
-        check_above("model.annealing_temperature", self.annealing_temperature, 0.0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from condgen.checks import check_above, check_at_least, check_between
-from condgen.errors import ConfigError
+from condgen.checks import Count, Natural, NotNegative, Positive, Probability, Share
 from condgen.families.color_classifier.config import ColorClassifierConfig
 
 __all__ = ["CrfConfig"]
@@ -31,25 +30,12 @@ class CrfConfig(ColorClassifierConfig):
 
     family: ClassVar[str] = "crf"
 
-    pairwise_weight: float = 10.0
-    window_radius: int = 4
-    position_width: float = 3.0
-    image_width: float = 0.15
-    smooth_share: float = 0.1
-    compatibility_width: float = 30.0
-    steps: int = 10
-    shared_noise: float = 0.9
-    cell_px: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("model.pairwise_weight", self.pairwise_weight, 0.0)
-        check_at_least("model.window_radius", self.window_radius, 1)
-        check_above("model.position_width", self.position_width, 0.0)
-        check_above("model.image_width", self.image_width, 0.0)
-        if not 0.0 <= self.smooth_share <= 1.0:
-            raise ConfigError("model.smooth_share", self.smooth_share, "a number >= 0 and <= 1")
-        check_at_least("model.compatibility_width", self.compatibility_width, 0.0)
-        check_at_least("model.steps", self.steps, 1)
-        check_between("model.shared_noise", self.shared_noise, 0.0, 1.0)
-        check_at_least("model.cell_px", self.cell_px, 0)
+    pairwise_weight: NotNegative = 10.0
+    window_radius: Count = 4
+    position_width: Positive = 3.0
+    image_width: Positive = 0.15
+    smooth_share: Share = 0.1
+    compatibility_width: NotNegative = 30.0
+    steps: Count = 10
+    shared_noise: Probability = 0.9
+    cell_px: Natural = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from condgen.checks import check_above, check_at_least, check_choice
+from condgen.checks import Count, Natural, NotNegative, Positive
 from condgen.errors import ConfigError
 from condgen.nn.config import ModulatedConfig
 
@@ -38,31 +38,20 @@ class CVAEConfig(ModulatedConfig):
 
     family: ClassVar[str] = "cvae"
 
-    latent_dims: int = 16
+    latent_dims: Count = 16
     prior: Literal["fixed", "learned"] = "fixed"
-    free_bits: float = 0.05
-    kl_weight: float = 1.0
-    kl_warmup_steps: int = 0
+    free_bits: NotNegative = 0.05
+    kl_weight: NotNegative = 1.0
+    kl_warmup_steps: Natural = 0
     variance: Literal["fixed", "learned", "pixel"] = "learned"
-    std: float = 0.1
-    least_std: float = 0.005
+    std: Positive = 0.1
+    least_std: Positive = 0.005
     observation_noise: bool = False
     posterior_norm: Literal["layer", "batch"] = "layer"
-    first_posterior_std: float = 1.0
-    bound_samples: int = 64
+    first_posterior_std: Positive = 1.0
+    bound_samples: Count = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("model.latent_dims", self.latent_dims, 1)
-        check_choice("model.prior", self.prior, ("fixed", "learned"))
-        check_at_least("model.free_bits", self.free_bits, 0.0)
-        check_at_least("model.kl_weight", self.kl_weight, 0.0)
-        check_at_least("model.kl_warmup_steps", self.kl_warmup_steps, 0)
-        check_choice("model.variance", self.variance, ("fixed", "learned", "pixel"))
-        check_choice("model.posterior_norm", self.posterior_norm, ("layer", "batch"))
-        check_above("model.least_std", self.least_std, 0.0)
-        check_above("model.std", self.std, 0.0)
-        check_above("model.first_posterior_std", self.first_posterior_std, 0.0)
         if self.std <= self.least_std:
             raise ConfigError("model.std", self.std, f"a number > model.least_std ({self.least_std})")
-        check_at_least("model.bound_samples", self.bound_samples, 1)

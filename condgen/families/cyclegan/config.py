@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from condgen.checks import check_at_least, check_between, check_choice
+from condgen.checks import Count, Natural, NotNegative, Number, Probability
 from condgen.errors import ConfigError
 from condgen.gan.config import AdversarialConfig
 
@@ -38,37 +38,29 @@ class CycleGanConfig(AdversarialConfig):
 
     family: ClassVar[str] = "cyclegan"
 
-    condition_channels: int = 3
-    target_channels: int = 3
+    condition_channels: Count = 3
+    target_channels: Count = 3
     norm: Literal["batch", "instance", "group", "none"] = "instance"
     discriminator_norm: Literal["batch", "instance", "group", "none"] = "instance"
     gan_loss: Literal["non_saturating", "lsgan", "hinge", "wasserstein"] = "lsgan"
     generator: Literal["resnet", "unet", "encoder_decoder"] = "resnet"
     discriminator: Literal["patch", "encoder"] = "patch"
-    blocks: int = 9
+    blocks: Count = 9
     global_skip: bool = False
-    depth: int = 8
-    dropout: float = 0.0
+    depth: Annotated[int, Number(">= 2")] = 8
+    dropout: Probability = 0.0
     dropout_noise: bool = False
-    cycle_weight: float = 10.0
+    cycle_weight: NotNegative = 10.0
     cycle_loss: Literal["l1", "l2"] = "l1"
-    identity_weight: float = 0.5
-    pair_weight: float = 0.0
-    pool_size: int = 50
-    pool_px: int = 256
-    clip_weights: float = 0.0
-    critic_steps: int = 1
+    identity_weight: NotNegative = 0.5
+    pair_weight: NotNegative = 0.0
+    pool_size: Natural = 50
+    pool_px: Count = 256
+    clip_weights: NotNegative = 0.0
+    critic_steps: Count = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("model.generator", self.generator, ("resnet", "unet", "encoder_decoder"))
-        check_choice("model.discriminator", self.discriminator, ("patch", "encoder"))
-        check_choice("model.cycle_loss", self.cycle_loss, ("l1", "l2"))
-        check_between("model.dropout", self.dropout, 0.0, 1.0)
-        for name, low in (("blocks", 1), ("depth", 2), ("pool_size", 0), ("pool_px", 1), ("critic_steps", 1)):
-            check_at_least(f"model.{name}", getattr(self, name), low)
-        for name in ("cycle_weight", "identity_weight", "pair_weight", "clip_weights"):
-            check_at_least(f"model.{name}", getattr(self, name), 0.0)
         self._check_combinations()
 
     def _check_combinations(self) -> None:

@@ -12,26 +12,16 @@ from typing import Any
 
 from condgen.families.cyclegan.config import CycleGanConfig
 from condgen.families.preset_settings import PAIRS
-from condgen.gan.preset_settings import (
-    EXAMPLE_DATA,
-    EXAMPLE_TRAIN,
-    FULL_TRAIN,
-    MINUTES_TRAIN,
-    PAPER_CROPS,
-    PAPER_NETWORKS,
-    PAPER_TRAIN,
-    SMALL_TRAIN,
-    SMALL_WIDTHS,
-)
+from condgen.gan import preset_settings as gan
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["PRESETS"]
 
-_DOMAINS = replace(PAPER_CROPS, task="domains")
+_DOMAINS = replace(gan.PAPER_CROPS, task="domains")
 _SMALL_DOMAINS = DataConfig(task="domains", size_px=64)
 
 _DUALGAN = CycleGanConfig(
-    **PAPER_NETWORKS,
+    **gan.PAPER_NETWORKS,
     generator="unet",
     dropout=0.5,
     dropout_noise=True,
@@ -44,7 +34,7 @@ _DUALGAN = CycleGanConfig(
     pool_size=0,
 )
 _DISCOGAN = CycleGanConfig(
-    **PAPER_NETWORKS,
+    **gan.PAPER_NETWORKS,
     generator="encoder_decoder",
     discriminator="encoder",
     depth=4,
@@ -77,21 +67,21 @@ PRESETS = (
         summary="256 px, full size, for GPUs: no checkerboards",
         model=CycleGanConfig(),
         data=_DOMAINS,
-        train=replace(FULL_TRAIN, steps=250_000, batch_size=4),
+        train=replace(gan.FULL_TRAIN, steps=250_000, batch_size=4),
     ),
     Preset(
         name="cyclegan-small",
         summary="64 px, some minutes on two CPU cores",
-        model=CycleGanConfig(**SMALL_WIDTHS, blocks=3, patch_px=34, pool_px=64),
+        model=CycleGanConfig(**gan.SMALL_WIDTHS, blocks=3, patch_px=34, pool_px=64),
         data=_SMALL_DOMAINS,
-        train=replace(SMALL_TRAIN, batch_size=4),
+        train=replace(gan.SMALL_TRAIN, batch_size=4),
     ),
     Preset(
         name="cyclegan-paper",
         summary="Zhu et al. 2017: resnet of 9 blocks, PatchGAN 70, LSGAN, cycle 10, identity 0.5, pool 50",
         model=CycleGanConfig(upsampling="transposed"),
         data=_DOMAINS,
-        train=replace(PAPER_TRAIN, steps=250_000),
+        train=replace(gan.PAPER_TRAIN, steps=250_000),
     ),
     Preset(
         name="dualgan",
@@ -99,21 +89,21 @@ PRESETS = (
         model=_DUALGAN,
         data=_DOMAINS,
         # RMSProp, as with Wasserstein critics: Adam without a mean of the gradient.
-        train=replace(PAPER_TRAIN, batch_size=4, learning_rate=5e-5, adam_betas=(0.0, 0.9)),
+        train=replace(gan.PAPER_TRAIN, batch_size=4, learning_rate=5e-5, adam_betas=(0.0, 0.9)),
     ),
     Preset(
         name="discogan",
         summary="Kim et al. 2017: 64 px, encoder and decoder without skips, squared reconstruction error",
         model=_DISCOGAN,
         data=replace(_SMALL_DOMAINS, crop_scale_min=1.0, flip=False),
-        train=replace(PAPER_TRAIN, batch_size=200, schedule="cosine", weight_decay=1e-4),
+        train=replace(gan.PAPER_TRAIN, batch_size=200, schedule="cosine", weight_decay=1e-4),
     ),
     _maps(
         "cyclegan-maps",
         ": U-Nets",
         "cyclegan",
         CycleGanConfig(),
-        replace(MINUTES_TRAIN, batch_size=4),
+        replace(gan.MINUTES_TRAIN, batch_size=4),
         generator="unet",
         depth=4,
         cycle_weight=3.0,
@@ -124,7 +114,7 @@ PRESETS = (
         ": Wasserstein critics, U-Nets with dropout",
         "dualgan",
         _DUALGAN,
-        replace(MINUTES_TRAIN, batch_size=8, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
+        replace(gan.MINUTES_TRAIN, batch_size=8, learning_rate=2e-4, adam_betas=(0.0, 0.9)),
         depth=5,
         patch_px=16,
         clip_weights=0.05,
@@ -136,7 +126,7 @@ PRESETS = (
         ": no skips",
         "discogan",
         _DISCOGAN,
-        replace(MINUTES_TRAIN, steps=1_000),
+        replace(gan.MINUTES_TRAIN, steps=1_000),
         norm="batch",
         cycle_weight=10.0,
         identity_weight=0.5,
@@ -155,7 +145,7 @@ PRESETS = (
             patch_px=34,
             pool_px=128,
         ),
-        data=replace(EXAMPLE_DATA, task="domains", crop_scale_min=0.8),
-        train=replace(EXAMPLE_TRAIN, steps=8_000, batch_size=2, learning_rate=3e-4),
+        data=replace(gan.EXAMPLE_DATA, task="domains", crop_scale_min=0.8),
+        train=replace(gan.EXAMPLE_TRAIN, steps=8_000, batch_size=2, learning_rate=3e-4),
     ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from condgen.checks import check_above, check_at_least, check_between, check_choice
-from condgen.diffusion.config import SAMPLER_NAMES, PathConfig
+from condgen.checks import Count, Natural, NotNegative, Positive, PositiveShare, Probability, check_choice
+from condgen.diffusion.config import PathConfig
 from condgen.errors import ConfigError
 from condgen.nn.config import ModulatedConfig
 
@@ -43,43 +43,31 @@ class DiffusionConfig(PathConfig, ModulatedConfig):
     """
 
     family: ClassVar[str] = "diffusion"
-    least_condition_channels: ClassVar[int] = 0
 
-    size_px: int = 32
-    condition_dropout: float = 0.1
+    condition_channels: Natural = 1
+    size_px: Count = 32
+    condition_dropout: Probability = 0.1
     dropped_parts: tuple[Literal["image", "label", "text"], ...] = _PARTS
     sampler: Literal["ddim", "ddpm", "dpm-solver++", "euler", "heun"] = "heun"
-    steps: int = 18
-    guidance_scale: float = 1.0
-    clip: float = 0.0
-    denoising_weight: float = 1.0
+    steps: Count = 18
+    guidance_scale: NotNegative = 1.0
+    clip: NotNegative = 0.0
+    denoising_weight: NotNegative = 1.0
     point_head: Literal["none", "bins"] = "none"
-    point_weight: float = 0.1
-    point_gamma: float = 0.8
-    point_balance: float = 0.0
-    draw_gain: float = 1.0
+    point_weight: NotNegative = 0.1
+    point_gamma: PositiveShare = 0.8
+    point_balance: NotNegative = 0.0
+    draw_gain: Positive = 1.0
 
     def __post_init__(self) -> None:
         ModulatedConfig.__post_init__(self)
         PathConfig.__post_init__(self)
-        check_at_least("model.size_px", self.size_px, 1)
-        check_between("model.condition_dropout", self.condition_dropout, 0.0, 1.0)
         for part in self.dropped_parts:
             check_choice("model.dropped_parts", part, _PARTS)
-        check_choice("model.sampler", self.sampler, SAMPLER_NAMES)
-        check_at_least("model.steps", self.steps, 1)
-        check_at_least("model.guidance_scale", self.guidance_scale, 0.0)
-        check_at_least("model.clip", self.clip, 0.0)
-        check_choice("model.point_head", self.point_head, ("none", "bins"))
         if self.point_head != "none" and (self.encoder == "none" or self.target_channels != 2):
             raise ConfigError(
                 "model.point_head", self.point_head, "'none' without model.encoder, or where y is no color"
             )
-        for name in ("denoising_weight", "point_weight", "point_balance"):
-            check_at_least(f"model.{name}", getattr(self, name), 0.0)
-        if not 0.0 < self.point_gamma <= 1.0:
-            raise ConfigError("model.point_gamma", self.point_gamma, "a number > 0 and <= 1")
-        check_above("model.draw_gain", self.draw_gain, 0.0)
 
     @property
     def null_parts(self) -> frozenset[str]:

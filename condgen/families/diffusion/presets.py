@@ -16,19 +16,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from condgen.families import preset_settings as shared
 from condgen.families.diffusion.config import DiffusionConfig
-from condgen.families.preset_settings import (
-    EMOJI_CHANNELS,
-    EMOJI_TRAIN,
-    EMOJI_UNET,
-    FULL_TRAIN,
-    FULL_UNET,
-    PAIRS,
-    SMALL_DATA,
-    SMALL_TRAIN,
-    SMALL_UNET,
-    TASK_TRAIN,
-)
 from condgen.preset_parts import DataConfig, Preset, TrainConfig
 
 __all__ = ["PRESETS"]
@@ -78,21 +67,21 @@ PRESETS = (
     Preset(
         name="diffusion",
         summary="256 px, full size, for GPUs: EDM, 18 Heun steps",
-        model=DiffusionConfig(**FULL_UNET, data_scale=_AB_SCALE),
-        train=FULL_TRAIN,
+        model=DiffusionConfig(**shared.FULL_UNET, data_scale=_AB_SCALE),
+        train=shared.FULL_TRAIN,
     ),
     Preset(
         name="diffusion-small",
         summary="64 px, some minutes on two CPU cores: EDM, 8 Heun steps",
-        model=DiffusionConfig(**SMALL_UNET, data_scale=_AB_SCALE, steps=8, uniform_times=0.1),
-        data=SMALL_DATA,
-        train=replace(SMALL_TRAIN, batch_size=32),
+        model=DiffusionConfig(**shared.SMALL_UNET, data_scale=_AB_SCALE, steps=8, uniform_times=0.1),
+        data=shared.SMALL_DATA,
+        train=replace(shared.SMALL_TRAIN, batch_size=32),
     ),
     Preset(
         name="diffusion-flow",
         summary="256 px, full size, for GPUs: rectified flow, 16 Heun steps",
-        model=DiffusionConfig(**FULL_UNET, parametrization="flow", data_scale=_AB_SCALE / 2, steps=16),
-        train=FULL_TRAIN,
+        model=DiffusionConfig(**shared.FULL_UNET, parametrization="flow", data_scale=_AB_SCALE / 2, steps=16),
+        train=shared.FULL_TRAIN,
     ),
     Preset(
         name="colorizer-features",
@@ -112,9 +101,9 @@ PRESETS = (
         name="diffusion-emoji",
         summary="some minutes on a CPU: OpenMoji's outlines to colors, 64 px, draws by 8 Heun steps; "
         "full size: diffusion-flow",
-        model=DiffusionConfig(**EMOJI_CHANNELS, **EMOJI_UNET, **_SHORT_FLOW, size_px=64, data_scale=0.7),
-        data=PAIRS,
-        train=EMOJI_TRAIN,
+        model=DiffusionConfig(**shared.EMOJI_CHANNELS, **shared.EMOJI_UNET, **_SHORT_FLOW, size_px=64, data_scale=0.7),
+        data=shared.PAIRS,
+        train=shared.EMOJI_TRAIN,
     ),
     Preset(
         name="diffusion-digits",
@@ -122,20 +111,20 @@ PRESETS = (
         "full size: diffusion with model.num_labels",
         model=DiffusionConfig(**_16_PX, **_SHORT_FLOW, condition_channels=0, width=32, num_labels=10, data_scale=0.7),
         data=DataConfig(task="pictures", label="label", size_px=16, crop_scale_min=1.0, flip=False),
-        train=replace(EMOJI_TRAIN, steps=1_000, batch_size=32),
+        train=replace(shared.EMOJI_TRAIN, steps=1_000, batch_size=32),
     ),
     Preset(
         name="diffusion-edges",
         summary="edges to photo, 64 px, some minutes on a CPU; full size: diffusion-flow",
-        model=DiffusionConfig(**EMOJI_CHANNELS, **EMOJI_UNET, **_SHORT_FLOW, size_px=64, data_scale=0.6),
-        data=PAIRS,
-        train=replace(TASK_TRAIN, steps=1_000),
+        model=DiffusionConfig(**shared.EMOJI_CHANNELS, **shared.EMOJI_UNET, **_SHORT_FLOW, size_px=64, data_scale=0.6),
+        data=shared.PAIRS,
+        train=replace(shared.TASK_TRAIN, steps=1_000),
     ),
     Preset(
         name="diffusion-frames",
         summary="a frame to the next one, 16 px, a minute on a CPU; full size: diffusion-flow",
         model=DiffusionConfig(**_16_PX, **_SHORT_FLOW, width=24, data_scale=0.5),
-        data=replace(PAIRS, size_px=16, flip=False),
-        train=replace(TASK_TRAIN, steps=1_000, batch_size=32),
+        data=replace(shared.PAIRS, size_px=16, flip=False),
+        train=replace(shared.TASK_TRAIN, steps=1_000, batch_size=32),
     ),
 )

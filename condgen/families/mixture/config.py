@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from condgen.checks import check_at_least, check_choice
-from condgen.errors import ConfigError
+from condgen.checks import Count, Number
 from condgen.nn.config import UNetConfig
 
 __all__ = ["MixtureConfig", "PixelMixtureConfig"]
@@ -22,14 +21,8 @@ class PixelMixtureConfig(UNetConfig):
             exactly from growing without bound.
     """
 
-    target_channels: int = 2
-    min_std: float = 0.005
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("model.target_channels", self.target_channels, 1)
-        if not 0.0 < self.min_std < 1.0:
-            raise ConfigError("model.min_std", self.min_std, "a number > 0 and < 1")
+    target_channels: Count = 2
+    min_std: Annotated[float, Number("> 0 and < 1")] = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +37,5 @@ class MixtureConfig(PixelMixtureConfig):
 
     family: ClassVar[str] = "mixture"
 
-    components: int = 5
+    components: Count = 5
     covariance: Literal["diagonal", "full"] = "diagonal"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("model.components", self.components, 1)
-        check_choice("model.covariance", self.covariance, ("diagonal", "full"))

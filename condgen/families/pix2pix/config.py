@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from condgen.checks import check_at_least, check_between
+from condgen.checks import NotNegative, Number, Probability
 from condgen.errors import ConfigError
 from condgen.gan.config import AdversarialConfig
 
@@ -26,16 +26,13 @@ class Pix2PixConfig(AdversarialConfig):
 
     family: ClassVar[str] = "pix2pix"
 
-    depth: int = 8
-    dropout: float = 0.5
+    depth: Annotated[int, Number(">= 2")] = 8
+    dropout: Probability = 0.5
     dropout_noise: bool = True
-    l1_weight: float = 100.0
+    l1_weight: NotNegative = 100.0
     conditional_discriminator: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("model.depth", self.depth, 2)
-        check_between("model.dropout", self.dropout, 0.0, 1.0)
-        check_at_least("model.l1_weight", self.l1_weight, 0.0)
         if self.dropout_noise and self.dropout == 0.0:
             raise ConfigError("model.dropout_noise", True, "false where model.dropout is 0: there is no other noise")

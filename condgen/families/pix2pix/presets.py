@@ -11,17 +11,7 @@ from dataclasses import replace
 
 from condgen.families.pix2pix.config import Pix2PixConfig
 from condgen.families.preset_settings import EMOJI_CHANNELS, PAIRS
-from condgen.gan.preset_settings import (
-    EXAMPLE_DATA,
-    EXAMPLE_TRAIN,
-    FULL_TRAIN,
-    MINUTES_TRAIN,
-    PAPER_CROPS,
-    PAPER_NETWORKS,
-    PAPER_TRAIN,
-    SMALL_TRAIN,
-    SMALL_WIDTHS,
-)
+from condgen.gan import preset_settings as gan
 from condgen.preset_parts import DataConfig, Preset
 
 __all__ = ["PRESETS"]
@@ -31,29 +21,29 @@ PRESETS = (
         name="pix2pix",
         summary="256 px, full size, for GPUs: group norm, no checkerboards, noise by dropout",
         model=Pix2PixConfig(),
-        data=PAPER_CROPS,
-        train=FULL_TRAIN,
+        data=gan.PAPER_CROPS,
+        train=gan.FULL_TRAIN,
     ),
     Preset(
         name="pix2pix-small",
         summary="64 px, some minutes on two CPU cores",
-        model=Pix2PixConfig(**SMALL_WIDTHS, depth=5, patch_px=34),
+        model=Pix2PixConfig(**gan.SMALL_WIDTHS, depth=5, patch_px=34),
         data=DataConfig(size_px=64),
-        train=SMALL_TRAIN,
+        train=gan.SMALL_TRAIN,
     ),
     Preset(
         name="pix2pix-paper",
         summary="Isola et al. 2017: U-Net 256, PatchGAN 70, batch norm, L1 weight 100, batches of 1",
-        model=Pix2PixConfig(**PAPER_NETWORKS),
-        data=PAPER_CROPS,
-        train=PAPER_TRAIN,
+        model=Pix2PixConfig(**gan.PAPER_NETWORKS),
+        data=gan.PAPER_CROPS,
+        train=gan.PAPER_TRAIN,
     ),
     Preset(
         name="pix2pix-emoji",
         summary="some minutes on a CPU: OpenMoji's outlines to colors, 64 px; full size: pix2pix",
         model=Pix2PixConfig(**EMOJI_CHANNELS, width=16, discriminator_width=16, depth=5, patch_px=34),
         data=PAIRS,
-        train=MINUTES_TRAIN,
+        train=gan.MINUTES_TRAIN,
     ),
     Preset(
         name="pix2pix-facades",
@@ -69,7 +59,7 @@ PRESETS = (
             upsampling="transposed",
             padding="zero",
         ),
-        data=EXAMPLE_DATA,
-        train=replace(EXAMPLE_TRAIN, steps=20_000),  # 200 epochs of 400 pairs, as in the paper
+        data=gan.EXAMPLE_DATA,
+        train=replace(gan.EXAMPLE_TRAIN, steps=20_000),  # 200 epochs of 400 pairs, as in the paper
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from condgen.checks import check_above, check_at_least, check_choice
+from condgen.checks import Count, Positive
 from condgen.nn.config import UNetConfig
 
 __all__ = ["RegressionConfig"]
@@ -24,12 +24,6 @@ class RegressionConfig(UNetConfig):
 
     family: ClassVar[str] = "regression"
 
-    target_channels: int = 2
+    target_channels: Count = 2
     loss: Literal["l2", "l1", "smooth_l1"] = "l2"
-    smooth_beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least("model.target_channels", self.target_channels, 1)
-        check_choice("model.loss", self.loss, ("l2", "l1", "smooth_l1"))
-        check_above("model.smooth_beta", self.smooth_beta, 0.0)
+    smooth_beta: Positive = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,34 +127,25 @@ def extract_results(
     plan = generations[0].plan
     if any(target.is_inside(place) for place in (store, open_store(plan.archive.partition("::")[0]))):
         raise ConfigError("dest", target.uri, "a place outside ARCHIVE and RESULTS")
-    sizes = committed(store)
-    counts = _counts(store, generations, sizes)
-    extraction = Extraction(
-        draws=settings.draws,
-        draw=draw,
-        suffix=SUFFIXES[settings.output.output_format],
-        by_shard=False,
-        is_empty=_is_empty(target),
-        is_ours=False,
-        overwrite=overwrite,
-    )
-    mark: dict[str, Any] = {
-        "format": _FORMAT,
-        "results": store.uri,
-        "job": job_digest(plan.model["digest"], dict(plan.settings)),
-        "draw": draw,
-    }
-    found = ExtractedChunks()
-    by_ray = all("://" in place.uri for place in (store, target)) and sum(sizes.values()) >= RAY_FROM_BYTES
-    with cluster() if by_ray else nullcontext():
-        work = _Work(store, target, by_ray)
-        names = work.names(generations, extraction.suffix)
-        mark["by_shard"] = names.by_shard
-        is_alone = _is_alone(target, mark, extraction)
-        mark["is_alone"] = is_alone
-        extraction = replace(extraction, by_shard=names.by_shard, is_ours=is_alone)
+    work, found = _Work(store, target, generations, committed(store)), ExtractedChunks()
+    counts, suffix, is_empty = _counts(work), SUFFIXES[settings.output.output_format], _is_empty(target)
+    with cluster() if work.by_ray else nullcontext():
+        names = work.names(suffix)
+        job = job_digest(plan.model["digest"], dict(plan.settings))
+        facts = {"format": _FORMAT, "results": store.uri, "job": job, "draw": draw, "by_shard": names.by_shard}
+        is_alone = _is_alone(target, facts, is_empty=is_empty, overwrite=overwrite)
+        mark = {**facts, "is_alone": is_alone}
         target.write_json(MARK, {**mark, "is_complete": False})
-        for part in work.extract(generations, sizes, extraction, names):
+        extraction = Extraction(
+            draws=settings.draws,
+            draw=draw,
+            suffix=suffix,
+            by_shard=names.by_shard,
+            is_empty=is_empty,
+            is_ours=is_alone,
+            overwrite=overwrite,
+        )
+        for part in work.extract(extraction, names):
             found.add(part)
             watch(found.images, counts["with_draws"])
     files = found.images * (1 if draw is not None else settings.draws)
@@ -182,10 +173,10 @@ def _is_empty(target: Store) -> bool:
     return "://" not in target.uri and not any(Path(target.uri).iterdir())
 
 
-def _counts(store: Store, generations: Sequence[Generation], sizes: Mapping[str, int]) -> Mapping[str, int]:
+def _counts(work: _Work) -> Mapping[str, int]:
     """Return the counts of run.json, which complete results have."""
-    names = [draws_name(name) for one in generations for name in one.chunks["name"].to_pylist()]
-    missing = sum(name not in sizes for name in names)
+    store, names = work.results, [draws_name(name) for name, _ in work.chunks()]
+    missing = sum(name not in work.sizes for name in names)
     if missing or not store.exists("run.json"):
         left = f"{missing:,} of {len(names):,} chunks are missing" if missing else "run.json is missing"
         raise DatasetError(f"{store.uri} is not complete, {left}: run the job to its end, then extract")
@@ -196,7 +187,7 @@ def _counts(store: Store, generations: Sequence[Generation], sizes: Mapping[str,
         raise DatasetError(f"{store.uri}/run.json is damaged: delete it and run the job again") from error
 
 
-def _is_alone(target: Store, mark: Mapping[str, Any], extraction: Extraction) -> bool:
+def _is_alone(target: Store, mark: Mapping[str, Any], *, is_empty: bool, overwrite: bool) -> bool:
     """Return whether all that is in the destination was put there by this same extraction.
 
     Raises:
@@ -205,10 +196,10 @@ def _is_alone(target: Store, mark: Mapping[str, Any], extraction: Extraction) ->
     try:
         there = json.loads(target.read(MARK))
     except MissingError:
-        return extraction.is_empty
+        return is_empty
     except ValueError:
         there = None
-    if extraction.overwrite or not isinstance(there, dict):
+    if overwrite or not isinstance(there, dict):
         return False
     for name in ("job", "draw", "by_shard"):
         if there.get(name) != mark[name]:
@@ -224,41 +215,45 @@ class _Work:
 
     results: Store
     target: Store
-    by_ray: bool
-
-    def names(self, generations: Sequence[Generation], suffix: str) -> Names:
-        """Return how the images are named."""
-        chunks = list(_chunks(generations))
-        is_loose = dict(chunks)
-        tasks = ((self.results, batch, suffix) for batch in _batches(chunks))
-        parts = run_tasks(read_digests, tasks, self._threads, on_ray=self.by_ray)
-        digests = {name: (flat, nested) for part in parts for name, flat, nested in part}
-        ordered = {name: digests[name] for name, _ in chunks}
-        return name_images(ordered, lambda name: read_identities(self.results, name, is_loose[name]), suffix)
-
-    def extract(
-        self, generations: Sequence[Generation], sizes: Mapping[str, int], extraction: Extraction, names: Names
-    ) -> Iterator[ExtractedChunks]:
-        """Write the images."""
-        chunks = (
-            (name, sizes[draws_name(name)], is_loose, names.others.get(name, {}))
-            for name, is_loose in _chunks(generations)
-        )
-        tasks = ((self.results, self.target, extraction, batch) for batch in _batches(chunks))
-        return run_tasks(extract_chunks, tasks, self._threads, on_ray=self.by_ray)
+    generations: Sequence[Generation]
+    sizes: Mapping[str, int]
 
     @property
-    def _threads(self) -> int:
-        # Storage, near or far, is waited for; images are not looked at.
+    def by_ray(self) -> bool:
+        """Whether Ray does it: there is much, and any machine reaches both places."""
+        return all("://" in place.uri for place in (self.results, self.target)) and (
+            sum(self.sizes.values()) >= RAY_FROM_BYTES
+        )
+
+    @property
+    def threads(self) -> int:
+        """The number of threads: storage, near or far, is waited for; images are not looked at."""
         afar = any("://" in place.uri for place in (self.results, self.target))
         return _THREADS_AFAR if afar else 2 * usable_cpus()
 
+    def chunks(self) -> Iterator[tuple[str, bool]]:
+        """Yield the chunks of all plans, and whether they are of loose files."""
+        for one in self.generations:
+            for name, shard in zip(one.chunks["name"].to_pylist(), one.chunks["shard"].to_pylist(), strict=True):
+                yield name, shard is None
 
-def _chunks(generations: Sequence[Generation]) -> Iterator[tuple[str, bool]]:
-    """Yield the chunks of all plans, and whether they are of loose files."""
-    for one in generations:
-        for name, shard in zip(one.chunks["name"].to_pylist(), one.chunks["shard"].to_pylist(), strict=True):
-            yield name, shard is None
+    def names(self, suffix: str) -> Names:
+        """Return how the images are named."""
+        is_loose = dict(self.chunks())
+        tasks = ((self.results, batch, suffix) for batch in _batches(self.chunks()))
+        parts = run_tasks(read_digests, tasks, self.threads, on_ray=self.by_ray)
+        digests = {name: (flat, nested) for part in parts for name, flat, nested in part}
+        ordered = {name: digests[name] for name in is_loose}
+        return name_images(ordered, lambda name: read_identities(self.results, name, is_loose[name]), suffix)
+
+    def extract(self, extraction: Extraction, names: Names) -> Iterator[ExtractedChunks]:
+        """Write the images."""
+        chunks = (
+            (name, self.sizes[draws_name(name)], is_loose, names.others.get(name, {}))
+            for name, is_loose in self.chunks()
+        )
+        tasks = ((self.results, self.target, extraction, batch) for batch in _batches(chunks))
+        return run_tasks(extract_chunks, tasks, self.threads, on_ray=self.by_ray)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -322,7 +322,7 @@ def _check_sources(
     for place, row in zip(_places_with_draws(facts, chunk), zip(*columns, strict=True), strict=False):
         sample = samples[place]
         try:
-            digest = hashlib.sha256(image_member(sample)).hexdigest()
+            digest = hashlib.sha256(image_member(sample, expected.settings.get("member"))).hexdigest()
         except ImageError as error:
             file.fault("Source", f"{sample.source} {sample.key} can't be read in the archive any more: {error}")
             continue

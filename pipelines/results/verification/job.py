@@ -12,6 +12,7 @@ from condgen.errors import DatasetError
 from pipelines.cluster.starting import usable_cpus
 from pipelines.cluster.tasks import run_tasks
 from pipelines.datasets.chunk import Chunk, iter_chunks
+from pipelines.datasets.contents import parts_of
 from pipelines.datasets.opening import archive_store
 from pipelines.results.account import Account, committed, retried_places
 from pipelines.results.files import draws_name
@@ -39,6 +40,7 @@ class Verification:
         plans, chunks: numbers of plans and chunks that were looked for.
         findings: the account, the faults.
         attempts: number of attempts' marks that were left; they harm nothing.
+        left_out: numbers of the archive's files that were in no plan when it was listed last, by what they are.
         quick: whether only footers were read.
         seconds: time that it took.
     """
@@ -50,6 +52,7 @@ class Verification:
     attempts: int
     quick: bool
     seconds: float
+    left_out: Mapping[str, int]
 
     @property
     def exit_code(self) -> int:
@@ -68,6 +71,9 @@ class Verification:
             ),
             f"read          {read} in {self.seconds:.1f} s",
         ]
+        if self.left_out:
+            total, parts = sum(self.left_out.values()), parts_of(self.left_out)
+            lines.append(f"left out      {total:,} other files of the archive ({parts})")
         if found.repeated:
             lines.append(f"repeated      {found.repeated:,} images whose key another image of their shard has too")
         if self.attempts:
@@ -125,6 +131,7 @@ def verify_results(
         attempts=len(store.list("attempts")),
         quick=quick,
         seconds=time.monotonic() - began,
+        left_out=next((one.plan.left_out for one in reversed(generations) if one.plan.kind == "archive"), {}),
     )
 
 

@@ -87,7 +87,7 @@ def test_settings_are_a_flat_object_in_a_plan() -> None:
     assert list(values) == [
         *("kind", "draws", "seed", "batch_size", "precision", "mode", "temperature", "direction", "steps"),
         *("guidance_scale", "sampler", "top_k", "top_p", "chroma", "upsampling", "large", "overlap_px"),
-        *("output_format", "quality", "columns", "functions", "max_pixels", "chunk_samples"),
+        *("output_format", "quality", "columns", "member", "functions", "max_pixels", "chunk_samples"),
     ]
     assert BatchSettings.from_json(values) == BatchSettings(draws=2)
     with pytest.raises(TypeError, match="swirl"):

@@ -21,7 +21,8 @@ from condgen.errors import ConfigError, DatasetError
 from jobs.datasets import shard
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
-from pipelines.images.decoding import decode, encode
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 

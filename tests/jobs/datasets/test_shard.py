@@ -24,7 +24,7 @@ from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
 from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
-from pipelines.images.decoding import encode
+from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 

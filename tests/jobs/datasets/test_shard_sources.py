@@ -13,7 +13,8 @@ import webdataset
 
 from jobs.cli import app as cli
 from pipelines.datasets.opening import open_dataset
-from pipelines.images.decoding import decode, encode
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
 
 
 def picture(seed: int, width: int = 48, height: int = 32) -> np.ndarray:

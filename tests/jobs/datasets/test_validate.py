@@ -26,7 +26,8 @@ from pipelines.datasets.extent import extents_to_table
 from pipelines.datasets.manifest import table_bytes
 from pipelines.datasets.opening import archive_store, open_dataset
 from pipelines.datasets.tar import TarWriter
-from pipelines.images.decoding import decode, encode
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 

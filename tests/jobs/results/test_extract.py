@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_picture(root / f"archive/album/{number}.png", number)
     write_picture(root / "archive/album/0.jpg", 7)
     write_picture(root / "archive/root.webp", 8)
-    (root / "archive/notes.txt").write_text("not an image")
+    (root / "archive/notes.dat").write_text("not an image")
     run_job(job(root))
     return root
 

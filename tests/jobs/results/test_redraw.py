@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("redraw")
     for number in range(8):
         write_picture(root / f"archive/album/{number}.png", number, size=(40 + 9 * number, 44))
-    (root / "archive/album/2x.txt").write_text("an error before others of its chunk")
+    (root / "archive/album/2x.dat").write_text("an error before others of its chunk")
     run_job(job(root))
     return root
 

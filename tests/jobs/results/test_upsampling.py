@@ -39,7 +39,7 @@ def job(root: Path, results: str = "results", **options: Any) -> BatchJob:
 def root(tmp_path: Path) -> Path:
     for number in range(4):
         write_picture(tmp_path / f"archive/{number}.png", number, size=(90, 70))
-    (tmp_path / "archive/none.txt").write_text("an error")
+    (tmp_path / "archive/none.dat").write_text("an error")
     return tmp_path
 
 

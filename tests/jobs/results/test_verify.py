@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("verify")
     for number in range(7):
         write_picture(root / f"archive/album/{number}.png", number)
-    (root / "archive/notes.txt").write_text("not an image")
+    (root / "archive/notes.dat").write_text("not an image")
     model = write_model(root / "model")
     job = BatchJob(archive=str(root / "archive"), results=str(root / "results"), model=model, settings=SETTINGS)
     run_job(job)

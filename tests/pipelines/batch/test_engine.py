@@ -30,7 +30,7 @@ def archive(tmp_path: Path) -> Store:
     for number in range(4):
         write_image(root / f"album/{number}.png", 100 + 40 * number)
     write_image(root / "black.png", 0)
-    (root / "notes.txt").write_text("not an image")
+    (root / "notes.dat").write_text("not an image")
     return open_store(str(root))
 
 
@@ -61,7 +61,7 @@ def test_every_sample_has_k_draws_or_one_error(archive: Store, tmp_path: Path) -
 
     assert [(row["source"], row["draw"]) for row in rows] == [(f"album/{n}.png", k) for n in range(4) for k in range(2)]
     assert errors["black.png"]["stage"] == "model"
-    assert errors["notes.txt"]["stage"] == "read"
+    assert errors["notes.dat"]["stage"] == "decode"
     assert sum(facts["counts"]["samples"] for facts in footers) == 6
     assert {row["source_sha256"] for row in rows if row["key"] == "album/0"} == {
         hashlib.sha256(archive.read("album/0.png")).hexdigest()

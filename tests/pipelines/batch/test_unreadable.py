@@ -18,9 +18,8 @@ from fakes import SETTINGS, UniformColor, write_image
 from servers import FlatS3, WebServer
 
 from condgen.errors import AccessError, JobError, MissingError
-from pipelines.batch.archive import Selection, plan_archive
+from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.engine import ChunkEngine
-from pipelines.batch.job import _some_names
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
 from pipelines.datasets.opening import open_archive
 from pipelines.datasets.tar import TarWriter
@@ -94,7 +93,7 @@ class Job:
             task=ColorizeTask(16),
             settings=SETTINGS,
             footer={"job": "j"},
-            neighbors=Neighbors([(archive, name) for name in _some_names(chunks)]),
+            neighbors=Neighbors([(archive, name) for name in some_names(chunks)]),
         )
         for chunk in iter_chunks(self.plans[-1].chunks):
             engine.run(chunk)

@@ -79,8 +79,17 @@ def test_a_manifest_of_a_later_condgen_with_more_in_it_is_read_and_of_another_ve
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"format": "other", "version": 1}', b'"x"'])
 def test_a_damaged_manifest_is_a_dataset_error_that_names_it(store: Store, text: bytes) -> None:
+    store.write("index.parquet", b"")
     store.write("manifest.json", text)
     with pytest.raises(DatasetError, match=r"manifest\.json"):
+        open_dataset(store)
+
+
+def test_a_manifest_that_was_cut_says_whose_it_is(store: Store) -> None:
+    text = complete(store).to_json().encode()
+    store.delete("index.parquet")
+    store.write("manifest.json", text[: len(text) // 2])
+    with pytest.raises(DatasetError, match=r"manifest\.json is damaged"):
         open_dataset(store)
 
 

@@ -22,7 +22,9 @@ import pytest
 from bad_images import bad_images, bombs, whole_images, write_bad_archive
 
 from condgen.errors import ImageError
-from pipelines.images.decoding import Metadata, decode, encode, probe, read_metadata
+from pipelines.images.decoding import decode, probe
+from pipelines.images.encoding import encode
+from pipelines.images.metadata import Metadata, read_metadata
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from condgen.errors import ImageError
-from pipelines.images.decoding import decode, encode, probe
+from pipelines.images.decoding import decode, probe
+from pipelines.images.encoding import encode
 
 DEEP = np.random.default_rng(0).integers(0, 65536, (37, 53, 3), dtype=np.uint16)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -11,12 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.images.decoding import EXTENSIONS, FORMATS, decode, encode, probe
+from pipelines.images.decoding import decode, probe
+from pipelines.images.encoding import encode
+from pipelines.images.formats import EXTENSIONS, FORMATS
+from pipelines.images.metadata import read_metadata
 
 RED = (200, 30, 40)
 
@@ -77,6 +81,81 @@ def test_exif_orientation_is_applied_to_pixels_and_sizes(orientation: int, kind:
     assert np.array_equal(decode(data), shown)
     assert (probe(data).height, probe(data).width) == shown.shape[:2]
     assert np.array_equal(shown.shape[:2], (48, 32) if orientation >= 5 else (32, 48))
+
+
+def raw_profile(block: bytes, name: str, kind: bytes) -> bytes:
+    """A text chunk as ImageMagick (exif, APP1) and ExifTool (zTXt) write it."""
+    digits = block.hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    text = f"\n{name.lower()}\n{len(block):8}\n{lines}\n".encode()
+    keyword = f"Raw profile type {name}".encode() + b"\0"
+    body = {
+        b"tEXt": keyword + text, b"zTXt": keyword + b"\0" + zlib.compress(text),
+        b"iTXt": keyword + b"\1\0\0\0" + zlib.compress(text),
+    }[kind]  # fmt: skip
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def exif_chunk(block: bytes) -> bytes:
+    return struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize("way", ["eXIf", "exif tEXt", "exif zTXt", "APP1 zTXt", "exif iTXt"])
+def test_the_orientation_of_a_png_is_found_wherever_it_is_written(
+    way: str, place: str, orientation: int, deep: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010E] = "a description that takes more than one line of digits in the text chunk"
+    block = exif.tobytes()
+    bare = block.removeprefix(b"Exif\0\0")
+    chunk = exif_chunk(bare) if way == "eXIf" else raw_profile(block, way.split()[0], way.split()[1].encode())
+    pixels = np.asarray(gradient())
+    plain = bytes(imagecodecs.png_encode(pixels.astype(np.uint16) * 257)) if deep else saved(gradient(), "PNG")
+    data = plain[:33] + chunk + plain[33:] if place == "before" else plain[:-12] + chunk + plain[-12:]
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(saved(gradient(), "TIFF", exif=exif)))))
+    upright = decode(saved(gradient(), "PNG", exif=exif))
+    assert np.array_equal(decode(data), upright)
+    assert np.array_equal(decode(data, keep_16_bit=True), upright.astype(np.uint16) * 257 if deep else upright)
+    assert (probe(data).height, probe(data).width) == upright.shape[:2] == shown.shape[:2]
+    assert read_metadata(data).exif == read_metadata(saved(gradient(), "PNG", exif=exif)).exif
+
+
+@pytest.mark.parametrize("text", [
+    b"", b"\nexif\n", b"\nexif\n   10\nzz", b"\nexif\n   10\n0", b"\nexif\n   4\n45786966", b"exif",
+    b"\nxmp\n  20\n687474703a2f2f6e732e61646f62652e636f6d", b"\nexif\n  9\n49492a00ffffffff00",
+])  # fmt: skip
+def test_a_text_that_holds_no_sound_exif_costs_nothing(text: bytes) -> None:
+    body = b"Raw profile type exif\0" + text
+    chunk = struct.pack(">I", len(body)) + b"tEXt" + body + struct.pack(">I", zlib.crc32(b"tEXt" + body))
+    plain = saved(gradient(), "PNG")
+    assert np.array_equal(decode(plain[:33] + chunk + plain[33:]), np.asarray(gradient()))
+
+
+@pytest.mark.parametrize("size", [56, 108, 124])
+@pytest.mark.parametrize("top_down", [False, True])
+def test_a_bmp_whose_alpha_is_all_zero_is_opaque_and_any_other_alpha_is_put_on_white(size: int, top_down: bool) -> None:
+    def bmp(alpha: Any) -> bytes:
+        pixels = np.dstack([rgb[..., ::-1], np.broadcast_to(alpha, rgb.shape[:2]).astype(np.uint8)])
+        body = (pixels if top_down else pixels[::-1]).tobytes()
+        height = -rgb.shape[0] if top_down else rgb.shape[0]
+        header = struct.pack("<IiiHHIIiiII", size, rgb.shape[1], height, 1, 32, 3, len(body), 0, 0, 0, 0)
+        header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+        header = header.ljust(size, b"\0")
+        return struct.pack("<2sIHHI", b"BM", 14 + size + len(body), 0, 0, 14 + size) + header + body
+
+    rgb = np.asarray(gradient())
+    one = np.zeros(rgb.shape[:2])
+    one[3, 4] = 255
+    expected = np.where(one[..., None] > 0, rgb, 255)
+    assert np.array_equal(decode(bmp(0)), rgb)
+    assert np.array_equal(decode(bmp(255)), rgb)
+    assert np.array_equal(decode(bmp(one)), expected)
+    half = decode(bmp(128)).astype(float)
+    assert np.abs(half - (rgb * (128 / 255) + 255 * (127 / 255))).max() <= 1
 
 
 def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
@@ -257,15 +336,15 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
     assert decode(data, max_pixels=48 * 32).shape == (32, 48, 3)
 
 
-def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused() -> None:
+def test_a_text_chunk_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
     body = b"Comment\0\0" + zlib.compress(bytes(200 << 20))
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     plain = saved(gradient(), "PNG")
-    refusal(plain[:33] + chunk + plain[33:])
+    assert np.array_equal(decode(plain[:33] + chunk + plain[33:]), decode(plain))
 
 
-def test_floats_are_refused_since_their_white_is_not_known() -> None:
-    assert refusal(saved(Image.new("F", (2, 2), 0.5), "TIFF")).error == "UnknownRange"
+def test_samples_are_refused_where_their_white_is_not_known() -> None:
+    assert refusal(saved(Image.new("F", (2, 2), 50.0), "TIFF")).error == "UnknownRange"
     assert refusal(saved(Image.new("I", (2, 2), 70000), "TIFF")).error == "UnknownRange"
 
 

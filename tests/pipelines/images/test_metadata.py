@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from condgen.errors import ImageError
-from pipelines.images.decoding import Metadata, decode, encode, read_metadata
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
 from pipelines.images.exif import MAX_EXIF_BYTES, read_exif
 from pipelines.images.icc import SRGB_PROFILE
+from pipelines.images.metadata import Metadata, read_metadata
 
 FORMATS = ["jpeg", "png", "webp", "tiff"]
 RGB = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)

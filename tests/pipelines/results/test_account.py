@@ -33,7 +33,7 @@ def archive(tmp_path: Path) -> Store:
     for number in range(7):
         write_image(root / f"{number}.png", 60 + 20 * number)
     write_image(root / "black.png", 0)
-    (root / "5.txt").write_text("not an image")
+    (root / "5.dat").write_text("not an image")
     return open_store(str(root))
 
 
@@ -77,7 +77,7 @@ def test_an_account_closes_over_growth_and_retries(archive: Store, tmp_path: Pat
     account = make_account(results, plans, JOB, 2)
     assert (account.images, account.with_draws, account.errors) == (9, 7, 2)
     assert account.is_closed
-    assert account.kinds == {"model NotFinite": 1, "read Members": 1}
+    assert account.kinds == {"model NotFinite": 1, "decode NotAnImage": 1}
 
     write_image(tmp_path / "archive" / "a-new-one.png", 200)
     plans = add_plan(results, plan_archive(archive, limits, planned=[one.chunks for one in plans]))
@@ -94,7 +94,7 @@ def test_an_account_closes_over_growth_and_retries(archive: Store, tmp_path: Pat
         assert work(archive, results, plans) == again.num_rows
         account = make_account(results, plans, JOB, 2)
         assert (account.images, account.with_draws, account.errors, account.is_closed) == (10, 9, errors, True)
-    assert [failure.source for plan in plans for failure in account.of_plan(plan.plan.name)] == ["5.txt"]
+    assert [failure.source for plan in plans for failure in account.of_plan(plan.plan.name)] == ["5.dat"]
     rows = [
         (row["source"], row["draw"])
         for name in committed(results)
@@ -152,7 +152,7 @@ def test_what_the_users_functions_leave_out_is_counted(archive: Store, tmp_path:
     (chunk,) = iter_chunks(plans[0].chunks)
     receipt = engine(archive, results, Functions(before, after)).run(chunk)
     assert (receipt.samples, receipt.draws, receipt.errors, receipt.filtered) == (9, 8, 3, 2)
-    assert receipt.kinds == {"before KeyError": 1, "model NotFinite": 1, "read Members": 1}
+    assert receipt.kinds == {"before KeyError": 1, "model NotFinite": 1, "decode NotAnImage": 1}
     facts = read_footer(results, f"draws/{chunk.name}.parquet")
     assert [one["key"] for one in facts["filtered"]] == ["1", "2"]
     account = make_account(results, plans, JOB, 2)

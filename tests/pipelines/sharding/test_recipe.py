@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from condgen.errors import ConfigError, ImageError
-from pipelines.images.decoding import decode, encode
+from pipelines.images.decoding import decode
+from pipelines.images.encoding import encode
 from pipelines.sharding.recipe import Recipe, half_of
 
 

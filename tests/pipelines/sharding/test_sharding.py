@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condgen.errors import ConfigError
+from pipelines.datasets.contents import Contents
 from pipelines.datasets.tar import group_samples, split_key
-from pipelines.images.decoding import encode
+from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import (
     KeyedRecord,
     ShardAssignment,
@@ -27,14 +28,14 @@ from pipelines.sharding.assignment import (
     split_share,
 )
 from pipelines.sharding.recipe import Recipe
-from pipelines.sharding.sources import Listing, Record, RecordImage, list_folder
+from pipelines.sharding.sources import Listing, Record, RecordImage, list_images
 from pipelines.sharding.writer import write_shard
 from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
 
 
 def listing(*names: str, size_bytes: int = 100) -> Listing:
-    records, rejected = list_folder([Entry(name, size_bytes) for name in names])
+    records, rejected = list_images(Contents("images", [Entry(name, size_bytes) for name in sorted(names)]))
     return Listing("images", "single", (), records, rejected)
 
 
@@ -95,9 +96,11 @@ def test_keys_are_unique_text_that_webdataset_gives_back(stems: set[str]) -> Non
 
 
 def test_every_listed_file_is_a_record_or_rejected() -> None:
-    found = listing("a.jpg", "notes.txt", "SOURCES.tsv", "film.mp4", "b", "c.webp")
-    assert [record.name for record in found.records] == ["a.jpg", "b", "c.webp"]
-    assert [row.source for row in found.rejected] == ["SOURCES.tsv", "film.mp4", "notes.txt"]
+    images, others = ["a.jpg", "b", "c.webp"], ["SOURCES.tsv", "film.mp4", "notes", "notes.txt"]
+    contents = Contents("images", [Entry(name, 1) for name in images], {}, [Entry(name, 1) for name in others])
+    records, rejected = list_images(contents)
+    assert [record.name for record in records] == images
+    assert [(row.source, row.error) for row in rejected] == [(name, "NotAnImage") for name in others]
 
 
 def test_splits_are_of_about_the_size_asked_for_and_stable_when_the_archive_grows() -> None:

@@ -54,7 +54,10 @@ class FaultyBackend:
     def size(self, name: str) -> int:
         return len(self.data)
 
-    def list(self, prefix: str, recursive: bool) -> list[Entry]:
+    def is_file(self, name: str) -> bool:
+        return bool(self.read(name))
+
+    def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:
         self.read(prefix)
         return [Entry("b", 1), Entry("a", 2), Entry(".hidden", 3), Entry("d/.tmp/x", 4)]
 
@@ -183,6 +186,7 @@ def test_lasting_faults_are_not_tried_again(fault: Exception, error: type[Storag
 
 def test_hidden_names_are_not_listed_and_lists_are_sorted() -> None:
     assert faulty().list() == [Entry("a", 2), Entry("b", 1)]
+    assert [entry.name for entry in faulty().list(hidden=True)] == [".hidden", "a", "b", "d/.tmp/x"]
 
 
 def test_waits_double_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

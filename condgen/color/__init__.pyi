@@ -1,0 +1,16 @@
+from .ab_bins import AbBins as AbBins
+from .colorize import Fitted as Fitted
+from .colorize import Region as Region
+from .colorize import fit_square as fit_square
+from .colorize import recolor as recolor
+from .colorize import resize as resize
+from .guide import Guide as Guide
+from .guide import make_guide as make_guide
+from .lab import color_pair as color_pair
+from .lab import denormalize_ab as denormalize_ab
+from .lab import denormalize_l as denormalize_l
+from .lab import lab_to_rgb as lab_to_rgb
+from .lab import normalize_ab as normalize_ab
+from .lab import normalize_l as normalize_l
+from .lab import rgb_to_lab as rgb_to_lab
+from .uniform_bins import UniformBins as UniformBins

@@ -1,0 +1,13 @@
+from .config import AdversarialConfig as AdversarialConfig
+from .critic import Critic as Critic
+from .critic import ImagePool as ImagePool
+from .generator import Generator as Generator
+from .generator import dropout_draws as dropout_draws
+from .generator import translate as translate
+from .layers import initialize as initialize
+from .losses import GAN_LOSSES as GAN_LOSSES
+from .losses import GanLoss as GanLoss
+from .losses import mode_seeking as mode_seeking
+from .losses import r1_penalty as r1_penalty
+from .networks import PatchDiscriminator as PatchDiscriminator
+from .networks import SkipUNet as SkipUNet

@@ -1,0 +1,15 @@
+from .color import ab_cells as ab_cells
+from .color import ab_distance as ab_distance
+from .color import auc_balanced as auc_balanced
+from .color import auc_raw as auc_raw
+from .color import chroma as chroma
+from .color import colorfulness as colorfulness
+from .color import count_hits as count_hits
+from .distribution import draw_diversity as draw_diversity
+from .distribution import energy_score as energy_score
+from .distribution import pair_distance as pair_distance
+from .distribution import rms_norm as rms_norm
+from .distribution import total_variation as total_variation
+from .fidelity import psnr as psnr
+from .fidelity import ssim as ssim
+from .likelihood import marginal_ab_nll as marginal_ab_nll

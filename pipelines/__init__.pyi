@@ -1,0 +1,15 @@
+from .batch import BatchJob as BatchJob
+from .batch import run_batch as run_batch
+from .datasets import open_dataset as open_dataset
+from .models import Functions as Functions
+from .ray_data import Decode as Decode
+from .ray_data import Tally as Tally
+from .ray_data import keep as keep
+from .ray_data import mix as mix
+from .ray_data import read_paired as read_paired
+from .ray_data import read_single as read_single
+from .ray_data import read_unpaired as read_unpaired
+from .ray_data import transform as transform
+from .results import BatchSettings as BatchSettings
+from .training import TrainOptions as TrainOptions
+from .training import train as train

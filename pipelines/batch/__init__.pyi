@@ -1,0 +1,12 @@
+from .archive import Selection as Selection
+from .estimate import Estimate as Estimate
+from .estimate import estimate_job as estimate_job
+from .job import BatchJob as BatchJob
+from .job import Resources as Resources
+from .job import run_batch as run_batch
+from .redrawing import RedrawnDraw as RedrawnDraw
+from .redrawing import StoredDraw as StoredDraw
+from .redrawing import find_draw as find_draw
+from .redrawing import redraw as redraw
+from .report import BatchReport as BatchReport
+from .report import Pace as Pace

@@ -1,0 +1,12 @@
+from .actor_pool import run_on_actors as run_on_actors
+from .errors import unwrap as unwrap
+from .imports import extend_import_path as extend_import_path
+from .imports import python_command as python_command
+from .imports import spare_pandas as spare_pandas
+from .starting import LEAST_CPUS as LEAST_CPUS
+from .starting import configure_data as configure_data
+from .starting import ray_cluster as ray_cluster
+from .starting import usable_cpus as usable_cpus
+from .tasks import ray_tasks as ray_tasks
+from .tasks import run_tasks as run_tasks
+from .tasks import thread_tasks as thread_tasks

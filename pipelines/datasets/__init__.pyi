@@ -1,0 +1,15 @@
+from .chunk import Chunk as Chunk
+from .chunk import ChunkLimits as ChunkLimits
+from .chunk import Sample as Sample
+from .chunk import image_member as image_member
+from .chunk import iter_chunks as iter_chunks
+from .chunk import read_chunk as read_chunk
+from .chunk import sample_facts as sample_facts
+from .chunking import chunk_table as chunk_table
+from .manifest import Dataset as Dataset
+from .manifest import Manifest as Manifest
+from .manifest import ShardInfo as ShardInfo
+from .opening import Archive as Archive
+from .opening import open_archive as open_archive
+from .opening import open_dataset as open_dataset
+from .tar import TarWriter as TarWriter

@@ -1,0 +1,9 @@
+from .decoding import ImageInfo as ImageInfo
+from .decoding import decode as decode
+from .decoding import probe as probe
+from .encoding import encode as encode
+from .formats import EXTENSIONS as EXTENSIONS
+from .formats import FORMATS as FORMATS
+from .formats import MAX_PIXELS as MAX_PIXELS
+from .metadata import Metadata as Metadata
+from .metadata import read_metadata as read_metadata

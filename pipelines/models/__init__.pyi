@@ -1,0 +1,11 @@
+from .hooks import About as About
+from .hooks import Functions as Functions
+from .options import ColorizeOptions as ColorizeOptions
+from .options import TranslateOptions as TranslateOptions
+from .source import LoadedModel as LoadedModel
+from .source import ModelSource as ModelSource
+from .source import image_task as image_task
+from .source import load_model as load_model
+from .source import open_model as open_model
+from .task import ImageTask as ImageTask
+from .task import Rgb as Rgb

@@ -1,0 +1,11 @@
+from .augmentation import Augmentation as Augmentation
+from .epoch_order import EpochOrder as EpochOrder
+from .epoch_order import OrderConfig as OrderConfig
+from .epoch_order import StreamPosition as StreamPosition
+from .stream import StreamBatch as StreamBatch
+from .stream import StreamConfig as StreamConfig
+from .stream import TrainingStream as TrainingStream
+from .unpaired import UnpairedBatch as UnpairedBatch
+from .unpaired import UnpairedPosition as UnpairedPosition
+from .unpaired import UnpairedStream as UnpairedStream
+from .unpaired import unpaired_plans as unpaired_plans
