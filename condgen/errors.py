@@ -103,13 +103,21 @@ class StorageError(CondgenError):
         uri: URI of the object, without credentials.
         operation: operation that failed, as a verb (``read``, ``write``, ``list``).
         reason: reason for the failure and what to do, in a line.
+        code: the storage's own code, such as ``HTTP 410`` (default: none is known).
+        summary: canonical reason, without addresses, times and local paths (default: the reason).
+        scope: ``object`` where the failure is that object's own, ``storage`` where every object's, or ``unclear``.
     """
 
-    def __init__(self, uri: str, operation: str, reason: str) -> None:
-        super().__init__(uri, operation, reason)
+    def __init__(
+        self, uri: str, operation: str, reason: str, code: str = "", summary: str = "", scope: str = "unclear"
+    ) -> None:
+        super().__init__(uri, operation, reason, code, summary, scope)
         self.uri = uri
         self.operation = operation
         self.reason = reason
+        self.code = code
+        self.summary = summary or reason
+        self.scope = scope
 
     def message(self) -> str:
         return f"could not {self.operation} {self.uri}: {self.reason}"

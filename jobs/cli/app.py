@@ -8,6 +8,7 @@ condgen raises on purpose gives one line and its own exit code; anything else is
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -48,7 +49,8 @@ app = typer.Typer(
 
     Every path is a local path or a URI that fsspec knows (s3://bucket/prefix). A command that was stopped goes on where
     it was when it is run again.""",
-    epilog="condgen COMMAND --help tells the rest. Exit codes: 0 done, 1 the job failed, 2 it can't be done as asked.",
+    epilog="condgen COMMAND --help tells the rest. Exit codes: 0 done, 1 the job failed, 2 it can't be done as "
+    "asked, 130 stopped.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -299,4 +301,7 @@ def main() -> None:
         oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
         running = ".".join(map(str, sys.version_info[:2]))
         raise SystemExit(_fail(f"{sys.executable} is Python {running}; {oldest} to {newest} is needed", EXIT_USAGE))
+    for stream in (sys.stdout, sys.stderr):  # a path that is no text is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     raise SystemExit(_run(sys.argv[1:]))

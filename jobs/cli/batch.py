@@ -135,10 +135,10 @@ class JobOptions:
             "heading": "Resources",
         },
     )
-    max_error_rate: float = field(
-        default=1.0,
+    max_error_rate: float | None = field(
+        default=None,
         metadata={
-            "help": "Stop when more of the images fail.",
+            "help": "Stop, or fail at the end, if more of the images fail (default: stop at 0.9, after 200 images).",
             "metavar": "R",
             "min": 0.0,
             "max": 1.0,

@@ -26,7 +26,8 @@ from pipelines.sharding.assignment import (
 )
 from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
 from pipelines.sharding.growth import Catalog, rejected_bytes, sample_rows
-from pipelines.sharding.sources import Listing, Record, RejectedFile, reject
+from pipelines.sharding.sources import Listing, Record, RejectedFile, reject, some_files
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["RAY_FROM_SAMPLES", "Building", "fingerprints"]
@@ -119,7 +120,8 @@ class Building:
         by_ray = samples >= RAY_FROM_SAMPLES
         threads = 1 if by_ray else usable_cpus()
         recipe = self.options.recipe()
-        tasks = ((self.listing.stores, self.dataset, shard, recipe, threads) for shard in shards)
+        neighbors = Neighbors(some_files(self.listing))
+        tasks = ((self.listing.stores, self.dataset, shard, recipe, threads, neighbors) for shard in shards)
         receipts: dict[str, ShardReceipt] = {}
         with Progress("sharding", total=samples, unit="images") as progress:
             for receipt in run_tasks(write_shard, tasks, 1, on_ray=by_ray):
@@ -177,8 +179,9 @@ def fingerprints(
     title: str = "looking for duplicates",
 ) -> list[Fingerprint]:
     """Read samples, given as (key, record), and return their fingerprints in any order; see ``fingerprint``."""
+    neighbors = Neighbors(some_files(listing))
     tasks = (
-        (listing.stores, samples[start : start + _LOOKED_AT_TOGETHER], near, max_pixels)
+        (listing.stores, samples[start : start + _LOOKED_AT_TOGETHER], near, max_pixels, neighbors)
         for start in range(0, len(samples), _LOOKED_AT_TOGETHER)
     )
     found: list[Fingerprint] = []

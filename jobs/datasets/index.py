@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-from condgen.errors import ConfigError
+from condgen.errors import ConfigError, DatasetError
 from condgen.statistics import DatasetStatistics
 from jobs.cli.progress import Progress
 from pipelines.cluster.starting import ray_cluster, usable_cpus
@@ -73,7 +73,7 @@ def run(
 
     Raises:
         ConfigError: the place has a manifest already, or shards are named without a place for the index.
-        DatasetError: there are no shards.
+        DatasetError: there are no shards, or nothing in them can be read.
         MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
@@ -89,6 +89,7 @@ def run(
         allowed = "another place: it holds a dataset of condgen shard" if there.input_sha256 else "--overwrite"
         raise ConfigError("--out" if out else "dataset", place.uri, allowed)
     shards = _indexed(store, names, dict(member_names or {}), statistics, verbose)
+    _require_images(store.uri, shards)
     manifest, runs = foreign_manifest([shard.scan for shard in shards], dict(member_names or {}))
     index = table_bytes(extents_to_table(runs))
     manifest = replace(
@@ -107,6 +108,19 @@ def run(
         undecodable=sum(shard.undecodable for shard in shards),
         seconds=time.monotonic() - began,
     )
+
+
+def _require_images(uri: str, shards: Sequence[IndexedShard]) -> None:
+    """Refuse to index what nobody could read: samples that are all faulty, or images of which none can be decoded."""
+    faults = [(shard.scan.name, fault) for shard in shards for _, fault in shard.scan.faults]
+    if faults and len(faults) == sum(shard.scan.samples for shard in shards):
+        name, fault = faults[0]
+        raise DatasetError(f"{uri}: none of {len(faults)} samples can be read, such as in {name}: {fault.reason}")
+    images = sum(sum(shard.statistics.sizes.values()) for shard in shards)
+    undecodable = sum(shard.undecodable for shard in shards)
+    if undecodable and not images:
+        reason = next(shard.reason for shard in shards if shard.reason)
+        raise DatasetError(f"{uri}: none of {undecodable} images can be decoded, such as {reason}")
 
 
 def _indexed(

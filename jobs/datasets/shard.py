@@ -8,7 +8,7 @@ source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ ta
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.shard_names import locate
 from pipelines.sharding.assignment import ShardOptions, input_digest
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
-from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, reject
+from pipelines.sharding.sources import Listing, RejectedFile, folder_source, halves_source, pairs_source, reject
 from pipelines.sharding.tables import table_source
 from pipelines.storage.store import Store, json_bytes, open_store
 
@@ -107,7 +107,7 @@ def run(
 
     Raises:
         ConfigError: options don't fit, or the destination holds something else.
-        DatasetError: the source has not a single image.
+        DatasetError: the source has not a single image, or not a single one of what is new in it.
         MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     began = time.monotonic()
@@ -125,7 +125,9 @@ def run(
     report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
     report = replace(report, gone=gone, changed=changed, was_there=True)
     if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
-        return replace(report, rejected=read_rejected(dataset, manifest), seconds=time.monotonic() - began)
+        known = read_rejected(dataset, manifest)
+        if not any(row.stage == "read" for row in known):  # what could not be read then may be readable now
+            return replace(report, rejected=known, seconds=time.monotonic() - began)
     building = Building(dataset, listing, options, catalog, verbose)
     made, rejected = building.make()
     if made is None and manifest is None:
@@ -134,9 +136,21 @@ def run(
         raise DatasetError(f"{reason}: {first.message}")
     seconds = time.monotonic() - began
     if made is None:
+        _require_taken(dataset, manifest, rejected)
         return replace(report, rejected=rejected, seconds=seconds)
     added = made.samples - (manifest.samples if manifest else 0)
     return replace(report, manifest=made, rejected=rejected, seconds=seconds, added=added, was_there=False)
+
+
+def _require_taken(dataset: Store, manifest: Manifest | None, rejected: Sequence[RejectedFile]) -> None:
+    """Refuse to end well where there was something new and all of it was rejected."""
+    known = {row.source for row in read_rejected(dataset, manifest)} if manifest is not None else set()
+    new = [row for row in rejected if row.stage not in ("list", "dedup") and row.source not in known]
+    if new:
+        first = f"{new[0].source}: {new[0].error}: {new[0].message}"
+        raise DatasetError(
+            f"none of the {len(new)} new images can be taken, such as {first}; {dataset.uri} is as it was"
+        )
 
 
 def _rewritten(dataset: Store, catalog: Catalog, listing: Listing, options: ShardOptions) -> list[str]:

@@ -33,6 +33,7 @@ from pipelines.datasets.parquet import open_parquet
 from pipelines.images.decoding import decode
 from pipelines.results.files import draws_name
 from pipelines.results.plan import load_plans
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["CLAIMS_NAME", "Page", "ReportData", "ReportImage", "SampleRow", "collect", "render", "run"]
@@ -220,7 +221,7 @@ class Originals:
             sample: DatasetError("not in the archive any more") for sample in wanted
         }
         try:
-            samples = read_chunk(self.archive, chunk)
+            samples = read_chunk(self.archive, chunk, neighbors=Neighbors())
         except CondgenError as error:
             return dict.fromkeys(images, error)
         for sample in samples:

@@ -9,6 +9,7 @@ isolation.py   images that end a process, tried alone in one of their own
 attempts.py    marks of chunks that were begun
 metrics.py     counters and gauges for Prometheus
 report.py      pace and report of a job, and run.json
+outcome.py     what share of a job's images may fail
 estimate.py    size and time of a job, from a trial of its first images
 redrawing.py   one draw made again from its row
 """

@@ -6,6 +6,7 @@ grown gives what is new, without a request for each image.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -17,16 +18,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.checks import check_choice
-from condgen.errors import ConfigError
+from condgen.errors import ConfigError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
 from pipelines.datasets.chunking import chunk_name, chunk_table, file_table
+from pipelines.datasets.extent import UNREAD
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import Archive, open_archive
 from pipelines.datasets.row_filter import Where
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
-__all__ = ["Selection", "limit_chunks", "plan_archive"]
+__all__ = ["Selection", "limit_chunks", "plan_archive", "some_names"]
 
+logger = logging.getLogger(__name__)
+
+_KNOWN = 8
 _FILE_COLUMNS = ("name", "extension", "size_bytes")
 _SHARD_COLUMNS = ("shard",)
 
@@ -159,8 +165,9 @@ def _parquet_chunks(
                 covered.setdefault(chunk.shard, set()).update(start + place for place in chunk.places)
     chunks: list[Chunk] = []
     first = 0
+    neighbors = Neighbors([(store, name) for name in (*names[:1], *names[:-_KNOWN:-1])])
     for name in names:
-        for rows, select in _row_parts(store, name, limits, selection, covered.get(name, set())):
+        for rows, select in _row_parts(store, name, limits, selection, covered.get(name, set()), neighbors):
             content = [name, f"{rows.start}:{rows.stop}", *(["+".join(map(str, select))] if select else [])]
             chunk = Chunk(
                 ordinal=len(chunks),
@@ -177,12 +184,21 @@ def _parquet_chunks(
 
 
 def _row_parts(
-    store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int]
+    store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int], neighbors: Neighbors
 ) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
-    """Yield the parts of one Parquet file, and which rows of each are wanted (None for all)."""
+    """Yield the parts of one Parquet file, and which rows of each are wanted (None for all).
+
+    One that can't be read is a part of one row, see `pipelines.datasets.extent.UNREAD`.
+    """
     from pipelines.datasets.parquet import find_roles, open_parquet
 
-    file = open_parquet(store, name)
+    try:
+        file = neighbors.read(store, name, lambda store: open_parquet(store, name))
+    except ImageError as error:
+        logger.warning("%s can't be read: %s", store.locate(name), error)
+        if UNREAD not in covered:
+            yield RowPart(UNREAD, UNREAD + 1, "", None, selection.facts), None
+        return
     known = file.schema_arrow.names
     roles = find_roles(file.schema_arrow, selection.columns, store.locate(name))
     if "image" not in roles:
@@ -227,3 +243,12 @@ def _numbered(table: pa.Table) -> pa.Table:
     """Return the chunks with new ordinals, where tables were joined."""
     place = CHUNK_SCHEMA.get_field_index("ordinal")
     return table.set_column(place, CHUNK_SCHEMA.field(place), pa.array(np.arange(table.num_rows)))
+
+
+def some_names(chunks: pa.Table) -> tuple[str, ...]:
+    """Return the names of a few objects from all over some chunks, those that are far from each other first."""
+    places = np.unique(np.linspace(0, chunks.num_rows - 1, min(_KNOWN, chunks.num_rows)).round().astype(int))
+    some = list(iter_chunks(chunks.take([*places[:1], *places[:0:-1]])))
+    shards = [chunk.shard for chunk in some if chunk.shard is not None]
+    files = [chunk.files[len(chunk.files) * part // 3].name for part in range(3) for chunk in some if chunk.files]
+    return tuple(dict.fromkeys([*shards, *files]))[:_KNOWN]

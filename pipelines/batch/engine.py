@@ -31,6 +31,7 @@ from pipelines.models.hooks import About, Functions
 from pipelines.models.task import ImageTask, Rgb
 from pipelines.results.files import Draw, Failure, FilteredImage, Receipt, draws_name, encode_draws
 from pipelines.results.settings import BatchSettings
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["About", "ChunkEngine", "Clock", "Functions", "Outcome", "Rgb"]
@@ -72,6 +73,7 @@ class ChunkEngine(Generic[C]):
         settings: settings of the plan.
         footer: entries of each draws file's footer, besides counts and errors (plan, model digest, versions).
         functions: the user's functions before and after the model (default: none).
+        neighbors: what tells an object's own trouble from that of the storage (default: nothing is known yet).
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class ChunkEngine(Generic[C]):
         settings: BatchSettings,
         footer: Mapping[str, Any],
         functions: Functions | None = None,
+        neighbors: Neighbors | None = None,
     ) -> None:
         self._archive = archive
+        self._neighbors = neighbors or Neighbors()
         self._results = results
         self._model = model
         self._task = task
@@ -110,11 +114,11 @@ class ChunkEngine(Generic[C]):
 
         Raises:
             StorageError: reading or writing failed after retries; nothing was committed.
-            JobError: the model does not fit the device's memory.
+            JobError: the storage is out, or the model does not fit the device's memory; nothing was committed.
         """
         clock = Clock()
         with clock("read"):
-            samples = read_chunk(self._archive, chunk)
+            samples = self.read(chunk)
         placed = list(zip(chunk.places, samples, strict=True))
         with nullcontext() if outcomes_of else self._turn:
             outcomes = outcomes_of(placed) if outcomes_of else self.outcomes(placed, clock)
@@ -144,6 +148,10 @@ class ChunkEngine(Generic[C]):
             seconds=clock.seconds,
             kinds=dict(Counter(f"{failure.stage} {failure.error}" for failure in failures)),
         )
+
+    def read(self, chunk: Chunk) -> list[Sample]:
+        """Read a chunk; an object that can't be read is its samples' fault, see `read_chunk`."""
+        return read_chunk(self._archive, chunk, neighbors=self._neighbors)
 
     def outcomes(self, placed: Sequence[tuple[int, Sample]], clock: Clock | None = None) -> dict[int, Outcome]:
         """Do samples and return their outcomes, by place; nothing is written.
@@ -191,7 +199,9 @@ class ChunkEngine(Generic[C]):
             yield batch
 
     def _load(self, place: int, sample: Sample, clock: Clock) -> _Loaded[C] | None:
-        """Decode a sample and make its condition; None where the user's function leaves it out."""
+        """Decode a sample and make its condition; None where it is left out: by the user's function, or by a plan."""
+        if sample.is_listed_later:
+            return None
         with clock("decode"):
             data = image_member(sample, self._settings.member)
             deep = self._settings.output.output_format in _DEEP_FORMATS

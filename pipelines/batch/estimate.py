@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
-from pipelines.datasets.chunk import iter_chunks, read_chunk
+from pipelines.datasets.chunk import iter_chunks
 from pipelines.results.settings import BatchSettings
 
 __all__ = ["Estimate", "estimate_job"]
@@ -57,7 +57,7 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
     if table.num_rows:
         engine = run.worker_spec().make_engine()
         chunk = next(iter_chunks(table))
-        placed = list(zip(chunk.places, read_chunk(listed.archive.store, chunk), strict=True))[:sample_images]
+        placed = list(zip(chunk.places, engine.read(chunk), strict=True))[:sample_images]
         engine.outcomes(placed[:1])  # the first call sets things up
         start = time.perf_counter()
         outcomes = engine.outcomes(placed)

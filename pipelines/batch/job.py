@@ -29,8 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, JobError
-from pipelines.batch.archive import Selection, plan_archive
+from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.attempts import forget_run
+from pipelines.batch.outcome import check_outcome, check_rate
 from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, write_run
 from pipelines.batch.workers import Actors, WorkerSpec, cluster_shape, run_chunks
@@ -46,8 +47,6 @@ from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["BatchJob", "BatchRun", "ListedJob", "Resources", "list_job", "run_batch"]
-
-_RATE_IMAGES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,9 @@ class BatchJob:
         retry_errors: whether to do again what failed.
         functions: the user's own functions, before and after the model.
         trust_code: whether the model may be a file that is a program.
-        max_error_rate: share of this run's images that may fail before the job stops (0 to 1).
+        max_error_rate: share of the images that may fail (0 to 1). Past it, the job stops once 200 images were tried,
+            or has failed at its end. By default it stops where more than nine of ten fail: that is another kind of
+            archive, a wrong column or a broken copy; fewer are what old archives and lists of links are like.
         import_path: folders where workers import a user's model from, besides their own path.
     """
 
@@ -88,7 +89,7 @@ class BatchJob:
     retry_errors: bool = False
     functions: Functions = field(default_factory=Functions)
     trust_code: bool = False
-    max_error_rate: float = 1.0
+    max_error_rate: float | None = None
     import_path: tuple[str, ...] = ()
 
 
@@ -177,7 +178,8 @@ def run_batch(
     Raises:
         ConfigError: an option that is not allowed, or another than these results were begun with.
         CheckpointError, DatasetError, StorageError: the model or the archive can't be used.
-        JobError: too many errors, a cluster that fails again and again, or accounts that do not close.
+        JobError: too many errors or nothing else, storage that is out, a cluster that fails again and again, or
+            accounts that do not close.
     """
     watch = watch or (lambda _: None)
     # All places are resolved here: Ray's start leaves the working directory for a while.
@@ -283,6 +285,7 @@ class BatchRun:
             functions=self.listed.job.functions,
             run=secrets.token_hex(4),
             import_path=self.listed.job.import_path,
+            known=some_names(pa.concat_tables([self.listed.left, *(one.chunks for one in self._plans)])),
         )
 
     def pending(self) -> pa.Table:
@@ -303,7 +306,7 @@ class BatchRun:
         """Write the tables of errors and, last, run.json.
 
         Raises:
-            JobError: an image is not accounted for.
+            JobError: an image is not accounted for; or all is, and every image failed, or more than are allowed.
         """
         results = self.listed.results
         if account.missing:
@@ -332,6 +335,7 @@ class BatchRun:
         )
         if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
             write_run(results, self._plans, report)
+        check_outcome(account, results, self.listed.job.max_error_rate)
         return report
 
 
@@ -360,16 +364,8 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
             chunks_left -= 1
             gauges.left(chunks=chunks_left, images=pace.total - pace.images)
             watch(pace)
-            _check_rate(pace, job.max_error_rate)
+            if chunks_left:
+                check_rate(pace, job.max_error_rate)
     except (KeyboardInterrupt, JobError):
         forget_run(results, spec.run)  # stopped on purpose: no chunk of it is to blame
         raise
-
-
-def _check_rate(pace: Pace, most: float) -> None:
-    if pace.images >= min(_RATE_IMAGES, pace.total) and pace.errors > most * pace.images:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in pace.kinds.most_common(5))
-        raise JobError(
-            f"{pace.errors} of {pace.images} images failed ({kinds}), more than --max-error-rate {most:g}: what is "
-            "done is committed; mend the cause, or allow a higher rate, and run the same command again"
-        )

@@ -25,6 +25,7 @@ from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, StoredModel
 from pipelines.results.files import Receipt, draws_name, read_footer
 from pipelines.results.settings import BatchSettings
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class WorkerSpec:
         functions: the user's functions before and after the model.
         run: identity of this run of the command.
         import_path: folders that the driver imports a user's functions from, besides what is installed.
+        known: names of some objects of the archive, far from each other, see `pipelines.storage.neighbors`.
     """
 
     archive: Store
@@ -74,6 +76,7 @@ class WorkerSpec:
     functions: Functions = field(default_factory=Functions)
     run: str = ""
     import_path: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
     @property
     def runs_our_code_alone(self) -> bool:
@@ -102,6 +105,7 @@ class WorkerSpec:
             settings=self.settings,
             footer=self.footer,
             functions=self.functions,
+            neighbors=Neighbors([(self.archive, name) for name in self.known]),
         )
 
 

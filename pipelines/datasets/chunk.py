@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
+from pipelines.datasets.extent import LISTED_LATER
 from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.images.formats import EXTENSIONS, format_of
 from pipelines.storage.cache import CachedStore
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -46,6 +48,7 @@ T = TypeVar("T")
 _FILE_READERS = 8
 _ROWS_AT_ONCE = 4096
 _MISMATCH = "ChecksumMismatch"
+_GONE = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
 
 CHUNK_SCHEMA = pa.schema(
     [
@@ -142,6 +145,9 @@ class Chunk:
         rows: rows of a Parquet file.
         select: places in the chunk, from 0, of the samples that are to be done (default: all).
         redoes: name of the chunk some of whose samples are done again (default: the samples are new).
+
+    Of a shard or a table that could not be read when the plan was made, a chunk of one sample stands for all: its
+    `start` is `UNREAD`, or `LISTED_LATER`.
     """
 
     ordinal: int
@@ -159,6 +165,11 @@ class Chunk:
     def places(self) -> Sequence[int]:
         """Place in the chunk of each sample that `read_chunk` returns."""
         return range(self.samples) if self.select is None else self.select
+
+    @property
+    def start(self) -> int:
+        """Where it begins in its shard or table (default: 0, of loose files)."""
+        return self.rows.start if self.rows is not None else self.runs[0].start if self.runs else 0
 
     def to_row(self) -> dict[str, Any]:
         """Return the chunk as a row of `CHUNK_SCHEMA`."""
@@ -188,7 +199,8 @@ class ChunkLimits:
 class Sample:
     """One record: its identity and its members (`jpg`, `input.png`, `json`), or the fault that it has.
 
-    `facts` are the columns of a table that were read along; None where the sample is of no table.
+    `facts` are the columns of a table that were read along; None where the sample is of no table. `is_listed_later` is
+    true of one that stood for a whole shard, whose samples are in a later plan.
     """
 
     source: str
@@ -196,6 +208,7 @@ class Sample:
     members: dict[str, bytes] = field(default_factory=dict)
     fault: ImageError | None = None
     facts: dict[str, Any] | None = None
+    is_listed_later: bool = False
 
 
 def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
@@ -211,13 +224,20 @@ def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
         yield from map(Chunk.from_row, batch.to_pylist())
 
 
-def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | None = None) -> list[Sample]:
+def read_chunk(
+    store: Store,
+    chunk: Chunk,
+    member_names: Mapping[str, str] | None = None,
+    neighbors: Neighbors | None = None,
+) -> list[Sample]:
     """Read a chunk, with one range request of a shard, or one request for each loose file.
 
     Args:
         store: store of the archive.
         chunk: chunk of the archive's plan.
         member_names: names of members here and in the shard, as in ``Manifest.member_names``.
+        neighbors: what tells an object's own trouble from that of the storage. An object that can't be read is then the
+            fault of its samples (default: it is an error, but for a loose file that is gone).
 
     Returns:
         Exactly `chunk.samples` samples, those of `chunk.places`, in data order. One that can't be read has a `fault`
@@ -225,29 +245,59 @@ def read_chunk(store: Store, chunk: Chunk, member_names: Mapping[str, str] | Non
 
     Raises:
         StorageError: the storage did not answer, after retries; the whole chunk is to be tried again.
+        JobError: the storage is out, as the neighbors tell.
     """
     if chunk.shard is None:
-        return _read_files(store, _selected(chunk.files, chunk))
-    if chunk.rows is not None:
-        return _read_rows(store, chunk.shard, chunk.rows, chunk.places)
-    samples = _read_runs(store, chunk.shard, chunk)
+        return _read_files(store, _selected(chunk.files, chunk), neighbors)
+    try:
+        if chunk.start < 0:
+            return [_read_unread(store, chunk.shard, chunk.start, neighbors)]
+        if chunk.rows is not None:
+            return _read_rows(store, chunk.shard, chunk.rows, chunk.places, neighbors)
+        samples = _read_runs(store, chunk.shard, chunk, neighbors)
+    except ImageError as error:
+        return _unreadable(chunk, error)
     if any(sample.fault is not None and sample.fault.error == _MISMATCH for sample in samples):
         # Bytes that were changed on the way are not what lies there: a second reading tells the two apart.
         if isinstance(store, CachedStore):
             store.forget_range(chunk.shard, chunk.runs[0].start, chunk.runs[-1].stop)
-        samples = _read_runs(store, chunk.shard, chunk)
+        samples = _read_runs(store, chunk.shard, chunk, neighbors)
     if member_names:
         samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
     return _selected(samples, chunk)
+
+
+def _unreadable(chunk: Chunk, error: ImageError) -> list[Sample]:
+    """Return the samples of a chunk whose shard or table can't be read: their keys are in it."""
+    first = chunk.rows.start if chunk.rows is not None else chunk.first_sample
+    keys = ["#all"] if chunk.start < 0 else [f"#{first + place}" for place in chunk.places]
+    return [Sample(source=str(chunk.shard), key=key, fault=error) for key in keys]
+
+
+def _read_unread(store: Store, shard: str, start: int, neighbors: Neighbors | None) -> Sample:
+    """Return the sample that stands for a shard or table which could not be read when the plan was made.
+
+    Raises:
+        ImageError: it still can't be read.
+    """
+    if start != LISTED_LATER:
+        (neighbors or Neighbors()).read(store, shard, lambda store: store.read_range(shard, 0, 1))
+        message = "it could not be read when the images were listed, and can be now: run the same command again"
+        raise ImageError("read", "NotListed", message)
+    return Sample(source=shard, key="#all", is_listed_later=True)
 
 
 def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:
     return list(items) if chunk.select is None else [items[place] for place in chunk.select]
 
 
-def _read_runs(store: Store, shard: str, chunk: Chunk) -> list[Sample]:
+def _read_runs(store: Store, shard: str, chunk: Chunk, neighbors: Neighbors | None) -> list[Sample]:
     start, stop = chunk.runs[0].start, chunk.runs[-1].stop
-    data = memoryview(store.read_range(shard, start, stop))
+
+    def read(store: Store) -> bytes:
+        return store.read_range(shard, start, stop)
+
+    data = memoryview(neighbors.read(store, shard, read) if neighbors else read(store))
     samples: list[Sample] = []
     for run in chunk.runs:
         piece = data[run.start - start : run.stop - start]
@@ -274,16 +324,22 @@ def _read_run(shard: str, run: ExtentPart, piece: memoryview, first_sample: int)
     ]
 
 
-def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
+def _read_files(store: Store, files: Sequence[FilePart], neighbors: Neighbors | None) -> list[Sample]:
+    def fetch(name: str) -> bytes:
+        return neighbors.read(store, name, lambda store: store.read(name)) if neighbors else store.read(name)
+
     def read(file: FilePart) -> Sample:
         key, _, extension = file.name.rpartition(".")
         if "/" in extension or not key or key.endswith("/"):  # a name without an extension
             key, extension = file.name, "bin"
         try:
-            data = store.read(file.name)
-        except MissingError:
-            gone = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
-            return Sample(source=file.name, key=key, fault=gone)
+            data = fetch(file.name)
+        except MissingError as error:
+            if error.scope == "storage":
+                raise
+            return Sample(source=file.name, key=key, fault=_GONE)
+        except ImageError as error:
+            return Sample(source=file.name, key=key, fault=_GONE if error.error == "Missing" else error)
         return Sample(source=file.name, key=key, members={extension.lower(): data})
 
     if len(files) == 1:
@@ -292,14 +348,21 @@ def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
         return list(pool.map(read, files))
 
 
-def _read_rows(store: Store, name: str, rows: RowPart, places: Sequence[int]) -> list[Sample]:
+def _read_rows(
+    store: Store, name: str, rows: RowPart, places: Sequence[int], neighbors: Neighbors | None
+) -> list[Sample]:
     from pipelines.datasets.parquet import read_columns, read_images
 
     numbers = [rows.start + place for place in places]
     columns = [*([rows.key] if rows.key else []), *rows.columns]
+
+    def read(store: Store) -> list[dict[str, Any]]:
+        return read_columns(store, name, [*columns, rows.image], numbers)
+
+    table = neighbors.read(store, name, read) if neighbors else read(store)
     samples = []
-    images = read_images(store, name, rows.image, numbers)
-    for number, values, image in zip(numbers, read_columns(store, name, columns, numbers), images, strict=True):
+    images = read_images(store, name, rows.image, numbers, neighbors.linked if neighbors else None)
+    for number, values, image in zip(numbers, table, images, strict=True):
         found = values.get(rows.key) if rows.key else None
         key = str(found) if found not in (None, "") else f"#{number}"
         facts = {column: values[column] for column in rows.columns}

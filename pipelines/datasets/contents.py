@@ -49,7 +49,8 @@ pdf pickle pkl pp3 ppt pptx pt pth py rar rst rtf safetensors sfv sh sha1 sha256
 torrent txt url vtt wav webm wmv xls xlsx xml xmp yaml yml zip
 """
 _SYSTEM = re.compile(
-    r"(^|/)(\.[^/]*|@eaDir|@Recycle|#recycle|__MACOSX|\$RECYCLE\.BIN|System Volume Information|lost\+found)(/|$)"
+    r"(^|/)(\.(?!\.?/)[^/]*|@eaDir|@Recycle|#recycle|__MACOSX|\$RECYCLE\.BIN|System Volume Information)(/|$)"
+    r"|(^|/)lost\+found(/|$)"
     r"|(^|/)(Thumbs\.db|ehthumbs\.db|desktop\.ini|Icon\r)$",
     re.IGNORECASE,
 )

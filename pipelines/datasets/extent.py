@@ -8,13 +8,28 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-__all__ = ["EXTENT_BYTES", "EXTENT_SAMPLES", "EXTENT_SCHEMA", "Extent", "cut_extents", "extents_to_table"]
+__all__ = [
+    "EXTENT_BYTES",
+    "EXTENT_SAMPLES",
+    "EXTENT_SCHEMA",
+    "LISTED_LATER",
+    "UNREAD",
+    "Extent",
+    "cut_extents",
+    "extents_to_table",
+]
 
 EXTENT_SAMPLES = 16
 """Most samples in a run; chunks are made of whole runs."""
 
 EXTENT_BYTES = 32 << 20
 """Most bytes in a run of more than one sample."""
+
+UNREAD = -1
+"""The ``start`` of the one run, of one sample, that stands for all of a shard which could not be read when listed."""
+
+LISTED_LATER = -2
+"""The ``start`` of such a run, tried again, of a shard whose samples are in a later plan."""
 
 EXTENT_SCHEMA = pa.schema(
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from condgen.errors import DatasetError, MissingError
+from condgen.errors import DatasetError, ImageError, MissingError
 from pipelines.datasets.contents import KINDS, Contents, NothingTakenError, counted, read_contents
-from pipelines.datasets.extent import EXTENT_SCHEMA, Extent, extents_to_table
+from pipelines.datasets.extent import EXTENT_SCHEMA, UNREAD, Extent, extents_to_table
 from pipelines.datasets.manifest import (
     BUILDING_NAME,
     DOMAINS_NAME,
@@ -28,6 +29,7 @@ from pipelines.datasets.scan import ShardScan, scan_shard
 from pipelines.datasets.shard_names import Place, locate, split_of
 from pipelines.datasets.tar import renamed
 from pipelines.storage.backend import Entry
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store, open_store
 
 __all__ = [
@@ -42,7 +44,10 @@ __all__ = [
     "shards_of",
 ]
 
+logger = logging.getLogger(__name__)
+
 _READERS = 8
+_KNOWN = 8
 _ENTRIES_AT_ONCE = 1 << 20
 
 
@@ -145,7 +150,8 @@ def open_archive(archive: str | Store | Place | Archive, *, taken_as: str | None
         return replace(archive, files=listing_table(contents.entries))
     names = [entry.name for entry in contents.entries]
     if contents.kind == "shards":
-        return replace(archive, dataset=_scan(store, names, checksums=False))
+        some = Neighbors([(store, name) for name in (*names[:1], *names[:-_KNOWN:-1])])
+        return replace(archive, dataset=_scan(store, names, checksums=False, neighbors=some))
     return replace(archive, tables=tuple(names))
 
 
@@ -217,10 +223,23 @@ def _holds_domains(store: Store) -> bool:
         return False
 
 
-def _scan(store: Store, names: Sequence[str], *, checksums: bool) -> Dataset:
-    """Make the manifest and the index of shards that were made elsewhere, in memory, by reading them once."""
+def _scan(store: Store, names: Sequence[str], *, checksums: bool, neighbors: Neighbors | None = None) -> Dataset:
+    """Make the manifest and the index of shards that were made elsewhere, in memory, by reading them once.
+
+    With neighbors, a shard that can't be read itself is a sample that can't be: an error of a batch job, tried again.
+    """
+
+    def scan(name: str) -> ShardScan:
+        if neighbors is None:
+            return scan_shard(store, name, checksums=checksums)
+        try:
+            return neighbors.read(store, name, lambda store: scan_shard(store, name, checksums=checksums))
+        except ImageError as error:
+            logger.warning("%s can't be read: %s", store.locate(name), error)
+            return ShardScan(name, 0, [Extent(shard=name, start=UNREAD, stop=UNREAD, samples=1)])
+
     with ThreadPoolExecutor(min(_READERS, len(names)), thread_name_prefix="scan") as pool:
-        scans = list(pool.map(lambda name: scan_shard(store, name, checksums=checksums), names))
+        scans = list(pool.map(scan, names))
     manifest, runs = foreign_manifest(scans)
     return Dataset(store, manifest, extents_to_table(runs))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, cast
@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from condgen.checks import check_choice
-from condgen.errors import AccessError, ConfigError, DatasetError, ImageError, MissingError, nearest
+from condgen.errors import ConfigError, DatasetError, ImageError, nearest
+from pipelines.storage.neighbors import Neighbors
+from pipelines.storage.object_names import split_uri
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["ROLES", "StoreFile", "find_roles", "is_text", "open_parquet", "read_cell", "read_columns", "read_images"]
 
 _FETCHERS = 8
+_ASKED = 8
 
 _KEPT_GROUPS = 8
 _KEPT_BYTES = 512 << 20
@@ -108,7 +111,7 @@ def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[An
     """Return the values in some rows of a column; row groups are read one at a time, and the last few are kept."""
     found = []
     with _lock:
-        file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name))
+        file = _kept_file(store, name)
         for row in rows:
             group, place = 0, row
             while place >= file.metadata.row_group(group).num_rows:
@@ -116,6 +119,10 @@ def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[An
                 group += 1
             found.append(_group(file, store, name, column, group)[place].as_py())
     return found
+
+
+def _kept_file(store: Store, name: str) -> pq.ParquetFile:
+    return cast("pq.ParquetFile", _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name)))
 
 
 def _group(file: pq.ParquetFile, store: Store, name: str, column: str, group: int) -> pa.ChunkedArray:
@@ -131,21 +138,42 @@ def _group(file: pq.ParquetFile, store: Store, name: str, column: str, group: in
     return cast("pa.ChunkedArray", column_of_group)
 
 
-def read_images(store: Store, name: str, column: str, rows: Sequence[int]) -> Iterator[bytes | ImageError]:
+def read_images(
+    store: Store, name: str, column: str, rows: Sequence[int], neighbors: Neighbors | None = None
+) -> Iterator[bytes | ImageError]:
     """Yield the encoded images in some rows of a column, fetched where it holds URIs, or the error of an image.
+
+    Args:
+        store: store of the file.
+        name: name of the file.
+        column: name of the column.
+        rows: numbers of the rows.
+        neighbors: what tells an image's own trouble from that of all storages together (default: nothing read before).
 
     Raises:
         DatasetError: the file is damaged.
-        StorageError: the storage of the file failed; an image that is missing is an error of its own.
+        StorageError: the storage of the file failed; an image that can't be fetched is an error of its own.
+        JobError: nothing that the table names can be fetched.
     """
+    neighbors = neighbors or Neighbors()
     cells = _cells(store, name, column, rows)
+
+    def some() -> Iterator[tuple[Store, str]]:
+        """Yield images from all over the file."""
+        with _lock:
+            last = _kept_file(store, name).metadata.num_rows - 1
+        places = sorted({round(last * part / (_ASKED - 1)) for part in range(_ASKED)}) if last >= 0 else []
+        for value in _cells(store, name, column, [*places[:1], *places[:0:-1]]):
+            uri = value.get("path") if isinstance(value, dict) else value
+            if isinstance(uri, str) and uri:
+                yield _located(store, name, uri)
 
     def picture(row: int, value: Any) -> bytes | ImageError:
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not value:
             return ImageError("read", "EmptyCell", f"no image in column {column!r} of row {row}")
-        return _fetch(store, name, value) if isinstance(value, str) else bytes(value)
+        return _fetch(store, name, value, neighbors, some) if isinstance(value, str) else bytes(value)
 
     if not any(isinstance(v, str) or (isinstance(v, dict) and not v.get("bytes")) for v in cells):
         yield from map(picture, rows, cells)
@@ -160,17 +188,34 @@ def read_columns(store: Store, name: str, columns: Sequence[str], rows: Sequence
     return [{column: values[place] for column, values in found.items()} for place in range(len(rows))]
 
 
-def _fetch(store: Store, name: str, uri: str) -> bytes | ImageError:
+def _fetch(
+    home: Store, name: str, uri: str, neighbors: Neighbors, others: Callable[[], Iterable[tuple[Store, str]]]
+) -> bytes | ImageError:
     try:
-        if "://" not in uri and not uri.startswith("/"):
-            folder = name.rpartition("/")[0]
-            return store.read(f"{folder}/{uri}" if folder else uri)
-        root, _, leaf = uri.rpartition("/")
-        return _store(root).read(leaf)
-    except MissingError:
-        return ImageError("read", "Missing", "nothing is there under the URI that the table has")
-    except (AccessError, ConfigError):
-        return ImageError("read", "Unreachable", "the URI that the table has can't be read")
+        store, leaf = _located(home, name, uri)
+        is_foreign = store.uri != home.uri
+        return neighbors.read(store, leaf, lambda store: store.read(leaf), is_foreign=is_foreign, others=others)
+    except ConfigError:
+        return ImageError("read", "BadUri", "the URI that the table has is none that can be read")
+    except ImageError as error:
+        if error.error == "Missing":
+            return ImageError("read", "Missing", "nothing is there under the URI that the table has")
+        return error
+
+
+def _located(home: Store, name: str, uri: str) -> tuple[Store, str]:
+    """Return where the image of a URI lies; a relative one is beside its table.
+
+    Raises:
+        ConfigError: it is no URI of one object.
+    """
+    if "://" not in uri and not uri.startswith("/"):
+        folder = name.rpartition("/")[0]
+        return home, f"{folder}/{uri}" if folder else uri
+    root, leaf = split_uri(uri)
+    if not leaf:
+        raise ConfigError("uri", uri, "the URI of one object")
+    return _store(root), leaf
 
 
 @lru_cache(maxsize=256)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from posixpath import commonpath
+from itertools import takewhile
 
-from condgen.errors import ConfigError, DatasetError, MissingError
+from condgen.errors import AccessError, ConfigError, DatasetError, MissingError, StorageError
 from pipelines.storage.backend import Entry
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["Place", "expand_braces", "locate", "locate_files", "split_of"]
 
 _GLOB = "*?["
+_WEB_GLOB = "*["
+_ASKERS = 8
 _MAX_EXPANDED = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _NUMBERS = re.compile(r"(\d+)\.\.(\d+)")
@@ -37,24 +40,33 @@ class Place:
     patterns: tuple[str, ...] | None = None
 
     def entries(self) -> list[Entry]:
-        """Return the files, relative to the store; each folder that they are in is listed once.
+        """Return the files, relative to the store.
+
+        A web server, which lists nothing, is asked for the names one by one, and so is what is in no listing; otherwise
+        each folder that they are in is listed once.
 
         Raises:
             MissingError: a file that is named is not there, or a glob matches none.
         """
+        patterns, signs = self.patterns or (), _globs(self.store.uri)
+        if _is_web(self.store.uri) and not any(sign in pattern for pattern in patterns for sign in signs):
+            return self._ask(patterns)
         entries: list[Entry] = []
         listings: dict[str, dict[str, Entry]] = {}
-        for pattern in self.patterns or ():
+        for pattern in patterns:
             levels = pattern.split("/")
-            first_glob = _first_glob(levels)
+            first_glob = _first_glob(levels, signs)
             folder = "/".join(levels[: min(first_glob, len(levels) - 1)])
             if folder not in listings or first_glob < len(levels):
                 recursive = first_glob < len(levels) - 1
-                listings[folder] = {entry.name: entry for entry in self.store.list(folder, recursive=recursive)}
+                listings[folder] = self._listed(folder, recursive=recursive, may_be_refused=first_glob == len(levels))
             if pattern in listings[folder]:
                 entries.append(listings[folder][pattern])
                 continue
-            matches = [name for name in listings[folder] if first_glob < len(levels) and _matches(name, levels)]
+            if first_glob == len(levels):
+                entries += self._ask([pattern])
+                continue
+            matches = [name for name in listings[folder] if _matches(name, levels)]
             if not matches:
                 raise MissingError(self.store.locate(pattern), "find", "no such file: check the name or the pattern")
             entries += [listings[folder][name] for name in matches]
@@ -63,6 +75,34 @@ class Place:
     def files(self) -> list[str]:
         """Return the names of ``entries``."""
         return [entry.name for entry in self.entries()]
+
+    def _listed(self, folder: str, *, recursive: bool, may_be_refused: bool) -> dict[str, Entry]:
+        try:
+            return {entry.name: entry for entry in self.store.list(folder, recursive=recursive)}
+        except AccessError:
+            if not may_be_refused:
+                raise
+            return {}  # who may not list may read what he names
+
+    def _ask(self, names: Sequence[str]) -> list[Entry]:
+        """Return named files, if each of them is there, or may be: what is refused now is told when it is read.
+
+        Raises:
+            MissingError: one is not there.
+        """
+        with ThreadPoolExecutor(_ASKERS, thread_name_prefix="find") as pool:
+            return list(pool.map(self._entry, names))
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            return Entry(name, self.store.size(name))
+        except StorageError as error:
+            if error.scope == "storage":
+                raise
+            if isinstance(error, MissingError):
+                reason = "no such file: check the name or the pattern"
+                raise MissingError(self.store.locate(name), "find", reason) from error
+            return Entry(name, 0)
 
 
 def locate(uri: str) -> Place:
@@ -77,8 +117,9 @@ def locate(uri: str) -> Place:
     """
     pieces = uri.split("::")
     is_list = len(pieces) > 1 and all(_is_pattern(piece) for piece in pieces)
+    is_named = _path(uri).lower().endswith(".tar") or (_is_web(uri) and _is_pattern(uri))
     # A folder may have such a sign in its name.
-    if (is_list or _is_pattern(uri)) and (uri.lower().endswith(".tar") or not open_store(uri).exists("")):
+    if (is_list or _is_pattern(uri)) and (is_named or not open_store(uri).exists("")):
         return _place(uri, [part for piece in (pieces if is_list else [uri]) for part in expand_braces(piece)])
     return _place(uri, [uri]) if _is_file(uri) else Place(open_store(uri))
 
@@ -94,17 +135,19 @@ def locate_files(uri: str) -> Place:
 
 def _place(uri: str, parts: Sequence[str]) -> Place:
     """Return the deepest folder that holds all that the parts name, and the parts relative to it."""
+    signs = _globs(uri)
     paths = [_levels(part) for part in parts]
-    heads = [levels[: min(len(levels) - 1, _first_glob(levels))] for levels in paths]
+    heads = [levels[: min(len(levels) - 1, _first_glob(levels, signs))] for levels in paths]
     if len({head[0] for head in heads}) > 1:
         raise ConfigError("path", uri, "shards of one storage; index each with `condgen index`")
-    common = commonpath(["/".join(["", *head[1:]]) for head in heads]).strip("/")
-    scheme = heads[0][0]
-    if "://" in scheme and not common:
+    common = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))]
+    while common[-1] == "" and len(common) > 1:
+        common = common[:-1]  # a store's address has no slash at its end, names may begin with one
+    scheme = common[0]
+    if "://" in scheme and len(common) == 1:
         raise ConfigError("path", uri, "shards of one bucket; index each bucket with `condgen index`")
-    root = f"{scheme}{common}" or "."
-    depth = len(_levels(root))
-    return Place(open_store(root), tuple("/".join(levels[depth:]) for levels in paths))
+    root = scheme + "/".join(common[1:]) or "."
+    return Place(open_store(root), tuple("/".join(levels[len(common) :]) for levels in paths))
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -136,28 +179,43 @@ def split_of(name: str) -> str:
     return next((_SPLITS[word] for word in words if word in _SPLITS), "all")
 
 
+def _is_web(uri: str) -> bool:
+    return uri.lower().startswith(("http://", "https://"))
+
+
+def _path(uri: str) -> str:
+    """Return an address without its query; of other storage, `?` is a part of a name or of a glob."""
+    return re.split("[?#]", uri)[0] if _is_web(uri) else uri
+
+
+def _globs(uri: str) -> str:
+    return _WEB_GLOB if _is_web(uri) else _GLOB
+
+
 def _is_file(uri: str) -> bool:
     """Return whether a URI names one file; a prefix of objects that has no dot in its last part costs no request."""
-    folder, slash, leaf = uri.rpartition("/")
+    folder, slash, leaf = _path(uri).rpartition("/")
     is_local = "://" not in uri or uri.lower().startswith(("file://", "local://"))
     if not leaf or folder.endswith(("/", ":")) or not (is_local or "." in leaf):
         return False
-    return open_store((folder or slash) if slash else ".").is_file(leaf)
+    return open_store((folder or slash) if slash else ".").is_file(leaf + uri[len(_path(uri)) :])
 
 
 def _is_pattern(uri: str) -> bool:
-    return uri.lower().endswith(".tar") or any(sign in uri for sign in "*?[{")
+    return _path(uri).lower().endswith(".tar") or any(sign in _path(uri) for sign in f"{_globs(uri)}{{")
 
 
 def _levels(uri: str) -> list[str]:
-    scheme, separator, path = uri.rpartition("://")
+    scheme, separator, path = uri.rpartition("://") if not _is_web(uri) else uri.partition("://")
+    if separator and scheme not in ("file", "local"):
+        return [f"{scheme}{separator}", *path.split("/")]
     levels = [level for level in path.split("/") if level not in ("", ".")]
     return [f"{scheme}{separator}{'/' if path.startswith('/') else ''}", *levels]
 
 
-def _first_glob(levels: Sequence[str]) -> int:
+def _first_glob(levels: Sequence[str], signs: str = _GLOB) -> int:
     """Return the place of the first level with a glob in it, or their number."""
-    return next((place for place, level in enumerate(levels) if any(sign in level for sign in _GLOB)), len(levels))
+    return next((place for place, level in enumerate(levels) if any(sign in level for sign in signs)), len(levels))
 
 
 def _matches(name: str, levels: Sequence[str]) -> bool:

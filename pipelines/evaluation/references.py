@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, read_chunk
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["KEYS_SCHEMA", "ArchiveReferences", "KeyedReferences", "References", "input_image", "reference_image"]
@@ -91,7 +92,7 @@ def _read(store: Store, chunk: Chunk, places: Sequence[int], member_names: Mappi
     """Read the samples at some places of a chunk, in their order, each place once."""
     select = tuple(sorted(set(places)))
     part = replace(chunk, select=select, samples=len(select))
-    by_place = dict(zip(select, read_chunk(store, part, member_names), strict=True)) if select else {}
+    by_place = dict(zip(select, read_chunk(store, part, member_names, Neighbors()), strict=True)) if select else {}
     return [by_place[place] for place in places]
 
 

@@ -17,6 +17,7 @@ from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
 from pipelines.datasets.parquet import open_parquet
 from pipelines.evaluation.references import References, input_image, reference_image, with_member
 from pipelines.results.files import Failure, draws_name, read_footer
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["AnswerReader", "AnswerSource", "Item", "ModelAnswers", "StoredAnswers", "UnmeasuredImage"]
@@ -123,7 +124,7 @@ class StoredAnswers:
     def _inputs(self, chunk: Chunk, places: Sequence[int]) -> Sequence[Sample | None]:
         if self.inputs is None:
             return [None] * len(places)
-        samples = dict(zip(chunk.places, read_chunk(self.inputs, chunk), strict=True))
+        samples = dict(zip(chunk.places, read_chunk(self.inputs, chunk, neighbors=Neighbors()), strict=True))
         return [with_member(samples[place], self.member) for place in places]
 
 
@@ -171,7 +172,7 @@ class _ModelReader:
     def read(self, chunk: Chunk) -> Iterator[Read]:
         """See `AnswerReader.read`."""
         pairs: dict[int, tuple[Sample, bytes, bytes | None]] = {}
-        for place, sample in enumerate(read_chunk(self.archive, chunk, self.member_names)):
+        for place, sample in enumerate(read_chunk(self.archive, chunk, self.member_names, Neighbors())):
             try:
                 pairs[place] = (sample, reference_image(sample), input_image(sample))
             except ImageError as error:

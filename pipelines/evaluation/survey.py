@@ -17,6 +17,7 @@ from pipelines.datasets.chunk import Chunk, read_chunk
 from pipelines.evaluation.measures import MeasureSettings, measured_size
 from pipelines.evaluation.references import KEYS_SCHEMA, reference_image
 from pipelines.images.decoding import decode
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["ChunkSurvey", "Survey", "add_up", "survey_chunks"]
@@ -80,7 +81,7 @@ def survey_chunks(
     side = min(_MEAN_IMAGE_PX, settings.size_px)
     found = []
     for ordinal, chunk in chunks:
-        samples = read_chunk(store, chunk, member_names)
+        samples = read_chunk(store, chunk, member_names, Neighbors())
         total, images = np.zeros(2) if settings.is_color else np.zeros((side, side, 3)), 0
         for sample in samples:
             try:

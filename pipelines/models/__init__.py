@@ -1,6 +1,7 @@
 """Models of any origin, and how images go through them.
 
 source.py               where a model comes from, by name: a trained run, a user's class, a program file
+import_path.py          a look at an import path without importing it
 user.py                 a user's own module as a conditional model
 options.py              options of colorization and of translation
 task.py                 what a model needs of an image, and gives back: `ImageTask`

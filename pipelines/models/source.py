@@ -16,6 +16,7 @@ from condgen.checks import check_choice
 from condgen.errors import CheckpointError, ConfigError, MissingError
 from condgen.families import FAMILIES
 from condgen.pretrained import PRETRAINED, read_pretrained
+from pipelines.models.import_path import check_import_path
 from pipelines.models.options import AUTO, TaskOptions, TranslateOptions
 from pipelines.storage.store import Store, open_store
 
@@ -179,7 +180,9 @@ def is_import_path(model: str) -> bool:
 
 
 def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
-    """Return the place that a model is to be loaded from; nothing of it is read yet, and no code of it is run.
+    """Return the place that a model is to be loaded from; no code of it is run.
+
+    Nothing of it is loaded yet, but what can be seen to be wrong is told: no such module, name, file or checkpoint.
 
     Args:
         model: the name of a model that ships with condgen; a folder or URI of a trained model (a folder of a shipped
@@ -187,22 +190,28 @@ def open_model(model: str, *, trust_code: bool = False) -> ModelSource:
         trust_code: whether the code of a program file may be run (a class that the user names is the user's own).
 
     Raises:
-        ConfigError: a program file without `trust_code`.
+        CheckpointError: the place holds no model.
+        ConfigError: a program file without `trust_code`; an import path that leads nowhere.
         MissingError: the place is not there.
     """
     if model in PRETRAINED:
         return PackagedModel(model)
     if is_import_path(model):
+        check_import_path(model, (str(Path.cwd()),))
         return ImportedModel(model, (str(Path.cwd()),))
     what = next((text for suffix, text in _PROGRAMS.items() if model.endswith(suffix)), None)
     if what is None:
-        return StoredModel(open_store(model).require())
+        store = open_store(model).require()
+        _find_files(store)
+        return StoredModel(store)
     if not trust_code:
         raise ConfigError(
             "model", model, f"data alone: this is {what}, whose code would be run; --trust-code if you trust its maker"
         )
     folder, _, name = model.rpartition("/")
-    return ProgramFile(open_store(folder or ("/" if model.startswith("/") else ".")).require(), name)
+    store = open_store(folder or ("/" if model.startswith("/") else ".")).require()
+    store.size(name)
+    return ProgramFile(store, name)
 
 
 def read_model(store: Store) -> dict[str, bytes]:
@@ -212,14 +221,19 @@ def read_model(store: Store) -> dict[str, bytes]:
         CheckpointError: there is no model.
         MissingError, AccessError: the place can't be read.
     """
+    return {name.rpartition("/")[2]: store.read(name) for name in _find_files(store)}
+
+
+def _find_files(store: Store) -> list[str]:
+    """Return the names of a model's files, see `read_model`."""
     from condgen import checkpoint
 
     names = {entry.name for entry in store.list()}
     folders = sorted({name.rpartition("/")[0] for name in names if name.endswith("/complete.json")}, reverse=True)
     for folder in ["", *folders]:
-        prefix = f"{folder}/" if folder else ""
-        if all(prefix + file in names for file in checkpoint.FILES):
-            return {file: store.read(prefix + file) for file in checkpoint.FILES}
+        files = [f"{folder}/{file}" if folder else file for file in checkpoint.FILES]
+        if names.issuperset(files):
+            return files
     if not names:
         raise MissingError(store.uri, "read the model in", "there is nothing there")
     raise CheckpointError(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from condgen.errors import DatasetError
 from pipelines.datasets.chunk import Chunk, chunks_to_table, iter_chunks
 from pipelines.datasets.chunking import chunk_name
+from pipelines.datasets.extent import LISTED_LATER, UNREAD
 from pipelines.results.files import Failure, draws_name, iter_footers
 from pipelines.results.plan import Generation
 from pipelines.storage.store import Store
@@ -156,8 +157,12 @@ def retried_places(generations: Sequence[Generation]) -> dict[str, frozenset[int
 
 
 def retry_chunks(generations: Sequence[Generation], account: Account) -> pa.Table:
-    """Return the chunks that do again what failed: the same chunks, with only the places of their errors."""
+    """Return the chunks that do again what failed: the same chunks, with only the places of their errors.
+
+    What stood for a whole shard or table, and is listed now, needs no doing: its samples are in a plan of their own.
+    """
     chunks: list[Chunk] = []
+    listed = _listed_later(generations)
     for generation in generations:
         failures = account.failures.get(generation.plan.name, {})
         wanted = generation.chunks.filter(
@@ -166,6 +171,8 @@ def retry_chunks(generations: Sequence[Generation], account: Account) -> pa.Tabl
         for chunk in iter_chunks(wanted):
             places = tuple(sorted(failure.place for failure in failures[chunk.name]))
             name = chunk_name(len(chunks), [chunk.name, "+".join(map(str, places))])
+            if chunk.start == UNREAD and chunk.shard in listed:
+                chunk = _as_listed(chunk)
             chunks.append(
                 replace(
                     chunk,
@@ -177,3 +184,22 @@ def retry_chunks(generations: Sequence[Generation], account: Account) -> pa.Tabl
                 )
             )
     return chunks_to_table(chunks)
+
+
+def _listed_later(generations: Sequence[Generation]) -> frozenset[str | None]:
+    """Return the shards and tables that could not be read for one plan, and were for another."""
+    unread: set[str | None] = set()
+    read: set[str | None] = set()
+    for generation in generations:
+        whole = pc.equal(generation.chunks["samples"], 1)
+        unread |= {chunk.shard for chunk in iter_chunks(generation.chunks.filter(whole)) if chunk.start == UNREAD}
+    for generation in generations if unread else ():
+        some = pc.is_in(generation.chunks["shard"], value_set=pa.array(list(unread), pa.string()))
+        read |= {chunk.shard for chunk in iter_chunks(generation.chunks.filter(some)) if chunk.start >= 0}
+    return frozenset(read)
+
+
+def _as_listed(chunk: Chunk) -> Chunk:
+    if chunk.rows is not None:
+        return replace(chunk, rows=replace(chunk.rows, start=LISTED_LATER, stop=LISTED_LATER + 1))
+    return replace(chunk, runs=tuple(replace(run, start=LISTED_LATER, stop=LISTED_LATER) for run in chunk.runs))

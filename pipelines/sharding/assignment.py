@@ -26,6 +26,7 @@ from pipelines.images.formats import MAX_PIXELS
 from pipelines.sharding.dedup import MAX_DISTANCE
 from pipelines.sharding.recipe import Recipe
 from pipelines.sharding.sources import Listing, Record, RejectedFile
+from pipelines.storage.object_names import unescape_name
 
 __all__ = [
     "DEDUP_MODES",
@@ -195,10 +196,16 @@ def safe_key(stem: str) -> str:
     """Return a file's path without its extension as a key.
 
     Folders and their slashes stay. Dots of the last part (a key ends at its first), percent signs, backslashes,
-    control characters and bytes that are no text are written as ``%2E``, so that no two paths have the same key.
+    control characters and bytes that are no text are written as ``%2E``, so that no two paths have the same key; so are
+    folders of dots, and ``%2F`` is one without a name.
     """
-    folder, slash, last = stem.rpartition("/")
-    return _UNSAFE.sub(_percent, folder) + slash + _UNSAFE_STEM.sub(_percent, last)
+    *folders, last = unescape_name(stem).split("/")
+    parts = [_DOTS.get(folder) or _UNSAFE.sub(_percent, folder) for folder in folders]
+    return "/".join([*parts, _UNSAFE_STEM.sub(_percent, last) or _DOTS[""]])
+
+
+_DOTS = {"": "%2F", ".": "%2E", "..": "%2E%2E"}
+"""Parts of paths that a tar can't have, as keys have them."""
 
 
 def _percent(match: re.Match[str]) -> str:

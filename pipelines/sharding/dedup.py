@@ -19,6 +19,7 @@ from condgen.errors import ImageError
 from pipelines.images.decoding import decode
 from pipelines.sharding.recipe import half_of
 from pipelines.sharding.sources import Record, read_part
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["MAX_DISTANCE", "Fingerprint", "close_pairs", "find_duplicates", "fingerprint", "perceptual_hash"]
@@ -49,17 +50,22 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> int:
 
 
 def fingerprint(
-    stores: tuple[Store, ...], samples: Sequence[tuple[str, Record]], near: bool, max_pixels: int
+    stores: tuple[Store, ...],
+    samples: Sequence[tuple[str, Record]],
+    near: bool,
+    max_pixels: int,
+    neighbors: Neighbors | None = None,
 ) -> list[Fingerprint]:
     """Read samples, given as (key, record), and return their fingerprints; what can't be read has none.
 
     Raises:
-        AccessError, StorageError: as in ``pipelines.sharding.sources.read_part``.
+        StorageError, JobError: as in ``pipelines.sharding.sources.read_part``.
     """
+    neighbors = neighbors or Neighbors()
     found = []
     for key, record in samples:
         try:
-            datas = [read_part(stores, part) for part in record.parts]
+            datas = [read_part(stores, part, neighbors) for part in record.parts]
             phash = None
             if near:
                 part = record.parts[-1]  # of a pair, the target: it is what a model must not have seen

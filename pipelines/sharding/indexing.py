@@ -22,11 +22,15 @@ __all__ = ["IndexedShard", "index_shard"]
 
 @dataclass(frozen=True)
 class IndexedShard:
-    """A shard that was scanned, and the counts of its images (of pairs, of the targets) that can be decoded."""
+    """A shard that was scanned, and the counts of its images (of pairs, of the targets) that can be decoded.
+
+    `reason` says why the first that can't be decoded can't.
+    """
 
     scan: ShardScan
     statistics: ImageStatistics
     undecodable: int
+    reason: str = ""
 
 
 def index_shard(store: Store, name: str, member_names: Mapping[str, str], statistics: bool) -> IndexedShard:
@@ -36,10 +40,10 @@ def index_shard(store: Store, name: str, member_names: Mapping[str, str], statis
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     counter = ImageCounter()
-    undecodable = 0
+    undecodable, reason = 0, ""
 
     def visit(spans: list[SampleSpan], data: bytes) -> int:
-        nonlocal undecodable
+        nonlocal undecodable, reason
         pixels = 0
         for span in spans:
             members = renamed(span.members, member_names)
@@ -54,14 +58,15 @@ def index_shard(store: Store, name: str, member_names: Mapping[str, str], statis
                     if member == target:
                         small = shrunk(np.asarray(decode(piece, min_size_px=STATISTICS_SIZE_PX)))
                         counter.add(StoredImage(b"", info, small))
-                except ImageError:
+                except ImageError as error:
                     undecodable += 1
+                    reason = reason or f"{name} {span.key}: {error}"
                     continue
                 pixels += info.width * info.height
         return pixels
 
     scan = scan_shard(store, name, visit=visit if statistics else None)
-    return IndexedShard(scan, counter.finish(), undecodable)
+    return IndexedShard(scan, counter.finish(), undecodable, reason)
 
 
 def _target(members: Mapping[str, Member]) -> str | None:

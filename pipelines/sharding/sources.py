@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from condgen.checks import check_choice
-from condgen.errors import ConfigError, ImageError, MissingError, StorageError
+from condgen.errors import ConfigError, ImageError
 from pipelines.datasets.contents import Contents, read_contents
 from pipelines.datasets.shard_names import locate
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -29,8 +30,11 @@ __all__ = [
     "read_part",
     "reject",
     "shown",
+    "some_files",
     "split_name",
 ]
+
+_KNOWN = 8
 
 HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 """Halves of an image, and the half that faces each."""
@@ -243,26 +247,44 @@ def halves_source(uri: str, input_half: str) -> Listing:
     return Listing(whole.uri, "paired", whole.stores, tuple(records), whole.rejected, options)
 
 
-def read_part(stores: tuple[Store, ...], part: RecordImage) -> bytes:
+def some_files(listing: Listing) -> list[tuple[Store, str]]:
+    """Return a few files from all over a listing, the first and the last first, see `pipelines.storage.neighbors`."""
+    last = len(listing.records) - 1
+    places = sorted({round(last * part / (_KNOWN - 1)) for part in range(_KNOWN)}) if last >= 0 else []
+    parts = [listing.records[place].parts[0] for place in (*places[:1], *places[:0:-1])]
+    return [(listing.stores[part.store], part.name) for part in parts]
+
+
+def read_part(stores: tuple[Store, ...], part: RecordImage, neighbors: Neighbors | None = None) -> bytes:
     """Return the bytes of the file that holds an image.
 
+    Args:
+        stores: stores of the listing.
+        part: image of a record.
+        neighbors: what tells a file's own trouble from that of its storage (default: nothing is known yet).
+
     Raises:
-        ImageError: the file is gone, or can't be read from where a table says that it is (stage ``read``).
-        StorageError: the source's own storage failed.
+        ImageError: the file can't be read (stage ``read``).
+        StorageError: the source's own storage refuses everything.
+        JobError: the source's storage is out.
     """
     store = stores[part.store]
-    try:
+    size = (part.size_bytes or None) if part.is_listed else None
+
+    def read(store: Store) -> bytes:
         if part.column:
             from pipelines.datasets.parquet import read_cell
 
             return read_cell(store, part.name, part.column, part.row)
-        return store.read(part.name, (part.size_bytes or None) if part.is_listed else None)
-    except MissingError as error:
+        return store.read(part.name, size)
+
+    try:
+        # A place that a table names: that one of many servers is gone is no reason to lose the others.
+        return (neighbors or Neighbors()).read(store, part.name, read, is_foreign=not (part.is_listed or part.column))
+    except ImageError as error:
+        if error.error != "Missing":
+            raise
         reason = "it was listed and is gone, or is a link to nothing" if part.is_listed else "nothing is there"
         raise ImageError("read", "Missing", reason) from error
-    except (StorageError, ConfigError) as error:
-        if part.is_listed or part.column:
-            raise
-        # A place that a table names: that one of many servers is gone is no reason to lose the others.
-        reason = error.reason if isinstance(error, StorageError) else str(error)
-        raise ImageError("read", type(error).__name__.removesuffix("Error"), reason) from error
+    except ConfigError as error:
+        raise ImageError("read", "BadUri", str(error)) from error

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from posixpath import normpath
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from pipelines.datasets.parquet import find_roles, is_text
 from pipelines.datasets.shard_names import Place, locate_files
 from pipelines.images.formats import EXTENSIONS
 from pipelines.sharding.sources import Listing, Record, RecordImage, RejectedFile, reject, split_name
+from pipelines.storage.object_names import split_uri
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["table_source"]
@@ -26,6 +27,8 @@ __all__ = ["table_source"]
 _UNKNOWN_BYTES = 1 << 20
 _LISTERS = 8
 _UNLISTED = ("http", "https")
+_CHAINED = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*::|::[A-Za-z][A-Za-z0-9+.\-]*://")
+_ODD = re.compile(r"/(\.{0,2})/")
 
 
 def table_source(uri: str, columns: Mapping[str, str] | None = None, names: Sequence[str] | None = None) -> Listing:
@@ -199,7 +202,7 @@ class _Places:
         self.stores = [home]
         self._home = home
         self._roots: dict[str, int] = {}
-        self._sizes: dict[tuple[str, str], dict[str, int] | str] = {}
+        self._sizes: dict[tuple[str, str], dict[str, int] | str | None] = {}
 
     def list(self, uris: list[str]) -> None:
         """Look at every folder that the URIs name."""
@@ -209,11 +212,13 @@ class _Places:
         with ThreadPoolExecutor(_LISTERS, thread_name_prefix="list") as pool:
             self._sizes.update(zip(wanted, pool.map(self._list_folder, wanted), strict=True))
 
-    def _list_folder(self, folder: tuple[str, str]) -> dict[str, int] | str:
+    def _list_folder(self, folder: tuple[str, str]) -> dict[str, int] | str | None:
         try:
             return {e.name: e.size_bytes for e in open_store(folder[0]).list(folder[1], recursive=False)}
-        except (MissingError, AccessError, ConfigError) as error:
-            return error.reason if isinstance(error, MissingError | AccessError) else str(error)
+        except AccessError:  # what may not be listed may perhaps be read
+            return None
+        except (MissingError, ConfigError) as error:
+            return error.reason if isinstance(error, MissingError) else str(error)
 
     def part(self, member: str, value: Any) -> RecordImage:
         """Return the image that a URI names.
@@ -228,6 +233,8 @@ class _Places:
         sizes = self._sizes.get((root, name.rpartition("/")[0]))
         if isinstance(sizes, str):
             raise _BadUriError("Unreachable", sizes)
+        if sizes is not None and name not in sizes and _ODD.search(f"/{name}"):
+            sizes = None  # not every storage lists such a name under its folder: its reading tells
         if sizes is not None and name not in sizes:
             raise _BadUriError("Missing", "nothing is there")
         if root not in self._roots:
@@ -237,17 +244,12 @@ class _Places:
         return RecordImage(member, name, size, is_listed=sizes is not None, store=self._roots[root])
 
     def _place(self, uri: str) -> tuple[str, str] | str:
-        """Return (root, name) of a URI, or why it is none."""
-        if "::" in uri or "\0" in uri:
+        """Return (root, name) of a URI, both as they are, or why it is none."""
+        if "\0" in uri or _CHAINED.search(uri):
             return "not the URI of one file"
         if "://" not in uri and not uri.startswith("/"):
             uri = f"{self._home.uri}/{uri}"
-        scheme, separator, path = uri.partition("://")
-        if not separator or scheme in ("file", "local"):
-            path = normpath(path if separator else uri)
-            return ("/", path.lstrip("/")) if path.strip("/") else "it names no file"
-        bucket, _, name = path.partition("/")
-        name = name if scheme in _UNLISTED else normpath(name).lstrip("/") if name else ""
-        if not bucket or not name or name.startswith(".."):
+        root, name = split_uri(uri)
+        if not name.strip("/") or root.endswith("://"):
             return "it names no file"
-        return f"{scheme}://{bucket}", name
+        return root, name

@@ -21,6 +21,7 @@ from pipelines.sharding.assignment import ImageStatistics, KeyedRecord, MadeSamp
 from pipelines.sharding.dedup import content_digest
 from pipelines.sharding.recipe import Recipe, StoredImage
 from pipelines.sharding.sources import Record, RejectedFile, read_part, reject, shown
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["ImageCounter", "write_shard"]
@@ -48,7 +49,12 @@ class _Written:
 
 
 def write_shard(
-    stores: tuple[Store, ...], dest: Store, shard: ShardAssignment, recipe: Recipe, threads: int = 2
+    stores: tuple[Store, ...],
+    dest: Store,
+    shard: ShardAssignment,
+    recipe: Recipe,
+    threads: int = 2,
+    neighbors: Neighbors | None = None,
 ) -> ShardReceipt:
     """Make a shard and store it; the same files give the same bytes.
 
@@ -61,11 +67,14 @@ def write_shard(
         shard: shard of the plan.
         recipe: recipe by which images are stored.
         threads: number of threads that decode (default: 2).
+        neighbors: what tells a file's own trouble from that of its storage (default: nothing is known yet).
 
     Raises:
-        AccessError, StorageError: files can't be read, or the shard can't be stored.
+        AccessError, StorageError: access to all files is refused, or the shard can't be stored.
+        JobError: the files' storage is out.
     """
     began = time.monotonic()
+    neighbors = neighbors or Neighbors()
     tar, counter = TarWriter(), ImageCounter()
     written: list[_Written] = []
     made: list[MadeSample] = []
@@ -74,7 +83,7 @@ def write_shard(
     # More readers than decoders would be idle on a disk and are needed for object storage, where a read is a wait.
     workers = max(threads, min(_READERS, len(shard.samples)))
     with ThreadPoolExecutor(workers, thread_name_prefix="shard") as pool:
-        found = pool.map(lambda sample: _prepare(stores, sample, recipe), shard.samples)
+        found = pool.map(lambda sample: _prepare(stores, sample, recipe, neighbors), shard.samples)
         for sample, ready in zip(shard.samples, found, strict=True):
             if isinstance(ready, RejectedFile):
                 rejected.append(ready)
@@ -107,14 +116,16 @@ def write_shard(
     )
 
 
-def _prepare(stores: tuple[Store, ...], sample: KeyedRecord, recipe: Recipe) -> _Ready | RejectedFile:
+def _prepare(
+    stores: tuple[Store, ...], sample: KeyedRecord, recipe: Recipe, neighbors: Neighbors
+) -> _Ready | RejectedFile:
     datas: dict[tuple[Any, ...], bytes] = {}
     images = []
     for part in sample.record.parts:
         try:
             place = (part.store, part.name, part.row, part.column)
             if place not in datas:  # both halves of an image are in one file
-                datas[place] = read_part(stores, part)
+                datas[place] = read_part(stores, part, neighbors)
             images.append(recipe.apply(datas[place], part.half))
         except ImageError as error:
             which = f"{part.member}: " if part.member else ""

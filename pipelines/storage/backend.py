@@ -28,6 +28,11 @@ class Backend(Protocol):
     """Operations on names relative to a root; they raise ``OSError`` and the client's own errors."""
 
     @property
+    def confines_names(self) -> bool:
+        """Whether names must stay inside: their parts mean something, as those of a file's path do."""
+        ...
+
+    @property
     def advice_missing(self) -> str:
         """Advice to a user for whom something is not there."""
         ...

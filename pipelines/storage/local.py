@@ -32,6 +32,11 @@ class LocalBackend:
     advice_missing = "no such file or folder: check the path"
     advice_access = "permission denied: check the owner and the mode of the path"
 
+    @property
+    def confines_names(self) -> bool:
+        """True but for the root of all files."""
+        return self.root != "/"
+
     def child(self, name: str) -> LocalBackend:
         """Return the backend of a folder under this one."""
         return LocalBackend(self._path(name))
@@ -93,7 +98,10 @@ class LocalBackend:
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
-        return Path(self._path(name)).stat().st_size
+        path = Path(self._path(name))
+        if path.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "it is a folder", name)
+        return path.stat().st_size
 
     def is_file(self, name: str) -> bool:
         """Return whether there is a file of that name, and no folder."""
@@ -112,7 +120,7 @@ class LocalBackend:
         Path(self._path(name)).unlink(missing_ok=True)
 
     def _path(self, name: str) -> str:
-        return f"{self.root}/{name}" if name else self.root
+        return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
 
 def _walk(folder: str, start: str, recursive: bool, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:

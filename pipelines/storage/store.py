@@ -7,7 +7,8 @@
 A ``Store`` promises what jobs build on: a write appears whole or not at all, a read has all of its bytes or raises,
 lists are sorted, passing faults are tried again a limited number of times, and what remains is one of three errors
 (``MissingError``, ``AccessError``, ``StorageError``) that names the object and what to do. Names are relative, with
-``/`` between their parts; a part that begins with a dot is hidden: never listed.
+``/`` between their parts, and travel unchanged (see `pipelines.storage.object_names`); a part that begins with a dot is
+hidden: never listed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from condgen.errors import AccessError, CondgenError, ConfigError, MissingError, StorageError
 from pipelines.storage.backend import Entry
+from pipelines.storage.object_names import escape_name, unescape_name
+from pipelines.storage.trouble import ShortReadError, trouble_of
 
 if TYPE_CHECKING:
     from pipelines.storage.backend import Backend
@@ -34,6 +37,7 @@ __all__ = ["RetryPolicy", "Store", "json_bytes", "open_store", "write_file"]
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_CUT = "it has another size than was listed: it was cut or replaced"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)(://|::)")
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 
@@ -72,8 +76,10 @@ def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_o
     Raises:
         ConfigError: a scheme that is unknown, or whose fsspec package is not installed.
     """
+    from pipelines.storage.http import HttpBackend
     from pipelines.storage.local import LocalBackend
     from pipelines.storage.remote import FsspecBackend
+    from pipelines.storage.s3 import S3Backend
 
     text = str(uri)
     if not text:
@@ -82,11 +88,12 @@ def open_store(uri: str | Path, *, retry: RetryPolicy | None = None, **storage_o
     scheme = match.group(1).lower() if match else "file"
     backend: Backend
     if scheme in ("file", "local"):
-        path = Path(text[match.end() :] if match else text).expanduser().absolute()
+        path = Path(unescape_name(text[match.end() :] if match else text)).expanduser().absolute()
         backend = LocalBackend(str(path))
-        shown = str(path)
+        shown = escape_name(str(path))
     else:
-        backend = FsspecBackend.of(text, storage_options)
+        kind = {"s3": S3Backend, "s3a": S3Backend, "http": HttpBackend, "https": HttpBackend}.get(scheme, FsspecBackend)
+        backend = kind.of(text, storage_options)
         shown = _PASSWORD.sub("", text).rstrip("/")
     return Store(backend, shown, retry or RetryPolicy())
 
@@ -126,12 +133,12 @@ class Store:
 
     def child(self, name: str) -> Store:
         """Return the store of a folder under this one."""
-        name = _checked(name)
-        return replace(self, backend=self.backend.child(name), uri=f"{self.uri}/{name}") if name else self
+        name = self._checked(name.rstrip("/"))
+        return replace(self, backend=self.backend.child(name), uri=self.locate(name)) if name else self
 
     def locate(self, name: str = "") -> str:
         """Return the full path or URI of an object, for messages."""
-        return f"{self.uri}/{name}" if name else self.uri
+        return f"{self.uri.rstrip('/')}/{escape_name(unescape_name(name))}" if name else self.uri
 
     def require(self) -> Store:
         """Return this store where something is there.
@@ -154,7 +161,7 @@ class Store:
         Raises:
             MissingError, AccessError, StorageError: as the module says.
         """
-        name = _checked(name)
+        name = self._checked(name)
 
         def call() -> bytes:
             data = self.backend.read(name)
@@ -163,8 +170,8 @@ class Store:
             size = self.backend.size(name)
             if size != size_bytes:
                 reason = f"it has {size} bytes, not the {size_bytes} that were listed: it was cut or replaced"
-                raise StorageError(self.locate(name), "read", reason)
-            raise _ShortReadError(f"got {len(data)} of {size_bytes} bytes")
+                raise StorageError(self.locate(name), "read", reason, "Size", _CUT, "object")
+            raise ShortReadError(f"got {len(data)} of {size_bytes} bytes")
 
         return self._try("read", name, call)
 
@@ -174,7 +181,7 @@ class Store:
         Raises:
             StorageError: the object ends before ``stop``, or as in ``read``.
         """
-        name = _checked(name)
+        name = self._checked(name)
         if not 0 <= start <= stop:
             raise StorageError(self.locate(name), "read", f"bytes {start} to {stop} are no range")
         if start == stop:
@@ -183,7 +190,7 @@ class Store:
         def call() -> bytes:
             try:
                 data = self.backend.read_range(name, start, stop)
-                found: OSError = _ShortReadError(f"got {len(data)} of {stop - start} bytes from {start}")
+                found: OSError = ShortReadError(f"got {len(data)} of {stop - start} bytes from {start}")
             except OSError as error:
                 if error.errno != errno.EINVAL:  # a range beyond the end, in S3
                     raise
@@ -193,7 +200,7 @@ class Store:
             size = self.backend.size(name)
             if size < stop:
                 reason = f"it has {size} bytes, {start} to {stop} were wanted: it was cut or replaced"
-                raise StorageError(self.locate(name), "read", reason)
+                raise StorageError(self.locate(name), "read", reason, "Size", _CUT, "object")
             raise found
 
         return self._try("read", name, call)
@@ -204,7 +211,7 @@ class Store:
         Raises:
             MissingError, AccessError, StorageError: as the module says.
         """
-        name = _checked(name)
+        name = self._checked(name)
         self._try("write", name, lambda: self.backend.write(name, data))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
@@ -217,7 +224,7 @@ class Store:
         Raises:
             AccessError, StorageError: the storage gives no answer.
         """
-        name = _checked(name)
+        name = self._checked(name)
         return self._try("find", name, lambda: self.backend.exists(name))
 
     def is_file(self, name: str) -> bool:
@@ -226,7 +233,7 @@ class Store:
         Raises:
             AccessError, StorageError: the storage gives no answer.
         """
-        name = _checked(name)
+        name = self._checked(name)
         return self._try("find", name, lambda: self.backend.is_file(name))
 
     def size(self, name: str) -> int:
@@ -235,7 +242,7 @@ class Store:
         Raises:
             MissingError, AccessError, StorageError: as the module says.
         """
-        name = _checked(name)
+        name = self._checked(name)
         return self._try("find", name, lambda: self.backend.size(name))
 
     def list(self, prefix: str = "", recursive: bool = True, *, hidden: bool = False) -> list[Entry]:
@@ -250,9 +257,9 @@ class Store:
             MissingError: no such bucket.
             AccessError, StorageError: see the module.
         """
-        prefix = _checked(prefix)
+        prefix = self._checked(prefix)
         found = self._try("list", prefix, lambda: self.backend.list(prefix, recursive, hidden))
-        return sorted(entry for entry in found if hidden or not _is_hidden(entry.name))
+        return sorted(_as_text(entry) for entry in found if hidden or not _is_hidden(entry.name))
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error.
@@ -260,7 +267,7 @@ class Store:
         Raises:
             AccessError, StorageError: see the module.
         """
-        name = _checked(name)
+        name = self._checked(name)
         self._try("delete", name, lambda: self.backend.delete(name))
 
     def _try(self, operation: str, name: str, call: Callable[[], T]) -> T:
@@ -276,64 +283,44 @@ class Store:
                 logger.debug("could not %s %s, try %d: %r", operation, self.locate(name), failed, error)
             self.retry.wait(failed)
 
+    def answers(self) -> bool:
+        """Return whether the storage answers for this place: a folder is there, a bucket or a server says anything."""
+        try:
+            is_there = self._try("find", "", lambda: self.backend.exists(""))
+        except StorageError as error:
+            return error.scope == "object" or error.code.startswith("HTTP 4")
+        return is_there or not self._confines_names
+
+    @property
+    def _confines_names(self) -> bool:
+        return getattr(self.backend, "confines_names", True)
+
+    def _checked(self, name: str) -> str:
+        """Return a name as the storage has it; where its parts mean something, it must stay inside the store."""
+        name = unescape_name(name)
+        leads_out = self._confines_names and (name.startswith("/") or ".." in name.split("/"))
+        if leads_out or "\0" in name:
+            reason = "a stored name is relative, without '..' parts or NUL"
+            raise StorageError(escape_name(name), "use", reason, "Name", reason, "object")
+        return name
+
     def _settle(self, error: Exception, operation: str, name: str, failed: int) -> None:
         """Raise what a failed try means, or return where it is to be tried again."""
-        where = self.locate(name)
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise MissingError(where, operation, self.backend.advice_missing) from error
-        if _is_access(error):
-            raise AccessError(where, operation, self.backend.advice_access) from error
+        trouble = trouble_of(error)
+        if trouble.passes and failed < self.retry.attempts:
+            return
         reason = _describe(error)
-        if not _is_passing(error):
-            raise StorageError(where, operation, reason) from error
-        if failed >= self.retry.attempts:
-            raise StorageError(where, operation, f"{reason} (after {failed} tries)") from error
-
-
-class _ShortReadError(OSError):
-    """Fewer bytes came than were asked for, of an object that has them."""
-
-
-_PASSING_ERRNOS = frozenset(
-    {
-        errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH,
-        errno.EINTR, errno.EIO, errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.EPIPE, errno.ESTALE,
-        errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO),
-    }
-)  # fmt: skip
-# By name, so that neither botocore nor aiohttp is imported for a local path.
-_PASSING_NAMES = frozenset(
-    {
-        "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError",
-        "ReadTimeoutError",
-        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "ResponseParserError",
-    }
-)  # fmt: skip
-_ACCESS_NAMES = frozenset(
-    {
-        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
-        "TokenRetrievalError", "SSOError", "NoAuthTokenError",
-    }
-)  # fmt: skip
-_ACCESS_STATUS = frozenset({401, 403})
-_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-
-
-def _class_names(error: BaseException) -> set[str]:
-    return {cls.__name__ for cls in type(error).__mro__}
-
-
-def _is_access(error: Exception) -> bool:
-    status = getattr(error, "status", None)
-    return isinstance(error, PermissionError) or status in _ACCESS_STATUS or bool(_class_names(error) & _ACCESS_NAMES)
-
-
-def _is_passing(error: Exception) -> bool:
-    if isinstance(error, TimeoutError | ConnectionError | _ShortReadError):
-        return True
-    if isinstance(error, OSError) and error.errno in _PASSING_ERRNOS:
-        return True
-    return getattr(error, "status", None) in _PASSING_STATUS or bool(_class_names(error) & _PASSING_NAMES)
+        if trouble.error is MissingError:
+            reason = self.backend.advice_missing
+        elif trouble.error is AccessError:
+            reason = self.backend.advice_access
+        elif trouble.code.startswith(("S3", "HTTP", "TLS")):
+            reason = f"{trouble.code}: {trouble.summary}"
+        if trouble.passes:
+            reason = f"{reason} (after {failed} tries)"
+        raise trouble.error(
+            self.locate(name), operation, reason, trouble.code, trouble.summary, trouble.scope
+        ) from error
 
 
 def _describe(error: Exception) -> str:
@@ -342,13 +329,10 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _checked(name: str) -> str:
-    """Return a name as stored, without a slash at its end."""
-    name = name.rstrip("/")
-    if name and (name.startswith("/") or "\0" in name or any(p in ("", ".", "..") for p in name.split("/"))):
-        raise StorageError(name, "use", "a stored name is relative, without empty, '.' or '..' parts")
-    return name
+def _as_text(entry: Entry) -> Entry:
+    name = escape_name(entry.name)
+    return entry if name == entry.name else replace(entry, name=name)
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))

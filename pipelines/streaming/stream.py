@@ -115,6 +115,7 @@ class StreamBatch:
         weight: ``[B]`` float32, 1, or 0 for padding and samples that could not be decoded.
         faults: number of samples that could not be decoded.
         after: position to save when this batch has been trained on.
+        reason: why the first such sample of this worker could not be decoded; empty before there is one.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -122,6 +123,7 @@ class StreamBatch:
     weight: npt.NDArray[np.float32]
     faults: int
     after: StreamPosition
+    reason: str = ""
 
 
 @dataclass
@@ -223,6 +225,7 @@ class TrainingStream:
         self._rank, self._num_workers = rank, num_workers
         self._task_cpus = task_cpus
         self._faults_logged = 0
+        self._reason = ""
 
     def __iter__(self) -> Iterator[StreamBatch]:
         """Merge the decoded chunks into batches.
@@ -315,10 +318,11 @@ class TrainingStream:
             ends = number + 1 == order.num_batches
             after = StreamPosition(epoch=order.epoch + ends, batch=0 if ends else number + 1)
             faults = int(np.count_nonzero(chunks >= 0) - weight.sum())
-            yield StreamBatch(rgb=rgb, labels=labels, weight=weight, faults=faults, after=after)
+            yield StreamBatch(rgb=rgb, labels=labels, weight=weight, faults=faults, after=after, reason=self._reason)
 
     def _receive(self, row: dict[str, Any], given: int) -> _Held:
         for fault in row["faults"]:
+            self._reason = self._reason or "{source} {key}: {stage}: {error}: {message}".format(**fault)
             self._faults_logged += 1
             if self._faults_logged <= _FAULTS_LOGGED:
                 logger.warning("%(source)s %(key)s is left out: %(stage)s: %(error)s: %(message)s", fault)

@@ -92,6 +92,11 @@ class UnpairedBatch:
         """Number of samples of both that could not be decoded."""
         return self.a.faults + self.b.faults
 
+    @property
+    def reason(self) -> str:
+        """The reason of the first of them; empty before there is one."""
+        return self.a.reason or self.b.reason
+
 
 def unpaired_plans(a: StreamConfig, b: StreamConfig) -> dict[str, StreamConfig]:
     """Return the plans of two domains with independent seeds, which are made from theirs.

@@ -126,6 +126,7 @@ class Loop:
         self.optimizers = self._training.optimizers
         self._to_batch = to_batch
         self._terms: list[tuple[float, dict[str, Tensor]]] = []
+        self._reason = ""
 
     def run(
         self,
@@ -142,7 +143,7 @@ class Loop:
 
         Raises:
             JobError: the loss is not finite.
-            DatasetError: most images can't be decoded.
+            DatasetError: most images can't be decoded, or none of an epoch or of the whole run.
         """
         began = time.monotonic() - self.state.seconds
         self.model.train()
@@ -180,8 +181,19 @@ class Loop:
         state.images += round(total)
         state.undecodable += round(faults)
         tried = state.images + state.undecodable
+        self._reason = self._reason or item.reason
         if tried >= _FAULTS_JUDGED_AFTER and state.undecodable > _FAULTS_MOST * tried:
-            raise DatasetError(f"{state.undecodable} of {tried} images can't be decoded: condgen validate lists them")
+            raise DatasetError(f"{state.undecodable} of {tried} images can't be decoded{self._because()}")
+        if state.position.epoch:
+            self._require_images()
+
+    def _require_images(self) -> None:
+        """Refuse to end, or to begin another epoch, with nothing learned of all that was read."""
+        if not self.state.images and self.state.undecodable:
+            raise DatasetError(f"none of {self.state.undecodable} images can be decoded{self._because()}")
+
+    def _because(self) -> str:
+        return f", such as {self._reason}" * bool(self._reason) + ": condgen validate lists them"
 
     def _reduce_terms(self) -> None:
         """Add the terms since the last time, of all workers, to the state's sums."""
@@ -220,6 +232,7 @@ class Loop:
         return row
 
     def _end(self, reason: str, on_row: Callable[[MetricRow], None]) -> str:
+        self._require_images()
         if self._terms or self.state.sums:
             on_row(self._row(self.state.seconds))
         return reason

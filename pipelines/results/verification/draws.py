@@ -16,6 +16,7 @@ from condgen.errors import DatasetError, ImageError, MissingError
 from pipelines.datasets.chunk import Chunk, image_member, read_chunk
 from pipelines.datasets.parquet import StoreFile
 from pipelines.results.files import draws_name, draws_schema, read_footer, rows_digest
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
 __all__ = ["ChunkFindings", "ExpectedChunk", "ResultFault", "check_chunks", "identity_ranges"]
@@ -316,7 +317,7 @@ def _check_sources(
     file: _File, table: pa.Table, facts: Mapping[str, Any], chunk: Chunk, expected: ExpectedChunk, archive: Store
 ) -> None:
     """Compare what the rows say of their sources with the archive as it is now."""
-    samples = dict(zip(chunk.places, read_chunk(archive, chunk), strict=True))
+    samples = dict(zip(chunk.places, read_chunk(archive, chunk, neighbors=Neighbors()), strict=True))
     columns = [table[name].to_pylist()[:: expected.draws] for name in ("source", "key", "source_sha256")]
     for place, row in zip(_places_with_draws(facts, chunk), zip(*columns, strict=True), strict=False):
         sample = samples[place]

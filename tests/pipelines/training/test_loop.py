@@ -272,3 +272,20 @@ def test_a_batch_holds_lightness_and_color_of_the_images() -> None:
     lab = torch.cat([denormalize_l(made.condition.image), denormalize_ab(made.target)], dim=1)
     rgb = (lab_to_rgb(lab).permute(0, 2, 3, 1) * 255).round()
     np.testing.assert_allclose(rgb.numpy(), batch.rgb, atol=1)
+
+
+@pytest.mark.parametrize(("steps", "at_step"), [(3, 3), (30, 5)])
+def test_training_of_which_no_sample_can_be_decoded_fails_at_its_end_or_after_an_epoch(
+    steps: int, at_step: int
+) -> None:
+    loop = loop_of(FakeModel(FakeConfig()), replace(CONFIG, steps=steps))
+    stream = (replace(one, reason="x.tar 7: decode: CutFile: it ends early") for one in items(faults=4))
+    with pytest.raises(DatasetError, match=rf"^none of {4 * at_step} images can be decoded, such as x\.tar 7: decode"):
+        train(loop, stream)
+    assert loop.state.step == at_step
+
+
+def test_one_image_in_an_epoch_is_enough_to_go_on() -> None:
+    loop = loop_of(FakeModel(FakeConfig()), replace(CONFIG, steps=12))
+    stream = (item(number, faults=4 if number else 3) for number in itertools.count())
+    assert train(loop, stream)[0] == "steps"

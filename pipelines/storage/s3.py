@@ -1,0 +1,173 @@
+"""S3 as the backend of a ``Store``: one request an operation, with keys exactly as they are, and checked ranges.
+
+s3fs makes the connection and knows its errors. Its own paths are not used: they leave out slashes at an end and a
+version after `?`, which a key may have.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from condgen.errors import ConfigError
+from pipelines.storage.backend import Entry
+from pipelines.storage.remote import FsspecBackend, modified_s
+
+__all__ = ["S3Backend"]
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+_ONE_PUT_BYTES = 50 << 20
+
+
+@dataclass(frozen=True)
+class S3Backend(FsspecBackend):
+    """A bucket, or a prefix of one."""
+
+    confines_names = False
+    advice_missing = "nothing is stored there: check the bucket, the path and AWS_ENDPOINT_URL"
+    advice_access = (
+        "access was refused: check the credentials and what they allow"
+        " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+    )
+
+    @classmethod
+    def of(cls, uri: str, options: Mapping[str, Any]) -> S3Backend:
+        """Return the backend of a URI.
+
+        Raises:
+            ConfigError: there is no bucket, or s3fs is not installed.
+        """
+        scheme, _, root = uri.partition("://")
+        if not root.partition("/")[0]:
+            raise ConfigError("path", uri, "a bucket: s3://bucket or s3://bucket/prefix")
+        FsspecBackend.of(uri, options)
+        return cls(uri, root.rstrip("/"), scheme.lower(), dict(options))
+
+    def read(self, name: str) -> bytes:
+        """Return all bytes of an object."""
+        return bytes(self._sync(self._get(name)))
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return bytes ``[start, stop)``, or fewer where the object ends before.
+
+        Raises:
+            InterruptedError: the server or something on the way gave other bytes than were asked for.
+        """
+        return bytes(self._sync(self._get(name, (start, stop))))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store an object: one PUT, or a multipart upload's completion."""
+        if len(data) <= _ONE_PUT_BYTES:
+            self._call("put_object", **self._place(name), Body=data)
+        else:
+            self._fs().pipe_file(self._path(name), data)
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is an object, or anything under a prefix."""
+        try:
+            if self._place(name)["Key"]:
+                self._call("head_object", **self._place(name))
+                return True
+        except FileNotFoundError:
+            pass
+        try:
+            return self._holds(name)
+        except FileNotFoundError:  # no such bucket
+            return False
+
+    def size(self, name: str) -> int:
+        """Return an object's size in bytes."""
+        return int(self._call("head_object", **self._place(name))["ContentLength"])
+
+    def is_file(self, name: str) -> bool:
+        """Return whether there is an object of that name, and no prefix."""
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:  # noqa: ARG002  # all have come
+        """Return the objects under a prefix, names relative to the root."""
+        return list(self._sync(self._list(prefix, recursive)))
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        self._call("delete_object", **self._place(name))
+
+    def _place(self, name: str) -> dict[str, str]:
+        """Return the bucket and the key of a name."""
+        bucket, key = self._fs()._find_bucket_key(self.root)  # noqa: SLF001  # knows access points too
+        return {"Bucket": bucket, "Key": f"{key}/{name}" if key and name else key or name}
+
+    def _under(self, name: str) -> dict[str, str]:
+        """Return the bucket of a name and the prefix of what is under it."""
+        place = self._place(name)
+        return {"Bucket": place["Bucket"], "Prefix": f"{place['Key']}/" if place["Key"] else ""}
+
+    def _holds(self, name: str) -> bool:
+        """Return whether anything is under a prefix.
+
+        Raises:
+            FileNotFoundError: there is no such bucket.
+        """
+        return bool(self._call("list_objects_v2", **self._under(name), MaxKeys=1).get("KeyCount"))
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        return self._sync(self._fs()._call_s3(operation, **arguments))  # noqa: SLF001  # what all of s3fs goes through
+
+    def _sync(self, coroutine: Any) -> Any:
+        from fsspec.asyn import sync
+
+        return sync(self._fs().loop, lambda: coroutine)
+
+    async def _get(self, name: str, span: tuple[int, int] | None = None) -> bytes:
+        """Get an object, or a range of it, refused before its body is read where the answer is of another range."""
+        arguments: dict[str, str] = self._place(name)
+        if span is not None:
+            arguments["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+        answer = await self._fs()._call_s3("get_object", **arguments)  # noqa: SLF001
+        body = answer["Body"]
+        try:
+            if span is not None:
+                _check_range(answer, *span)
+            return bytes(await body.read())
+        finally:
+            body.close()
+
+    async def _list(self, prefix: str, recursive: bool) -> Sequence[Entry]:
+        where = self._under(prefix)
+        own = len(self._under("")["Prefix"])
+        arguments = {**where, "Delimiter": "" if recursive else "/"}
+        pages = self._fs()._list_pages("list_objects_v2", **arguments)  # noqa: SLF001
+        items = [item async for page in pages for item in page.get("Contents", ())]
+        return [
+            Entry(item["Key"][own:], int(item["Size"]), modified_s(item))
+            for item in items
+            if not item["Key"].endswith("/")
+        ]
+
+    def _identity(self) -> Sequence[Any]:
+        environment = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+        return [self.protocol, self.options, environment]
+
+    def _connect(self, **ours: Any) -> Any:
+        # One try each: the store counts them. No region_name, which other servers refuse in a bucket's creation.
+        timeouts = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
+        fs = super()._connect(config_kwargs={**timeouts, "max_pool_connections": 64}, **ours)
+        fs.retries = 1
+        return fs
+
+
+def _check_range(answer: Mapping[str, Any], start: int, stop: int) -> None:
+    told = str(answer.get("ContentRange") or "")
+    match = _CONTENT_RANGE.match(told)
+    bounds = (int(match[1]), int(match[2]) + 1) if match else (0, int(answer.get("ContentLength", -1)))
+    # Less than was asked for is what there is of an object that ends before.
+    if bounds[0] != start or bounds[1] > stop:
+        answered = told or f"all of the object's {bounds[1]} bytes"
+        raise InterruptedError(errno.EINTR, f"bytes {start}-{stop - 1} were asked for, the answer has {answered}")
