@@ -128,7 +128,7 @@ def _first_line(text: str) -> str:
 def _cells(text: str, delimiter: str, quoting: int) -> pa.Table:
     csv.field_size_limit(sys.maxsize)  # the module's bound is 128 kB
     first = _first_line(text)
-    spaced = first.count(delimiter) == first.count(f"{delimiter} ")  # a header "a, b" tells of rows "1, 2"
+    spaced = 0 < first.count(delimiter) == first.count(f"{delimiter} ")  # a header "a, b" tells of rows "1, 2"
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, skipinitialspace=spaced, strict=True
     )

@@ -1,0 +1,43 @@
+"""Where the images are that a table names."""
+
+from __future__ import annotations
+
+from posixpath import normpath
+
+from condgen.errors import ImageError
+from pipelines.storage.store import Store
+
+__all__ = ["locate_image"]
+
+_LOCAL = ("", "file", "local")
+
+
+def locate_image(store: Store, table: str, uri: str) -> tuple[str, str]:
+    """Return the root of the storage and the name in it that a URI in a table means.
+
+    Args:
+        store: store of the table.
+        table: name of the table; a relative path begins at its folder.
+        uri: relative or absolute path, `file://` or any other scheme's URI. Of these only paths are normalized: in a
+            bucket, `a//b` and `a/b` are two objects.
+
+    Raises:
+        ImageError: stage `read`, `BadUri`: the text is no URI of a file.
+    """
+    if "::" in uri or "\0" in uri:
+        raise ImageError("read", "BadUri", "not the URI of one file")
+    is_relative = "://" not in uri and not uri.startswith("/")
+    if is_relative:
+        uri = "/".join(part for part in (store.uri, table.rpartition("/")[0], uri) if part)
+    scheme, path = uri.split("://", 1) if "://" in uri else ("", uri)
+    scheme = scheme.lower()
+    if scheme in _LOCAL:
+        root, name = "/", normpath(f"/{path.removeprefix('localhost') if scheme else path}").strip("/")
+    else:
+        host, _, name = path.partition("/")
+        root = f"{scheme}://{host}" if host else ""
+        if is_relative and any(part in (".", "..", "") for part in name.split("/")):
+            name = normpath(name)
+    if not root or not name or name.split("/")[0] == "..":
+        raise ImageError("read", "BadUri", "it names no file")
+    return root, name
