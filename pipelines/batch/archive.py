@@ -180,11 +180,12 @@ def _row_parts(
     store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int]
 ) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
     """Yield the parts of one Parquet file, and which rows of each are wanted (None for all)."""
-    from pipelines.datasets.parquet import find_roles, open_parquet
+    from pipelines.datasets.parquet import open_table
+    from pipelines.datasets.roles import find_roles
 
-    file = open_parquet(store, name)
+    file = open_table(store, name)
     known = file.schema_arrow.names
-    roles = find_roles(file.schema_arrow, selection.columns, store.locate(name))
+    roles = find_roles(file, selection.columns, store.locate(name))
     if "image" not in roles:
         raise ConfigError("archive", store.locate(name), "Parquet with one column of images, and not of pairs")
     for column in selection.facts:

@@ -293,14 +293,14 @@ def _read_files(store: Store, files: Sequence[FilePart]) -> list[Sample]:
 
 
 def _read_rows(store: Store, name: str, rows: RowPart, places: Sequence[int]) -> list[Sample]:
-    from pipelines.datasets.parquet import read_columns, read_images
+    from pipelines.datasets.parquet import plain_value, read_columns, read_images
 
     numbers = [rows.start + place for place in places]
     columns = [*([rows.key] if rows.key else []), *rows.columns]
     samples = []
     images = read_images(store, name, rows.image, numbers)
     for number, values, image in zip(numbers, read_columns(store, name, columns, numbers), images, strict=True):
-        found = values.get(rows.key) if rows.key else None
+        found = plain_value(values.get(rows.key)) if rows.key else None
         key = str(found) if found not in (None, "") else f"#{number}"
         facts = {column: values[column] for column in rows.columns}
         if isinstance(image, ImageError):

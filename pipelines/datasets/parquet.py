@@ -22,7 +22,7 @@ from pipelines.datasets.text_table import is_text_table, read_text_table
 from pipelines.storage.parquet import StoredParquet, open_parquet
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["is_table", "open_table", "plain_value", "read_cell", "read_columns", "read_images"]
+__all__ = ["open_table", "plain_value", "read_cell", "read_columns", "read_images"]
 
 _FETCHERS = 8
 _TEXT_GROUP_ROWS = 1 << 16
@@ -33,11 +33,6 @@ _KEPT_FILES = 16
 _lock = threading.Lock()
 _files: OrderedDict[tuple[str, str], StoredParquet] = OrderedDict()
 _groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
-
-
-def is_table(name: str) -> bool:
-    """Return whether a name or URI is that of a table, by its extension."""
-    return name.lower().endswith(".parquet") or is_text_table(name)
 
 
 def open_table(store: Store, name: str) -> StoredParquet:
@@ -53,18 +48,17 @@ def open_table(store: Store, name: str) -> StoredParquet:
 
 
 def read_cell(store: Store, name: str, column: str, row: int) -> bytes:
-    """Return the bytes in a cell of a binary column, or in the field ``bytes`` of a struct.
+    """Return the encoded image in a cell, see ``read_images``.
 
     Raises:
-        ImageError: the cell is empty.
+        ImageError: the cell is empty, or what it names can't be read.
         DatasetError: the file is damaged.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    (value,) = _cells(store, name, column, [row])
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if not data:
-        raise ImageError("read", "EmptyCell", f"no bytes in column {column!r} of row {row}")
-    return bytes(data)
+    (image,) = read_images(store, name, column, [row])
+    if isinstance(image, ImageError):
+        raise image
+    return image
 
 
 def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[Any]:

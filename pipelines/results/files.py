@@ -21,6 +21,7 @@ import pyarrow as pa
 from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ERRORS_SCHEMA
+from pipelines.datasets.parquet import plain_value
 from pipelines.storage.parquet import open_parquet, parquet_bytes
 from pipelines.storage.store import Store
 
@@ -235,7 +236,8 @@ def _as(value: Any, kind: str) -> Any:
     if value is None:
         return None
     if kind == "string":
-        return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+        value = plain_value(value)
+        return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     try:
         if kind == "bool":
             return value if isinstance(value, bool) else None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 
 from condgen.errors import DatasetError
 from pipelines.storage.store import Store
@@ -75,7 +76,8 @@ class StoredParquet:
 
     Attributes:
         metadata: its footer, as pyarrow has it.
-        schema_arrow: its schema in Arrow's types.
+        schema_arrow: its schema in Arrow's types, as rows are returned: texts and bytes that are stored as a dictionary
+            or as views come as plain ones.
 
     Raises:
         pyarrow.ArrowInvalid: the file is no Parquet, or damaged.
@@ -85,7 +87,7 @@ class StoredParquet:
         self._file = _decoded(lambda: pq.ParquetFile(pa.BufferReader(held)))
         self._rest = rest
         self.metadata = self._file.metadata
-        self.schema_arrow = self._file.schema_arrow
+        self.schema_arrow = _plain_schema(self._file.schema_arrow)
 
     @classmethod
     def of_table(cls, table: pa.Table, **options: Any) -> StoredParquet:
@@ -116,15 +118,16 @@ class StoredParquet:
         """
         names = None if columns is None else list(columns)
         if self._rest is None:
-            return _decoded(lambda: self._file.read_row_group(group, columns=names))
+            return _plain(_decoded(lambda: self._file.read_row_group(group, columns=names)))
         ranges = _joined(_column_ranges(self.metadata.row_group(group), names, self._rest[2]))
         with _fetched(*self._rest, ranges) as source:
-            return _decoded(lambda: pq.ParquetFile(source, metadata=self.metadata).read_row_group(group, columns=names))
+            file = pq.ParquetFile(source, metadata=self.metadata)
+            return _plain(_decoded(lambda: file.read_row_group(group, columns=names)))
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, as `read_row_group` does."""
         if self._rest is None or self.num_row_groups == 0:
-            return _decoded(lambda: self._file.read(columns=None if columns is None else list(columns)))
+            return _plain(_decoded(lambda: self._file.read(columns=None if columns is None else list(columns))))
         return pa.concat_tables([self.read_row_group(group, columns) for group in range(self.num_row_groups)])
 
 
@@ -188,6 +191,31 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         begin, end = (start, stop) if end < 0 else (begin, max(end, stop))
     if end >= 0:
         yield begin, end
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    schema = _plain_schema(table.schema)
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema], schema.metadata)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type without dictionaries and views, of which most of Arrow's functions know nothing."""
+    if pt.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pt.is_string_view(kind):
+        return pa.large_string()
+    if pt.is_binary_view(kind):
+        return pa.large_binary()
+    if pt.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    if pt.is_list(kind) or pt.is_large_list(kind):
+        make = pa.list_ if pt.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_plain_type(kind.value_type)))
+    return kind
 
 
 def _decoded(read: Callable[[], Any]) -> Any:
