@@ -11,7 +11,7 @@ from condgen.errors import ConfigError, nearest
 from pipelines.images.formats import format_of
 from pipelines.storage.parquet import StoredParquet
 
-__all__ = ["ROLES", "find_roles", "holds_images", "is_text", "parse_roles"]
+__all__ = ["ROLES", "find_roles", "holds_images", "is_text"]
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "image_uri", "uri", "url", "image_url", "path", "image_path", "file", "file_name", "filename"),
@@ -27,24 +27,6 @@ _HELD = (*ROLES["image"], "jpg", "jpeg", "png", "webp", "tif", "tiff", "img", "p
 """Names of columns that are known to hold images themselves, where they hold bytes."""
 
 _OPTION = "--roles"
-
-
-def parse_roles(text: str) -> dict[str, str]:
-    """Return the columns by role in `ROLE=COLUMN,...`; a column alone is the image's.
-
-    Raises:
-        ConfigError: a role that there is not, or twice.
-    """
-    roles: dict[str, str] = {}
-    for word in filter(None, map(str.strip, text.split(","))):
-        role, equals, column = (part.strip() for part in word.partition("="))
-        role, column = (role, column) if equals else ("image", role)
-        if role not in ROLES:
-            raise ConfigError.unknown(_OPTION, role, ROLES)
-        if not column or role in roles:
-            raise ConfigError(_OPTION, text, "ROLE=COLUMN,... with each role once, such as image=photo,key=id")
-        roles[role] = column
-    return roles
 
 
 def find_roles(file: StoredParquet, columns: Mapping[str, str], where: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -72,8 +73,7 @@ class _BadTableError(Exception):
 
 
 def _suffix(name: str) -> str:
-    stem = name.lower().removesuffix(".gz")
-    return f".{stem.rpartition('.')[2]}"
+    return PurePosixPath(name.lower().removesuffix(".gz")).suffix
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -137,7 +137,9 @@ def _cells(text: str, delimiter: str, quoting: int) -> pa.Table:
     tables = []
     while some := list(islice(rows, _ROWS_AT_ONCE)):
         columns = [[cell or None for cell in cells] for cells in zip(*some, strict=True)]
-        tables.append(pa.table({name: pa.array(cells, pa.string()) for name, cells in zip(names, columns, strict=True)}))
+        tables.append(
+            pa.table({name: pa.array(cells, pa.string()) for name, cells in zip(names, columns, strict=True)})
+        )
     return pa.concat_tables(tables) if tables else pa.schema([(name, pa.string()) for name in names]).empty_table()
 
 
@@ -149,7 +151,7 @@ def _rows(reader: Any) -> Iterator[list[str]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            reason = "its quotes are not closed, or stand in the middle of a cell; write \"\" for a quote in quotes"
+            reason = 'its quotes are not closed, or stand in the middle of a cell; write "" for a quote in quotes'
             raise _QuoteError(f"row {number} (line {line}): {reason}") from error
         if cells is None:
             return
@@ -197,7 +199,7 @@ def _objects(text: str) -> Iterator[Mapping[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise _BadTableError(f"row {number} is no JSON: {error}") from error
         if not isinstance(found, dict):
-            raise _BadTableError(f"row {number} is no JSON object: each line is {{\"column\": value, ...}}")
+            raise _BadTableError(f'row {number} is no JSON object: each line is {{"column": value, ...}}')
         yield found
 
 

@@ -62,9 +62,7 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None, names: Sequ
     return replace(_listing(store, uri, rows, embedded), columns=tuple(taken))
 
 
-def _read_table(
-    store: Store, name: str, columns: Mapping[str, str]
-) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
+def _read_table(store: Store, name: str, columns: Mapping[str, str]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
     """Return a table without its images, and by role the columns that are read and those that hold images."""
     file = open_table(store, name)
     schema = file.schema_arrow
