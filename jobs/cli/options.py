@@ -4,9 +4,9 @@
 
     app.command(cls=Command)(expand(colorize))          # condgen colorize ARCHIVE --steps 20 --quality 90
 
-The metadata of a field: `help`; `metavar`, `min`, `max` and `hidden` as typer has them; `flags` where they are not made from the
-field's name; `heading`, under which the help shows it, or the fields of a dataclass; `default`, where the command line
-has another one (None leaves it to the dataclass); `read`, which turns what is written into the value.
+The metadata of a field: `help`; `metavar`, `min`, `max` and `hidden` as typer has them; `flags` where they are not made
+from the field's name; `heading`, under which the help shows it, or the fields of a dataclass; `default`, where the
+command line has another one (None leaves it to the dataclass); `read`, which turns what is written into the value.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from posixpath import normpath
 
 from condgen.errors import ImageError
@@ -9,6 +10,7 @@ from pipelines.storage.store import Store
 
 __all__ = ["locate_image"]
 
+_CHAINED = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*::|::[A-Za-z][A-Za-z0-9+.\-]*://")
 _LOCAL = ("", "file", "local")
 
 
@@ -24,7 +26,7 @@ def locate_image(store: Store, table: str, uri: str) -> tuple[str, str]:
     Raises:
         ImageError: stage `read`, `BadUri`: the text is no URI of a file.
     """
-    if "::" in uri or "\0" in uri:
+    if "\0" in uri or _CHAINED.search(uri):
         raise ImageError("read", "BadUri", "not the URI of one file")
     is_relative = "://" not in uri and not uri.startswith("/")
     if is_relative:

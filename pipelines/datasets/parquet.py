@@ -38,10 +38,21 @@ _groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
 def open_table(store: Store, name: str) -> StoredParquet:
     """Open a table: a Parquet file, whose footer is read, or a table as text, which becomes a Parquet file in memory.
 
+    What was kept of a table that lay there before is forgotten.
+
     Raises:
         DatasetError: the file is no table, or damaged.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
+    file = _opened(store, name)
+    with _lock:
+        _files.pop((store.uri, name), None)
+        for key in [key for key in _groups if key[:2] == (store.uri, name)]:
+            del _groups[key]
+        return cast("StoredParquet", _kept(_files, (store.uri, name), _KEPT_FILES, lambda: file))
+
+
+def _opened(store: Store, name: str) -> StoredParquet:
     if is_text_table(name):
         return StoredParquet.of_table(read_text_table(store, name), row_group_size=_TEXT_GROUP_ROWS)
     return open_parquet(store, name)
@@ -65,7 +76,7 @@ def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[An
     """Return the values in some rows of a column; row groups are read one at a time, and the last few are kept."""
     found = []
     with _lock:
-        file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_table(store, name))
+        file = _kept(_files, (store.uri, name), _KEPT_FILES, lambda: _opened(store, name))
         for row in rows:
             group, place = 0, row
             while place >= file.metadata.row_group(group).num_rows:

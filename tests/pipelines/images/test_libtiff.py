@@ -22,6 +22,14 @@ def tiff(compression: str) -> bytes:
     return sink.getvalue()
 
 
+def error_of(data: bytes) -> ImageError | None:
+    try:
+        decode(data, max_pixels=1 << 20)
+    except ImageError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize(
     ("compression", "name"),
     [
@@ -54,25 +62,22 @@ def test_damage_is_told_in_words_and_libtiff_writes_nothing(
 ) -> None:
     data = tiff(compression)
     for damaged in (data[: len(data) // 2], data[:-700] + b"\xff" * 600 + data[-100:], data[:300]):
-        try:
-            decode(damaged)
-        except ImageError as error:
+        error = error_of(damaged)
+        if error is not None:
             assert error.error == "Damaged"
             assert not any(word in error.detail for word in ("decoder error", "Error", "0x", "object"))
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "PPM", "WEBP", "JPEG2000", "AVIF", "TIFF"])
-def test_no_error_of_an_image_has_the_name_of_a_class_of_pythons(format: str) -> None:
+@pytest.mark.parametrize("name", ["PNG", "GIF", "BMP", "PPM", "WEBP", "JPEG2000", "AVIF", "TIFF"])
+def test_no_error_of_an_image_has_the_name_of_a_class_of_pythons(name: str) -> None:
     sink = io.BytesIO()
-    Image.fromarray(RGB).save(sink, format)
+    Image.fromarray(RGB).save(sink, name)
     data = sink.getvalue()
     noise = np.random.default_rng(1)
     for _ in range(60):
         bad = bytearray(data[: int(noise.integers(8, len(data)))])
         for place in noise.integers(4, len(bad), 6):
             bad[place] = noise.integers(256)
-        try:
-            decode(bytes(bad), max_pixels=1 << 20)
-        except ImageError as error:
-            assert not error.error.endswith(("Error", "Exception")), error
+        error = error_of(bytes(bad))
+        assert error is None or not error.error.endswith(("Error", "Exception"))
