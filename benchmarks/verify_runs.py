@@ -4,7 +4,7 @@
     benchmarks/verify_runs.py results/ --runs 1000 --busy 8
 
 Now and then, an interpreter ends by a signal because a thread of a library lets go of a Python object too late; the
-busier the machine, the more often. `--busy` adds processes that do nothing but compute. Exit code 1 where any run failed.
+busier the machine, the more often. `--busy` adds processes that do nothing but compute. Exit code 1 where any failed.
 """
 
 from __future__ import annotations
