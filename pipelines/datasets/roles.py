@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.types as pt
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError, nearest
 from pipelines.images.formats import format_of
 from pipelines.storage.parquet import StoredParquet
@@ -82,8 +83,7 @@ def holds_images(kind: pa.DataType) -> bool:
 
 def _check_named(schema: pa.Schema, columns: Mapping[str, str], where: str) -> None:
     for role, column in columns.items():
-        if role not in ROLES:
-            raise ConfigError.unknown(_OPTION, role, ROLES)
+        check_choice(_OPTION, role, ROLES)
         if column not in schema.names:
             near = nearest(column, schema.names)
             hint = f" (did you mean {near!r}?)" if near else ""

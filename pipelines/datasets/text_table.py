@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -125,7 +125,7 @@ def _first_line(text: str) -> str:
     return next((line for line in io.StringIO(text) if line.strip()), "")
 
 
-def _cells(text: str, delimiter: str, quoting: int) -> pa.Table:
+def _cells(text: str, delimiter: str, quoting: Literal[0, 3]) -> pa.Table:
     csv.field_size_limit(sys.maxsize)  # the module's bound is 128 kB
     first = _first_line(text)
     spaced = 0 < first.count(delimiter) == first.count(f"{delimiter} ")  # a header "a, b" tells of rows "1, 2"

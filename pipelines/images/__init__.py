@@ -7,6 +7,7 @@ formats.py      the formats that are read, how each is opened, and errors that a
 jpeg.py         plain JPEGs, straight into an array
 png.py          chunks of PNG files
 tiff_samples.py TIFFs of signed, float and other samples
+libtiff.py      the libtiff that Pillow uses: silent, and asked what it decompresses
 high_depth.py   more than 8 bits a channel
 color_tags.py   what a file tells of its colors
 color_spaces.py primaries and transfer functions to sRGB

@@ -30,9 +30,9 @@ from PIL import (
 
 from condgen.errors import ImageError
 from pipelines.images.jpeg import too_many_scans
+from pipelines.images.libtiff import can_decompress, is_later_compression, silence, unsupported_tiff
 from pipelines.images.png import png_exif
 from pipelines.images.tiff_samples import TiffPage
-from pipelines.images.libtiff import can_decompress, is_later_compression, silence, unsupported_tiff
 
 __all__ = [
     "DECODE_ERRORS",

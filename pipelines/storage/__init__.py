@@ -4,6 +4,7 @@ store.py           ``Store``: atomic writes, complete reads, retries, three erro
 backend.py         what a store talks to, and ``Entry``, which a listing consists of
 local.py           a local folder as a backend
 remote.py          every other scheme as a backend, through fsspec
+parquet.py         Parquet files by row groups, in memory of Arrow's own
 cache.py           a cache of remote chunks on a local disk
 package_files.py   files of installed packages
 """

@@ -31,7 +31,7 @@ _OLD_WRITERS_BYTES = 100
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
     """Return a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
-    return _written(table, **options).to_pybytes()
+    return bytes(_written(table, **options).to_pybytes())
 
 
 def read_parquet(data: bytes) -> pa.Table:
