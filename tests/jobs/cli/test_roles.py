@@ -49,7 +49,7 @@ def test_the_old_name_is_understood_and_not_shown(
     app([command, "--help"], standalone_mode=False)
     help_text = capsys.readouterr().out
     assert "--roles" in help_text
-    assert old not in help_text or (command == "shard" and "--columns" not in help_text)
+    assert old not in help_text
     assert _run([command, "a", "b", "--rolse", "image=x"]) == 2
     assert "did you mean '--roles'" in capsys.readouterr().err
 

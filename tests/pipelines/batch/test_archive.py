@@ -184,6 +184,22 @@ def test_tables_as_text_are_archives_as_parquet_is(files: Store) -> None:
         assert [sample.key for sample in chosen] == ["007", "k6"]
 
 
+def test_texts_of_a_csv_are_compared_with_numbers_as_numbers(files: Store) -> None:
+    years = ["1899", "1900", " ", "007", "1e3", "c. 1880", "", "-5", "+12.5"]
+    data = b"path,year,key\n" + "".join(f"sea/1.jpg,{year},k{n}\n" for n, year in enumerate(years)).encode()
+    for condition, rows in (
+        ("year < 1900", [0, 3, 4, 7, 8]),
+        ("year >= 1900 or year in (7, 12.5)", [1, 3, 8]),
+        ("year + 1 == 1900", [0]),
+        ("year == '007'", [3]),
+        ("year is None", [6]),
+        ("year > 1000 and key != 'k0'", [1]),
+        ("0 < year < 100 and contains(key, 'k')", [3, 8]),
+    ):
+        samples = in_table(files, "years.csv", data, Selection(where=parse(condition)))
+        assert [sample.key for sample in samples] == [f"k{row}" for row in rows], condition
+
+
 def test_a_relative_path_begins_at_the_folder_of_its_table(files: Store) -> None:
     for name in ("lists/a/list.csv", "lists/a/list.jsonl"):
         line = b'{"path": "%s"}\n' if name.endswith("jsonl") else b"path\n%s\n"
