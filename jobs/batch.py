@@ -63,6 +63,7 @@ class DryRun:
         return [
             f"archive       {estimate.archive}",
             f"images        {estimate.images}",
+            *([f"from column   {', '.join(estimate.image_columns)}"] if estimate.image_columns else []),
             f"chunks        {estimate.chunks}",
             f"model         {estimate.family}, {estimate.model_uri}",
             (

@@ -247,7 +247,8 @@ def _explain(error: TyperException, arguments: Sequence[str]) -> str:
     wrong = getattr(error, "option_name", None)
     hint = None
     if wrong and context is not None:
-        known = [name for parameter in context.command.params for name in parameter.opts]
+        shown = (parameter for parameter in context.command.params if not getattr(parameter, "hidden", False))
+        known = [name for parameter in shown for name in parameter.opts]
         hint = nearest(wrong, [*known, "--help"])
     elif message.startswith("No such command"):
         names = [command.name or _name(command.callback) for command in app.registered_commands]

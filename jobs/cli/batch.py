@@ -9,7 +9,7 @@ import typer
 
 from condgen.errors import ConfigError
 from condgen.pretrained import DEFAULT_COLORIZER
-from jobs.cli.datasets import examples, print_report
+from jobs.cli.datasets import examples, print_report, read_roles
 from jobs.cli.options import Command, Group, expand
 from pipelines.results.settings import BatchSettings
 
@@ -61,12 +61,6 @@ def read_actors(text: str) -> tuple[int, int] | None:
     return low, high
 
 
-def read_roles(text: str) -> dict[str, str]:
-    """Return the columns by role in `ROLE=COLUMN,...`; a column alone is the image's."""
-    words = (word.strip().partition("=") for word in text.split(",") if word.strip())
-    return dict((role, column) if equals else ("image", role) for role, equals, column in words)
-
-
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
     """The options of a batch job besides its settings, see `pipelines.batch.job.BatchJob`."""
@@ -106,14 +100,18 @@ class JobOptions:
             "heading": "Selection",
         },
     )
-    archive_columns: dict[str, str] = field(
+    roles: dict[str, str] = field(
         default_factory=dict,
         metadata={
-            "help": "Columns of a Parquet archive: image, key.",
+            "help": "Which column of a table is what: image, key.",
             "metavar": "ROLE=COLUMN,...",
             "read": read_roles,
             "heading": "Selection",
         },
+    )
+    archive_columns: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "The name that --roles had in 0.1.", "read": read_roles, "hidden": True},
     )
     actors: tuple[int, int] | None = field(
         default=None,
@@ -230,7 +228,7 @@ def _run(
         selection=Selection(
             where=parse(options.where) if options.where else None,
             limit=options.limit,
-            columns=options.archive_columns,
+            columns=options.roles or options.archive_columns,
             taken_as=options.taken_as,
         ),
         resources=Resources(actors=options.actors, num_gpus=options.num_gpus),

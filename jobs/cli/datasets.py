@@ -10,7 +10,7 @@ import typer
 
 from condgen.errors import ConfigError
 
-__all__ = ["add_commands", "examples", "parse_names", "parse_size", "parse_split", "print_report"]
+__all__ = ["add_commands", "examples", "parse_names", "parse_size", "parse_split", "print_report", "read_roles"]
 
 
 class Report(Protocol):
@@ -41,7 +41,7 @@ def add_commands(app: typer.Typer) -> None:
                 "condgen shard photos/ s3://bucket/dataset --split train=0.9,val=0.05,test=0.05 --dedup near",
                 "condgen shard maps/ dataset/ --side-by-side left --resize 256",
                 "condgen shard inputs/ dataset/ --targets targets/",
-                "condgen shard list.csv dataset/ --columns image=url,caption=text",
+                "condgen shard list.csv dataset/ --roles image=url,caption=text",
                 "condgen shard horses/ dataset/ --unpaired zebras/",
             ),
         ),
@@ -93,14 +93,18 @@ def shard(
     unpaired: Annotated[
         str | None, typer.Option(metavar="OTHER", help="Two domains: DEST/a of SOURCE, DEST/b of OTHER.")
     ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(metavar="ROLE=COLUMN,...", help="Of a table: image, or input and target; caption, label, key."),
-    ] = None,
     taken_as: Annotated[
         str | None,
         typer.Option("--as", metavar="KIND", help="What SOURCE is, of several kinds: images, parquet or table."),
     ] = None,
+    roles: Annotated[
+        str,
+        typer.Option(
+            metavar="ROLE=COLUMN,...",
+            help="Which column of a table is what: image, or input and target; caption, label, key.",
+        ),
+    ] = "",
+    columns: Annotated[str, typer.Option(hidden=True, help="The name that --roles had in 0.1.")] = "",
     resize: Annotated[int, typer.Option(min=0, metavar="PX", help="Make larger images smaller; 0 keeps them.")] = 0,
     resize_mode: Annotated[
         str, typer.Option(metavar="MODE", help="PX is the side of: short, fit (the longer one), square (cropped).")
@@ -126,7 +130,7 @@ def shard(
     they are; which split an image goes to depends on its key alone. What can't be used is listed in rejected.parquet.
     """
     shares = parse_split(split)
-    roles = parse_names("--columns", columns)
+    chosen = read_roles(roles or columns)
     from jobs.datasets.shard import run, run_unpaired
     from pipelines.sharding.assignment import ShardOptions
 
@@ -148,7 +152,7 @@ def shard(
             unpaired,
             dest,
             options=options,
-            columns=roles,
+            columns=chosen,
             taken_as=taken_as,
             overwrite=overwrite,
             verbose=context.obj,
@@ -162,7 +166,7 @@ def shard(
             options=options,
             targets=targets,
             input_half=side_by_side,
-            columns=roles,
+            columns=chosen,
             taken_as=taken_as,
             overwrite=overwrite,
             verbose=context.obj,
@@ -274,6 +278,22 @@ def parse_size(option: str, text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise ConfigError(option, text, "a size such as 500M, 50G or 2T")
     return int(match[1]) << (10 * " KMGT".index(match[2].upper() or " "))
+
+
+def read_roles(text: str) -> dict[str, str]:
+    """``image=photo,key=id`` as columns by role; a column alone is the image's.
+
+    Raises:
+        ConfigError: a role is there twice, or has no column.
+    """
+    roles: dict[str, str] = {}
+    for word in filter(None, map(str.strip, text.split(","))):
+        role, equals, column = (part.strip() for part in word.partition("="))
+        role, column = (role, column) if equals else ("image", role)
+        if not role or not column or role in roles:
+            raise ConfigError("--roles", text, "ROLE=COLUMN,... with each role once, such as image=photo,key=id")
+        roles[role] = column
+    return roles
 
 
 def _pairs(option: str, text: str, form: str) -> list[tuple[str, str]]:

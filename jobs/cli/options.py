@@ -4,9 +4,9 @@
 
     app.command(cls=Command)(expand(colorize))          # condgen colorize ARCHIVE --steps 20 --quality 90
 
-The metadata of a field: `help`; `metavar`, `min` and `max` as typer has them; `flags` where they are not made from the
-field's name; `heading`, under which the help shows it, or the fields of a dataclass; `default`, where the command line
-has another one (None leaves it to the dataclass); `read`, which turns what is written into the value.
+The metadata of a field: `help`; `metavar`, `min`, `max` and `hidden` as typer has them; `flags` where they are not made
+from the field's name; `heading`, under which the help shows it, or the fields of a dataclass; `default`, where the
+command line has another one (None leaves it to the dataclass); `read`, which turns what is written into the value.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _parameter(one: Field[Any], hint: Any, heading: str | None) -> inspect.Param
     default = facts.get("default", None if "read" in facts else one.default)
     kind: Any = str if "read" in facts or get_origin(hint) is Literal else hint
     kind = kind | None if default is None else kind
-    shown = {name: facts[name] for name in ("help", "metavar", "min", "max") if name in facts}
+    shown = {name: facts[name] for name in ("help", "metavar", "min", "max", "hidden") if name in facts}
     option = typer.Option(*facts.get("flags", ()), rich_help_panel=heading, **shown)
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]

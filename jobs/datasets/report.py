@@ -24,6 +24,7 @@ class ShardReport:
         seconds: time that it took.
         added: samples that this run added.
         gone, changed: names in the dataset whose files are gone from the source, or have other bytes there.
+        columns: columns of a table that images were taken from.
         was_there: whether the dataset was complete already, and nothing was done.
     """
 
@@ -34,6 +35,7 @@ class ShardReport:
     added: int = 0
     gone: Sequence[str] = field(default=())
     changed: Sequence[str] = field(default=())
+    columns: Sequence[str] = field(default=())
     was_there: bool = False
 
     @property
@@ -54,6 +56,8 @@ class ShardReport:
         size_mb = manifest.size_bytes / 1e6
         count = f"{manifest.samples:,} {noun} in {len(manifest.shards):,} shards, {size_mb:,.1f} MB"
         lines = [f"{self.uri}: {count} ({splits})"]
+        if self.columns:
+            lines.append(f"images are taken from the column{'s' * (len(self.columns) > 1)} {', '.join(self.columns)}")
         empty = [name for name in manifest.options.get("split", {}) if name not in manifest.splits]
         if empty:
             lines.append(f"no {noun} fell to: {', '.join(empty)}")

@@ -74,7 +74,7 @@ def find_source(
         names = None if place.patterns is not None else [entry.name for entry in contents.entries]
         return table_source(source, columns, names)
     if columns:
-        raise ConfigError("--columns", dict(columns), "a table as SOURCE: .parquet, .csv, .tsv or .jsonl")
+        raise ConfigError("--roles", dict(columns), "a table as SOURCE: .parquet, .csv, .tsv or .jsonl")
     if targets:
         return pairs_source(source, targets)
     return halves_source(source, input_half) if input_half else folder_source(source, contents)
@@ -100,7 +100,7 @@ def run(
         options: splits, bounds of a shard, and what becomes of an image.
         targets: folder of the targets, for pairs whose inputs are in the source.
         input_half: half of each image that is the input, for pairs that are side by side.
-        columns: columns of a table by their roles, `pipelines.datasets.parquet.ROLES`.
+        columns: columns of a table by their roles, `pipelines.datasets.roles.ROLES`.
         taken_as: kind that the source is taken for, of `SOURCE_KINDS` (default: as it is found).
         overwrite: whether a dataset of other images or options may be replaced.
         verbose: whether Ray's own lines are shown.
@@ -123,7 +123,7 @@ def run(
         catalog, gone, changed = Catalog(), [], []
         manifest = None
     report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
-    report = replace(report, gone=gone, changed=changed, was_there=True)
+    report = replace(report, gone=gone, changed=changed, columns=listing.columns, was_there=True)
     if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
         known = read_rejected(dataset, manifest)
         if not any(row.stage == "read" for row in known):  # what could not be read then may be readable now

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
@@ -29,11 +28,11 @@ from jobs.report.curves import Curve, make_curve
 from jobs.report.evaluation import EvaluationSection, read_section
 from pipelines.datasets.chunk import Chunk, image_member, iter_chunks, read_chunk
 from pipelines.datasets.opening import archive_store
-from pipelines.datasets.parquet import open_parquet
 from pipelines.images.decoding import decode
 from pipelines.results.files import draws_name
 from pipelines.results.plan import load_plans
 from pipelines.storage.neighbors import Neighbors
+from pipelines.storage.parquet import open_parquet, read_parquet
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["CLAIMS_NAME", "Page", "ReportData", "ReportImage", "SampleRow", "collect", "render", "run"]
@@ -286,7 +285,7 @@ def _error_rows(store: Store) -> list[dict[str, str]]:
     """Return the first errors, of each plan its share."""
     rows: list[dict[str, str]] = []
     names = [entry.name for entry in store.list("errors") if entry.name.endswith(".parquet")]
-    tables = sorted(((name, pq.read_table(io.BytesIO(store.read(name)))) for name in names), key=_num_rows)
+    tables = sorted(((name, read_parquet(store.read(name))) for name in names), key=_num_rows)
     for place, (name, table) in enumerate(tables):
         share = -(-(MAX_ERRORS - len(rows)) // (len(tables) - place))
         plan = name.removeprefix("errors/").removesuffix(".parquet")

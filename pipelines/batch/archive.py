@@ -186,21 +186,22 @@ def _parquet_chunks(
 def _row_parts(
     store: Store, name: str, limits: ChunkLimits, selection: Selection, covered: Set[int], neighbors: Neighbors
 ) -> Iterator[tuple[RowPart, tuple[int, ...] | None]]:
-    """Yield the parts of one Parquet file, and which rows of each are wanted (None for all).
+    """Yield the parts of one table, and which rows of each are wanted (None for all).
 
     One that can't be read is a part of one row, see `pipelines.datasets.extent.UNREAD`.
     """
-    from pipelines.datasets.parquet import find_roles, open_parquet
+    from pipelines.datasets.parquet import open_table
+    from pipelines.datasets.roles import find_roles
 
     try:
-        file = neighbors.read(store, name, lambda store: open_parquet(store, name))
+        file = neighbors.read(store, name, lambda store: open_table(store, name))
     except ImageError as error:
         logger.warning("%s can't be read: %s", store.locate(name), error)
         if UNREAD not in covered:
             yield RowPart(UNREAD, UNREAD + 1, "", None, selection.facts), None
         return
     known = file.schema_arrow.names
-    roles = find_roles(file.schema_arrow, selection.columns, store.locate(name))
+    roles = find_roles(file, selection.columns, store.locate(name))
     if "image" not in roles:
         raise ConfigError("archive", store.locate(name), "Parquet with one column of images, and not of pairs")
     for column in selection.facts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
+from pipelines.batch.report import image_columns
 from pipelines.datasets.chunk import iter_chunks
 from pipelines.results.settings import BatchSettings
 
@@ -22,6 +23,7 @@ class Estimate:
         archive: a line that says what the archive was taken for, and what of it is left out.
         model_uri, family: the model.
         settings: the job's settings, in which nothing is open.
+        image_columns: columns of tables that the images are taken from.
         tried_images: images that were tried.
         output_bytes, cpu_seconds: size of the output and time on one CPU of the whole job, its start apart; None where
             no image could be tried.
@@ -33,6 +35,7 @@ class Estimate:
     model_uri: str
     family: str
     settings: BatchSettings
+    image_columns: tuple[str, ...] = ()
     tried_images: int = 0
     output_bytes: float | None = None
     cpu_seconds: float | None = None
@@ -71,6 +74,7 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
         model_uri=listed.source.uri,
         family=run.model.family,
         settings=run.model.settings,
+        image_columns=image_columns([table]),
         tried_images=tried_images,
         output_bytes=sum(draw_bytes) / tried_images * images if draw_bytes else None,
         cpu_seconds=seconds / tried_images * images if draw_bytes else None,

@@ -33,7 +33,7 @@ from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.attempts import forget_run
 from pipelines.batch.outcome import check_outcome, check_rate
 from pipelines.batch.probe import ModelFacts, inspect_model
-from pipelines.batch.report import VERSIONS, BatchReport, Pace, write_run
+from pipelines.batch.report import VERSIONS, BatchReport, Pace, image_columns, write_run
 from pipelines.batch.workers import Actors, WorkerSpec, cluster_shape, run_chunks
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.opening import Archive, listing_table, open_archive
@@ -332,6 +332,7 @@ class BatchRun:
             generations=len(self._plans),
             pace=pace,
             archive=self.listed.archive.description,
+            image_columns=image_columns([one.chunks for one in self._plans]),
         )
         if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
             write_run(results, self._plans, report)

@@ -26,7 +26,6 @@ from pipelines.batch.workers import WorkerSpec
 from pipelines.cluster.tasks import one_thread
 from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, read_chunk
 from pipelines.datasets.opening import archive_store
-from pipelines.datasets.parquet import open_parquet
 from pipelines.images.decoding import decode
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import committed
@@ -34,6 +33,7 @@ from pipelines.results.files import Draw, Failure, draws_name, read_footer
 from pipelines.results.plan import Generation, Plan, require_plans
 from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.draws import identity_ranges
+from pipelines.storage.parquet import open_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["RedrawnDraw", "StoredDraw", "find_draw", "redraw"]

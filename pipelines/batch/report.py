@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.results.files import Receipt
 from pipelines.results.plan import Generation
 from pipelines.storage.store import Store
 
-__all__ = ["VERSIONS", "BatchReport", "Pace", "write_run"]
+__all__ = ["VERSIONS", "BatchReport", "Pace", "image_columns", "write_run"]
 
 VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow", "pyarrow")
 """The packages whose versions decide the bytes of results."""
@@ -87,7 +90,10 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReport:
-    """How a job ended; the counts are of all of the results, the pace of this run."""
+    """How a job ended; the counts are of all of the results, the pace of this run.
+
+    `image_columns` are the columns of tables that the images were taken from.
+    """
 
     results: str
     images: int
@@ -99,6 +105,7 @@ class BatchReport:
     generations: int
     pace: Pace
     archive: str = ""
+    image_columns: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the summary, a line each."""
@@ -109,12 +116,19 @@ class BatchReport:
         return [
             *([f"archive       {self.archive}"] if self.archive else []),
             f"images in     {self.images}" + (f" ({self.generations} plans)" if self.generations > 1 else ""),
+            *([f"from column   {', '.join(self.image_columns)}"] if self.image_columns else []),
             f"draws out     {self.draws} (of {self.with_draws} images)",
             f"errors        {self.errors}" + (f" ({kinds})" if kinds else ""),
             *([f"filtered      {self.filtered}"] if self.filtered else []),
             f"this run      {pace}",
             f"Parquet       {self.results}/draws/*.parquet",
         ]
+
+
+def image_columns(plans: Iterable[pa.Table]) -> tuple[str, ...]:
+    """Return the columns of tables that the images of some plans' chunks are taken from; none of other archives."""
+    columns = [pc.unique(pc.struct_field(chunks["rows"], "image")).to_pylist() for chunks in plans]
+    return tuple(dict.fromkeys(name for names in columns for name in names if name is not None))
 
 
 def write_run(results: Store, generations: Sequence[Generation], report: BatchReport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,12 +14,14 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from types import FrameType
 from typing import Any, NoReturn
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import CondgenError, ConfigError, JobError
 from pipelines.cluster.imports import check_packages, working_in_root
 
 __all__ = ["LEAST_CPUS", "configure_data", "ray_cluster", "usable_cpus"]
 
 _REACH_S = 20.0
+_PID_DIGITS = 2
+"""Digits by which the number of the next process, which is in the paths of its sockets, may be longer."""
 _TOO_SLOW = "timed out during startup"
 """Part of what Ray says, in an exception of no kind of its own."""
 LEAST_CPUS = 2
@@ -79,6 +82,8 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
                     **(local if address == "local" else {}),
                 )
     except OSError as error:
+        if address == "local":
+            raise _local_error(error) from error
         mode = os.environ.get("RAY_AUTH_MODE", "disabled")
         raise JobError(
             f"no Ray cluster answers at RAY_ADDRESS={address} with RAY_AUTH_MODE={mode}: is it running, is that its "
@@ -97,6 +102,22 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
             "Ray did not start within its 30 s: the machine is busy with other things, or its disk or memory is full "
             "(logs in /tmp/ray/session_latest/logs); run the same command again"
         ) from error
+
+
+def _local_error(error: OSError) -> CondgenError:
+    """Return what an error of the operating system means when Ray starts on this machine."""
+    name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    folder = os.environ.get(name, "/tmp")  # noqa: S108 - Ray's own
+    socket_path = re.search(r"cannot exceed (\d+) bytes: (.+)", str(error))
+    if socket_path:
+        excess = len(os.fsencode(socket_path[2])) - int(socket_path[1]) + _PID_DIGITS
+        longest = len(os.fsencode(folder)) - excess
+        allowed = (
+            f"a folder whose path has at most {longest} bytes: Ray makes sockets in it, whose paths end at "
+            f"{socket_path[1]} (RAY_TMPDIR=/tmp sets it for Ray alone)"
+        )
+        return ConfigError(name, folder, allowed)
+    return JobError(f"Ray can't start on this machine, where it writes to {folder}/ray ({name} names another): {error}")
 
 
 def _reach(address: str) -> None:

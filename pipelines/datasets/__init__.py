@@ -9,7 +9,10 @@ tar.py             tars: a writer, and a reader that trusts nothing
 scan.py            one look at a tar: its runs, checksums and faults
 chunk.py           chunks, and how one is read
 chunking.py        indexes and listings cut into chunks, in columns
-parquet.py         images in a column of a Parquet file
+parquet.py         images in a column of a table, Parquet or text
+text_table.py      CSV, TSV and JSON lines as Arrow tables, every text as it is
+roles.py           which column of a table is the image, its caption, its key
+image_uris.py      where an image is that a table names
 row_filter.py      conditions of `--where`
 validation.py      everything that can be wrong with a shard
 contact_sheet.py   some samples as one image

@@ -351,7 +351,7 @@ def _read_files(store: Store, files: Sequence[FilePart], neighbors: Neighbors | 
 def _read_rows(
     store: Store, name: str, rows: RowPart, places: Sequence[int], neighbors: Neighbors | None
 ) -> list[Sample]:
-    from pipelines.datasets.parquet import read_columns, read_images
+    from pipelines.datasets.parquet import plain_value, read_columns, read_images
 
     numbers = [rows.start + place for place in places]
     columns = [*([rows.key] if rows.key else []), *rows.columns]
@@ -363,7 +363,7 @@ def _read_rows(
     samples = []
     images = read_images(store, name, rows.image, numbers, neighbors.linked if neighbors else None)
     for number, values, image in zip(numbers, table, images, strict=True):
-        found = values.get(rows.key) if rows.key else None
+        found = plain_value(values.get(rows.key)) if rows.key else None
         key = str(found) if found not in (None, "") else f"#{number}"
         facts = {column: values[column] for column in rows.columns}
         if isinstance(image, ImageError):

@@ -14,7 +14,6 @@ generation, the samples are those that it added.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -23,11 +22,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, MissingError
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.extent import Extent
+from pipelines.storage.parquet import parquet_bytes
 from pipelines.storage.store import Store, json_bytes
 
 __all__ = [
@@ -233,9 +232,7 @@ class Dataset:
 
 def table_bytes(table: pa.Table) -> bytes:
     """Return a table as a Parquet file, the same for equal tables."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 16)
-    return sink.getvalue()
+    return parquet_bytes(table, compression="zstd", row_group_size=1 << 16)
 
 
 def load_manifest(store: Store) -> Manifest | None:

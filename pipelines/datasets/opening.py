@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, ImageError, MissingError
 from pipelines.datasets.contents import KINDS, Contents, NothingTakenError, counted, read_contents
@@ -30,6 +28,7 @@ from pipelines.datasets.shard_names import Place, locate, split_of
 from pipelines.datasets.tar import renamed
 from pipelines.storage.backend import Entry
 from pipelines.storage.neighbors import Neighbors
+from pipelines.storage.parquet import read_parquet
 from pipelines.storage.store import Store, open_store
 
 __all__ = [
@@ -261,7 +260,7 @@ def _complete(store: Store) -> Dataset | None:
     data = store.read(name)
     if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
         raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
-    index = pq.ParquetFile(io.BytesIO(data)).read().cast(EXTENT_SCHEMA)
+    index = read_parquet(data).cast(EXTENT_SCHEMA)
     if manifest.base:
         return Dataset(open_store(manifest.base), manifest, index, home=store)
     return Dataset(store, manifest, index)

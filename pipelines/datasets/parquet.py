@@ -1,110 +1,77 @@
-"""Images in a column of a Parquet file: read by row groups, of which the last few are kept.
+"""Images in a column of a table, Parquet or text: read by row groups, of which the last few are kept.
 
 An image is bytes, a struct of `bytes` and `path` (as Hugging Face's datasets have it), or a URI to be fetched: a path
-relative to the file's folder, or any URI that fsspec knows.
+relative to the table's folder, or any URI that fsspec knows.
 """
 
 from __future__ import annotations
 
-import io
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import pyarrow.types as pt
 
-from condgen.checks import check_choice
-from condgen.errors import ConfigError, DatasetError, ImageError, nearest
+from condgen.errors import ConfigError, DatasetError, ImageError
+from pipelines.datasets.image_uris import locate_image
+from pipelines.datasets.text_table import is_text_table, read_text_table
 from pipelines.storage.neighbors import Neighbors
-from pipelines.storage.object_names import split_uri
+from pipelines.storage.parquet import StoredParquet, open_parquet
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["ROLES", "StoreFile", "find_roles", "is_text", "open_parquet", "read_cell", "read_columns", "read_images"]
+__all__ = ["open_table", "plain_value", "read_cell", "read_columns", "read_images"]
 
 _FETCHERS = 8
 _ASKED = 8
+_TEXT_GROUP_ROWS = 1 << 16
 
 _KEPT_GROUPS = 8
 _KEPT_BYTES = 512 << 20
 _KEPT_FILES = 16
 _lock = threading.Lock()
-_files: OrderedDict[tuple[str, str], pq.ParquetFile] = OrderedDict()
+_files: OrderedDict[tuple[str, str], StoredParquet] = OrderedDict()
 _groups: OrderedDict[tuple[str, str, str, int], pa.ChunkedArray] = OrderedDict()
 
 
-class StoreFile(io.RawIOBase):
-    """A stored object as a file that is read at any place, by range requests."""
+def open_table(store: Store, name: str) -> StoredParquet:
+    """Open a table: a Parquet file, whose footer is read, or a table as text, which becomes a Parquet file in memory.
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
-        self._size = store.size(name)
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an offset from the start, the position or the end."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Return bytes from the position on."""
-        stop = self._size if size is None or size < 0 else min(self._size, self._position + size)
-        if stop <= self._position:
-            return b""
-        data = self._store.read_range(self._name, self._position, stop)
-        self._position = stop
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def open_parquet(store: Store, name: str) -> pq.ParquetFile:
-    """Open a Parquet file; its footer is read.
+    What was kept of a table that lay there before is forgotten.
 
     Raises:
-        DatasetError: the file is no Parquet, or damaged.
+        DatasetError: the file is no table, or damaged.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    try:
-        return pq.ParquetFile(pa.PythonFile(StoreFile(store, name), mode="r"))
-    except pa.ArrowInvalid as error:
-        raise DatasetError(f"{store.locate(name)} is no Parquet file, or damaged: {error}") from error
+    file = _opened(store, name)
+    with _lock:
+        _files.pop((store.uri, name), None)
+        for key in [key for key in _groups if key[:2] == (store.uri, name)]:
+            del _groups[key]
+        return cast("StoredParquet", _kept(_files, (store.uri, name), _KEPT_FILES, lambda: file))
+
+
+def _opened(store: Store, name: str) -> StoredParquet:
+    if is_text_table(name):
+        return StoredParquet.of_table(read_text_table(store, name), row_group_size=_TEXT_GROUP_ROWS)
+    return open_parquet(store, name)
 
 
 def read_cell(store: Store, name: str, column: str, row: int) -> bytes:
-    """Return the bytes in a cell of a binary column, or in the field ``bytes`` of a struct.
+    """Return the encoded image in a cell, see ``read_images``.
 
     Raises:
-        ImageError: the cell is empty.
+        ImageError: the cell is empty, or what it names can't be read.
         DatasetError: the file is damaged.
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
-    (value,) = _cells(store, name, column, [row])
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if not data:
-        raise ImageError("read", "EmptyCell", f"no bytes in column {column!r} of row {row}")
-    return bytes(data)
+    (image,) = read_images(store, name, column, [row])
+    if isinstance(image, ImageError):
+        raise image
+    return image
 
 
 def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[Any]:
@@ -121,11 +88,11 @@ def _cells(store: Store, name: str, column: str, rows: Iterable[int]) -> list[An
     return found
 
 
-def _kept_file(store: Store, name: str) -> pq.ParquetFile:
-    return cast("pq.ParquetFile", _kept(_files, (store.uri, name), _KEPT_FILES, lambda: open_parquet(store, name)))
+def _kept_file(store: Store, name: str) -> StoredParquet:
+    return cast("StoredParquet", _kept(_files, (store.uri, name), _KEPT_FILES, lambda: _opened(store, name)))
 
 
-def _group(file: pq.ParquetFile, store: Store, name: str, column: str, group: int) -> pa.ChunkedArray:
+def _group(file: StoredParquet, store: Store, name: str, column: str, group: int) -> pa.ChunkedArray:
     def read() -> pa.ChunkedArray:
         return file.read_row_group(group, columns=[column]).column(0)
 
@@ -204,18 +171,25 @@ def _fetch(
 
 
 def _located(home: Store, name: str, uri: str) -> tuple[Store, str]:
-    """Return where the image of a URI lies; a relative one is beside its table.
+    """Return where the image of a URI lies: the table's own store, where it is in it, or another one.
 
     Raises:
-        ConfigError: it is no URI of one object.
+        ImageError: it is no URI of a file.
     """
-    if "://" not in uri and not uri.startswith("/"):
-        folder = name.rpartition("/")[0]
-        return home, f"{folder}/{uri}" if folder else uri
-    root, leaf = split_uri(uri)
-    if not leaf:
-        raise ConfigError("uri", uri, "the URI of one object")
-    return _store(root), leaf
+    root, leaf = locate_image(home, name, uri)
+    whole, folder = f"{root.rstrip('/')}/{leaf}", f"{home.uri}/"
+    return (home, whole[len(folder) :]) if whole.startswith(folder) else (_store(root), leaf)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a cell's value as JSON can hold it: bytes are their text, and a number that is none is None."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: plain_value(one) for name, one in value.items()}
+    return [plain_value(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 @lru_cache(maxsize=256)
@@ -230,58 +204,3 @@ def _kept(cache: OrderedDict[Any, Any], key: Any, most: int, make: Any) -> Any:
             cache.popitem(last=False)
     cache.move_to_end(key)
     return cache[key]
-
-
-ROLES: Mapping[str, tuple[str, ...]] = {
-    "image": ("image", "image_uri", "uri", "url", "image_url", "path", "image_path", "file", "file_name", "filename"),
-    "input": ("input",),
-    "target": ("target",),
-    "caption": ("caption", "text"),
-    "label": ("label",),
-    "key": ("key",),
-}
-"""Roles of columns, and the names by which a column is found where none is named."""
-
-
-def find_roles(schema: pa.Schema, columns: Mapping[str, str], where: str) -> dict[str, str]:
-    """Return the columns of a table by their ``ROLES``: those that are named, and the others by their own names.
-
-    Args:
-        schema: schema of the table.
-        columns: columns by role, where they are named.
-        where: place of the table, for messages.
-
-    Raises:
-        ConfigError: there is no such column, or none with images.
-    """
-    for role, column in columns.items():
-        check_choice("--columns", role, ROLES)
-        if column not in schema.names:
-            near = nearest(column, schema.names)
-            hint = f" (did you mean {near!r}?)" if near else ""
-            raise ConfigError("--columns", f"{role}={column}", f"a column of {where}{hint}: {', '.join(schema.names)}")
-    by_fold = {name.lower(): name for name in reversed(schema.names)}
-    roles = dict(columns)
-    is_pair = "input" in roles or "target" in roles or ("image" not in roles and {"input", "target"} <= set(by_fold))
-    for role, known in ROLES.items():
-        if role in roles or (role == "image" if is_pair else role in ("input", "target")):
-            continue
-        found = next((by_fold[name] for name in known if name in by_fold), None)
-        if found is not None:
-            roles[role] = found
-    needed = ("input", "target") if is_pair else ("image",)
-    missing = [role for role in needed if role not in roles]
-    if missing:
-        allowed = f"{missing[0]}=COLUMN, one of {where}: {', '.join(schema.names)}"
-        raise ConfigError("--columns", "nothing that holds the images", allowed)
-    for role in needed:
-        kind = schema.field(roles[role]).type
-        holds = pt.is_struct(kind) and "bytes" in [field.name for field in kind]
-        if not (is_text(kind) or holds or pt.is_binary(kind) or pt.is_large_binary(kind)):
-            raise ConfigError("--columns", f"{role}={roles[role]}", f"a column of URIs or of images, not of {kind}")
-    return roles
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a column of this type holds texts; one of nulls alone does."""
-    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_null(kind))

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pt
 
 from condgen.errors import ConfigError, nearest
 
@@ -52,11 +53,16 @@ _ALLOWED = "comparisons joined by and, or, not: \"year >= 1900 and album in ('se
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A condition: its text, the columns that it needs, and what Arrow evaluates."""
+    """A condition: its text, the columns that it needs, and what Arrow evaluates.
+
+    `numbers` are the columns that are compared with numbers and with no text. Where a table has texts in one of them,
+    as a CSV has, they are read as numbers; a text that is none meets no such condition.
+    """
 
     text: str
     columns: frozenset[str]
     expression: pc.Expression = field(compare=False)
+    numbers: frozenset[str] = frozenset()
 
     def check(self, columns: Collection[str]) -> None:
         """Refuse a listing that lacks a column.
@@ -78,6 +84,9 @@ class Where:
         Raises:
             ConfigError: the columns' types don't fit the condition.
         """
+        for place, column in enumerate(table.schema):
+            if column.name in self.numbers and (pt.is_string(column.type) or pt.is_large_string(column.type)):
+                table = table.set_column(place, column.name, _as_numbers(table.column(place)))
         numbered = table.append_column("", pa.array(range(table.num_rows), pa.int64()))
         try:
             kept = numbered.filter(self.expression).column("")
@@ -94,12 +103,29 @@ def parse(text: str) -> Where:
     """
     columns: set[str] = set()
     try:
-        expression = _expression(ast.parse(text.strip(), mode="eval").body, columns)
+        tree = ast.parse(text.strip(), mode="eval").body
+        expression = _expression(tree, columns)
     except (SyntaxError, _NotAllowedError, ValueError, RecursionError, pa.ArrowException) as error:
         raise ConfigError("where", text, _ALLOWED) from error
     if not isinstance(expression, pc.Expression):
         raise ConfigError("where", text, _ALLOWED)
-    return Where(text, frozenset(columns), expression)
+    return Where(text, frozenset(columns), expression, _compared(tree, (int, float)) - _compared(tree, (str,)))
+
+
+def _compared(tree: ast.expr, kinds: tuple[type, ...]) -> frozenset[str]:
+    """Return the columns in a comparison, or in a function, with a constant of some types."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare | ast.Call):
+            inside = list(ast.walk(node))
+            if any(isinstance(one, ast.Constant) and type(one.value) in kinds for one in inside):
+                names |= {one.id for one in inside if isinstance(one, ast.Name)}
+    return frozenset(names)
+
+
+def _as_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    is_number = pc.match_substring_regex(texts, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    return pc.if_else(is_number, pc.replace_substring_regex(texts, r"^\+", ""), None).cast(pa.float64())
 
 
 class _NotAllowedError(Exception):

@@ -14,10 +14,10 @@ from condgen.errors import DatasetError, ImageError
 from pipelines.batch.engine import ChunkEngine
 from pipelines.batch.workers import WorkerSpec
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
-from pipelines.datasets.parquet import open_parquet
 from pipelines.evaluation.references import References, input_image, reference_image, with_member
 from pipelines.results.files import Failure, draws_name, read_footer
 from pipelines.storage.neighbors import Neighbors
+from pipelines.storage.parquet import open_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["AnswerReader", "AnswerSource", "Item", "ModelAnswers", "StoredAnswers", "UnmeasuredImage"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, MissingError
 from pipelines.evaluation.parts import ROWS_SCHEMA
+from pipelines.storage.parquet import read_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["FORMAT", "JSON_NAME", "PARQUET_NAME", "RowsFile", "read_evaluation", "write_evaluation"]
@@ -84,7 +84,7 @@ def read_evaluation(store: Store) -> tuple[dict[str, Any], pa.Table]:
         facts = json.loads(store.read(JSON_NAME))
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise ValueError("format")
-        table = _with_all_columns(pq.read_table(io.BytesIO(store.read(PARQUET_NAME)))).cast(ROWS_SCHEMA)
+        table = _with_all_columns(read_parquet(store.read(PARQUET_NAME))).cast(ROWS_SCHEMA)
     except MissingError as error:
         raise DatasetError(
             f"{store.uri} has no evaluation: run condgen evaluate with it as RESULTS or --out"

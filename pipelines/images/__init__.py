@@ -12,6 +12,7 @@ boxes.py        boxes and items of HEIC and AVIF
 png.py          chunks of PNG files
 tiff_pages.py   the full image of a TIFF
 tiff_samples.py TIFFs of signed, float and other samples
+libtiff.py      the libtiff that Pillow uses: silent, and asked what it decompresses
 high_depth.py   more than 8 bits a channel
 color_tags.py   what a file tells of its colors
 color_spaces.py primaries and transfer functions to sRGB

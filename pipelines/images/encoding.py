@@ -67,7 +67,7 @@ def encode(
     check_choice("format", format, _ENCODERS)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
         reason = f"an image is [H, W, 3] uint8 or uint16, not {list(rgb.shape)} {rgb.dtype}"
-        raise ImageError("encode", "ValueError", reason)
+        raise ImageError("encode", "Unwritable", reason)
     try:
         return _ENCODERS[format](rgb, quality, metadata or Metadata())
     except DECODE_ERRORS as error:
@@ -131,7 +131,7 @@ def _tiff(rgb: Pixels, quality: int, metadata: Metadata) -> bytes:  # noqa: ARG0
     """Write a TIFF 6.0 of RGB in deflated strips of horizontal differences (Adobe's TIFF Technical Notes)."""
     height, width, _ = rgb.shape
     if not height or not width or rgb.nbytes > _TIFF_LIMIT_BYTES:
-        raise ImageError("encode", "ValueError", f"{width} x {height} pixels are none, or more than a TIFF holds")
+        raise ImageError("encode", "Unwritable", f"{width} x {height} pixels are none, or more than a TIFF holds")
     exif = read_exif(metadata.exif)
     rows = min(height, max(1, _STRIP_BYTES // (rgb.itemsize * width * 3)))
     strips = [_tiff_strip(rgb[top : top + rows], exif.order) for top in range(0, height, rows)]

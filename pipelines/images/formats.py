@@ -31,6 +31,7 @@ from PIL import (
 from condgen.errors import ImageError
 from pipelines.images.heif import open_heif
 from pipelines.images.jpegxl import JpegXlImage
+from pipelines.images.libtiff import can_decompress, is_later_compression, silence, unsupported_tiff
 from pipelines.images.png import png_exif, tidy_png
 from pipelines.images.signatures import CAMERA_RAW, format_of, with_major_brand
 from pipelines.images.tiff_pages import camera_raw, full_page, with_first_page
@@ -61,6 +62,7 @@ DECODE_ERRORS = (
 """All that Pillow, imagecodecs and their libraries were seen to raise on damaged files."""
 
 _ORIENTATION = 0x0112
+_COMPRESSION = 259
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PLANAR, _SEPARATE = 256, 257, 258, 284, 2
 _PHOTOMETRIC, _SAMPLE_FORMAT, _TILE_WIDTH, _TILE_HEIGHT = 262, 339, 322, 323
 _MAX_TILE_PIXELS = 1 << 24
@@ -123,6 +125,7 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
     if name is None:
         raise ImageError("decode", "NotAnImage", f"not an image of a known format ({', '.join(FORMATS)})")
     _hush()
+    silence()
     profile = None
     if name == "PNG":
         data, profile = tidy_png(data)
@@ -143,6 +146,7 @@ def open_image(data: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, str]:
         _check_tiles(image)
         if not image.is_readable:
             raise ImageError("decode", "UnknownLayout", f"a TIFF of {_layout(image.tag_v2)}, which is not read")
+        _check_compression(image)
     return image, name
 
 
@@ -170,6 +174,12 @@ def _check_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
     tile = image.tag_v2.get(_TILE_WIDTH, 0) * image.tag_v2.get(_TILE_HEIGHT, 0)
     if tile > max(image.width * image.height, _MAX_TILE_PIXELS):
         raise ImageError("decode", "TooManyPixels", f"tiles of {tile:,} pixels are larger than the image")
+
+
+def _check_compression(image: TiffImagePlugin.TiffImageFile) -> None:
+    compression = image.tag_v2.get(_COMPRESSION, 1)
+    if image.use_load_libtiff and not can_decompress(compression):
+        raise ImageError("decode", "Unsupported", unsupported_tiff(compression))
 
 
 def _mend_planes(image: TiffImagePlugin.TiffImageFile) -> None:
@@ -246,6 +256,7 @@ def jp2_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 _STUMBLES = (TypeError, LookupError, AttributeError, AssertionError, UnicodeError, struct.error)
 _ADDRESS = re.compile(r"\s*(at )?0x[0-9a-fA-F]+")
+_DECODER_NUMBER = re.compile(r"(decoder|encoder) error -?\d+( when (reading|writing) image file)?")
 _OBJECT = re.compile(r"<[^<>]*>")
 
 
@@ -257,6 +268,21 @@ def image_error(stage: str, error: BaseException) -> ImageError:
     text = " ".join(text.split())[:300] or "no reason was given"
     cause = error.__cause__
     stumble = cause if cause is not None and str(cause) == str(error) else error  # Pillow wraps what it stumbles over
+    if isinstance(stumble, KeyError) and is_later_compression(stumble.args[0]):  # of a TIFF that may be sound
+        return ImageError(stage, "Unsupported", unsupported_tiff(stumble.args[0]))
     if stumble.__cause__ is None and isinstance(stumble, _STUMBLES):  # their words are about Python, not the image
         text = "the header is damaged"
-    return ImageError(stage, type(error).__name__, text)
+    if _DECODER_NUMBER.fullmatch(text):
+        text = "the image's data is cut or damaged"
+    return ImageError(stage, _error_name(error, stage), text)
+
+
+def _error_name(error: BaseException, stage: str) -> str:
+    """Return what went wrong in a word: the classes of Python and its libraries say nothing about an image."""
+    if isinstance(error, MemoryError):
+        return "OutOfMemory"
+    if isinstance(error, Image.DecompressionBombError):
+        return "TooManyPixels"
+    if isinstance(error, NotImplementedError):
+        return "Unsupported"
+    return "Damaged" if stage == "decode" else "Unwritable"

@@ -10,7 +10,6 @@ depend on the plan alone. `errors/` is written from the footers and can be writt
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ERRORS_SCHEMA
+from pipelines.datasets.parquet import plain_value
+from pipelines.storage.parquet import open_parquet, parquet_bytes
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
 
 FOOTER_KEY = b"condgen"
 _FOOTER_READERS = 16
-_FOOTER_GUESS_BYTES = 64 * 1024
 
 _FIELDS = (
     ("source", pa.string()),
@@ -211,17 +210,14 @@ def encode_draws(
     metadata = dict(schema.metadata or {})
     metadata[FOOTER_KEY] = json.dumps(facts, sort_keys=True).encode()
     leaves = ["image.bytes" if name == "image" else name for name in schema.names] + ["image.path"]
-    sink = io.BytesIO()
-    pq.write_table(
+    return parquet_bytes(
         table.replace_schema_metadata(metadata),
-        sink,
         compression=dict.fromkeys(leaves, "zstd") | {"image.bytes": "none"},
         use_dictionary=["source", "key", "source_sha256", "seed", *(name for name, kind in columns)],
         write_statistics=[name for name in leaves if name != "image.bytes"],
         row_group_size=64,
         store_schema=True,
     )
-    return sink.getvalue()
 
 
 _PLAIN = ("source", "key", "draw", "seed", "width", "height", "source_sha256")
@@ -240,7 +236,8 @@ def _as(value: Any, kind: str) -> Any:
     if value is None:
         return None
     if kind == "string":
-        return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+        value = plain_value(value)
+        return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     try:
         if kind == "bool":
             return value if isinstance(value, bool) else None
@@ -256,19 +253,13 @@ def read_footer(store: Store, name: str, size_bytes: int | None = None) -> dict[
     Raises:
         DatasetError: the file is no draws file of condgen.
     """
-    size = store.size(name) if size_bytes is None else size_bytes
-    start = max(0, size - _FOOTER_GUESS_BYTES)
-    tail = store.read_range(name, start, size)
-    if len(tail) < 12 or tail[-4:] != b"PAR1":
-        raise DatasetError(f"{store.uri}/{name} is no whole Parquet file: delete it and run the job again")
-    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
-    if footer_bytes > len(tail):
-        tail = store.read_range(name, max(0, size - footer_bytes), size)
     try:
-        # A Parquet reader needs the magic at both ends and the footer, not the pages between them.
-        metadata = pq.read_metadata(io.BytesIO(b"PAR1" + tail[-footer_bytes:]))
-        facts = json.loads((metadata.metadata or {})[FOOTER_KEY])
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        file = open_parquet(store, name, size_bytes=size_bytes)
+    except DatasetError as error:
+        raise DatasetError(f"{store.uri}/{name} is no whole Parquet file: delete it and run the job again") from error
+    try:
+        facts = json.loads((file.metadata.metadata or {})[FOOTER_KEY])
+    except (KeyError, ValueError) as error:
         raise DatasetError(f"{store.uri}/{name} is no draws file of condgen: delete it and run again") from error
     return dict(facts)
 
@@ -282,6 +273,5 @@ def iter_footers(store: Store, sizes: Mapping[str, int]) -> Iterator[dict[str, A
 def write_errors(store: Store, name: str, failures: Iterable[Failure]) -> None:
     """Write the table `errors/<name>.parquet`, also where there is no error: an empty table is an answer."""
     rows = [failure.row() for failure in failures]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA), sink, compression="zstd")
-    store.write(f"errors/{name}.parquet", sink.getvalue())
+    data = parquet_bytes(pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA), compression="zstd")
+    store.write(f"errors/{name}.parquet", data)

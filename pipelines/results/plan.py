@@ -9,7 +9,6 @@ has grown, and failures that are to be tried again, add a generation: a plan of 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,11 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import CHUNK_SCHEMA
 from pipelines.results.settings import BEFORE, BatchSettings
+from pipelines.storage.parquet import parquet_bytes, read_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["Generation", "Plan", "job_digest", "load_plans", "require_plans", "write_plan"]
@@ -125,9 +124,7 @@ def write_plan(
         names = pc.binary_join_element_wise(f"g{generation:03d}", chunks["name"], "-")
         place = CHUNK_SCHEMA.get_field_index("name")
         chunks = chunks.set_column(place, CHUNK_SCHEMA.field(place), names)
-    sink = io.BytesIO()
-    pq.write_table(chunks, sink, compression="zstd", row_group_size=4096)
-    data = sink.getvalue()
+    data = parquet_bytes(chunks, compression="zstd", row_group_size=4096)
     plan = Plan(
         generation=generation,
         kind=kind,
@@ -181,7 +178,7 @@ def _load_plan(results: Store, name: str) -> Generation:
         data = results.read(f"{name}.parquet")
         if hashlib.sha256(data).hexdigest() != plan.chunks_sha256:
             raise ValueError("checksum")
-        return Generation(plan, pq.ParquetFile(io.BytesIO(data)).read().cast(CHUNK_SCHEMA))
+        return Generation(plan, read_parquet(data).cast(CHUNK_SCHEMA))
     except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DatasetError(
             f"{results.uri}/{name}.json is damaged or of another version: name another RESULTS folder"

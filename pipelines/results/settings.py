@@ -36,7 +36,14 @@ BEFORE: Mapping[str, Any] = {"upsampling": "bilinear"}
 
 
 def read_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the names and types in `NAME[:TYPE],...`; a type that is not named is `string`."""
+    """Return the names and types in `NAME[:TYPE],...`; a type that is not named is `string`.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    if "=" in text:
+        allowed = "NAME[:TYPE],... to be copied into the results; which column is the image's, --roles image=NAME says"
+        raise ConfigError("--columns", text, allowed)
     words = (word.strip().partition(":") for word in text.split(",") if word.strip())
     return tuple((name, kind or "string") for name, _, kind in words)
 

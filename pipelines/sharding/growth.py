@@ -10,14 +10,12 @@ these are read again and compared by their digest, so that a copy or a touched f
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from condgen.errors import ConfigError
 from pipelines.datasets.chunk import ERRORS_SCHEMA
@@ -25,6 +23,7 @@ from pipelines.datasets.manifest import SAMPLE_SCHEMA, Dataset, Manifest, table_
 from pipelines.sharding.assignment import KeyedRecord, ShardReceipt
 from pipelines.sharding.dedup import Fingerprint
 from pipelines.sharding.sources import Listing, Record, RejectedFile
+from pipelines.storage.parquet import read_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["Catalog", "check_growth", "load_catalog", "read_rejected", "rejected_bytes", "sample_rows"]
@@ -98,7 +97,7 @@ def load_catalog(dataset: Dataset) -> Catalog:
     tables = []
     for generation in range(dataset.manifest.generation + 1):
         data = dataset.store.read(table_name("samples", generation))
-        tables.append(pq.ParquetFile(io.BytesIO(data)).read().cast(SAMPLE_SCHEMA))
+        tables.append(read_parquet(data).cast(SAMPLE_SCHEMA))
     return Catalog(dataset, pa.concat_tables(tables))
 
 
@@ -151,4 +150,4 @@ def read_rejected(store: Store, manifest: Manifest) -> list[RejectedFile]:
     if not manifest.rejected:
         return []
     data = store.read(table_name("rejected", manifest.generation))
-    return [RejectedFile(**row) for row in pq.ParquetFile(io.BytesIO(data)).read().to_pylist()]
+    return [RejectedFile(**row) for row in read_parquet(data).to_pylist()]

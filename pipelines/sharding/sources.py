@@ -121,6 +121,7 @@ class Listing:
         records: records in the order of their names.
         rejected: files that are no record, and why.
         options: options of the source that decide the bytes.
+        columns: columns of a table that images are taken from.
         in_order: whether shards keep the records' order, because reading them in another is slow.
     """
 
@@ -130,6 +131,7 @@ class Listing:
     records: tuple[Record, ...]
     rejected: tuple[RejectedFile, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
     in_order: bool = False
 
 

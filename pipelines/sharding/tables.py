@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from condgen.errors import AccessError, ConfigError, DatasetError, MissingError
-from pipelines.datasets.parquet import find_roles, is_text
+from condgen.errors import AccessError, ConfigError, DatasetError, ImageError, MissingError
+from pipelines.datasets.image_uris import locate_image
+from pipelines.datasets.parquet import open_table, plain_value
+from pipelines.datasets.roles import find_roles, is_text
 from pipelines.datasets.shard_names import Place, locate_files
 from pipelines.images.formats import EXTENSIONS
 from pipelines.sharding.sources import Listing, Record, RecordImage, RejectedFile, reject, split_name
-from pipelines.storage.object_names import split_uri
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["table_source"]
@@ -27,8 +25,9 @@ __all__ = ["table_source"]
 _UNKNOWN_BYTES = 1 << 20
 _LISTERS = 8
 _UNLISTED = ("http", "https")
-_CHAINED = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*::|::[A-Za-z][A-Za-z0-9+.\-]*://")
-_ODD = re.compile(r"/(\.{0,2})/")
+_UNTYPED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_IMAGES = ("image", "input", "target")
+_INTEGERS, _NUMBERS = r"^-?\d{1,18}$", r"^-?\d+(\.\d+)?$"
 
 
 def table_source(uri: str, columns: Mapping[str, str] | None = None, names: Sequence[str] | None = None) -> Listing:
@@ -50,18 +49,41 @@ def table_source(uri: str, columns: Mapping[str, str] | None = None, names: Sequ
     place = locate_files(uri) if names is None else Place(open_store(uri))
     store = place.store
     rows: list[_Row] = []
+    taken: dict[str, None] = {}
     embedded = False
     for name in place.files() if names is None else names:
-        schema, table = _read_schema(store, name)
-        roles = find_roles(schema, columns or {}, store.locate(name))
-        images = [role for role in ("image", "input", "target") if role in roles]
-        held = [role for role in images if not is_text(schema.field(roles[role]).type)]
+        try:
+            table, wanted, held = _read_table(store, name, columns or {})
+        except pa.ArrowException as error:
+            raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
         embedded = embedded or bool(held)
-        wanted = {role: roles[role] for role in roles if role not in held}
-        if table is None:
-            table = _read_columns(store, name, [*wanted.values(), *_paths(schema, roles, held)])
-        rows += _rows(name, table, wanted, {role: roles[role] for role in held})
-    return _listing(store, uri, rows, embedded)
+        taken |= dict.fromkeys([*held.values(), *(wanted[role] for role in _IMAGES if role in wanted)])
+        rows += _rows(name, table, wanted, held)
+    return replace(_listing(store, uri, rows, embedded), columns=tuple(taken))
+
+
+def _read_table(store: Store, name: str, columns: Mapping[str, str]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
+    """Return a table without its images, and by role the columns that are read and those that hold images."""
+    file = open_table(store, name)
+    schema = file.schema_arrow
+    roles = find_roles(file, columns, store.locate(name))
+    held = {role: roles[role] for role in _IMAGES if role in roles and not is_text(schema.field(roles[role]).type)}
+    wanted = {role: roles[role] for role in roles if role not in held}
+    needed = [*wanted.values(), *_paths(schema, held)]
+    # Where nothing is needed, the number of rows is all that is asked.
+    table = file.read(needed) if needed else pa.table({"": pa.nulls(file.metadata.num_rows)})
+    if "label" in wanted and name.lower().endswith(_UNTYPED):
+        place = table.schema.get_field_index(wanted["label"])
+        table = table.set_column(place, wanted["label"], _labels(table.column(place)))
+    return table, wanted, held
+
+
+def _labels(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the labels of a table without types as numbers where all of them are."""
+    for pattern, kind in ((_INTEGERS, pa.int64()), (_NUMBERS, pa.float64())):
+        if pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False:
+            return texts.cast(kind)
+    return texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,49 +98,9 @@ class _Row:
     about: dict[str, Any]
 
 
-def _read_schema(store: Store, name: str) -> tuple[pa.Schema, pa.Table | None]:
-    """Return a table's schema, and all of it where its format can't be read by columns."""
-    suffix = name.lower().rpartition(".")[2]
-    if suffix == "parquet":
-        from pipelines.datasets.parquet import open_parquet
-
-        return open_parquet(store, name).schema_arrow, None
-    data = store.read(name)
-    try:
-        if suffix in ("jsonl", "ndjson"):
-            table = pyarrow.json.read_json(io.BytesIO(data))
-        else:
-            table = _read_csv(data, "\t" if suffix == "tsv" else ",")
-    except pa.ArrowException as error:
-        raise DatasetError(f"{store.locate(name)} can't be read: {' '.join(str(error).split())[:300]}") from error
-    return table.schema, table
-
-
-def _read_csv(data: bytes, delimiter: str) -> pa.Table:
-    """Read a CSV; all but labels stays text: a key 007 is none of a number's."""
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    names = pyarrow.csv.open_csv(io.BytesIO(data), parse_options=parse).schema.names
-    texts = {name: pa.string() for name in names if name.lower() != "label"}
-    return pyarrow.csv.read_csv(
-        io.BytesIO(data), parse_options=parse, convert_options=pyarrow.csv.ConvertOptions(column_types=texts)
-    )
-
-
-def _read_columns(store: Store, name: str, columns: list[str]) -> pa.Table:
-    from pipelines.datasets.parquet import open_parquet
-
-    file = open_parquet(store, name)
-    if not columns:  # the number of rows is all that is asked
-        return pa.table({"": pa.nulls(file.metadata.num_rows)})
-    try:
-        return file.read(columns=columns)
-    except pa.ArrowException as error:
-        raise DatasetError(f"{store.locate(name)} is damaged: {error}") from error
-
-
-def _paths(schema: pa.Schema, roles: Mapping[str, str], held: Sequence[str]) -> list[str]:
+def _paths(schema: pa.Schema, held: Mapping[str, str]) -> list[str]:
     """Return the columns with the names that images in a table had as files, as Hugging Face's datasets do."""
-    structs = [roles[role] for role in held if pt.is_struct(schema.field(roles[role]).type)]
+    structs = [column for column in held.values() if pt.is_struct(schema.field(column).type)]
     return [f"{name}.path" for name in structs if "path" in [field.name for field in schema.field(name).type]]
 
 
@@ -127,8 +109,8 @@ def _rows(name: str, table: pa.Table, wanted: Mapping[str, str], held: Mapping[s
     number = 0
     for batch in table.to_batches(max_chunksize=4096):
         for values in batch.to_pylist():
-            about = {role: values[wanted[role]] for role in ("caption", "label") if role in wanted}
-            key = values.get(wanted.get("key", ""))
+            about = {role: plain_value(values[wanted[role]]) for role in ("caption", "label") if role in wanted}
+            key = plain_value(values.get(wanted.get("key", "")))
             for column in held.values():  # the first image's name, where the table knows one
                 if key is None and isinstance(values.get(column), dict) and values[column].get("path"):
                     key = split_name(str(values[column]["path"]))[0]
@@ -148,7 +130,7 @@ def _listing(store: Store, uri: str, rows: list[_Row], embedded: bool) -> Listin
     records: list[Record] = []
     rejected: list[RejectedFile] = []
     seen: dict[str, int] = {}
-    places.list([str(value) for row in rows for value in row.uris.values() if value])
+    places.list([(row.table, str(value)) for row in rows for value in row.uris.values() if value])
     for row in rows:
         shown = [str(value) for value in row.uris.values() if value]
         name = " ".join(shown) if shown else f"{row.table}#{row.number}"
@@ -156,9 +138,9 @@ def _listing(store: Store, uri: str, rows: list[_Row], embedded: bool) -> Listin
         if seen[name] > 1:  # several captions of one image
             name = f"{name}#{seen[name]}"
         try:
-            parts = [places.part(member, value) for member, value in row.uris.items()]
-        except _BadUriError as error:
-            rejected.append(reject(name, "", "list", error.name, error.reason))
+            parts = [places.part(row.table, member, value) for member, value in row.uris.items()]
+        except ImageError as error:
+            rejected.append(reject(name, "", "list", error.error, error.detail))
             continue
         for member, column in row.held.items():
             parts.append(
@@ -189,12 +171,6 @@ def _solid(path: str) -> list[str]:
     return [f"_{part}" if part.startswith(".") else part for part in parts]
 
 
-class _BadUriError(Exception):
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
-        self.name, self.reason = name, reason
-
-
 class _Places:
     """Turns URIs into parts: which store, which name, and which size, from one listing of each folder."""
 
@@ -204,11 +180,17 @@ class _Places:
         self._roots: dict[str, int] = {}
         self._sizes: dict[tuple[str, str], dict[str, int] | str | None] = {}
 
-    def list(self, uris: list[str]) -> None:
-        """Look at every folder that the URIs name."""
-        found = {place[:2] for place in map(self._place, uris) if isinstance(place, tuple)}
-        folders = sorted((root, name) for root, name in {(r, n.rpartition("/")[0]) for r, n in found})
-        wanted = [folder for folder in folders if not folder[0].startswith(tuple(f"{s}://" for s in _UNLISTED))]
+    def list(self, uris: list[tuple[str, str]]) -> None:
+        """Look at every folder that the URIs name; each has the table that it is in before it."""
+        found = set()
+        for table, uri in dict.fromkeys(uris):
+            try:
+                root, name = locate_image(self._home, table, uri)
+            except ImageError:
+                continue
+            if _is_listed(root, name):
+                found.add((root, name.rpartition("/")[0]))
+        wanted = sorted(found)
         with ThreadPoolExecutor(_LISTERS, thread_name_prefix="list") as pool:
             self._sizes.update(zip(wanted, pool.map(self._list_folder, wanted), strict=True))
 
@@ -220,36 +202,27 @@ class _Places:
         except (MissingError, ConfigError) as error:
             return error.reason if isinstance(error, MissingError) else str(error)
 
-    def part(self, member: str, value: Any) -> RecordImage:
-        """Return the image that a URI names.
+    def part(self, table: str, member: str, value: Any) -> RecordImage:
+        """Return the image that a URI in a table names.
 
         Raises:
-            _BadUriError: the URI names no image, or nothing is there.
+            ImageError: the URI names no image, or nothing is there.
         """
-        place = self._place(str(value)) if value else "the cell is empty"
-        if isinstance(place, str):
-            raise _BadUriError("BadUri", place)
-        root, name = place
-        sizes = self._sizes.get((root, name.rpartition("/")[0]))
+        if not value:
+            raise ImageError("read", "BadUri", "the cell is empty")
+        root, name = locate_image(self._home, table, str(value))
+        sizes = self._sizes.get((root, name.rpartition("/")[0])) if _is_listed(root, name) else None
         if isinstance(sizes, str):
-            raise _BadUriError("Unreachable", sizes)
-        if sizes is not None and name not in sizes and _ODD.search(f"/{name}"):
-            sizes = None  # not every storage lists such a name under its folder: its reading tells
+            raise ImageError("read", "Unreachable", sizes)
         if sizes is not None and name not in sizes:
-            raise _BadUriError("Missing", "nothing is there")
+            raise ImageError("read", "Missing", "nothing is there")
         if root not in self._roots:
             self._roots[root] = len(self.stores)
             self.stores.append(open_store(root))
         size = sizes[name] if sizes is not None else _UNKNOWN_BYTES
         return RecordImage(member, name, size, is_listed=sizes is not None, store=self._roots[root])
 
-    def _place(self, uri: str) -> tuple[str, str] | str:
-        """Return (root, name) of a URI, both as they are, or why it is none."""
-        if "\0" in uri or _CHAINED.search(uri):
-            return "not the URI of one file"
-        if "://" not in uri and not uri.startswith("/"):
-            uri = f"{self._home.uri}/{uri}"
-        root, name = split_uri(uri)
-        if not name.strip("/") or root.endswith("://"):
-            return "it names no file"
-        return root, name
+
+def _is_listed(root: str, name: str) -> bool:
+    """Return whether a listing of its folder shows an image; not that of a web server, nor where keys are odd."""
+    return root.partition("://")[0] not in _UNLISTED and {"", ".", ".."}.isdisjoint(name.split("/"))

@@ -8,6 +8,7 @@ backend.py         what a store talks to, and ``Entry``, which a listing consist
 local.py           a local folder as a backend
 s3.py, http.py     S3 and web servers as backends
 remote.py          every other scheme as a backend, through fsspec
+parquet.py         Parquet files by row groups, in memory of Arrow's own
 cache.py           a cache of remote chunks on a local disk
 package_files.py   files of installed packages
 """

@@ -6,20 +6,17 @@ or not at all, so that what is there need not be written again.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, MissingError
-from pipelines.datasets.parquet import StoreFile, open_parquet
 from pipelines.results.files import draws_name
 from pipelines.results.names import Identity, stem_digest, stem_of
+from pipelines.storage.parquet import open_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["ExtractedChunks", "Extraction", "extract_chunks", "read_digests", "read_identities"]
@@ -143,7 +140,7 @@ def extract_chunks(
     for name, size_bytes, is_loose, others in chunks:
         try:
             _extract(results, destination, extraction, found, name, size_bytes, is_loose, others)
-        except (pa.ArrowException, KeyError, ValueError) as error:
+        except (DatasetError, pa.ArrowException, KeyError, ValueError) as error:
             raise _damaged(results, draws_name(name)) from error
     return found
 
@@ -163,8 +160,7 @@ def _extract(
     others: Mapping[int, str],
 ) -> None:
     name = draws_name(chunk_name)
-    source: Any = io.BytesIO(results.read(name)) if size_bytes <= _WHOLE_BYTES else None
-    with pq.ParquetFile(source or pa.PythonFile(StoreFile(results, name), mode="r")) as file:
+    with open_parquet(results, name, size_bytes=size_bytes, whole_up_to_bytes=_WHOLE_BYTES) as file:
         row = 0
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=["source", "key", "draw", "image"])

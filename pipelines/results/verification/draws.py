@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, ImageError, MissingError
 from pipelines.datasets.chunk import Chunk, image_member, read_chunk
-from pipelines.datasets.parquet import StoreFile
 from pipelines.results.files import draws_name, draws_schema, read_footer, rows_digest
 from pipelines.storage.neighbors import Neighbors
+from pipelines.storage.parquet import StoredParquet, open_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["ChunkFindings", "ExpectedChunk", "ResultFault", "check_chunks", "identity_ranges"]
@@ -146,7 +144,7 @@ def _check_chunk(
             repeated = _check_rows(file, table, digests, facts, chunk, expected)
             if archive is not None:
                 _check_sources(file, table, facts, chunk, expected, archive)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        except (DatasetError, pa.ArrowException, OSError, KeyError, ValueError) as error:
             file.fault("Damaged", f"its rows can't be read: {_line(error)}: delete it and run the job again")
     return ChunkFindings(
         chunk=chunk.name,
@@ -203,13 +201,8 @@ def _planned(chunk: Chunk, place: int) -> tuple[str | None, str | None]:
 
 def _read_rows(found: _File, results: Store, size_bytes: int) -> tuple[pa.Table, list[str]]:
     """Return the rows of a draws file without their images, and the SHA-256 of each image; a row group in memory."""
-    source: Any
-    if size_bytes <= _WHOLE_BYTES:
-        source = io.BytesIO(results.read(found.name))
-    else:
-        source = pa.PythonFile(StoreFile(results, found.name), mode="r")
     parts, digests = [], []
-    with pq.ParquetFile(source) as file:
+    with open_parquet(results, found.name, size_bytes=size_bytes, whole_up_to_bytes=_WHOLE_BYTES) as file:
         for group in range(file.num_row_groups):
             part = file.read_row_group(group)
             if not _has_true_statistics(identity_ranges(file, group), part):
@@ -225,12 +218,12 @@ def _read_rows(found: _File, results: Store, size_bytes: int) -> tuple[pa.Table,
     return pa.concat_tables(parts), digests
 
 
-def identity_ranges(file: pq.ParquetFile, group: int) -> dict[str, tuple[Any, Any]]:
+def identity_ranges(file: StoredParquet, group: int) -> dict[str, tuple[Any, Any]]:
     """Return the least and greatest source, key and draw in a row group's statistics, strings as bytes (as ordered)."""
     found = {}
     metadata = file.metadata.row_group(group)
     for place in range(metadata.num_columns):
-        column, described = metadata.column(place), file.schema.column(place)
+        column, described = metadata.column(place), file.metadata.schema.column(place)
         # Arrow ends the process where a damaged footer has statistics of another type than the column's.
         if described.path in _IDENTITY and column.physical_type == described.physical_type:
             statistics = column.statistics

@@ -7,7 +7,6 @@ and the first of them.
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from condgen.errors import DatasetError, MissingError
 from pipelines.datasets.chunk import Chunk, iter_chunks
@@ -24,6 +22,7 @@ from pipelines.results.account import Account
 from pipelines.results.files import draws_name
 from pipelines.results.plan import Generation
 from pipelines.results.verification.draws import ChunkFindings, ResultFault
+from pipelines.storage.parquet import read_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["Findings", "check_plans", "check_run", "check_strays", "check_tables"]
@@ -147,7 +146,7 @@ def check_tables(results: Store, generations: Sequence[Generation], account: Acc
         name = f"errors/{generation.plan.name}.parquet"
         want = [failure.row() for failure in account.of_plan(generation.plan.name)]
         try:
-            rows = pq.read_table(io.BytesIO(results.read(name))).to_pylist()
+            rows = read_parquet(results.read(name)).to_pylist()
         except MissingError:
             faults.append(ResultFault(name, "Missing", "it is written when the job is complete: run it again"))
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from samples import single_dataset
 from condgen.errors import ConfigError, ImageError
 from pipelines.batch.archive import Selection, plan_archive
 from pipelines.datasets.chunk import ChunkLimits, Sample, image_member, iter_chunks, read_chunk, sample_facts
-from pipelines.datasets.opening import archive_store
+from pipelines.datasets.opening import Archive, archive_store
 from pipelines.datasets.row_filter import parse
 from pipelines.storage.store import Store, open_store
 
@@ -142,3 +144,92 @@ def test_a_single_table_or_a_pattern_is_an_archive_too(table: str) -> None:
     assert len(read_all(f"{table}/*.parquet", plan_archive(f"{table}/*.parquet", LIMITS))) == 13
     with pytest.raises(ConfigError, match="nonsense"):
         plan_archive(table, LIMITS, Selection(facts=("nonsense",)))
+
+
+def in_table(store: Store, name: str, data: bytes, selection: Selection | None = None) -> list[Sample]:
+    """The samples of a table of the store."""
+    store.write(name, data)
+    plan = plan_archive(Archive(store, tables=(name,)), LIMITS, selection)
+    return [sample for chunk in iter_chunks(plan) for sample in read_chunk(store, chunk)]
+
+
+def test_tables_as_text_are_archives_as_parquet_is(files: Store) -> None:
+    rows = [
+        ("sea/1.jpg", "1911-05-03", "first"), ("./land/2.jpg", "007", "NA"), (f"{files.uri}/sea/3.jpg", "", ""),
+        (f"file://{files.uri}/land/4.jpg", "k4", "two\nlines"), ("../files/sea/5.jpg", "k5", "up"),
+        ("sea/gone.jpg", "k6", "gone"), ("", "k7", "none"), ("a::b://c", "k8", "odd"), ("no://host/x.jpg", "k9", "odd"),
+    ]  # fmt: skip
+    names = ("uri", "key", "caption")
+    lines = [",".join(f'"{cell}"' if cell else "" for cell in row) for row in (names, *rows)]
+    texts = {
+        "list.csv": "\r\n".join(lines).encode("utf-8-sig"),
+        "list.jsonl": "\n".join(
+            json.dumps(dict(zip(names, (c or None for c in row), strict=True))) for row in rows
+        ).encode(),
+    }
+    tabbed = ["\t".join(f'"{cell}"' if cell else "" for cell in row) for row in (names, *rows)]
+    texts["list.tsv.gz"] = gzip.compress("\n".join(tabbed).encode())
+    sink = io.BytesIO()
+    columns = list(zip(*(tuple(c or None for c in row) for row in rows), strict=True))
+    pq.write_table(pa.table(dict(zip(names, columns, strict=True))), sink, row_group_size=100)
+    for name, data in {**texts, "list.parquet": sink.getvalue()}.items():
+        samples = in_table(files, name, data, Selection(facts=("caption",)))
+        assert [sample.key for sample in samples] == ["1911-05-03", "007", "#2", "k4", "k5", "k6", "k7", "k8", "k9"]
+        assert [image_member(sample) for sample in samples[:5]] == [jpeg(shade) for shade in (1, 2, 3, 4, 5)]
+        faults = [sample.fault.error if sample.fault else "" for sample in samples[5:]]
+        assert faults == ["Missing", "EmptyCell", "BadUri", "Unreachable"]
+        assert [sample_facts(sample)["caption"] for sample in samples[:4]] == ["first", "NA", None, "two\nlines"]
+        assert {sample.source for sample in samples} == {name}
+        chosen = in_table(files, name, data, Selection(where=parse("caption == 'NA' or startswith(key, 'k6')")))
+        assert [sample.key for sample in chosen] == ["007", "k6"]
+
+
+def test_texts_of_a_csv_are_compared_with_numbers_as_numbers(files: Store) -> None:
+    years = ["1899", "1900", " ", "007", "1e3", "c. 1880", "", "-5", "+12.5"]
+    data = b"path,year,key\n" + "".join(f"sea/1.jpg,{year},k{n}\n" for n, year in enumerate(years)).encode()
+    for condition, rows in (
+        ("year < 1900", [0, 3, 4, 7, 8]),
+        ("year >= 1900 or year in (7, 12.5)", [1, 3, 8]),
+        ("year + 1 == 1900", [0]),
+        ("year == '007'", [3]),
+        ("year is None", [6]),
+        ("year > 1000 and key != 'k0'", [1]),
+        ("0 < year < 100 and contains(key, 'k')", [3, 8]),
+    ):
+        samples = in_table(files, "years.csv", data, Selection(where=parse(condition)))
+        assert [sample.key for sample in samples] == [f"k{row}" for row in rows], condition
+
+
+def test_a_relative_path_begins_at_the_folder_of_its_table(files: Store) -> None:
+    for name in ("lists/a/list.csv", "lists/a/list.jsonl"):
+        line = b'{"path": "%s"}\n' if name.endswith("jsonl") else b"path\n%s\n"
+        for path, found in ((b"../../sea/1.jpg", True), (b"sea/1.jpg", False), (b"../sea/1.jpg", False)):
+            (sample,) = in_table(files, name, line % path)
+            assert (sample.fault is None) is found
+
+
+def test_the_bytes_of_an_image_go_before_its_url_and_rows_without_them_are_faults(files: Store) -> None:
+    rows = [
+        {"url": "file:///no/such/folder/1.jpg", "key": "000000000", "caption": "a", "jpg": jpeg(1)},
+        {"url": "file:///no/such/folder/2.jpg", "key": "000000001", "caption": "b", "jpg": None},
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    samples = in_table(files, "00000.parquet", sink.getvalue())
+    assert image_member(samples[0]) == jpeg(1)
+    assert [sample.key for sample in samples] == ["000000000", "000000001"]
+    assert samples[1].fault is not None
+    assert samples[1].fault.error == "EmptyCell"
+    samples = in_table(files, "00000.parquet", sink.getvalue(), Selection(columns={"image": "url"}))
+    assert [sample.fault is None for sample in samples] == [False, False]
+
+
+def test_text_tables_of_more_rows_than_a_group_are_cut_in_chunks(files: Store) -> None:
+    data = b"path,number\n" + b"".join(b"sea/1.jpg,%d\n" % n for n in range(65_540))
+    files.write("long.csv", data)
+    archive = Archive(files, tables=("long.csv",))
+    plan = plan_archive(archive, ChunkLimits(samples=60_000))
+    assert plan["samples"].to_pylist() == [60_000, 5_536, 4]
+    last = plan_archive(archive, LIMITS, Selection(where=parse("number == '65539'"), facts=("number",)))
+    ((sample,),) = [read_chunk(files, chunk) for chunk in iter_chunks(last)]
+    assert (sample.key, sample_facts(sample)) == ("#65539", {"number": "65539"})

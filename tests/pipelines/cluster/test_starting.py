@@ -50,6 +50,39 @@ def test_an_address_that_is_none_is_a_users_mistake(monkeypatch: pytest.MonkeyPa
         pass
 
 
+def test_what_the_machine_refuses_is_not_told_as_a_cluster_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = f"/tmp/{'x' * 75}"
+    socket_path = f"{folder}/ray/session_2026-11-29_14-00-00_000000_4321/sockets/plasma_store"
+    said = "validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: "
+
+    def init(error: OSError) -> Callable[..., None]:
+        def fail(**_: object) -> None:
+            raise error
+
+        return fail
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr(ray, "init", init(OSError(said + socket_path)))
+    with pytest.raises(ConfigError, match=r"TMPDIR: got '/tmp/xxx.*at most \d+ bytes") as caught, ray_cluster():
+        pass
+    most = int(str(caught.value).partition("at most ")[2].split()[0])
+    assert len(socket_path) - len(folder) + most <= 107 - len("99")  # a process number of two digits more
+    assert "RAY_ADDRESS" not in str(caught.value)
+    assert "token" not in str(caught.value)
+    monkeypatch.setenv("RAY_TMPDIR", "/opt/ours")
+    for error in (PermissionError(13, "Permission denied", "/opt/ours/ray"), OSError(28, "No space left on device")):
+        monkeypatch.setattr(ray, "init", init(error))
+        with pytest.raises(JobError, match=r"/opt/ours/ray \(RAY_TMPDIR.*(denied|No space left)"), ray_cluster():
+            pass
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr("pipelines.cluster.starting._reach", lambda _: init(ConnectionRefusedError())())
+    with pytest.raises(JobError, match=r"no Ray cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379"), ray_cluster():
+        pass
+
+
 def test_an_empty_address_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(options["address"]))

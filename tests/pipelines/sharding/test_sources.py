@@ -145,11 +145,62 @@ def test_images_in_a_parquet_are_read_by_row_groups(tmp_path: Path) -> None:
         read_part(listing.stores, listing.records[4].parts[0])
 
 
+def test_words_of_a_table_stay_what_they_are_and_what_json_can_not_hold_is_left_out(tmp_path: Path) -> None:
+    files(tmp_path, *(f"{n}.jpg" for n in range(4)))
+    cafe = "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    words = pa.array([b"cat", cafe.encode(), b"caf\xe9", None])
+    table = pa.table(
+        {
+            "path": pa.array([f"{n}.jpg" for n in range(4)]).dictionary_encode(),
+            "caption": words,
+            "label": [float("nan"), 1.5, float("inf"), None],
+            "key": pa.array([b"k0", b"k1", b"k2", b"k3"], pa.binary_view()),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    listing = table_source(str(tmp_path / "t.parquet"))
+    assert [dict(record.about) for record in listing.records] == [
+        {"caption": "cat"}, {"caption": cafe, "label": 1.5}, {"caption": "caf\\xe9"}, {},
+    ]  # fmt: skip
+    assert keys(listing) == ["k0", "k1", "k2", "k3"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "read"),
+    [(["1", "2", ""], [1, 2, None]), (["1", "2", "NA"], ["1", "2", "NA"]), (["0.5", "1", ""], [0.5, 1.0, None]),
+     (["1911-05-03", "2", "3"], ["1911-05-03", "2", "3"]), (["true", "false", "1"], ["true", "false", "1"])],
+)  # fmt: skip
+def test_labels_of_a_csv_are_numbers_where_all_of_them_are(tmp_path: Path, labels: list[str], read: list[Any]) -> None:
+    files(tmp_path, *(f"{n}.jpg" for n in range(3)))
+    rows = "".join(f"{n}.jpg, {label}\n" for n, label in enumerate(labels))
+    (tmp_path / "t.csv").write_text(f"\N{ZERO WIDTH NO-BREAK SPACE}path, label\n{rows}")
+    about = [record.about.get("label") for record in table_source(str(tmp_path / "t.csv")).records]
+    assert about == read
+    assert [type(label) for label in about] == [type(label) for label in read]
+
+
+def test_paths_are_relative_to_their_own_table(tmp_path: Path) -> None:
+    files(tmp_path, "a/1.jpg", "b/1.jpg")
+    for folder in ("a", "b"):
+        (tmp_path / folder / "list.csv").write_text("path\n1.jpg\n")
+    listing = table_source(f"{tmp_path}/*/list.csv")
+    assert sorted(read(listing).values()) == [[b"bytes of a/1.jpg"], [b"bytes of b/1.jpg"]]
+
+
+def test_images_that_a_struct_names_are_read_from_where_they_are(tmp_path: Path) -> None:
+    files(tmp_path, "d/1.jpg", "2.jpg")
+    lines = [{"image": {"path": "d/1.jpg"}}, {"image": {"path": f"{tmp_path}/2.jpg", "bytes": None}}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    listing = table_source(str(tmp_path / "t.jsonl"))
+    assert listing.columns == ("image",)
+    assert sorted(read(listing).values()) == [[b"bytes of 2.jpg"], [b"bytes of d/1.jpg"]]
+
+
 def test_tables_that_can_not_be(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "a.csv").write_text('uri\n"x\n')
     (tmp_path / "a.jsonl").write_text("{]")
-    for name in ("a.parquet", "a.jsonl"):
+    for name in ("a.parquet", "a.jsonl", "a.csv"):
         with pytest.raises(DatasetError, match=name):
             table_source(str(tmp_path / name))
     with pytest.raises(MissingError, match="no such file"):
