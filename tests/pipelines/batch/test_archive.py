@@ -177,7 +177,7 @@ def test_tables_as_text_are_archives_as_parquet_is(files: Store) -> None:
         assert [sample.key for sample in samples] == ["1911-05-03", "007", "#2", "k4", "k5", "k6", "k7", "k8", "k9"]
         assert [image_member(sample) for sample in samples[:5]] == [jpeg(shade) for shade in (1, 2, 3, 4, 5)]
         faults = [sample.fault.error if sample.fault else "" for sample in samples[5:]]
-        assert faults == ["Missing", "EmptyCell", "BadUri", "Unreachable"]
+        assert faults == ["Missing", "EmptyCell", "BadUri", "BadUri"]
         assert [sample_facts(sample)["caption"] for sample in samples[:4]] == ["first", "NA", None, "two\nlines"]
         assert {sample.source for sample in samples} == {name}
         chosen = in_table(files, name, data, Selection(where=parse("caption == 'NA' or startswith(key, 'k6')")))
