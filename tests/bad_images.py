@@ -8,8 +8,6 @@ sizes, counts and offsets (with PNG's checksums mended, so that the lie is belie
 names. Bombs and loops, which no mutation would find, are written by hand.
 """
 
-from __future__ import annotations
-
 import io
 import random
 import struct

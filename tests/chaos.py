@@ -6,8 +6,6 @@ chaos.run(faults=30)
 chaos.counts     # {"worker": 9, "actor": 5, "node": 4, "driver": 4, "s3": 6, "disk": 2}
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -3,8 +3,6 @@
 It runs in workers that know nothing of the tests, from the folder in which the command is run.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -5,8 +5,6 @@ but these fixtures can start Ray: RAY_ADDRESS leads nowhere elsewhere. A test th
 and what would make it run; in CI (CONDGEN_CI=1), which installs all that tests need, such a skip is a failure.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import logging

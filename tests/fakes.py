@@ -1,7 +1,5 @@
 """A fake model and pictures to put through it; for the tests of the batch engine."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """Small datasets whose samples can be told apart by their pixels; for the tests of reading."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Results of the batch job for tests of what reads them: made in this process, as workers would, without Ray."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small adversarial models of every kind, and their steps, that several tests use."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Small models and batches that several tests use."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

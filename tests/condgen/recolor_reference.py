@@ -1,7 +1,5 @@
 """``recolor`` in NumPy passes, as it was first written: what the compiled loop must equal, bit for bit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 
@@ -50,7 +48,7 @@ class _Strip:
         self.rgb = np.empty((3, rows, width), np.float32)
         self.index = np.empty((rows, width), np.int32)
 
-    def head(self, rows: int) -> _Strip:
+    def head(self, rows: int) -> "_Strip":
         """Return a view of the first rows, for a last strip that is shorter."""
         view = object.__new__(_Strip)
         for name in ("y", "fy", "x", "z", "u", "v", "index"):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import Any, get_args, get_type_hints
 
 import numpy as np

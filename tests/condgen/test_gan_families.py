@@ -1,7 +1,5 @@
 """The adversarial families: what their phases train, how they draw, and what they keep."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Of the adversarial families: losses, pools, cycles, pairs, clipped critics, configurations, and that they learn."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Guided upsampling: color keeps to the photograph's own edges, and loses nothing elsewhere."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The adversarial networks against their papers: sizes, what they see, and what pictures they take."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """World shapes: pictures are of their kind, texts say it, and the judge tells kinds that it has learned."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -4,8 +4,6 @@ Without a GPU these run on the CPU alone, so that they are known to be right whe
 and pytest: `make gpu`.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

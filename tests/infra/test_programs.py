@@ -1,7 +1,5 @@
 """The script that gets the tests' programs: what it asks apt-get for, and what it says where apt-get fails."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

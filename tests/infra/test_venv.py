@@ -1,7 +1,5 @@
 """The environment script passes pip's configuration on to uv, and only where uv has none."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Random broken files through a batch job: each is accounted for, no worker is lost, memory is bounded."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path

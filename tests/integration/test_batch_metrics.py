@@ -1,7 +1,5 @@
 """What a batch job tells Ray's metrics, as a real Prometheus sees it; and jobs from Python on the session's cluster."""
 
-from __future__ import annotations
-
 import json
 import re
 import socket

@@ -3,8 +3,6 @@
 `make soak` runs it for longer: SOAK_FAULTS faults, from SOAK_SEED.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

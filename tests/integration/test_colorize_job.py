@@ -1,7 +1,5 @@
 """`condgen colorize`: killed and run again, on one worker and on two, from S3, from a hostile folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

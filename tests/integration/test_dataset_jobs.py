@@ -1,7 +1,5 @@
 """Jobs of datasets where they are meant to run: checks and fingerprints on Ray, and sharding to S3 that is killed."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

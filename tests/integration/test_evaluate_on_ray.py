@@ -1,7 +1,5 @@
 """The numbers of an evaluation are the same from one process and from a pool of actors, to the last bit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

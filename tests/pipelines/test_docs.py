@@ -1,7 +1,5 @@
 """docs/pipelines.md and docs/own-models.md: every Python block runs, and gives what the page says."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -1,7 +1,5 @@
 """The measure of bleeding, against answers that are known."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

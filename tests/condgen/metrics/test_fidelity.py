@@ -1,7 +1,5 @@
 """PSNR and SSIM are torchmetrics' and scikit-image's."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Distances of sets are scipy's and torchmetrics', for whole sets and for sums of their parts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

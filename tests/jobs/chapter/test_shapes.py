@@ -1,7 +1,5 @@
 """World shapes: what its numbers say of draws that are right, of draws that heed nothing, and of an untrained model."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import cast
 

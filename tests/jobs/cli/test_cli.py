@@ -1,7 +1,5 @@
 """The command line: helpful without torch or ray, and one line where something is wrong."""
 
-from __future__ import annotations
-
 import os
 import resource
 import subprocess

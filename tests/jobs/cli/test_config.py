@@ -1,7 +1,5 @@
 """A configuration is a preset, over it a file, over it --set; what is wrong is said in the user's words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Options are declared once, in dataclasses: the command line has them, and so have the settings and the plan."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A dataset grows by new shards: what is in it stays, byte for byte, and what is new is there once."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

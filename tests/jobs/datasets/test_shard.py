@@ -1,7 +1,5 @@
 """`condgen shard` and `condgen inspect`: the same images give the same bytes, and no file is lost without a word."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """`condgen shard` of pairs, halves, tables and two domains, by its command line; the webdataset library reads them."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

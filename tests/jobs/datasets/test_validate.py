@@ -1,7 +1,5 @@
 """`condgen validate` finds every fault, `condgen index` takes what others made; neither follows, loads or crashes."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The demo's folder, and the claims that it prints."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The demo's photographs: real ones where the packages are there, generated ones said to be so where they are not."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path

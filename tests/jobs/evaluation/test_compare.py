@@ -1,7 +1,5 @@
 """`condgen compare`: a difference that is there is called real, one that is not is not, other images are refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """`condgen evaluate`: results, a model, references elsewhere, pairs; the same numbers for the same draws."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

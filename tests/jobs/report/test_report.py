@@ -1,7 +1,5 @@
 """The report: one file with everything in it, which escapes what it shows and adds up."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """`condgen extract`: every picture is a file of the archive's own name, nothing else is touched, a stop is no loss."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """`condgen redraw`: a draw made again alone is the stored one, to the byte; what isn't the same is told."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import tarfile

@@ -1,7 +1,5 @@
 """How color comes to full size is part of the plan; results of before there was a choice go on as they were begun."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

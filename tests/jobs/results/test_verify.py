@@ -1,7 +1,5 @@
 """`condgen verify`: results that are whole pass, and whatever is missing or changed is named."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """What a batch job reads: shards, loose files, Parquet; what is new in each; what a condition or a limit leaves."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

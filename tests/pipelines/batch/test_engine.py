@@ -1,7 +1,5 @@
 """The batch engine without Ray: chunks, the plan, the draws file and its account, on a small fake model."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path

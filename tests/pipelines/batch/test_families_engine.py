@@ -1,7 +1,5 @@
 """Every family through the batch engine: draws that differ, each the same alone as among others; both directions."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

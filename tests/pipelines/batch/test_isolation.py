@@ -1,7 +1,5 @@
 """Samples in processes of their own: only what kills its own process twice is an error, a random kill is none."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

@@ -1,7 +1,5 @@
 """What a process imports: our own packages wherever it is started, and no pandas where nothing needs it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Datasets: what a manifest says is what is there, and shards made elsewhere are read without losing a sample."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Tars: what is written depends on the input alone; what is read is trusted in nothing."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Features are torchvision's own, at one size, and a set's Fréchet distance orders what is worse."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

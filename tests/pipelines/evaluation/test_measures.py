@@ -1,7 +1,5 @@
 """One image measured: perfect answers, means over draws, the best of K, and sizes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A reference set in brief: its mean color is the mean of its images' means, and a key of two images is no key."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

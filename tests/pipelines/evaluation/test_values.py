@@ -1,7 +1,5 @@
 """From rows to numbers: ratios of sums, class balance over the set, intervals, what is not beaten."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -3,8 +3,6 @@
 The expectations are arrays that tifffile or imagecodecs stored without loss.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Plain JPEGs take a shorter way than Pillow's and come out the same, bit for bit; all else goes Pillow's way."""
 
-from __future__ import annotations
-
 import io
 import os
 from functools import cache

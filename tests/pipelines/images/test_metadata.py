@@ -1,7 +1,5 @@
 """What a photograph's file tells beside its pixels is kept in what is made from it, and nothing that would be wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle

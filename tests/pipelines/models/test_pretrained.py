@@ -1,7 +1,5 @@
 """The model that ships with condgen, on photographs of scikit-image and scikit-learn, which it was not trained on."""
 
-from __future__ import annotations
-
 import pickle
 from importlib.resources import files
 

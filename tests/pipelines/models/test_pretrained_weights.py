@@ -1,7 +1,5 @@
 """MobileNetV2's weights are found where they are, and nothing but tensors is read from their file."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

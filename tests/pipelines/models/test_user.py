@@ -1,7 +1,5 @@
 """Models by import path, from program files and from storage; what each is refused for."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import subprocess

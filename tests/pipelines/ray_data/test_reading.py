@@ -1,7 +1,5 @@
 """Reading: a dataset's samples as rows, all of them, each with its own picture, what can't be decoded as it is told."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Transforms treat both pictures of a pair alike, a sample the same anywhere; filters count; mixtures have shares."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A job's account over several plans, and the engine with the user's functions, tables' columns and large pictures."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Duplicates: the same whatever the order in which they were found, and no two that look alike are kept."""
 
-from __future__ import annotations
-
 import io
 import random
 

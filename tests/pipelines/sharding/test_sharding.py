@@ -1,7 +1,5 @@
 """Sharding: a plan from a listing, one shard from its files, a manifest from the receipts."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The cache of chunks: bounded, verified, safe with many processes, and never in the way."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """Aged grey images: a pure function of (seed, epoch, sample), each effect in its direction, and a stream beside RGB."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -1,7 +1,5 @@
 """The epoch's order: every sample once, the same for all, resumable anywhere."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The stream of a training run through a real Ray: every sample and chunk once, read and decoded; faults counted."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import sys

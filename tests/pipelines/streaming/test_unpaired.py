@@ -1,7 +1,5 @@
 """Unpaired streams: each domain in epochs of its own, the smaller cycling, both resumed at the next sample."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from pathlib import Path

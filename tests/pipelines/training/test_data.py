@@ -1,7 +1,5 @@
 """Training on datasets whose pictures have other names, or that have several; and the plan that it makes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

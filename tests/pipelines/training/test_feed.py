@@ -1,7 +1,5 @@
 """What training is fed for each task: the pictures, labels and texts of the right samples, in the model's ranges."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

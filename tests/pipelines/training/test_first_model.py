@@ -1,7 +1,5 @@
 """What a run begins with: the seed's weights, an encoder's pretrained ones, or another model's."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop without Ray: what it learns, what it counts, and when it ends."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math

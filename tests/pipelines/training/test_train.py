@@ -1,7 +1,5 @@
 """`condgen train` through a real Ray: the same at any number of workers, cut anywhere, gone on at the next sample."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
