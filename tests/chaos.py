@@ -62,7 +62,6 @@ class Job:
 
     def code(self) -> int | None:
         """The exit code, None while it runs."""
-        assert self._process is not None
         return self._process.poll()
 
     def output(self) -> str:
@@ -78,7 +77,6 @@ class Job:
 
     def end(self, seconds: float) -> int:
         """Wait for its end."""
-        assert self._process is not None
         return self._process.wait(seconds)
 
 

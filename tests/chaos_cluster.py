@@ -186,9 +186,6 @@ class ChaosCluster:
 
     def ask(self, *question: Any) -> Any:
         """Have the hand, a driver of its own at the cluster, do something."""
-        assert self._hand is not None
-        assert self._hand.stdin is not None
-        assert self._hand.stdout is not None
         self._hand.stdin.write(json.dumps(question) + "\n")
         self._hand.stdin.flush()
         line = self._hand.stdout.readline()

@@ -35,7 +35,6 @@ class Poisoned(ColorClassifier):
         brake = os.environ.get("CHAOS_BRAKE")
         while brake and Path(brake).exists():
             time.sleep(0.05)
-        assert condition.image is not None
         if bool((condition.image.mean(dim=(1, 2, 3)) > _BRIGHTER_THAN_ANY_PHOTOGRAPH).any()):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().sample(condition, noise, options)

@@ -173,7 +173,6 @@ def _content_range(headers: Headers) -> tuple[int, int, int]:
     """First and last byte of an answer, and the object's size; the request can't be changed, its range is signed."""
     value = next(value for name, value in headers if name.lower() == "content-range")
     match = _CONTENT_RANGE.fullmatch(value)
-    assert match is not None
     return int(match[1]), int(match[2]), int(match[3])
 
 

@@ -36,13 +36,6 @@ def test_a_loaded_model_draws_the_same_bits(family: str) -> None:
         assert torch.equal(loaded.sample(batch.condition, source(2), options), expected)
 
 
-def test_the_classifiers_prior_is_in_its_checkpoint() -> None:
-    model = tiny("color_classifier")
-    model.fit_statistics(DatasetStatistics.of_ab(np.random.default_rng(0).normal(0, 20, (1, 2, 32, 32))))
-    loaded, _ = load(dump(model))
-    assert torch.equal(loaded.get_buffer("prior"), model.get_buffer("prior"))
-
-
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_equal_models_give_equal_bytes_and_digests(family: str) -> None:
     first, second = dump(tiny(family), {"b": 1, "a": 2}), dump(tiny(family), {"a": 2, "b": 1})

@@ -115,11 +115,6 @@ def test_yaml_that_would_make_an_object_is_refused() -> None:
         parse_yaml("!!python/object/apply:os.getcwd []", name="x")
 
 
-def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="'color-classifier-small'"):
-        resolve("color-clasifier-small")
-
-
 def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"none\.yaml"):
         resolve("regression-small", file=str(tmp_path / "none.yaml"))

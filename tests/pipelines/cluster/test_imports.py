@@ -47,6 +47,7 @@ def test_folders_are_added_once_behind_all_that_is_installed(monkeypatch: pytest
     assert sys.path == ["installed", "a", "b"]
 
 
+@pytest.mark.slow
 def test_pyarrow_does_without_pandas_until_it_is_asked_for() -> None:
     code = "import sys, pyarrow as pa; pa.array([0]); print('pandas' in sys.modules)"
     assert python(code) == "True"  # or the hook is no longer needed

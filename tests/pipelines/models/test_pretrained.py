@@ -31,7 +31,6 @@ def lab(shipped: LoadedModel) -> torch.Tensor:
     size, found = shipped.extra["size_px"], []
     for name in PHOTOGRAPHS:
         path = locate("skimage", f"data/{name}")
-        assert path is not None
         image = Image.open(path).convert("RGB")
         side = min(image.size)
         square = image.crop((0, 0, side, side)).resize((size, size), Image.Resampling.BILINEAR)
