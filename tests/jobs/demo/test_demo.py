@@ -67,6 +67,7 @@ def test_fresh_removes_what_a_demo_made_and_nothing_else(tmp_path: Path) -> None
     assert [entry.name for entry in store.list()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_the_claims_are_taken_from_an_evaluation_of_each_of_the_results(tmp_path: Path) -> None:
     for number in range(5):
         write_picture(tmp_path / f"archive/{number}.png", number, size=(44 + number, 40))

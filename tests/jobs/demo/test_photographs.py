@@ -73,6 +73,7 @@ def test_they_are_the_same_every_time(real: photographs.PhotographSet, tmp_path:
     assert digests(again.folder) == digests(real.folder)
 
 
+@pytest.mark.slow
 def test_without_the_packages_images_are_generated_and_a_folder_that_was_cut_short_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
