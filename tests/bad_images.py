@@ -8,8 +8,6 @@ sizes, counts and offsets (with PNG's checksums mended, so that the lie is belie
 names. Bombs and loops, which no mutation would find, are written by hand.
 """
 
-from __future__ import annotations
-
 import io
 import random
 import struct
@@ -24,8 +22,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from samples import saved
 
-__all__ = ["BadImage", "bad_images", "bombs", "whole_images", "write_bad_archive"]
+__all__ = ["BadImage", "bad_images", "bombs", "png", "textured", "whole_images", "with_chunk", "write_bad_archive"]
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -79,16 +78,11 @@ def write_bad_archive(folder: Path, count: int, seed: int = 0) -> list[str]:
     return good
 
 
-def _picture(width: int = 40, height: int = 28) -> NDArray[np.uint8]:
+def textured(width: int, height: int) -> NDArray[np.uint8]:
+    """Edges and colors in every direction."""
     y, x = np.mgrid[0:height, 0:width]
     planes = [np.sin(x / 3) + np.cos(y / 7), np.sin((x + y) / 5), (x // 9 + y // 11) % 2 * 2 - 1.0]
     return ((np.stack(planes, -1) / 4 + 0.5) * 255).clip(0, 255).astype(np.uint8)
-
-
-def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _tiff(pixels: NDArray[np.generic], **options: object) -> bytes:
@@ -100,7 +94,7 @@ def _tiff(pixels: NDArray[np.generic], **options: object) -> bytes:
 @cache
 def whole_images() -> dict[str, bytes]:
     """A small whole picture of every kind, by `format-kind`."""
-    pixels = _picture()
+    pixels = textured(40, 28)
     image, deep = Image.fromarray(pixels), pixels.astype(np.uint16) * 257 ^ 0x55
     exif = Image.Exif()
     exif[271], exif[274], exif[270] = "Maker", 6, "described at some length"
@@ -120,53 +114,53 @@ def whole_images() -> dict[str, bytes]:
             writer.write(page, photometric="rgb", subfiletype=int(index == 0), metadata=None, software=False)
     animation = {"save_all": True, "append_images": frames[1:], "duration": 50, "loop": 0}
     return {
-        "jpeg-baseline": _saved(image, "jpeg", quality=80),
-        "jpeg-progressive": _saved(image, "jpeg", progressive=True),
-        "jpeg-cmyk": _saved(image.convert("CMYK"), "jpeg"),
-        "jpeg-metadata": _saved(image, "jpeg", exif=exif, icc_profile=icc, dpi=(300, 300)),
-        "jpeg-adobe-rgb": _saved(image, "jpeg", exif=adobe),
-        "jpeg-restarts": _saved(image.convert("L"), "jpeg", restart_marker_blocks=2),
-        "png-rgb": _saved(image, "png"),
-        "png-palette": _saved(palette, "png", transparency=3),
+        "jpeg-baseline": saved(image, "jpeg", quality=80),
+        "jpeg-progressive": saved(image, "jpeg", progressive=True),
+        "jpeg-cmyk": saved(image.convert("CMYK"), "jpeg"),
+        "jpeg-metadata": saved(image, "jpeg", exif=exif, icc_profile=icc, dpi=(300, 300)),
+        "jpeg-adobe-rgb": saved(image, "jpeg", exif=adobe),
+        "jpeg-restarts": saved(image.convert("L"), "jpeg", restart_marker_blocks=2),
+        "png-rgb": saved(image, "png"),
+        "png-palette": saved(palette, "png", transparency=3),
         "png-deep": bytes(imagecodecs.png_encode(deep)),
         "png-deep-grey": bytes(imagecodecs.png_encode(deep[..., 0].copy())),
         "png-interlaced": _interlaced(pixels[..., 0]),
         "png-gamma": _told(image, gAMA=struct.pack(">I", 60_000), cHRM=struct.pack(">8I", *_WIDE)),
         "png-code-points": _told(image.convert("RGBA"), cICP=b"\x09\x10\0\1"),
-        "png-metadata": _with_texts(_saved(image, "png", icc_profile=icc, exif=exif, dpi=(72, 72))),
-        "webp-lossy": _saved(image, "webp", exif=exif, icc_profile=icc),
-        "webp-lossless": _saved(image.convert("RGBA"), "webp", lossless=True),
-        "webp-animated": _saved(frames[0], "webp", **animation),
+        "png-metadata": _with_texts(saved(image, "png", icc_profile=icc, exif=exif, dpi=(72, 72))),
+        "webp-lossy": saved(image, "webp", exif=exif, icc_profile=icc),
+        "webp-lossless": saved(image.convert("RGBA"), "webp", lossless=True),
+        "webp-animated": saved(frames[0], "webp", **animation),
         "tiff-strips": _tiff(pixels, rowsperstrip=5),
         "tiff-tiles": _tiff(pixels, tile=(16, 16), compression="lzw"),
-        "tiff-lzw": _saved(image, "tiff", compression="tiff_lzw"),
-        "tiff-deflate": _saved(image, "tiff", compression="tiff_adobe_deflate", icc_profile=icc, dpi=(300, 300)),
-        "tiff-jpeg": _saved(image, "tiff", compression="jpeg"),
-        "tiff-fax": _saved(image.convert("1"), "tiff", compression="group4"),
-        "tiff-palette": _saved(palette, "tiff"),
+        "tiff-lzw": saved(image, "tiff", compression="tiff_lzw"),
+        "tiff-deflate": saved(image, "tiff", compression="tiff_adobe_deflate", icc_profile=icc, dpi=(300, 300)),
+        "tiff-jpeg": saved(image, "tiff", compression="jpeg"),
+        "tiff-fax": saved(image.convert("1"), "tiff", compression="group4"),
+        "tiff-palette": saved(palette, "tiff"),
         "tiff-deep": _tiff(deep, byteorder=">"),
         "tiff-deep-tiles": _tiff(deep, tile=(16, 16), compression="zlib", predictor=True),
         "tiff-deep-planes": _tiff(separate, planarconfig="separate"),
         "tiff-deep-grey": _tiff(deep[..., 0].copy(), photometric="minisblack"),
         "tiff-floats": _tiff(pixels.astype(np.float32) / 255, compression="zlib", predictor=True),
         "tiff-signed": _tiff((separate >> 1).astype(np.int16), planarconfig="separate", byteorder=">"),
-        "tiff-exif": _saved(image, "tiff", exif=exif.tobytes()),
+        "tiff-exif": saved(image, "tiff", exif=exif.tobytes()),
         "tiff-pages": pages.getvalue(),
         "tiff-big": _tiff(pixels, bigtiff=True),
-        "gif-animated": _saved(frames[0], "gif", **animation),
-        "gif-plain": _saved(palette, "gif", transparency=1),
-        "jp2-rgb": _saved(image, "jpeg2000"),
+        "gif-animated": saved(frames[0], "gif", **animation),
+        "gif-plain": saved(palette, "gif", transparency=1),
+        "jp2-rgb": saved(image, "jpeg2000"),
         "jp2-deep": bytes(imagecodecs.jpeg2k_encode(deep, 0, reversible=True, codecformat="jp2")),
         "jp2-deep-grey": bytes(imagecodecs.jpeg2k_encode(deep[..., 0] >> 4, 0, bitspersample=12, codecformat="j2k")),
-        "bmp-plain": _saved(image, "bmp"),
-        "ppm-plain": _saved(image, "ppm"),
+        "bmp-plain": saved(image, "bmp"),
+        "ppm-plain": saved(image, "ppm"),
         "avif-code-points": bytes(imagecodecs.avif_encode(pixels, speed=10, primaries=12, transfer=13)),
         "heif-plain": (_FILES / "grid.heic").read_bytes(),
         "heif-deep": (_FILES / "ten.heic").read_bytes(),
         "jxl-plain": (_FILES / "profile-lossy.jxl").read_bytes(),
         "jxl-deep": (_FILES / "deep.jxl").read_bytes(),
-        "jxl-jpeg": bytes(imagecodecs.jpegxl_encode_jpeg(_saved(image, "jpeg", quality=80))),
-        "avif-plain": _saved(image, "avif", speed=10, icc_profile=icc, exif=exif),
+        "jxl-jpeg": bytes(imagecodecs.jpegxl_encode_jpeg(saved(image, "jpeg", quality=80))),
+        "avif-plain": saved(image, "avif", speed=10, icc_profile=icc, exif=exif),
     }
 
 
@@ -174,16 +168,22 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _png(width: int, height: int, depth: int, colour: int, data: bytes, extra: bytes = b"", laced: int = 0) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, laced)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+def png(width: int, height: int, depth: int, color: int, data: bytes, laced: int = 0) -> bytes:
+    """A PNG by hand, for what Pillow does not write; ``data`` is its compressed rows."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, laced)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def with_chunk(data: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG with one chunk more, behind its header."""
+    return data[:33] + _chunk(kind, body) + data[33:]
 
 
 _WIDE = (31_270, 32_900, 70_800, 29_200, 17_000, 79_700, 13_100, 4_600)
 
 
 def _told(image: Image.Image, **chunks: bytes) -> bytes:
-    data = _saved(image, "png")
+    data = saved(image, "png")
     return data[:33] + b"".join(_chunk(kind.encode(), body) for kind, body in chunks.items()) + data[33:]
 
 
@@ -191,7 +191,7 @@ def _interlaced(grey: NDArray[np.uint8]) -> bytes:
     """Adam7, which Pillow does not write (PNG 1.2, section 2.6)."""
     passes = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
     rows = b"".join(b"\0" + row.tobytes() for y, dy, x, dx in passes for row in grey[y::dy, x::dx])
-    return _png(grey.shape[1], grey.shape[0], 8, 0, zlib.compress(rows), laced=1)
+    return png(grey.shape[1], grey.shape[0], 8, 0, zlib.compress(rows), laced=1)
 
 
 def _with_texts(png: bytes) -> bytes:
@@ -389,15 +389,15 @@ def bombs() -> dict[str, bytes]:
         "text.jpg": b"These are notes about my photographs.\n" * 20,
         "zeros.tif": bytes(5000),
         "name-only.png": b"\x89PNG\r\n\x1a\n",
-        "claimed.png": _png(60_000, 60_000, 8, 2, zlib.compress(b"")),
-        "claimed-deep.png": _png(0x7FFFFFFF, 0x7FFFFFFF, 16, 6, zlib.compress(b"")),
-        "real.png": _png(8_000, 8_000, 8, 0, zeros),
-        "small-but-long.png": _png(40, 40, 8, 0, zeros),
-        "deep-small-but-long.png": _png(40, 40, 16, 2, zeros),
-        "ztxt.png": rgb[:33] + _chunk(b"zTXt", b"Comment\0\0" + zeros) + rgb[33:],
+        "claimed.png": png(60_000, 60_000, 8, 2, zlib.compress(b"")),
+        "claimed-deep.png": png(0x7FFFFFFF, 0x7FFFFFFF, 16, 6, zlib.compress(b"")),
+        "real.png": png(8_000, 8_000, 8, 0, zeros),
+        "small-but-long.png": png(40, 40, 8, 0, zeros),
+        "deep-small-but-long.png": png(40, 40, 16, 2, zeros),
+        "ztxt.png": with_chunk(rgb, b"zTXt", b"Comment\0\0" + zeros),
         "many-ztxt.png": rgb[:33] + _chunk(b"zTXt", b"C\0\0" + zlib.compress(bytes(1 << 20))) * 100 + rgb[33:],
-        "itxt.png": rgb[:33] + _chunk(b"iTXt", b"C\0\1\0\0\0" + zeros) + rgb[33:],
-        "iccp.png": rgb[:33] + _chunk(b"iCCP", b"icc\0\0" + zeros) + rgb[33:],
+        "itxt.png": with_chunk(rgb, b"iTXt", b"C\0\1\0\0\0" + zeros),
+        "iccp.png": with_chunk(rgb, b"iCCP", b"icc\0\0" + zeros),
         "many-chunks.png": rgb[:33] + _chunk(b"abCd", b"") * 20_000 + rgb[33:],
         "claimed.jpg": jpeg.replace(struct.pack(">HH", 28, 40), b"\xff\xff\xff\xff"),
         "scans.jpg": jpeg[:scan] + jpeg[scan:-2] * 30_000 + jpeg[-2:],

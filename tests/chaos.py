@@ -6,8 +6,6 @@ chaos.run(faults=30)
 chaos.counts     # {"worker": 9, "actor": 5, "node": 4, "driver": 4, "s3": 6, "disk": 2}
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal
@@ -64,7 +62,6 @@ class Job:
 
     def code(self) -> int | None:
         """The exit code, None while it runs."""
-        assert self._process is not None
         return self._process.poll()
 
     def output(self) -> str:
@@ -80,7 +77,6 @@ class Job:
 
     def end(self, seconds: float) -> int:
         """Wait for its end."""
-        assert self._process is not None
         return self._process.wait(seconds)
 
 

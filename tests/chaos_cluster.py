@@ -5,8 +5,6 @@ ended by its id; nothing is written where other clusters of this machine would l
 in /proc.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -20,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["START_S", "ChaosCluster", "kill_session"]
 
@@ -87,7 +85,7 @@ class ChaosCluster:
         self.spill = self._temp / "spill"
         self.is_spill_mounted = False
 
-    def __enter__(self) -> ChaosCluster:
+    def __enter__(self) -> Self:
         self.spill.mkdir()
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=8m", "chaos", str(self.spill)], capture_output=True, check=False
@@ -188,9 +186,6 @@ class ChaosCluster:
 
     def ask(self, *question: Any) -> Any:
         """Have the hand, a driver of its own at the cluster, do something."""
-        assert self._hand is not None
-        assert self._hand.stdin is not None
-        assert self._hand.stdout is not None
         self._hand.stdin.write(json.dumps(question) + "\n")
         self._hand.stdin.flush()
         line = self._hand.stdout.readline()

@@ -3,8 +3,6 @@
 It runs in workers that know nothing of the tests, from the folder in which the command is run.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -37,7 +35,6 @@ class Poisoned(ColorClassifier):
         brake = os.environ.get("CHAOS_BRAKE")
         while brake and Path(brake).exists():
             time.sleep(0.05)
-        assert condition.image is not None
         if bool((condition.image.mean(dim=(1, 2, 3)) > _BRIGHTER_THAN_ANY_PHOTOGRAPH).any()):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().sample(condition, noise, options)

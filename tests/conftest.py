@@ -5,8 +5,6 @@ but these fixtures can start Ray: RAY_ADDRESS leads nowhere elsewhere. A test th
 and what would make it run; in CI (CONDGEN_CI=1), which installs all that tests need, such a skip is a failure.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import logging
@@ -20,12 +18,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from scripts import ROOT, load_script
 
 IN_CI = bool(os.environ.get("CONDGEN_CI"))
 MAY_SKIP_IN_CI = ("torch sees no GPU here", "Ray interleaves by turns before it has Dataset.mix")
@@ -80,17 +76,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def _load_script(path: Path) -> ModuleType:
-    """A script of infra/, which is no package, as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @dataclass(frozen=True)
 class S3:
     """A running S3 server; `env` is set in this process and so in all that tests start, Ray's workers among them."""
@@ -143,7 +128,7 @@ def _s3_server(_environment: None) -> Any:
     Ray's workers inherit the environment that Ray was started with, so the variables are set early and the server
     itself starts only when a test asks for `s3`.
     """
-    script = _load_script(ROOT / "infra" / "local" / "s3.py")
+    script = load_script("s3")
     server = script.Server(pid=0, port=script.free_port(), access_key="testkey", secret_key="testsecret123")
     os.environ.update(server.environment())
     return script, server
@@ -168,7 +153,7 @@ def s3(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3
 @pytest.fixture(scope="session")
 def ceph(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """Ceph's S3 gateway on loopback, empty at first; its environment is set where a test asks for `each_s3`."""
-    script = _load_script(ROOT / "infra" / "local" / "ceph.py")
+    script = load_script("ceph")
     base, server = _s3_server
     data = tmp_path_factory.mktemp("ceph")
     try:

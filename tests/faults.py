@@ -7,8 +7,6 @@ It passes requests on unchanged, their Host header too: a request is signed for 
 the server checks the signature against that header. Each fault is for the next matching requests, one after the other.
 """
 
-from __future__ import annotations
-
 import http.client
 import re
 import socket
@@ -17,7 +15,7 @@ import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 __all__ = ["FAULTS", "FaultProxy"]
@@ -25,6 +23,8 @@ __all__ = ["FAULTS", "FaultProxy"]
 FAULTS = ("slow_down", "reset", "cut", "stall", "wrong_range", "other_bytes", "whole_object")
 
 _PASS = "pass"
+
+Headers = list[tuple[str, str]]
 
 _SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"""
@@ -68,7 +68,7 @@ class FaultProxy:
             self.injected.clear()
             self.requests = 0
 
-    def __enter__(self) -> FaultProxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -166,7 +166,6 @@ class FaultProxy:
             connection.close()
 
 
-Headers = list[tuple[str, str]]
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -174,7 +173,6 @@ def _content_range(headers: Headers) -> tuple[int, int, int]:
     """First and last byte of an answer, and the object's size; the request can't be changed, its range is signed."""
     value = next(value for name, value in headers if name.lower() == "content-range")
     match = _CONTENT_RANGE.fullmatch(value)
-    assert match is not None
     return int(match[1]), int(match[2]), int(match[3])
 
 

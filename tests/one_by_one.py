@@ -1,7 +1,5 @@
 """Chunks cut one object at a time: what the plans in columns are compared with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

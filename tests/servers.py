@@ -11,8 +11,6 @@ An answer of the web server is a body, a status, or a function of the request's 
 asked for, as it came.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

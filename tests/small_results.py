@@ -1,31 +1,27 @@
 """Results of the batch job for tests of what reads them: made in this process, as workers would, without Ray."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
+from samples import smooth
 
 from condgen import checkpoint
-from condgen.families import FAMILIES
-from condgen.families.color_classifier.config import ColorClassifierConfig
+from condgen.families import build
 from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.datasets.chunk import iter_chunks
+from pipelines.results.settings import BatchSettings
 
 SIZE_PX = 32
 
 
-def write_model(folder: Path) -> str:
-    """A colour classifier with its first weights: what it draws is noise, and the same noise every time."""
+def write_model(folder: Path, family: str = "color_classifier", size_px: int = SIZE_PX) -> str:
+    """A model with its first weights: what a classifier draws is noise, and the same noise every time."""
     torch.manual_seed(0)
-    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
-    files = checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": SIZE_PX})
+    model = build(family, {"width": 8, "multipliers": [1, 2], "blocks_per_level": 1, "out_stride": 4})
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
+    for name, data in checkpoint.dump(model, {"size_px": size_px}).items():
         (folder / name).write_bytes(data)
     return str(folder)
 
@@ -60,8 +56,13 @@ class Negative(torch.nn.Module):
 def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 28)) -> None:
     """A smooth picture of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+    smooth(seed, size, coarse=(5, 4)).save(path)
+
+
+def job_in(root: Path, settings: BatchSettings, archive: str = "archive", results: str = "results") -> BatchJob:
+    """The job whose archive, results and model are in one folder."""
+    places = {"archive": str(root / archive), "results": str(root / results), "model": write_model(root / "model")}
+    return BatchJob(settings=settings, **places)
 
 
 def run_job(job: BatchJob, *, stop_after: int | None = None) -> BatchReport | None:

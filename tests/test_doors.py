@@ -1,7 +1,5 @@
 """The doors of packages: what each exports, and that opening one imports nothing heavy."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import re

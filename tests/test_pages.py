@@ -1,7 +1,5 @@
 """README, CONTRIBUTING and docs: what they name is there, and what is there is named."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One word a concept: the words that `docs/glossary.md` retires stand in no page, docstring or help text."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

@@ -1,7 +1,5 @@
 """benchmarks/real_data.py and real_sets.py: the measures on pictures made by hand, and which tiles go where."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """benchmarks/real_pairs.py: the measures of facades and of unpaired domains, on images made by hand."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small adversarial models of every kind, and their steps, that several tests use."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +7,7 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, ConditionalModel, SampleOptions
-from condgen.families import build
-from tests.condgen.models import color_batch
+from tests.condgen.models import color_batch, seeded_model
 
 DRAW = SampleOptions()
 POINT = SampleOptions(mode="point")
@@ -50,9 +47,8 @@ NOISY = [kind for kind in KINDS if kind.startswith("cgan") or kind in ("pix2pix"
 
 def small(kind: str, seed: int = 0, **config: Any) -> ConditionalModel:
     family, settings = KINDS[kind]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(family, {**SMALL, **settings, **config})
+    model: ConditionalModel = seeded_model(family, {**SMALL, **settings, **config}, seed)
+    return model
 
 
 def batch_for(model: ConditionalModel, num_samples: int = 2, size: int = 16) -> Batch:

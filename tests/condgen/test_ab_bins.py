@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -28,6 +26,7 @@ def test_step_10_has_the_papers_313_bins(bins: AbBins) -> None:
     assert (gamut_points(10) % 10 == 0).all()
 
 
+@pytest.mark.slow
 def test_the_313_bins_do_not_depend_on_how_finely_the_gamut_is_sampled() -> None:
     colors = srgb_colors(86).reshape(2, -1).T
     axis = torch.arange(-120.0, 121.0, 10.0)

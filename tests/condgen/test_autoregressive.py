@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace
@@ -10,12 +8,10 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, SampleOptions
-from condgen.checkpoint import dump, load
-from condgen.errors import ConfigError, UnsupportedError
-from condgen.families import build
+from condgen.errors import UnsupportedError
 from condgen.families.autoregressive.model import Autoregressive, filter_logits
-from condgen.noise import NoiseSource, SampleId
-from tests.condgen.models import color_batch, source
+from tests.condgen import checks
+from tests.condgen.models import color_batch, loss_of, many_conditions, seeded_model, source, still
 
 SMALL: dict[str, Any] = {"width": 16, "heads": 2, "layers": 2, "out_stride": 2, "patch_px": 4}
 BINS = {**SMALL, "tokens": "bins", "num_bins": 5}
@@ -23,10 +19,7 @@ DRAW = SampleOptions()
 
 
 def transformer(seed: int = 0, *, sharp: float = 30.0, **config: Any) -> Autoregressive:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build("autoregressive", {**SMALL, **config})
-    assert isinstance(model, Autoregressive)
+    model: Autoregressive = seeded_model("autoregressive", {**SMALL, **config}, seed)
     with torch.no_grad():  # odds that are far from even, as those of a trained model
         model.head.weight.mul_(sharp)
     return model.eval()
@@ -110,11 +103,9 @@ def test_a_token_depends_on_those_before_it_and_on_the_prefix_alone() -> None:
 
 @pytest.mark.parametrize("config", [BINS, {**BINS, "aligned": True}, {**BINS, "num_labels": 3, "text_vocabulary": 5}])
 def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
-    model, batch = transformer(**config).train(), color_batch(3, size=8)
-    text = torch.tensor([[1, 2], [3, 4], [0, 0]])
-    batch = replace(batch, condition=replace(batch.condition, label=torch.arange(3), text=text))
-    sum(model(batch).values()).backward()  # type: ignore[union-attr]
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    model = transformer(**config).train()
+    loss_of(model, many_conditions(3)).backward()
+    assert still(model) == []
 
 
 def test_the_loss_is_minus_the_mean_log_prob_a_token() -> None:
@@ -177,48 +168,31 @@ def test_one_of_top_k_is_the_point() -> None:
 
 @pytest.mark.parametrize("config", [BINS, {}, {**BINS, "aligned": True}])
 def test_draws_differ_and_each_is_the_same_alone_and_in_other_batches(config: dict[str, Any]) -> None:
-    model, batch = transformer(**config), color_batch(3, size=8)
-    draws = model.sample(batch.condition, source(3, num_draws=3), DRAW)
-    assert draws.shape == (3, 3, 2, 8, 8)
-    assert draws.dtype == torch.float32
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert float((draws[:, a] - draws[:, b]).abs().mean()) > 0.05
-    alone = NoiseSource(0, [SampleId("a.tar", "000001")], [2])
-    again = model.sample(Condition(image=batch.condition.image[1:2]), alone, DRAW)
-    torch.testing.assert_close(again[0, 0], draws[1, 2])
-    assert torch.equal(model.sample(batch.condition, source(3, num_draws=3), DRAW), draws)
+    checks.draws_are_their_own(transformer(**config), color_batch(3, size=8))
 
 
 @torch.no_grad()
 def test_an_aligned_model_is_told_the_pixels_beside_a_token() -> None:
     model, batch = transformer(**{**BINS, "aligned": True}), color_batch(1)
     plain = model.prefix(batch.condition).beside
-    assert plain is not None
     assert plain.shape == (1, 8 * 8 * 2, 16)
-    assert batch.condition.image is not None
     changed = batch.condition.image.clone()
     changed[..., 5, 9] += 1.0  # of the token's cell (2, 4)
     other = model.prefix(Condition(image=changed)).beside
-    assert other is not None
     touched = (plain != other).any(dim=-1)[0].nonzero()[:, 0].tolist()
     assert touched == [2 * (2 * 8 + 4), 2 * (2 * 8 + 4) + 1]
 
 
 @pytest.mark.parametrize("size", [(17, 30), (1, 1), (5, 3)])
 def test_any_size_goes_in_and_comes_out(size: tuple[int, int]) -> None:
-    model, condition = transformer(**{**BINS, "out_stride": 8}), Condition(image=torch.zeros(2, 1, *size))
-    y = model.sample(condition, source(2, 2), DRAW)
-    assert y.shape == (2, 2, 2, *size)
-    assert torch.isfinite(model.log_prob(condition, y[:, 0])).all()
+    checks.a_size_goes_in_and_comes_out(transformer(**{**BINS, "out_stride": 8}), size)
 
 
 def test_a_loaded_model_draws_the_same_bits() -> None:
-    model, batch = transformer(seed=3), color_batch(2, size=8)
-    loaded, _ = load(dump(model), expect_family="autoregressive")
-    assert loaded.config == model.config
-    assert torch.equal(loaded.sample(batch.condition, source(2), DRAW), model.sample(batch.condition, source(2), DRAW))
+    checks.a_loaded_model_draws_the_same(transformer(seed=3), color_batch(2, size=8))
 
 
+@pytest.mark.slow
 def test_two_images_are_learned_by_heart() -> None:
     model, batch = transformer(**{**BINS, "num_bins": 32, "width": 32}, sharp=1.0).train(), color_batch(2, size=8)
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
@@ -235,19 +209,16 @@ def test_two_images_are_learned_by_heart() -> None:
 
 
 def test_wrong_values_are_refused_by_name() -> None:
-    for values, message in (
-        ({"tokens": "abc"}, "model.tokens"),
-        ({"target_channels": 3}, "model.tokens"),
-        ({"width": 18}, "model.width"),
-        ({"num_bins": 1}, "model.num_bins"),
-        ({"aligned": True, "condition_channels": 0}, "model.aligned"),
-        ({"text_encoder": "bags"}, "did you mean 'bag'"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            build("autoregressive", {**SMALL, **values})
+    cases: dict[str, dict[str, Any]] = {
+        "model.tokens: got 'abc'": {"tokens": "abc"},
+        "model.tokens": {"target_channels": 3},
+        "model.width": {"width": 18},
+        "model.num_bins": {"num_bins": 1},
+        "model.aligned": {"aligned": True, "condition_channels": 0},
+        "did you mean 'bag'": {"text_encoder": "bags"},
+    }
+    checks.wrong_values_are_refused("autoregressive", SMALL, cases)
     batch = color_batch(1)
-    with pytest.raises(UnsupportedError, match="b2a"):
-        transformer().sample(batch.condition, source(1), SampleOptions(direction="b2a"))
     with pytest.raises(UnsupportedError, match="image"):
         transformer().sample(Condition(label=torch.zeros(1, dtype=torch.int64)), source(1), DRAW)
     with pytest.raises(UnsupportedError, match="text"):

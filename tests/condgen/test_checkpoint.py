@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -36,13 +34,6 @@ def test_a_loaded_model_draws_the_same_bits(family: str) -> None:
         options = SampleOptions(mode=mode)
         expected = model.sample(batch.condition, source(2), options)
         assert torch.equal(loaded.sample(batch.condition, source(2), options), expected)
-
-
-def test_the_classifiers_prior_is_in_its_checkpoint() -> None:
-    model = tiny("color_classifier")
-    model.fit_statistics(DatasetStatistics.of_ab(np.random.default_rng(0).normal(0, 20, (1, 2, 32, 32))))
-    loaded, _ = load(dump(model))
-    assert torch.equal(loaded.get_buffer("prior"), model.get_buffer("prior"))
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -8,16 +6,13 @@ import torch
 
 from condgen.base import Batch, Condition, SampleOptions
 from condgen.errors import ConfigError, DatasetError
-from condgen.families import config_from_dict, find_family
 from condgen.families.color_classifier.model import ColorClassifier
 from condgen.statistics import DatasetStatistics
-from tests.condgen.models import TINY, color_batch, source
+from tests.condgen.models import color_batch, source, tiny
 
 
 def classifier(seed: int = 0, **config: object) -> ColorClassifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = ColorClassifier(config_from_dict(find_family("color_classifier"), {**TINY, **config}))
+    model: ColorClassifier = tiny("color_classifier", seed, **config)
     with torch.no_grad():  # odds that are far from even, as those of a trained model
         model.net.head.weight.mul_(4)
     return model.eval()

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess
@@ -10,27 +8,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from skimage import data
 
 from condgen.color._tables import tables
 from condgen.color.colorize import Region, fit_square, recolor, resize
-from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb, rgb_to_lab
+from condgen.color.guide import Guide, make_guide
+from condgen.color.lab import denormalize_ab, denormalize_l, lab_to_rgb
 from condgen.errors import ConfigError
+from tests.condgen.painting import lab, wild_colors
 from tests.condgen.recolor_reference import recolor_reference
 
 
-@pytest.fixture(scope="module")
-def photo() -> NDArray[np.uint8]:
-    image: NDArray[np.uint8] = data.astronaut()[100:300, 50:350]
-    return np.ascontiguousarray(image)
-
-
-def lab(rgb: NDArray[np.uint8]) -> torch.Tensor:
-    return rgb_to_lab(torch.from_numpy(rgb).movedim(-1, -3).double() / 255)
-
-
-def wild_colors(draws: int, size: int, spread: float) -> NDArray[np.float32]:
-    return np.random.default_rng(0).normal(0, spread, (draws, 2, size, size)).astype(np.float32)
+def guide_of(rgb: NDArray[np.uint8], region: Region, *, guided: bool) -> Guide | None:
+    return make_guide(rgb, region, 4) if guided else None
 
 
 def test_a_image_is_fitted_with_its_aspect_and_its_edges_repeated(photo: NDArray[np.uint8]) -> None:
@@ -84,11 +73,13 @@ def test_no_color_gives_the_grey_of_the_same_lightness(photo: NDArray[np.uint8])
     assert float((lab(grey)[0] - lab(photo)[0]).abs().max()) < 0.3
 
 
+@pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("spread", [0.1, 0.5, 3.0])
-def test_lightness_is_kept_whatever_the_colors(photo: NDArray[np.uint8], spread: float) -> None:
-    painted = recolor(photo, wild_colors(1, 64, spread), (0, 0, 64, 64))[0]
+def test_lightness_is_kept_whatever_the_colors(photo: NDArray[np.uint8], spread: float, guided: bool) -> None:
+    region = Region(0, 0, 64, 64)
+    painted = recolor(photo, wild_colors(1, 64, spread), region, guide=guide_of(photo, region, guided=guided))[0]
     assert float((lab(painted)[0] - lab(photo)[0]).abs().max()) < 0.3  # what 8 bits leave
-    assert float(lab(painted)[1:].abs().mean()) > 5
+    assert float(lab(painted)[1:].abs().mean()) > (4 if guided else 5)
 
 
 def test_colors_inside_the_gamut_are_those_of_the_tensor_functions(photo: NDArray[np.uint8]) -> None:
@@ -139,15 +130,11 @@ def deep(photo: NDArray[np.uint8]) -> NDArray[np.uint16]:
     return np.minimum(photo.astype(np.int64) * 257 + low, 65535).astype(np.uint16)
 
 
-def lab16(rgb: NDArray[np.uint16]) -> torch.Tensor:
-    return rgb_to_lab(torch.from_numpy(rgb.astype(np.float64)).movedim(-1, -3) / 65535)
-
-
 @pytest.mark.parametrize("spread", [0.0, 0.1, 3.0])
 def test_sixteen_bits_keep_their_lightness(deep: NDArray[np.uint16], spread: float) -> None:
     painted = recolor(deep, wild_colors(2, 64, spread), (0, 0, 64, 64))
     assert painted.dtype == np.uint16
-    error = (lab16(painted[1])[0] - lab16(deep)[0]).abs()
+    error = (lab(painted[1])[0] - lab(deep)[0]).abs()
     assert float(error.max()) < 0.002
     assert len(np.unique(painted[0])) > 5000  # and not 8 bits in disguise
 
@@ -189,11 +176,15 @@ def test_a_program_without_a_folder_for_its_machine_code_has_the_same_bytes(tmp_
     assert ran.stdout.strip() == "08a994eae7c8b4fd22dcbea369672bd6", ran.stderr
 
 
-def test_a_draw_has_the_same_bytes_alone_and_among_others(photo: NDArray[np.uint8]) -> None:
-    ab_n = wild_colors(3, 32, 0.4)
-    together = recolor(photo, torch.from_numpy(ab_n), (0, 0, 32, 32))
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_draw_has_the_same_bytes_alone_and_among_others(photo: NDArray[np.uint8], guided: bool) -> None:
+    ab_n, region = wild_colors(3, 64, 0.3), Region(10, 0, 43, 64)
+    guide = guide_of(photo, region, guided=guided)
+    together = recolor(photo, torch.from_numpy(ab_n), region, guide=guide)
     for k in range(3):
-        np.testing.assert_array_equal(recolor(photo, ab_n[k : k + 1], (0, 0, 32, 32))[0], together[k])
+        np.testing.assert_array_equal(
+            recolor(photo, ab_n[k : k + 1], region, guide=guide_of(photo, region, guided=guided))[0], together[k]
+        )
 
 
 def test_the_tables_are_as_close_as_they_say() -> None:
@@ -222,17 +213,22 @@ def test_what_is_not_finite_is_refused(photo: NDArray[np.uint8], value: float) -
         recolor(photo, ab_n, (0, 0, 8, 8))
 
 
-def test_absurd_colors_are_painted_all_the_same(photo: NDArray[np.uint8]) -> None:
-    painted = recolor(photo, np.full((1, 2, 8, 8), 3e38, np.float32), (0, 0, 8, 8))[0]
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1)])
+def test_absurd_colors_are_painted_all_the_same(photo: NDArray[np.uint8], signs: tuple[int, int], guided: bool) -> None:
+    region, rows = Region(0, 0, 8, 8), np.tile(np.float32(signs), 4)[:, None]
+    ab_n = np.full((1, 2, 8, 8), 3e38, np.float32) * rows
+    painted = recolor(photo, ab_n, region, guide=guide_of(photo, region, guided=guided))[0]
     assert float((lab(painted)[0] - lab(photo)[0]).abs().max()) < 0.3
 
 
-def test_a_strided_image_is_taken_as_it_is(photo: NDArray[np.uint8]) -> None:
-    flipped = photo[::-1, ::2]
-    ab_n = wild_colors(1, 32, 0.2)
-    expected = recolor(np.ascontiguousarray(flipped), ab_n, (0, 0, 32, 32))
-    np.testing.assert_array_equal(recolor(flipped, ab_n, (0, 0, 32, 32)), expected)
-    assert fit_square(flipped, 32).region == fit_square(np.ascontiguousarray(flipped), 32).region
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_strided_image_is_taken_as_it_is(photo: NDArray[np.uint8], guided: bool) -> None:
+    flipped, region, ab_n = photo[::-1, ::2], Region(0, 0, 64, 48), wild_colors(1, 64, 0.2)
+    same = np.ascontiguousarray(flipped)
+    one, other = (recolor(rgb, ab_n, region, guide=guide_of(rgb, region, guided=guided)) for rgb in (flipped, same))
+    np.testing.assert_array_equal(one, other)
+    assert fit_square(flipped, 32).region == fit_square(same, 32).region
 
 
 @pytest.mark.parametrize("region", [(0, 0, 33, 32), (-1, 0, 8, 8), (0, 0, 0, 8), (30, 30, 8, 8)])

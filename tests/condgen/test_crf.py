@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace
@@ -8,22 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
 from condgen.errors import ConfigError, UnsupportedError
-from condgen.families import config_from_dict, find_family
 from condgen.families.crf.config import CrfConfig
 from condgen.families.crf.model import Crf, WindowKernel, compatibility_features, maximize, mean_field
-from condgen.noise import NoiseSource, SampleId
-from tests.condgen.models import TINY, color_batch, source
+from tests.condgen import checks
+from tests.condgen.models import color_batch, source, tiny
 
 DRAW, POINT = SampleOptions(), SampleOptions(mode="point")
 
 
 def crf(seed: int = 0, **config: object) -> Crf:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Crf(config_from_dict(find_family("crf"), {**TINY, "out_stride": 1, **config}))
+    model: Crf = tiny("crf", seed, **{"out_stride": 1, **config})
     with torch.no_grad():  # odds that are far from even, as those of a trained model
         model.classifier.net.head.weight.mul_(4)
     return model.eval()
@@ -137,22 +131,7 @@ def test_the_shared_noise_decides_for_a_whole_cell() -> None:
 
 
 def test_draws_differ_and_each_is_the_same_alone() -> None:
-    model, batch = crf(), color_batch(2)
-    draws = model.sample(batch.condition, source(2, num_draws=3), DRAW)
-    assert draws.shape == (2, 3, 2, 16, 16)
-    assert torch.equal(draws, model.sample(batch.condition, source(2, num_draws=3), DRAW))
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert float((draws[:, a] - draws[:, b]).abs().mean()) > 0.01
-    only = NoiseSource(0, [SampleId("a.tar", "000000"), SampleId("a.tar", "000001")], [2])
-    assert torch.equal(model.sample(batch.condition, only, DRAW)[:, 0], draws[:, 2])
-
-
-def test_a_saved_field_samples_the_same() -> None:
-    model, batch = crf(), color_batch(1)
-    again, _ = checkpoint.load(checkpoint.dump(model), expect_family="crf")
-    for options in (DRAW, POINT):
-        wanted = model.sample(batch.condition, source(1), options)
-        assert torch.equal(again.sample(batch.condition, source(1), options), wanted)
+    checks.draws_are_their_own(crf(), color_batch(2), apart=0.01)
 
 
 def test_the_point_prediction_is_decoded_mean_field() -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,21 +9,17 @@ from torch import Tensor, nn
 from condgen.base import Condition, SampleOptions
 from condgen.checkpoint import dump, load
 from condgen.errors import ConfigError, UnsupportedError
-from condgen.families import build
 from condgen.families.cvae.config import CVAEConfig
 from condgen.families.cvae.model import CVAE, DiagonalGaussian
 from condgen.nn.denoiser import Encoded, convolution
-from condgen.noise import NoiseSource, SampleId
-from tests.condgen.models import TINY, color_batch, source
+from tests.condgen import checks
+from tests.condgen.models import TINY, color_batch, loss_of, many_conditions, source, still, tiny
 
 DRAW = SampleOptions()
 
 
 def cvae(seed: int = 0, *, strong: float = 1.0, **config: Any) -> CVAE:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build("cvae", {**TINY, "latent_dims": 2, **config})
-    assert isinstance(model, CVAE)
+    model: CVAE = tiny("cvae", seed, **{"latent_dims": 2, **config})
     with torch.no_grad():  # a decoder that z says much to, as that of a trained model
         for layer in (model.embed[0], model.embed[2]):
             layer.weight.mul_(strong)
@@ -150,11 +144,9 @@ TORUS = {"attention": False, "variance": "fixed", "padding_mode": "circular", "p
 
 @pytest.mark.parametrize("config", [{}, MANY, TORUS])
 def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
-    model, batch = cvae(free_bits=0.0, **config), color_batch(3, size=8)
-    text = torch.tensor([[1, 2], [3, 4], [0, 0]])
-    batch = replace(batch, condition=replace(batch.condition, label=torch.arange(3), text=text))
-    sum(model(batch).values()).backward()  # type: ignore[union-attr]
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    model = cvae(free_bits=0.0, **config)
+    loss_of(model, many_conditions(3)).backward()
+    assert still(model) == []
 
 
 def test_z_changes_every_pixel_and_q_does_not_see_where_things_are() -> None:
@@ -209,16 +201,7 @@ def test_a_circular_convolution_is_that_of_pytorch_and_keeps_the_layout(stride: 
 
 @pytest.mark.parametrize("config", [{}, {"prior": "learned", "observation_noise": True}])
 def test_draws_differ_and_each_is_the_same_alone_and_in_other_batches(config: dict[str, Any]) -> None:
-    model, batch = cvae(strong=4.0, **config).eval(), color_batch(3)
-    draws = model.sample(batch.condition, source(3, num_draws=3), DRAW)
-    assert draws.shape == (3, 3, 2, 16, 16)
-    assert draws.dtype == torch.float32
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert float((draws[:, a] - draws[:, b]).abs().mean()) > 0.01
-    alone = NoiseSource(0, [SampleId("a.tar", "000001")], [2])
-    again = model.sample(Condition(image=batch.condition.image[1:2]), alone, DRAW)
-    torch.testing.assert_close(again[0, 0], draws[1, 2], atol=1e-4, rtol=1e-4)
-    assert torch.equal(model.sample(batch.condition, source(3, num_draws=3), DRAW), draws)
+    checks.draws_are_their_own(cvae(strong=4.0, **config).eval(), color_batch(3), apart=0.01)
 
 
 def test_a_point_is_the_priors_mean_and_temperature_spreads_draws() -> None:
@@ -234,30 +217,18 @@ def test_a_point_is_the_priors_mean_and_temperature_spreads_draws() -> None:
 
 @pytest.mark.parametrize("size", [(17, 30), (1, 1), (5, 3)])
 def test_any_size_goes_in_and_comes_out(size: tuple[int, int]) -> None:
-    model, condition = cvae().eval(), Condition(image=torch.zeros(2, 1, *size))
-    y = model.sample(condition, source(2, 2), DRAW)
-    assert y.shape == (2, 2, 2, *size)
-    assert torch.isfinite(model.log_prob(condition, y[:, 0])).all()
+    model = cvae()
+    checks.a_size_goes_in_and_comes_out(model, size)
+    assert torch.isfinite(model.log_prob(Condition(image=torch.zeros(2, 1, *size)), torch.zeros(2, 2, *size))).all()
 
 
 def test_padding_adds_nothing_to_the_loss() -> None:
-    model, batch = cvae(free_bits=0.0), color_batch(3)
-    losses = []
-    for factor in (1.0, 5.0):
-        torch.manual_seed(0)
-        scaled = batch.target * torch.tensor([1, 1, factor])[:, None, None, None]
-        losses.append(model(replace(batch, target=scaled, weight=torch.tensor([1, 1, 0.0]))))
-    torch.testing.assert_close(*losses)
-    none = model(replace(batch, weight=torch.zeros(3)))
-    assert [float(term.detach()) for term in none.values()] == [0, 0]
+    checks.padding_adds_nothing(cvae(free_bits=0.0), color_batch(3))
 
 
 @pytest.mark.parametrize("config", [{}, {"prior": "learned", "variance": "pixel", "observation_noise": True}])
 def test_a_loaded_model_draws_the_same_bits(config: dict[str, Any]) -> None:
-    model, batch = cvae(seed=3, **config).eval(), color_batch(2)
-    loaded, _ = load(dump(model), expect_family="cvae")
-    assert loaded.config == model.config
-    assert torch.equal(loaded.sample(batch.condition, source(2), DRAW), model.sample(batch.condition, source(2), DRAW))
+    checks.a_loaded_model_draws_the_same(cvae(seed=3, **config).eval(), color_batch(2))
 
 
 @pytest.mark.slow
@@ -289,17 +260,14 @@ def test_one_input_with_two_outputs_is_learned_as_both() -> None:
 
 
 def test_wrong_values_are_refused_by_name() -> None:
-    for values, message in (
-        ({"prior": "fix"}, "did you mean 'fixed'"),
-        ({"variance": "learnt"}, "model.variance"),
-        ({"std": 0.001}, "model.std"),
-        ({"latent_dims": 0}, "model.latent_dims"),
-        ({"condition_channels": 0}, "model.condition_channels"),
-        ({"free_bits": -1.0}, "model.free_bits"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            build("cvae", {**TINY, **values})
-    with pytest.raises(UnsupportedError, match="b2a"):
-        cvae().sample(color_batch(1).condition, source(1), SampleOptions(direction="b2a"))
+    cases: dict[str, dict[str, Any]] = {
+        "did you mean 'fixed'": {"prior": "fix"},
+        "model.variance": {"variance": "learnt"},
+        "model.std": {"std": 0.001},
+        "model.latent_dims": {"latent_dims": 0},
+        "model.condition_channels": {"condition_channels": 0},
+        "model.free_bits": {"free_bits": -1.0},
+    }
+    checks.wrong_values_are_refused("cvae", TINY, cases)
     with pytest.raises(UnsupportedError, match="image"):
         cvae().sample(Condition(label=torch.zeros(1, dtype=torch.int64)), source(1), DRAW)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -9,15 +7,13 @@ import torch
 from torch import Tensor
 
 from condgen.base import Batch, Condition, SampleOptions
-from condgen.checkpoint import dump, load
 from condgen.diffusion.paths import PARAMETRIZATIONS, CosinePath, ExplodingPath, LinearPath, Path
 from condgen.diffusion.samplers import SAMPLERS, Denoise, find_sampler
 from condgen.errors import ConfigError, UnsupportedError
-from condgen.families import build
 from condgen.families.diffusion.config import DiffusionConfig
 from condgen.families.diffusion.model import Diffusion
-from condgen.noise import NoiseSource, SampleId
-from tests.condgen.models import TINY, color_batch, source
+from tests.condgen import checks
+from tests.condgen.models import TINY, color_batch, loss_of, many_conditions, source, still, tiny
 
 NAMES = tuple(PARAMETRIZATIONS)
 NUM = 20_000
@@ -25,10 +21,7 @@ MODES, WEIGHTS, NOISE = (0.7, -0.3), (0.65, 0.35), 0.03
 
 
 def diffusion(seed: int = 0, **config: Any) -> Diffusion:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build("diffusion", {**TINY, "steps": 3, **config})
-    assert isinstance(model, Diffusion)
+    model: Diffusion = tiny("diffusion", seed, **{"steps": 3, **config})
     return model
 
 
@@ -44,14 +37,14 @@ def gaussian(path: Path, mean: float = 0.3, std: float = 0.5) -> Denoise:
 
 def two_modes(path: Path) -> Denoise:
     """E[y_0 | y_t] of a mixture of two narrow Gaussians."""
-    modes, weights = torch.tensor(MODES), torch.tensor(WEIGHTS)
+    (first, second), odds = MODES, math.log(WEIGHTS[0] / WEIGHTS[1])
 
     def denoise(y: Tensor, t: float) -> Tensor:
         alpha, sigma = path.at(t)
         variance = alpha**2 * NOISE**2 + sigma**2
-        away = y[..., None] - alpha * modes
-        which = (weights.log() - away.square() / (2 * variance)).softmax(dim=-1)
-        return (which * (modes + alpha * NOISE**2 / variance * away)).sum(dim=-1)
+        nearer = alpha * (first - second) / variance * (y - alpha * (first + second) / 2)
+        mode = second + (first - second) * (odds + nearer).sigmoid()
+        return mode + alpha * NOISE**2 / variance * (y - alpha * mode)
 
     return denoise
 
@@ -222,12 +215,6 @@ def test_a_models_steps_reach_its_last_time_and_train_within(name: str) -> None:
 MANY = {"num_labels": 3, "text_vocabulary": 5, "condition_dropout": 0.5}
 
 
-def many_batch(num: int = 4, size: int = 8) -> Batch:
-    batch = color_batch(num, size=size)
-    text = torch.tensor([[1, 2, 0], [4, 0, 0], [3, 3, 1], [0, 0, 0]])[:num]
-    return replace(batch, condition=replace(batch.condition, label=torch.arange(num) % 3, text=text))
-
-
 @pytest.mark.parametrize(
     "config", [{}, MANY, {**MANY, "text_encoder": "bag"}, {"parametrization": "v", "attention": False}]
 )
@@ -235,14 +222,14 @@ def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
     model = diffusion(**{"condition_dropout": 0.5, **config})
     torch.manual_seed(1)
     for _ in range(4):
-        sum(model(many_batch()).values()).backward()  # type: ignore[union-attr]
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+        loss_of(model, many_conditions(4)).backward()
+    assert still(model) == []
     assert len(model.phases["model"]) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_guidance_of_one_is_none_and_of_others_is_linear_in_the_denoised(name: str) -> None:
-    model, batch = diffusion(parametrization=name, **MANY).eval(), many_batch()
+    model, batch = diffusion(parametrization=name, **MANY).eval(), many_conditions(4)
     plain = model.sample(batch.condition, source(4), SampleOptions())
     assert torch.equal(model.sample(batch.condition, source(4), SampleOptions(guidance_scale=1.0)), plain)
     options = SampleOptions(steps=1, sampler="ddim")  # one step is D itself
@@ -252,7 +239,7 @@ def test_guidance_of_one_is_none_and_of_others_is_linear_in_the_denoised(name: s
 
 
 def test_without_guidance_and_condition_all_conditions_are_one() -> None:
-    model, batch = diffusion(**MANY).eval(), many_batch()
+    model, batch = diffusion(**MANY).eval(), many_conditions(4)
     unguided = SampleOptions(guidance_scale=0.0)
     other = replace(batch.condition, image=-batch.condition.image, label=batch.condition.label * 0)
     one, two = (model.sample(c, source(4), unguided) for c in (batch.condition, other))
@@ -263,7 +250,7 @@ def test_without_guidance_and_condition_all_conditions_are_one() -> None:
 
 
 def test_each_part_of_the_condition_counts_and_one_that_was_dropped_in_training_may_be_missing() -> None:
-    model, condition = diffusion(**MANY).eval(), many_batch().condition
+    model, condition = diffusion(**MANY).eval(), many_conditions(4).condition
     y = model.sample(condition, source(4), SampleOptions())
     for changed in (
         replace(condition, image=-condition.image),
@@ -292,27 +279,12 @@ def test_a_model_without_a_condition_image_draws_at_its_own_size() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_draws_differ_and_each_is_the_same_alone_and_in_other_batches(sampler: str) -> None:
-    model, batch = diffusion(out_stride=1).eval(), color_batch(3, size=8)
-    options = SampleOptions(sampler=sampler)
-    draws = model.sample(batch.condition, source(3, num_draws=3), options)
-    assert draws.shape == (3, 3, 2, 8, 8)
-    assert draws.dtype == torch.float32
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert float((draws[:, a] - draws[:, b]).abs().mean()) > 0.05
-    alone = NoiseSource(0, [SampleId("a.tar", "000001")], [2])
-    again = model.sample(Condition(image=batch.condition.image[1:2]), alone, options)
-    torch.testing.assert_close(again[0, 0], draws[1, 2], atol=1e-4, rtol=1e-4)
-    assert torch.equal(model.sample(batch.condition, source(3, num_draws=3), options), draws)
+    checks.draws_are_their_own(diffusion(out_stride=1).eval(), color_batch(3, size=8), SampleOptions(sampler=sampler))
 
 
 @pytest.mark.parametrize("size", [(17, 30), (1, 1), (5, 3)])
 def test_any_size_goes_in_and_comes_out(size: tuple[int, int]) -> None:
-    model = diffusion()
-    condition = Condition(image=torch.zeros(2, 1, *size))
-    assert model.eval().sample(condition, source(2, 2), SampleOptions()).shape == (2, 2, 2, *size)
-    assert torch.isfinite(
-        model(Batch(condition=condition, target=torch.zeros(2, 2, *size), weight=torch.ones(2)))["denoising"]
-    )
+    checks.a_size_goes_in_and_comes_out(diffusion(), size)
 
 
 def test_the_conditions_encoder_runs_once_for_all_draws_and_steps() -> None:
@@ -341,26 +313,13 @@ def test_a_gain_scales_the_draws_and_not_the_point() -> None:
 
 
 def test_padding_adds_nothing_to_the_loss() -> None:
-    model, batch = diffusion(), color_batch(3)
-    weight = torch.tensor([1, 1, 0.0])
-    losses = []
-    for factor in (1.0, 5.0):
-        torch.manual_seed(0)
-        scaled = batch.target * torch.tensor([1, 1, factor])[:, None, None, None]
-        losses.append(model(replace(batch, target=scaled, weight=weight))["denoising"])
-    torch.testing.assert_close(*losses)
-    assert float(model(replace(batch, weight=torch.zeros(3)))["denoising"].detach()) == 0
+    checks.padding_adds_nothing(diffusion(), color_batch(3))
 
 
 @pytest.mark.parametrize("config", [MANY, {"parametrization": "flow", "clip": 1.0}])
 def test_a_loaded_model_draws_the_same_bits(config: dict[str, Any]) -> None:
-    model, batch = diffusion(seed=3, **config).eval(), many_batch()
-    loaded, _ = load(dump(model), expect_family="diffusion")
-    assert loaded.config == model.config
     options = SampleOptions(steps=4, sampler="dpm-solver++")
-    assert torch.equal(
-        loaded.sample(batch.condition, source(4), options), model.sample(batch.condition, source(4), options)
-    )
+    checks.a_loaded_model_draws_the_same(diffusion(seed=3, **config).eval(), many_conditions(4), options)
 
 
 def test_clipping_bounds_what_is_denoised() -> None:
@@ -395,19 +354,16 @@ def test_two_images_are_learned_by_heart(config: dict[str, Any]) -> None:
 def test_wrong_values_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'heun'\?"):
         find_sampler("huen")
-    for values, message in (
-        ({"parametrization": "edn"}, "did you mean 'edm'"),
-        ({"sigma_max": 0.001}, "model.sigma_max"),
-        ({"condition_dropout": 1.0}, "model.condition_dropout"),
-        ({"dropped_parts": ["picture"]}, "model.dropped_parts"),
-        ({"attention_heads": 3}, "model.attention_heads"),
-        ({"condition_channels": -1}, "model.condition_channels"),
-        ({"draw_gain": 0.0}, "model.draw_gain"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            build("diffusion", {**TINY, **values})
+    cases: dict[str, dict[str, Any]] = {
+        "did you mean 'edm'": {"parametrization": "edn"},
+        "model.sigma_max": {"sigma_max": 0.001},
+        "model.condition_dropout": {"condition_dropout": 1.0},
+        "model.dropped_parts": {"dropped_parts": ["picture"]},
+        "model.attention_heads": {"attention_heads": 3},
+        "model.condition_channels": {"condition_channels": -1},
+        "model.draw_gain": {"draw_gain": 0.0},
+    }
+    checks.wrong_values_are_refused("diffusion", TINY, cases)
     for options in ({"steps": 0}, {"guidance_scale": -1.0}, {"guidance_scale": math.nan}, {"top_k": 0}, {"top_p": 0.0}):
         with pytest.raises(ConfigError, match=r"sample\."):
             SampleOptions(**options)  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="b2a"):
-        diffusion().sample(color_batch(1).condition, source(1), SampleOptions(direction="b2a"))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -15,7 +13,7 @@ from condgen.nn.config import UNetConfig
 from condgen.nn.encoders import ENCODERS, PretrainedEncoder, _grey, pretrained
 from condgen.preset_parts import TrainConfig
 from condgen.training import Training
-from tests.condgen.models import TINY, color_batch, source
+from tests.condgen.models import TINY, color_batch, seeded_model, source
 
 ENCODED: dict[str, Any] = {"encoder": "mobilenet_v2", "norm_groups": 4, "decoder_widths": [4, 8, 8, 12, 12, 16]}
 UNET = {**TINY, **ENCODED}
@@ -32,9 +30,8 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def encoded(family: str, **config: Any) -> ConditionalModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build(family, {**MODELS[family], **config})
+    model: ConditionalModel = seeded_model(family, {**MODELS[family], **config})
+    return model
 
 
 def losses(model: ConditionalModel) -> Tensor:
@@ -174,7 +171,6 @@ def test_a_point_head_learns_four_images_by_heart_and_the_denoiser_is_told() -> 
     error, plain = float((point - batch.target).abs().mean()), float(batch.target.abs().mean())
     assert error < 0.4 * plain
     told = model.told.weight.grad  # type: ignore[union-attr]
-    assert told is not None
     assert float(told.abs().sum()) > 0
 
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +8,11 @@ from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.families import FAMILIES, build, find_family
 from condgen.nn.unet import pool_to_stride, upsample_from_stride
-from condgen.noise import NoiseSource, SampleId
-from tests.condgen.models import FAMILY_NAMES, TINY, color_batch, source, tiny
+from tests.condgen import checks
+from tests.condgen.models import FAMILY_NAMES, TINY, color_batch, loss_of, source, still, tiny
 
 DRAW = SampleOptions()
 POINT = SampleOptions(mode="point")
-
-
-def loss_of(model: ConditionalModel, batch: Batch) -> torch.Tensor:
-    return torch.stack(list(model(batch).values())).sum()
 
 
 def overfit(model: ConditionalModel, batch: Batch, steps: int) -> float:
@@ -63,7 +57,7 @@ def test_a_wrong_configuration_is_one_config_error(family: str, config: dict[str
 def test_gradients_reach_every_parameter(family: str) -> None:
     model = tiny(family)
     loss_of(model, color_batch(2)).backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    assert still(model) == []
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -91,6 +85,7 @@ def test_a_batch_of_padding_alone_has_a_loss_of_zero(family: str) -> None:
     assert all(float(p.grad.abs().sum()) == 0 for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.slow
 def test_regression_learns_four_images_by_heart() -> None:
     model, batch = tiny("regression", out_stride=1, width=16), color_batch(4)
     assert overfit(model, batch, 200) < 1e-3 < 0.02 < float(batch.target.square().mean())
@@ -112,25 +107,14 @@ def test_the_classifier_learns_four_images_by_heart() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (17, 30), (1, 1), (5, 3)])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_any_size_goes_in_and_comes_out(family: str, size: tuple[int, int]) -> None:
-    model = tiny(family).eval()
-    condition = Condition(image=torch.zeros(2, 1, *size))
-    y = model.sample(condition, source(2), DRAW)
-    assert y.shape == (2, 1, 2, *size)
-    assert y.dtype == torch.float32
-    batch = Batch(condition=condition, target=torch.zeros(2, 2, *size), weight=torch.ones(2))
-    assert torch.isfinite(loss_of(model, batch))
+    checks.a_size_goes_in_and_comes_out(tiny(family), size)
 
 
 @pytest.mark.parametrize("mode", ["draw", "point"])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_a_samples_bits_do_not_depend_on_its_neighbours(family: str, mode: Any) -> None:
-    model = tiny(family, width=16).eval()
-    image = color_batch(4, size=24).condition.image
-    options = SampleOptions(mode=mode)
-    first = model.sample(Condition(image=image), source(4), options)[1]
-    changed = torch.cat([image[2:3] * -3, image[1:2], torch.zeros_like(image[:2])])
-    noise = NoiseSource(0, [None, SampleId("a.tar", "000001"), None, SampleId("other", "x")], [0])
-    assert torch.equal(model.sample(Condition(image=changed), noise, options)[1], first)
+    batch = color_batch(4, size=24)
+    checks.neighbors_do_not_show(tiny(family, width=16).eval(), batch, SampleOptions(mode=mode))
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -143,25 +127,12 @@ def test_the_same_input_gives_the_same_bits(family: str) -> None:
 @pytest.mark.parametrize("mode", ["draw", "point"])
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_batch_sizes_agree_within_tolerance(family: str, mode: Any) -> None:
-    model, batch = tiny(family).eval(), color_batch(5)
-    options = SampleOptions(mode=mode)
-    together = model.sample(batch.condition, source(5), options)
-    for i in range(5):
-        noise = NoiseSource(0, [SampleId("a.tar", f"{i:06d}")], [0])
-        alone = model.sample(Condition(image=batch.condition.image[i : i + 1]), noise, options)
-        # A draw may fall into the next bin where a uniform hits the border of two: hardly ever.
-        differs = (alone[0] - together[i]).abs() > 1e-4
-        assert float(differs.float().mean()) < 0.02
+    # A draw may fall into the next bin where a uniform hits the border of two: hardly ever.
+    checks.batch_sizes_agree(tiny(family).eval(), color_batch(5), SampleOptions(mode=mode), share=0.02)
 
 
 def test_draws_differ_and_each_is_the_same_alone() -> None:
-    model, batch = tiny("color_classifier").eval(), color_batch(2)
-    draws = model.sample(batch.condition, source(2, num_draws=3), DRAW)
-    assert draws.shape == (2, 3, 2, 16, 16)
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert float((draws[:, a] - draws[:, b]).abs().mean()) > 0.05
-    only = NoiseSource(0, [SampleId("a.tar", "000000"), SampleId("a.tar", "000001")], [2])
-    assert torch.equal(model.sample(batch.condition, only, DRAW)[:, 0], draws[:, 2])
+    checks.draws_are_their_own(tiny("color_classifier").eval(), color_batch(2))
 
 
 def test_a_family_without_noise_says_so_when_asked_for_more_draws() -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pkgutil
 import subprocess
 import sys
@@ -42,6 +40,7 @@ def test_every_preset_is_of_one_family() -> None:
     assert len(PRESETS) == sum(len(family.presets) for family in FAMILIES.values())
 
 
+@pytest.mark.slow
 def test_the_interface_imports_no_family_and_no_networks() -> None:
     packages = {f"condgen.{module.name}" for module in pkgutil.iter_modules(condgen.__path__) if module.ispkg}
     assert "condgen.families" in packages

@@ -1,8 +1,5 @@
 """The adversarial families: what their phases train, how they draw, and what they keep."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,15 +13,11 @@ from condgen.checkpoint import dump, load
 from condgen.errors import ConfigError, UnsupportedError
 from condgen.metrics import draw_diversity
 from condgen.noise import NoiseSource, SampleId
+from tests.condgen import checks
 from tests.condgen.gan_models import DRAW, KINDS, NOISY, POINT, adam, batch_for, small, step, total
 from tests.condgen.models import color_batch, source
 
-
-@pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def without_effect(model: ConditionalModel) -> set[int]:
@@ -133,24 +126,13 @@ def test_any_size_goes_in_and_comes_out(kind: str, size: tuple[int, int]) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_draw_is_the_same_in_any_batch(kind: str, mode: Any) -> None:
     model = small(kind).eval()
-    image, options = batch_for(model, 4).condition.image, SampleOptions(mode=mode)
-    assert image is not None
-    together = model.sample(Condition(image=image), source(4), options)
-    for i in range(4):
-        noise = NoiseSource(0, [SampleId("a.tar", f"{i:06d}")], [0])
-        alone = model.sample(Condition(image=image[i : i + 1]), noise, options)
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
+    checks.batch_sizes_agree(model, batch_for(model, 4), SampleOptions(mode=mode))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_draws_bits_do_not_depend_on_its_neighbours(kind: str) -> None:
     model = small(kind).eval()
-    image = batch_for(model, 3).condition.image
-    assert image is not None
-    first = model.sample(Condition(image=image), source(3), DRAW)[1]
-    changed = torch.cat([image[2:] * -3, image[1:2], torch.zeros_like(image[:1])])
-    noise = NoiseSource(0, [None, SampleId("a.tar", "000001"), SampleId("other", "x")], [0])
-    assert torch.equal(model.sample(Condition(image=changed), noise, DRAW)[1], first)
+    checks.neighbors_do_not_show(model, batch_for(model, 4), DRAW)
 
 
 @pytest.mark.parametrize("kind", NOISY)

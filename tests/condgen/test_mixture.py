@@ -1,7 +1,5 @@
 """Gaussians at each pixel: densities that integrate to 1, draws that follow them, modes that are found."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Texts as tokens: the same everywhere, padded and cut."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from condgen.nn.tokens import tokenize

@@ -1,7 +1,5 @@
 """World shapes: pictures are of their kind, texts say it, and the judge tells kinds that it has learned."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -34,6 +32,7 @@ def test_a_image_has_its_kinds_color_where_its_shape_is() -> None:
     assert bool((foreground(shapes.image) == (shapes.cover > 0.5)).float().mean() > 0.97)
 
 
+@pytest.mark.slow
 def test_all_kinds_occur_alike_and_the_same_generator_draws_the_same() -> None:
     counts = torch.bincount(draw_shapes(8000, generator()).kind, minlength=NUM_KINDS)
     assert counts.min() > 8000 / NUM_KINDS * 0.8

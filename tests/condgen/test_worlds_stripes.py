@@ -1,7 +1,5 @@
 """World "stripes": its truth is what its docstring says, and its measures tell pictures that are not true."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -4,8 +4,6 @@ Without a GPU these run on the CPU alone, so that they are known to be right whe
 and pytest: `make gpu`.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
@@ -71,7 +69,7 @@ def loss_of(made: ConditionalModel, given: Batch) -> float:
         return sum(float(value) for value in made(given).values())
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=[pytest.param("cpu", marks=pytest.mark.slow), "cuda"])
 def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("torch sees no GPU here")
@@ -115,7 +113,6 @@ def test_draws_are_those_of_the_cpu_within_tolerance(family: str, device: torch.
 def test_a_draw_does_not_depend_on_its_batch(family: str, device: torch.device) -> None:
     made, given = model(family).eval().to(device), batch().to(device)
     image = given.condition.image
-    assert image is not None
     together = draws_of(made, given, range(4))
     one = Batch(condition=Condition(image=image[2:3]), target=given.target[2:3], weight=given.weight[:1])
     far = ((draws_of(made, one, range(2, 3))[0] - together[2]).abs() > 2e-3).float().mean()

@@ -1,25 +1,17 @@
 """The script that gets the tests' programs: what it asks apt-get for, and what it says where apt-get fails."""
 
-from __future__ import annotations
-
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SCRIPT = Path(__file__).resolve().parents[2] / "infra" / "local" / "programs.py"
+from scripts import load_script
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script as a module, on a machine that has an apt-get of ours alone, which writes down what it is asked."""
-    spec = importlib.util.spec_from_file_location("programs_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("programs")
     monkeypatch.setattr(module, "PLACE", tmp_path / "programs")
     monkeypatch.setattr(module, "WAIT_S", 0.0)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

@@ -1,7 +1,5 @@
 """infra/local/s3.py and ceph.py start real servers, with rights that are checked."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,24 +1,15 @@
 """The environment script passes pip's configuration on to uv, and only where uv has none."""
 
-from __future__ import annotations
-
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SCRIPT = Path(__file__).resolve().parents[2] / "infra" / "local" / "venv.py"
+from scripts import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def venv() -> Any:
-    spec = importlib.util.spec_from_file_location("venv_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("venv")
 
 
 def test_the_environment_outranks_the_install_section_which_outranks_the_global_one(venv: Any) -> None:
@@ -77,7 +68,7 @@ def test_a_python_that_was_not_tested_is_refused_by_make_and_by_the_command_line
 
 
 def test_constraints_pin_every_version_and_name_no_index() -> None:
-    lines = SCRIPT.parents[2].joinpath("constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert lines
     for line in lines:
         requirement = line.partition(";")[0].strip()

@@ -1,7 +1,5 @@
 """The pool of actors on the session's cluster: every item once or more, whatever is killed; what is raised is told."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

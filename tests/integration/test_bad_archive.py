@@ -1,7 +1,5 @@
 """Random broken files through a batch job: each is accounted for, no worker is lost, memory is bounded."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path
@@ -10,10 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from bad_images import write_bad_archive
+from small_results import write_model
 
-from condgen import checkpoint
-from condgen.families import FAMILIES
-from condgen.families.regression.config import RegressionConfig
 from pipelines.batch.engine import Functions
 from pipelines.batch.job import BatchJob, run_batch
 from pipelines.results.settings import BatchSettings, OutputOptions
@@ -25,17 +21,6 @@ FILES = int(os.environ.get("SOAK_FILES", "300"))
 SEED = int(os.environ["SOAK_SEED"])
 SETTINGS = BatchSettings(chunk_samples=25, output=OutputOptions(output_format="png"), max_pixels=20_000_000).as_point()
 MAX_GROWTH_MIB = 700  # two pictures at a time, each with its bytes, its draws and its encoder
-
-
-def write_model(folder: Path) -> str:
-    import torch
-
-    torch.manual_seed(0)
-    config = RegressionConfig(width=8, multipliers=(1,), blocks_per_level=1, out_stride=4)
-    store = open_store(str(folder))
-    for name, data in checkpoint.dump(FAMILIES["regression"].model_class(config), {"size_px": 16}).items():
-        store.write(name, data)
-    return store.uri
 
 
 def test_every_bad_file_is_accounted_for_and_no_worker_is_lost(ray_cluster: None, tmp_path: Path) -> None:
@@ -54,7 +39,7 @@ def test_every_bad_file_is_accounted_for_and_no_worker_is_lost(ray_cluster: None
         BatchJob(
             archive=str(tmp_path / "archive"),
             results=str(tmp_path / "results"),
-            model=write_model(tmp_path / "model"),
+            model=write_model(tmp_path / "model", "regression", size_px=16),
             settings=SETTINGS,
             functions=Functions(before=witness),
         )

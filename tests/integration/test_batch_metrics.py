@@ -1,7 +1,5 @@
 """What a batch job tells Ray's metrics, as a real Prometheus sees it; and jobs from Python on the session's cluster."""
 
-from __future__ import annotations
-
 import json
 import re
 import socket
@@ -17,11 +15,9 @@ import numpy as np
 import pytest
 from fakes import write_image
 from PIL import Image
+from small_results import write_model
 
-from condgen import checkpoint
 from condgen.errors import ConfigError, JobError
-from condgen.families import FAMILIES
-from condgen.families.color_classifier.config import ColorClassifierConfig
 from pipelines.batch.archive import Selection
 from pipelines.batch.job import BatchJob, Resources, run_batch
 from pipelines.batch.report import BatchReport, Pace
@@ -34,14 +30,7 @@ IMAGES = 21
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    import torch
-
-    torch.manual_seed(0)
-    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
-    store = open_store(str(tmp_path_factory.mktemp("model")))
-    for name, data in checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": 32}).items():
-        store.write(name, data)
-    return store.uri
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 `make soak` runs it for longer: SOAK_FAULTS faults, from SOAK_SEED.
 """
 
-from __future__ import annotations
-
-import hashlib
 import os
 import shutil
 import sys
@@ -15,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pytest
 from chaos import KINDS, Chaos, Job
 from chaos_cluster import ChaosCluster
 from faults import FaultProxy
 from PIL import Image
+from samples import digests, write_crops
 
 from pipelines.storage.store import open_store
 
@@ -44,24 +41,8 @@ pytestmark = [
 def write_archive(folder: Path, photos: Path) -> None:
     """Crops of photographs; among them two bad files and a picture that kills the process of its model."""
     folder.mkdir()
-    rng = np.random.default_rng(0)
-    sources = [Image.open(path).convert("RGB") for path in sorted(photos.iterdir())]
-    for number in range(NUM_IMAGES - len(BAD) - 1):
-        source = sources[number % len(sources)]
-        left, top = rng.integers(0, source.width - 96), rng.integers(0, source.height - 64)
-        source.crop((left, top, left + 96, top + 64)).save(folder / f"{number:04d}.jpg", quality=90)
-    (folder / "cut.jpg").write_bytes((folder / "0000.jpg").read_bytes()[:900])
-    (folder / "empty.jpg").write_bytes(b"")
+    write_crops(folder, photos, NUM_IMAGES - 1)
     Image.new("RGB", (96, 64), (255, 255, 255)).save(folder / POISON)
-
-
-def digests(uri: str) -> dict[str, str]:
-    store = open_store(uri)
-    return {
-        entry.name: hashlib.sha256(store.read(entry.name)).hexdigest()
-        for entry in store.list()
-        if entry.name.startswith(("draws/", "errors/"))
-    }
 
 
 def arguments(archive: str, results: str) -> list[str]:
@@ -112,7 +93,7 @@ def proxy(s3: Any) -> Iterator[FaultProxy]:
 def test_chaos_leaves_no_trace(
     undisturbed: Path, archive: Path, home: Path, s3: Any, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    expected = digests(str(undisturbed))
+    expected = digests(undisturbed, "draws/", "errors/")
     bucket = s3.uri("chaos")
     s3.filesystem().put(str(archive), "chaos/archive", recursive=True)
     results = f"{bucket}/results-{SEED}-{FAULTS}"
@@ -134,7 +115,7 @@ def test_chaos_leaves_no_trace(
     assert sum(chaos.counts.values()) == FAULTS
     assert set(chaos.counts) == set(KINDS[:FAULTS])
 
-    assert digests(results) == expected
+    assert digests(results, "draws/", "errors/") == expected
     local = tmp_path / "results"
     s3.filesystem().get(results.removeprefix("s3://"), str(local), recursive=True)
     rows = duckdb.read_parquet(f"{local}/draws/*.parquet").aggregate("source, draw, count(*) as n", "source, draw")

@@ -1,8 +1,5 @@
 """`condgen colorize`: killed and run again, on one worker and on two, from S3, from a hostile folder."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 import os
 import signal
@@ -17,54 +14,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from samples import digests, write_crops
+from small_results import write_model
 
-from condgen import checkpoint
-from condgen.families import FAMILIES
-from condgen.families.color_classifier.config import ColorClassifierConfig
-from pipelines.storage.store import open_store
-
-SIZE_PX = 32
 NUM_IMAGES = 80
 OPTIONS = ("--draws", "3", "--chunk-samples", "4")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A colour classifier with its first weights: what it draws is noise, and the same noise every time."""
-    import torch
-
-    torch.manual_seed(0)
-    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
-    folder = tmp_path_factory.mktemp("model")
-    files = checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": SIZE_PX})
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return folder
+    return Path(write_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """Crops of real photographs and, among them, a truncated one and an empty file."""
     folder = tmp_path_factory.mktemp("archive")
-    rng = np.random.default_rng(0)
-    sources = [Image.open(path).convert("RGB") for path in sorted(photos.iterdir())]
-    for number in range(NUM_IMAGES - 2):
-        source = sources[number % len(sources)]
-        left, top = rng.integers(0, source.width - 96), rng.integers(0, source.height - 64)
-        source.crop((left, top, left + 96, top + 64)).save(folder / f"{number:04d}.jpg", quality=90)
-    (folder / "cut.jpg").write_bytes((folder / "0000.jpg").read_bytes()[:900])
-    (folder / "empty.jpg").write_bytes(b"")
+    write_crops(folder, photos, NUM_IMAGES)
     return folder
 
 
-def digests(results: str | Path) -> dict[str, str]:
-    """SHA-256 of every file of the two tables that are promised to be equal."""
-    store = open_store(str(results))
-    return {
-        entry.name: hashlib.sha256(store.read(entry.name)).hexdigest()
-        for entry in store.list()
-        if entry.name.startswith(("draws/", "errors/"))
-    }
+def tables(results: str | Path) -> dict[str, str]:
+    """Digests of the files of the two tables that are promised to be equal."""
+    return digests(results, "draws/", "errors/")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +90,7 @@ def test_killed_halfway_and_run_again_gives_the_same_bytes(
 
     again = condgen(*arguments)
     assert again.code == 0, again.err
-    assert digests(results) == digests(undisturbed)
+    assert tables(results) == tables(undisturbed)
     after = {path.name: path.stat().st_mtime_ns for path in results.glob("draws/*.parquet")}
     assert all(after[name] == when for name, when in before.items()), "a committed chunk was done again"
 
@@ -131,7 +103,7 @@ def test_neither_the_number_of_workers_nor_a_relative_path_shows(
     options = ["--model", relative[1], *OPTIONS, "--workers", str(workers)]
     done = condgen("colorize", relative[0], "results", *options, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert digests(tmp_path / "results") == digests(undisturbed)
+    assert tables(tmp_path / "results") == tables(undisturbed)
 
 
 def test_from_s3_to_s3_is_the_same_and_a_second_run_does_nothing(
@@ -143,7 +115,7 @@ def test_from_s3_to_s3_is_the_same_and_a_second_run_does_nothing(
     arguments = ["colorize", f"{bucket}/archive", f"{bucket}/results", "--model", f"{bucket}/model", *OPTIONS]
     done = condgen(*arguments)
     assert done.code == 0, done.err
-    assert digests(f"{bucket}/results") == digests(undisturbed)
+    assert tables(f"{bucket}/results") == tables(undisturbed)
 
     again = condgen(*arguments)
     assert again.code == 0

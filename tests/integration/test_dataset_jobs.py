@@ -1,8 +1,5 @@
 """Jobs of datasets where they are meant to run: checks and fingerprints on Ray, and sharding to S3 that is killed."""
 
-from __future__ import annotations
-
-import hashlib
 import os
 import signal
 import subprocess
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from samples import digests, smooth
 
 from condgen.errors import DatasetError
 from jobs.datasets import building as shard_building
@@ -31,14 +29,7 @@ def add(folder: Path, numbers: range) -> None:
     """Photographs of noise, each of another size."""
     folder.mkdir(exist_ok=True)
     for number in numbers:
-        noise = np.random.default_rng(number).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-        smooth = Image.fromarray(noise).resize((40 + number, 40), Image.Resampling.BICUBIC)
-        (folder / f"{number:03d}.jpg").write_bytes(encode(np.asarray(smooth), "jpeg"))
-
-
-def bytes_of(uri: str | Path) -> dict[str, str]:
-    store = open_store(str(uri))
-    return {entry.name: hashlib.sha256(store.read(entry.name)).hexdigest() for entry in store.list()}
+        (folder / f"{number:03d}.jpg").write_bytes(encode(np.asarray(smooth(number, (40 + number, 40))), "jpeg"))
 
 
 @pytest.fixture
@@ -78,7 +69,7 @@ def test_duplicates_validation_and_indices_are_the_same_on_ray(tmp_path: Path, o
         found = validate.run(str(damaged)).faults
         assert {"CutTar", "SizeMismatch"} <= {fault.error for fault in found}
         assert validate.run(str(theirs)).faults == validate.run(str(made)).faults == []
-        return report.rejected, bytes_of(made), indexed.manifest, found, bytes_of(theirs)
+        return report.rejected, digests(made), indexed.manifest, found, digests(theirs)
 
     by_ray = outcome("ray")
     on_ray.undo()
@@ -106,7 +97,6 @@ options = sharding.ShardOptions(split={dict(OPTIONS.split)!r}, samples_per_shard
 shard.run({source!r}, {dest!r}, options=options)
 """
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == "now\n", "it ended before it could be killed"
         deadline = time.monotonic() + 60
         while written and not open_store(dest).exists(written) and time.monotonic() < deadline:
@@ -132,13 +122,13 @@ def test_sharding_and_growth_on_s3_killed_and_run_again_give_an_undisturbed_runs
         open_dataset(dest)
     for place in (dest, whole, str(local)):
         shard.run(str(images), place, options=OPTIONS)
-    first = bytes_of(whole)
-    assert bytes_of(dest) == first == bytes_of(local)
+    first = digests(whole)
+    assert digests(dest) == first == digests(local)
     add(images, range(24, 44))
     run_until(str(images), dest, written and "index-001.parquet", tars=2)
-    assert len(bytes_of(dest)) > len(first) + 1
+    assert len(digests(dest)) > len(first) + 1
     assert open_dataset(dest).manifest == open_dataset(whole).manifest, "the old generation holds until the new one is"
     for place in (dest, whole, str(local)):
         assert shard.run(str(images), place, options=OPTIONS).added == 20
-    assert bytes_of(dest) == bytes_of(whole) == bytes_of(local)
-    assert first.items() - bytes_of(dest).items() == {("manifest.json", first["manifest.json"])}
+    assert digests(dest) == digests(whole) == digests(local)
+    assert first.items() - digests(dest).items() == {("manifest.json", first["manifest.json"])}

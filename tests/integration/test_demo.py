@@ -1,7 +1,5 @@
 """The demo from end to end, with few pictures and few steps."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,14 +1,11 @@
 """The numbers of an evaluation are the same from one process and from a pool of actors, to the last bit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
-from small_results import run_job, write_model, write_picture
+from small_results import job_in, run_job, write_picture
 
 from jobs.evaluation.evaluate import run
-from pipelines.batch.job import BatchJob
 from pipelines.evaluation import job as evaluation_job
 from pipelines.evaluation import parts
 from pipelines.evaluation.options import EvaluateOptions
@@ -22,8 +19,7 @@ def test_a_pool_of_actors_gives_the_bytes_of_one_process(
     for number in range(14):
         write_picture(tmp_path / f"color/{number:02d}.png", number, size=(40 + number, 40))
     settings = BatchSettings(draws=1, batch_size=4, chunk_samples=2, precision="fp32")
-    model = write_model(tmp_path / "model")
-    run_job(BatchJob(archive=str(tmp_path / "color"), results=str(tmp_path / "r"), model=model, settings=settings))
+    run_job(job_in(tmp_path, settings, "color", "r"))
     monkeypatch.setattr(parts, "PART_SAMPLES", 4)
     monkeypatch.setattr(parts.cut_parts, "__defaults__", (4,))
     found = {}

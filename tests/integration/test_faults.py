@@ -1,7 +1,5 @@
 """Faults on the way to a real S3 server: those that pass can't be seen in the data, those that stay are named."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Iterator

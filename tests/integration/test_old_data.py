@@ -1,7 +1,5 @@
 """What version 0.1 left on disk is read by today's code, which goes on with it to the same bytes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Where a test of its loss fails, Ray has mended it: say so in docs/pipelines.md.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@
 It was run with the code of version 0.1, before modules moved; `tests/integration/test_old_data.py` reads what it made.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """docs/pipelines.md and docs/own-models.md: every Python block runs, and gives what the page says."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys
@@ -15,16 +13,13 @@ import pytest
 import torch
 from PIL import Image
 from samples import paired_dataset, single_dataset
+from small_results import write_model
 
-from condgen import checkpoint
 from condgen.base import Condition, SampleOptions
 from condgen.errors import ConfigError
-from condgen.families import FAMILIES
-from condgen.families.color_classifier.config import ColorClassifierConfig
 from condgen.noise import NoiseSource, SampleId
 from pipelines.models.options import ColorizeOptions
 from pipelines.models.source import image_task, open_model
-from pipelines.storage.store import open_store
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "pipelines.md"
@@ -112,12 +107,8 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def test_own_models_says_what_is_tested() -> None:
-    assert list(blocks(OWN_MODELS)) == [
-        "A residual network",
-        "Try it on one image",
-        "Several draws",
-        "Program files",
-    ]
+    headings = ["A residual network", "Try it on one image", "Several draws", "Program files"]
+    assert list(blocks(OWN_MODELS)) == headings
 
 
 def test_a_residual_network_and_one_image(own_models: None, tmp_path: Path) -> None:
@@ -162,11 +153,7 @@ def test_program_files(own_models: None) -> None:
 
 
 def test_the_batch_job_with_functions_of_ones_own(ray_cluster: None, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = ColorClassifierConfig(width=8, multipliers=(1, 2), blocks_per_level=1, out_stride=4)
-    model = open_store(str(tmp_path / "run"))
-    for name, data in checkpoint.dump(FAMILIES["color_classifier"].model_class(config), {"size_px": 32}).items():
-        model.write(name, data)
+    write_model(tmp_path / "run")
     for number, side in enumerate((40, 40, 20, 40)):
         ramp = np.tile(np.linspace(0, 255, side, dtype=np.uint8), (side, 1))
         (tmp_path / "photos").mkdir(exist_ok=True)

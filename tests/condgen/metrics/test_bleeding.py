@@ -1,7 +1,5 @@
 """The measure of bleeding, against answers that are known."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -42,10 +40,10 @@ def test_the_wrong_color_in_three_columns_is_a_width_of_three_pixels() -> None:
 
 
 def test_each_pixel_is_near_an_edge_of_color_or_of_lightness_alone_or_elsewhere() -> None:
-    lab = torch.full((3, 1024, 1024), 50.0)
+    lab = torch.full((3, 256, 1024), 50.0)
     lab[1, :, :300] = 40.0  # an edge of color alone
     lab[0, :, 700:] = 90.0  # one of lightness alone
-    lab[:, 600:, 300:302] = 80.0
+    lab[:, 200:, 300:302] = 80.0
     bands = edge_bands(lab)
     assert bool((bands.color.int() + bands.lightness.int() + bands.elsewhere.int() == 1).all())
     row = 100
@@ -57,7 +55,7 @@ def test_each_pixel_is_near_an_edge_of_color_or_of_lightness_alone_or_elsewhere(
 def test_the_band_is_of_the_same_share_of_a_smaller_image() -> None:
     shares = []
     for size in (1024, 512):
-        lab = torch.zeros(3, size, size)
+        lab = torch.zeros(3, size // 8, size)
         lab[1, :, size // 2 :] = 60.0
         shares.append(float(edge_bands(lab).color.double().mean()))
     assert shares[1] == pytest.approx(shares[0], abs=0.005)

@@ -1,7 +1,5 @@
 """Calibration by hand, and what each categorical family says of its places."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Colorfulness, and the accuracy curves of Zhang et al. 2016, by hand and by the definition pixel by pixel."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

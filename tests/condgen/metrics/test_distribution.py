@@ -1,7 +1,5 @@
 """The energy score is proper: its own distribution scores best; a point's score is its error."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """PSNR and SSIM are torchmetrics' and scikit-image's."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -18,6 +16,7 @@ def pair(noise: float, height: int = 48, width: int = 70) -> tuple[torch.Tensor,
     return y, x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.01, 0.1, 0.5])
 def test_they_are_torchmetrics(noise: float) -> None:
     image = pytest.importorskip("torchmetrics.functional.image")

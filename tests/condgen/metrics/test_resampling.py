@@ -1,7 +1,5 @@
 """Bootstrap intervals hold the truth as often as they say; the sign-flip test is the exact one."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Distances of sets are scipy's and torchmetrics', for whole sets and for sums of their parts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -60,6 +58,7 @@ def test_a_covariance_of_one_image_is_refused() -> None:
         FeatureMoments.of(features(0, count=1)).mean_and_covariance()
 
 
+@pytest.mark.slow
 def test_the_kernel_distance_is_torchmetrics() -> None:
     kid = pytest.importorskip("torchmetrics.image.kid")
     x, y = features(5), features(6, shift=0.3)

@@ -1,7 +1,5 @@
 """Claims are judged by their bounds and by the seeds that keep them; the table and the page say so."""
 
-from __future__ import annotations
-
 import ast
 import math
 from collections.abc import Sequence

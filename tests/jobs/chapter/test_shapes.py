@@ -1,7 +1,5 @@
 """World shapes: what its numbers say of draws that are right, of draws that heed nothing, and of an untrained model."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import cast
 
@@ -13,14 +11,13 @@ from condgen.base import Condition, ConditionalModel, SampleOptions
 from condgen.noise import NoiseSource
 from condgen.worlds.shapes import NUM_KINDS, ShapeClassifier, draw_shapes, foreground, train_judge
 from jobs.chapter import shapes
-from jobs.chapter.claims import judge
+from tests.jobs.chapter.untrained import fails_untrained
 
 EXPERIMENTS = {one.name: one for one in shapes.EXPERIMENTS}
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
+def short_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "judge_of", lambda _seed: (quick_judge(), 1.0))
 
 
@@ -60,6 +57,7 @@ def test_true_images_of_the_label_agree_and_those_of_any_do_not() -> None:
     assert bad["swapped"] < 0.15
 
 
+@pytest.mark.slow
 def test_draws_that_are_all_the_same_have_no_diversity() -> None:
     numbers = shapes.measure_guidance(painter(), 0).numbers
     assert numbers["diversity 8"] == 0
@@ -82,8 +80,4 @@ def test_an_experiment_measures_what_its_claims_need_and_fails_untrained(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shapes, "CONFIG", {**shapes.CONFIG, "width": 8, "norm_groups": 4, "steps": 2})
-    one = EXPERIMENTS[name]
-    made = one.run(0, 0.002)
-    assert {bound.metric for claim in one.claims for bound in claim.bounds} <= set(made.numbers)
-    assert all(0 <= float(p.min()) <= float(p.max()) <= 1 for p in made.images.values())
-    assert not all(row.passed for row in judge(one, [made.numbers]))
+    assert fails_untrained(EXPERIMENTS[name], 0.002)

@@ -1,7 +1,5 @@
 """World "stripes" in the chapter: the short experiment holds, and another model's image would not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A configuration is a preset, over it a file, over it --set; what is wrong is said in the user's words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -115,11 +113,6 @@ def test_a_key_that_repeats_is_a_mistake() -> None:
 def test_yaml_that_would_make_an_object_is_refused() -> None:
     with pytest.raises(ConfigError, match="YAML"):
         parse_yaml("!!python/object/apply:os.getcwd []", name="x")
-
-
-def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="'color-classifier-small'"):
-        resolve("color-clasifier-small")
 
 
 def test_a_missing_file_is_a_missing_file(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Options are declared once, in dataclasses: the command line has them, and so have the settings and the plan."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -117,7 +115,6 @@ def translation(root: Path, model: str, **settings: Any) -> BatchJob:
 @pytest.mark.parametrize(("model", "draws"), [(f"{__name__}:Same", 1), ("small_results:NoisyTint", 3)])
 def test_the_model_decides_how_many_draws_where_nobody_does(model: str, draws: int, tmp_path: Path) -> None:
     report = run_job(translation(tmp_path, model))
-    assert report is not None
     assert report.draws == draws
     plan = json.loads(open_store(str(tmp_path / "results")).read("plan/000.json"))
     assert plan["settings"]["draws"] == draws
@@ -131,7 +128,6 @@ def test_draws_that_a_model_without_noise_can_not_give_are_refused(tmp_path: Pat
 def test_results_go_on_with_the_draws_that_they_were_begun_with(tmp_path: Path) -> None:
     run_job(translation(tmp_path, "small_results:NoisyTint", draws=2), stop_after=0)
     report = run_job(translation(tmp_path, "small_results:NoisyTint"))
-    assert report is not None
     assert report.draws == 2
 
 

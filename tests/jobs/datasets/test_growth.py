@@ -1,9 +1,6 @@
 """A dataset grows by new shards: what is in it stays, byte for byte, and what is new is there once."""
 
-from __future__ import annotations
-
 import hashlib
-import io
 import json
 import os
 import signal
@@ -16,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from samples import digests, smooth
 
 from condgen.errors import ConfigError, DatasetError
 from jobs.datasets import shard
@@ -31,20 +29,13 @@ OPTIONS = ShardOptions(split=SPLIT, samples_per_shard=4)
 
 
 def picture(seed: int, width: int = 40) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((width, 40), Image.Resampling.BICUBIC))
+    return np.asarray(smooth(seed, (width, 40)))
 
 
 def add(folder: Path, numbers: range) -> None:
     folder.mkdir(exist_ok=True)
     for number in numbers:
         (folder / f"{number:03d}.jpg").write_bytes(encode(picture(number, 40 + number), "jpeg"))
-
-
-def bytes_of(folder: Path) -> dict[str, str]:
-    """Of all that a dataset has; a write that was killed may have left a hidden file, which is none of it."""
-    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def sources_of(dataset: Path) -> dict[str, str]:
@@ -67,10 +58,10 @@ def test_a_growth_adds_shards_and_leaves_the_old_ones_as_they_are(tmp_path: Path
     add(images, range(20))
     (images / "bad.jpg").write_bytes(b"")
     first = shard.run(str(images), str(dest), options=OPTIONS)
-    before = bytes_of(dest)
+    before = digests(dest)
     add(images, range(20, 30))
     grown = shard.run(str(images), str(dest), options=OPTIONS)
-    after = bytes_of(dest)
+    after = digests(dest)
     assert (grown.added, grown.manifest.generation, grown.num_rejected) == (10, 1, 1)
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"manifest.json"}
@@ -88,7 +79,7 @@ def test_a_growth_adds_shards_and_leaves_the_old_ones_as_they_are(tmp_path: Path
     assert grown.manifest.statistics["mean_rgb"] == pytest.approx(made.statistics["mean_rgb"], abs=0.01)
     again = shard.run(str(images), str(dest), options=OPTIONS)
     assert again.was_there
-    assert bytes_of(dest) == after
+    assert digests(dest) == after
     add(images, range(30, 31))
     third = shard.run(str(images), str(dest), options=OPTIONS)
     assert (third.added, third.manifest.generation, len(sources_of(dest))) == (1, 2, 31)
@@ -98,12 +89,12 @@ def test_what_is_gone_or_changed_stays_and_is_told_of(tmp_path: Path) -> None:
     images, dest = tmp_path / "images", tmp_path / "dataset"
     add(images, range(8))
     shard.run(str(images), str(dest), options=OPTIONS)
-    before = bytes_of(dest)
+    before = digests(dest)
     (images / "003.jpg").unlink()
     (images / "004.jpg").write_bytes(encode(picture(99, 200), "jpeg"))
     report = shard.run(str(images), str(dest), options=OPTIONS)
     assert (list(report.gone), list(report.changed), report.was_there) == (["003.jpg"], ["004.jpg"], True)
-    assert bytes_of(dest) == before
+    assert digests(dest) == before
     text = "\n".join(report.lines())
     assert "1 are gone from the source" in text
     assert "004.jpg" in text
@@ -119,7 +110,7 @@ def test_other_bytes_of_the_same_size_are_noticed_and_touched_or_copied_files_ar
     for number in range(6):
         images.write(f"{number:03d}.png", encode(picture(number), "png"))
     shard.run(images.uri, str(dest), options=OPTIONS)
-    before, past = bytes_of(dest), (dest / "manifest.json").stat().st_mtime - 100
+    before, past = digests(dest), (dest / "manifest.json").stat().st_mtime - 100
     other = bytearray(images.read("002.png"))
     other[-30] ^= 1
     images.write("002.png", bytes(other))
@@ -128,7 +119,7 @@ def test_other_bytes_of_the_same_size_are_noticed_and_touched_or_copied_files_ar
         os.utime(tmp_path / "images" / "002.png", (past, past))
     report = shard.run(images.uri, str(dest), options=OPTIONS)
     assert (list(report.gone), list(report.changed), report.was_there) == ([], ["002.png"], True)
-    assert bytes_of(dest) == before
+    assert digests(dest) == before
     assert "1 have other bytes in the source now, and stay in the dataset as they were: 002.png" in report.lines()
     images.write("002.png", encode(picture(77), "png"))
     assert list(shard.run(images.uri, str(dest), options=OPTIONS).changed) == ["002.png"]
@@ -214,7 +205,7 @@ shard.run({str(images)!r}, {str(dest)!r}, options=options)
     process.wait()
     assert open_dataset(str(dest)).manifest == before, "the old generation is whole until the new one is"
     shard.run(str(images), str(dest), options=OPTIONS)
-    assert bytes_of(dest) == bytes_of(whole)
+    assert digests(dest) == digests(whole)
 
 
 def test_exact_duplicates_are_left_out_and_listed(tmp_path: Path) -> None:
@@ -247,9 +238,7 @@ def test_near_duplicates_are_in_one_split_at_most_also_when_it_grows(tmp_path: P
         for number in numbers:
             rgb = decode((images / f"{number:03d}.jpg").read_bytes())
             small = Image.fromarray(rgb).resize((size + number, size))
-            buffer = io.BytesIO()
-            small.save(buffer, "jpeg", quality=80)
-            (images / f"{number:03d}-small-{size}.jpg").write_bytes(buffer.getvalue())
+            small.save(images / f"{number:03d}-small-{size}.jpg", quality=80)
 
     copies(range(12), 30)
     report = shard.run(str(images), str(dest), options=options)

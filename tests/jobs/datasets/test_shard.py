@@ -1,9 +1,6 @@
 """`condgen shard` and `condgen inspect`: the same images give the same bytes, and no file is lost without a word."""
 
-from __future__ import annotations
-
 import hashlib
-import io
 import json
 import os
 import signal
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from samples import digests, saved
 
 from condgen.errors import ConfigError, DatasetError, MissingError
 from jobs.datasets import building as shard_building
@@ -29,11 +27,6 @@ from pipelines.sharding.assignment import ShardOptions
 from pipelines.storage.store import open_store
 
 SPLIT = {"train": 0.7, "test": 0.3}
-
-
-def bytes_of(uri: str | Path) -> dict[str, str]:
-    store = open_store(uri)
-    return {entry.name: hashlib.sha256(store.read(entry.name)).hexdigest() for entry in store.list()}
 
 
 @pytest.fixture
@@ -88,7 +81,7 @@ def test_the_same_images_give_the_same_bytes_wherever_they_are(images: Path, tmp
         if path.is_file() and path.name != ".DS_Store":
             copy.write(str(path.relative_to(images)), path.read_bytes())
     shard.run(f"{bucket}/images", f"{bucket}/dataset", options=ShardOptions(split=SPLIT, samples_per_shard=8))
-    assert bytes_of(f"{bucket}/dataset") == bytes_of(local)
+    assert digests(f"{bucket}/dataset") == digests(local)
     assert inspect.run(f"{bucket}/dataset").lines()[1:] == inspect.run(str(local)).lines()[1:]
     dataset, files = open_dataset(f"{bucket}/dataset"), open_dataset(str(local))
     chunks = list(iter_chunks(chunk_table(dataset.table(), ChunkLimits(samples=8))))
@@ -115,10 +108,10 @@ def test_a_complete_dataset_is_left_as_it_is_and_another_is_not_overwritten(imag
 def test_a_dataset_that_lost_a_shard_is_made_again(images: Path, tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
     shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8))
-    before = bytes_of(dest)
+    before = digests(dest)
     (dest / "train-000001.tar").unlink()
     assert not shard.run(str(images), str(dest), options=ShardOptions(samples_per_shard=8)).was_there
-    assert bytes_of(dest) == before
+    assert digests(dest) == before
 
 
 def test_shards_made_elsewhere_are_not_written_over(images: Path, tmp_path: Path) -> None:
@@ -148,7 +141,7 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     with pytest.raises(DatasetError, match="not complete"):
         open_dataset(str(killed))
     shard.run(str(images), str(killed), options=ShardOptions(split=SPLIT, samples_per_shard=4))
-    assert bytes_of(killed) == bytes_of(whole)
+    assert digests(killed) == digests(whole)
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
@@ -160,7 +153,7 @@ def test_what_an_interrupted_run_left_is_removed(images: Path, tmp_path: Path) -
     shard.run(str(images), dest.uri)
     assert dest.read("mine.txt") == b"left"
     dest.delete("mine.txt")
-    assert bytes_of(dest.uri) == bytes_of(whole)
+    assert digests(dest.uri) == digests(whole)
 
 
 def test_ray_tasks_and_threads_give_the_same_bytes(
@@ -169,7 +162,7 @@ def test_ray_tasks_and_threads_give_the_same_bytes(
     shard.run(str(images), str(tmp_path / "threads"), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     monkeypatch.setattr(shard_building, "RAY_FROM_SAMPLES", 1)
     shard.run(str(images), str(tmp_path / "ray"), options=ShardOptions(split=SPLIT, samples_per_shard=4))
-    assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "threads")
+    assert digests(tmp_path / "ray") == digests(tmp_path / "threads")
 
 
 def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
@@ -181,7 +174,6 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     assert manifest.statistics["mean_rgb"] == [255, 0, 0]
     assert manifest.statistics["sizes"]["width"] == {"min": 16, "median": 16, "max": 16}
     train = manifest.train_statistics()
-    assert train is not None
     assert train.num_samples == manifest.splits["train"] < 10
     # sRGB red has a = 80.1, b = 67.2: the grid's nearest point is (80, 70).
     assert train.ab_histogram[11 + 8, 11 + 7] == train.ab_histogram.sum() == train.num_samples * 8 * 16
@@ -232,9 +224,7 @@ def test_a_photograph_of_any_sort_finds_its_place(tmp_path: Path) -> None:
 
     source = open_store(tmp_path / "images")
     for mode, name in (("CMYK", "a.jpg"), ("L", "b.png"), ("RGBA", "c.png"), ("P", "d.gif"), ("I;16", "e.png")):
-        buffer = io.BytesIO()
-        Image.new(mode, (5, 4)).save(buffer, {"jpg": "jpeg"}.get(name[2:], name[2:]))
-        source.write(name, buffer.getvalue())
+        source.write(name, saved(Image.new(mode, (5, 4)), {"jpg": "jpeg"}.get(name[2:], name[2:])))
     report = shard.run(source.uri, str(tmp_path / "dataset"))
     assert (report.manifest.samples, report.num_rejected) == (5, 0)
     assert report.manifest.members == {"gif": 1, "jpg": 1, "json": 5, "png": 3}

@@ -1,7 +1,5 @@
 """`condgen shard` of pairs, halves, tables and two domains, by its command line; the webdataset library reads them."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path
@@ -10,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from samples import noise
 
 from jobs.cli import app as cli
 from pipelines.datasets.opening import open_dataset
@@ -17,14 +16,10 @@ from pipelines.images.decoding import decode
 from pipelines.images.encoding import encode
 
 
-def picture(seed: int, width: int = 48, height: int = 32) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def write(folder: Path, count: int, format: str = "png", **size: int) -> Path:  # noqa: A002
+def write(folder: Path, count: int, width: int = 48) -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
-        (folder / f"{number}.{format}").write_bytes(encode(picture(number, **size), format))
+        (folder / f"{number}.png").write_bytes(encode(noise(number, width, 32), "png"))
     return folder
 
 
@@ -65,7 +60,7 @@ def test_images_side_by_side_make_pairs(tmp_path: Path) -> None:
     dest = tmp_path / "dataset"
     assert cli._run(["shard", str(source), str(dest), "--side-by-side", "right", "--resize", "16"]) == 0
     found = samples(dest)["2"]
-    whole = picture(2, width=80)
+    whole = noise(2, 80, 32)
     assert decode(found["input.png"]).shape == decode(found["target.png"]).shape == (16, 20, 3)
     plain = tmp_path / "plain"
     assert cli._run(["shard", str(source), str(plain), "--side-by-side", "right"]) == 0

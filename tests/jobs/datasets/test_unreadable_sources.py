@@ -1,7 +1,5 @@
 """What `condgen shard` and `condgen index` do with objects that can't be read, odd names, and nothing of something."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

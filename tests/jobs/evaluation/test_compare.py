@@ -1,7 +1,5 @@
 """`condgen compare`: a difference that is there is called real, one that is not is not, other images are refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace
@@ -11,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from small_results import run_job, write_model, write_picture
+from small_results import job_in, run_job, write_picture
 
 from condgen.errors import DatasetError
 from jobs.evaluation.compare import Comparison, run
 from jobs.evaluation.evaluate import run as evaluate
-from pipelines.batch.job import BatchJob
 from pipelines.evaluation.comparison import Difference
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.models.options import ColorizeOptions
@@ -31,13 +28,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("compare")
     for number in range(12):
         write_picture(root / f"color/{number}.png", number, size=(44 + number, 40))
-    model = write_model(root / "model")
-    for name, settings in (
-        ("one", SETTINGS),
-        ("other", replace(SETTINGS, seed=1)),
-        ("pale", replace(SETTINGS, colorize=ColorizeOptions(chroma=0.3))),
-    ):
-        run_job(BatchJob(archive=str(root / "color"), results=str(root / name), model=model, settings=settings))
+    changes = {"one": {}, "other": {"seed": 1}, "pale": {"colorize": ColorizeOptions(chroma=0.3)}}
+    for name, values in changes.items():
+        run_job(job_in(root, replace(SETTINGS, **values), "color", name))
         evaluate(EvaluateOptions(results=str(root / name), size_px=32, resamples=0, weights="none"))
     return root
 

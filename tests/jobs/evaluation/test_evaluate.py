@@ -1,7 +1,5 @@
 """`condgen evaluate`: results, a model, references elsewhere, pairs; the same numbers for the same draws."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -10,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from samples import paired_dataset
-from small_results import SIZE_PX, run_job, write_model, write_picture
+from small_results import SIZE_PX, job_in, run_job, write_picture
 
 from condgen.errors import ConfigError, DatasetError
 from jobs.evaluation.evaluate import EvaluationReport, run
 from jobs.report import page as report
-from pipelines.batch.job import BatchJob
 from pipelines.evaluation.job import Evaluation
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.results.settings import BatchSettings
@@ -35,9 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "grey/album").mkdir(parents=True, exist_ok=True)
         Image.open(path).convert("L").save(root / f"grey/album/{number}.png")
     (root / "color/album/bad.png").write_text("no image")
-    model = write_model(root / "model")
     for name in ("color", "grey"):
-        run_job(BatchJob(archive=str(root / name), results=str(root / f"of-{name}"), model=model, settings=SETTINGS))
+        run_job(job_in(root, SETTINGS, name, f"of-{name}"))
     return root
 
 
@@ -162,10 +158,7 @@ def test_distances_of_sets_carry_the_extractors_name(made: Path, tmp_path: Path)
 
 
 def test_unfinished_results_are_judged_by_what_is_there(made: Path, tmp_path: Path) -> None:
-    job = BatchJob(
-        archive=str(made / "color"), results=str(tmp_path / "part"), model=str(made / "model"), settings=SETTINGS
-    )
-    assert run_job(job, stop_after=1) is None
+    assert run_job(job_in(made, SETTINGS, "color", str(tmp_path / "part")), stop_after=1) is None
     found = run(options(results=str(tmp_path / "part")))
     assert found.facts["images"] == 4
     assert found.facts["not_measured"] == {"not done yet": COUNT + 1 - 4}

@@ -1,7 +1,5 @@
 """The report: one file with everything in it, which escapes what it shows and adds up."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from samples import saved
 from small_results import run_job, write_picture
 
 from condgen.errors import DatasetError, MissingError
@@ -46,47 +45,28 @@ def make_results(archive: Path, results: Path, *, model: Path, failing: str = "f
         for place, file in enumerate(chunk.files):
             key = Path(file.name).stem
             if key == failing:
-                own.append(
-                    Failure(source=file.name, key=key, stage="decode", error="OSError", message=message, place=place)
-                )
+                of_file = {"source": file.name, "key": key, "place": place}
+                own.append(Failure(**of_file, stage="decode", error="OSError", message=message))
                 continue
             with Image.open(archive / file.name) as image:
                 width, height = image.size
+                size = {"width": width, "height": height, "source_sha256": "0" * 64}
                 for k in range(DRAWS):
-                    sink = io.BytesIO()
-                    image.rotate(90 * k).save(sink, "JPEG")
-                    draws.append(
-                        Draw(
-                            source=file.name,
-                            key=key,
-                            draw=k,
-                            seed=0,
-                            image=sink.getvalue(),
-                            path=f"{key}-{k}.jpg",
-                            width=width,
-                            height=height,
-                            source_sha256="0" * 64,
-                        )
-                    )
+                    data, path = saved(image.rotate(90 * k), "JPEG"), f"{key}-{k}.jpg"
+                    draws.append(Draw(source=file.name, key=key, draw=k, seed=0, image=data, path=path, **size))
         store.write(
             draws_name(chunk.name), encode_draws(draws, own, {"job": job, "chunk": chunk.name}, samples=chunk.samples)
         )
         failures += own
     write_errors(store, "000", failures)
     done = plan.num_samples - len(failures)
-    counts = {
-        "images": plan.num_samples,
-        "with_draws": done,
-        "draws": done * DRAWS,
-        "errors": len(failures),
-        "filtered": 0,
-    }
+    counts = {"images": plan.num_samples, "with_draws": done, "draws": done * DRAWS}
     content = {
         "archive": str(archive),
         "model": facts,
         "settings": settings,
         "plans": [{"name": "000", "kind": "archive", "digest": plan.digest, "images": plan.num_samples}],
-        "counts": counts,
+        "counts": counts | {"errors": len(failures), "filtered": 0},
         "this_run": {"images": plan.num_samples, "seconds": 2.0, "images_per_s": 3.5},
         "versions": {"condgen": "0.1.0", "torch": "2.15.0"},
     }
@@ -224,7 +204,6 @@ def test_the_reader_s_line_of_the_page_works(results: Path) -> None:
 
     _, parsed = read(run(str(results)))
     query = re.search(r'duckdb -c "([^"]+)"', parsed.text)
-    assert query is not None
     rows = duckdb.sql(query[1]).fetchall()
     assert len(rows) == 5
     assert all(row[-1] > 500 for row in rows)

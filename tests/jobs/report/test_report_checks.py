@@ -1,7 +1,5 @@
 """What a page says of draws by itself: copies of the input and equal draws are told, others are not."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

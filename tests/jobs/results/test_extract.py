@@ -1,10 +1,6 @@
 """`condgen extract`: every picture is a file of the archive's own name, nothing else is touched, a stop is no loss."""
 
-from __future__ import annotations
-
-import io
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from small_results import run_job, write_model, write_picture
+from samples import saved, tar_of
+from small_results import job_in, run_job, write_picture
 
 from condgen.errors import ConfigError, DatasetError, StorageError
 from jobs.results.extract import run
@@ -27,13 +24,8 @@ from pipelines.storage.store import Store
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precision="fp32")
 
 
-def job(root: Path, archive: str = "archive", results: str = "results", **settings: object) -> BatchJob:
-    return BatchJob(
-        archive=str(root / archive),
-        results=str(root / results),
-        model=write_model(root / "model"),
-        settings=replace(SETTINGS, **settings),
-    )
+def job(root: Path, **settings: object) -> BatchJob:
+    return job_in(root, replace(SETTINGS, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +186,8 @@ def test_images_that_were_done_at_a_second_try_and_new_ones_are_added(tmp_path: 
 
 def write_shard(path: Path, keys: list[str], seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for place, key in enumerate(keys):
-            sink = io.BytesIO()
-            Image.new("RGB", (16, 16), (seed, 40 * place, 90)).save(sink, "PNG")
-            info = tarfile.TarInfo(f"{key}.png")
-            info.size = sink.getbuffer().nbytes
-            tar.addfile(info, io.BytesIO(sink.getvalue()))
+    images = [saved(Image.new("RGB", (16, 16), (seed, 40 * place, 90))) for place in range(len(keys))]
+    path.write_bytes(tar_of((f"{key}.png", image) for key, image in zip(keys, images, strict=True)))
 
 
 def test_keys_of_shards_are_names_and_keys_of_several_are_in_folders(tmp_path: Path) -> None:
@@ -220,11 +207,10 @@ def test_keys_of_shards_are_names_and_keys_of_several_are_in_folders(tmp_path: P
 
 
 def test_keys_of_a_table_lead_nowhere_else(tmp_path: Path) -> None:
-    sink = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 40, 90)).save(sink, "PNG")
+    image = saved(Image.new("RGB", (16, 16), (200, 40, 90)))
     keys = ["../../evil", "/etc/x", "same", "same", "ok", "..", "a\nb"]
     (tmp_path / "archive").mkdir()
-    pq.write_table(pa.table({"image": [sink.getvalue()] * len(keys), "key": keys}), tmp_path / "archive/t.parquet")
+    pq.write_table(pa.table({"image": [image] * len(keys), "key": keys}), tmp_path / "archive/t.parquet")
     run_job(job(tmp_path))
     report = run(str(tmp_path / "results"), str(tmp_path / "deep/out"))
     assert report.exit_code == 0

@@ -1,10 +1,7 @@
 """`condgen redraw`: a draw made again alone is the stored one, to the byte; what isn't the same is told."""
 
-from __future__ import annotations
-
 import io
 import shutil
-import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from small_results import run_job, write_model, write_picture
+from samples import saved, tar_of
+from small_results import job_in, run_job, write_picture
 
 from condgen.errors import CheckpointError, ConfigError, DatasetError
 from jobs.results.redraw import run
@@ -42,12 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(root: Path, archive: str = "archive", results: str = "results", **settings: object) -> BatchJob:
-    return BatchJob(
-        archive=str(root / archive),
-        results=str(root / results),
-        model=write_model(root / "model"),
-        settings=replace(SETTINGS, **settings),
-    )
+    return job_in(root, replace(SETTINGS, **settings), archive, results)
 
 
 @pytest.mark.parametrize("key", ["album/0", "album/3", "album/4", "album/7"])
@@ -73,11 +66,9 @@ def test_the_callers_threads_are_left_as_they_were(made: Path) -> None:
 def test_draws_of_shards_and_of_tables_are_found_and_made_again(made: Path) -> None:
     pictures = {path.stem: path.read_bytes() for path in sorted((made / "archive/album").glob("*.png"))}
     for shard in ("a", "b"):
-        with tarfile.open(_parent(made / f"shards/{shard}.tar"), "w") as tar:
-            for key, data in pictures.items():
-                info = tarfile.TarInfo(f"{key}.png")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+        _parent(made / f"shards/{shard}.tar").write_bytes(
+            tar_of((f"{key}.png", data) for key, data in pictures.items())
+        )
     table = pa.table({"image": list(pictures.values()), "name": [f"n{key}" for key in pictures]})
     pq.write_table(table, _parent(made / "table/t.parquet"), row_group_size=3)
     run_job(job(made, "shards", "of-shards"))
@@ -140,9 +131,8 @@ def test_another_image_is_told_with_its_distance_and_with_the_versions(made: Pat
     with Image.open(io.BytesIO(again)) as image:
         pixels = np.asarray(image).copy()
     pixels[3, 4, 1] ^= 8
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "PNG")
-    change_row(tmp_path / "same", "album/6", 0, sink.getvalue())
+    changed = saved(Image.fromarray(pixels))
+    change_row(tmp_path / "same", "album/6", 0, changed)
     report = run(str(tmp_path / "same"), key="album/6", draw=0)
     assert report.exit_code == 1
     assert report.redrawn.max_difference == 8
@@ -150,13 +140,8 @@ def test_another_image_is_told_with_its_distance_and_with_the_versions(made: Pat
 
     import PIL
 
-    change_row(
-        tmp_path / "other",
-        "album/6",
-        0,
-        sink.getvalue(),
-        {"name": "pillow", "now": PIL.__version__, "then": "1.0"},
-    )
+    versions = {"name": "pillow", "now": PIL.__version__, "then": "1.0"}
+    change_row(tmp_path / "other", "album/6", 0, changed, versions)
     report = run(str(tmp_path / "other"), key="album/6", draw=0)
     assert report.exit_code == 0
     assert f"pillow 1.0 then, {PIL.__version__} now" in "\n".join(report.lines())

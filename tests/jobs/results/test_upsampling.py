@@ -1,7 +1,5 @@
 """How color comes to full size is part of the plan; results of before there was a choice go on as they were begun."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_results import run_job, write_model, write_picture
+from small_results import job_in, run_job, write_model, write_picture
 
 import jobs.batch
 import jobs.results.redraw
@@ -27,12 +25,7 @@ SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=3, precisi
 
 
 def job(root: Path, results: str = "results", **options: Any) -> BatchJob:
-    return BatchJob(
-        archive=str(root / "archive"),
-        results=str(root / results),
-        model=write_model(root / "model"),
-        settings=replace(SETTINGS, colorize=ColorizeOptions(**options)),
-    )
+    return job_in(root, replace(SETTINGS, colorize=ColorizeOptions(**options)), results=results)
 
 
 @pytest.fixture

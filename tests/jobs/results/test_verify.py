@@ -1,8 +1,5 @@
 """`condgen verify`: results that are whole pass, and whatever is missing or changed is named."""
 
-from __future__ import annotations
-
-import io
 import json
 import os
 import random
@@ -15,11 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_results import run_job, write_model, write_picture
+from small_results import job_in, run_job, write_picture
 
 from condgen.errors import DatasetError, MissingError
 from jobs.results.verify import run
-from pipelines.batch.job import BatchJob
 from pipelines.results.files import FOOTER_KEY
 from pipelines.results.settings import BatchSettings
 from pipelines.results.verification.job import Verification
@@ -35,8 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(7):
         write_picture(root / f"archive/album/{number}.png", number)
     (root / "archive/notes.dat").write_text("not an image")
-    model = write_model(root / "model")
-    job = BatchJob(archive=str(root / "archive"), results=str(root / "results"), model=model, settings=SETTINGS)
+    job = job_in(root, SETTINGS)
     run_job(job)
     write_picture(root / "archive/new/0.png", 10)
     write_picture(root / "archive/new/1.png", 11)
@@ -45,7 +40,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_job(job)
     (root / "archive/new/1.png").write_bytes(whole)
     report = run_job(replace(job, retry_errors=True))
-    assert report is not None
     assert (report.images, report.with_draws, report.errors, report.generations) == (10, 9, 1, 3)
     return root
 
@@ -106,10 +100,7 @@ def rewrite(change: Callable[[dict[str, list]], None], facts_change: Callable[[d
         facts = json.loads(metadata[FOOTER_KEY])
         facts_change(facts)
         metadata[FOOTER_KEY] = json.dumps(facts).encode()
-        sink = io.BytesIO()
-        fresh = type(table).from_pydict(columns, schema=table.schema.with_metadata(metadata))
-        pq.write_table(fresh, sink)
-        path.write_bytes(sink.getvalue())
+        pq.write_table(type(table).from_pydict(columns, schema=table.schema.with_metadata(metadata)), path)
 
     return damage
 
@@ -214,10 +205,7 @@ def test_what_lies_around_the_draws_is_checked_too(results: Path) -> None:
 
 
 def test_an_unfinished_job_is_told_as_such(made: Path, tmp_path: Path) -> None:
-    job = BatchJob(
-        archive=str(made / "archive"), results=str(tmp_path / "r"), model=str(made / "model"), settings=SETTINGS
-    )
-    run_job(job, stop_after=2)
+    run_job(job_in(made, SETTINGS, results=str(tmp_path / "r")), stop_after=2)
     found = run(str(tmp_path / "r"))
     assert found.findings.counts["Missing"] == 2 + 1  # chunks, and run.json
     assert "run it again" in "\n".join(found.lines())

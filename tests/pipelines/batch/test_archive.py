@@ -1,19 +1,16 @@
 """What a batch job reads: shards, loose files, Parquet; what is new in each; what a condition or a limit leaves."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from samples import single_dataset
+from samples import saved, single_dataset
 
 from condgen.errors import ConfigError, ImageError
 from pipelines.batch.archive import Selection, plan_archive
@@ -26,9 +23,7 @@ LIMITS = ChunkLimits(samples=4)
 
 
 def jpeg(shade: int) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(np.full((8, 12, 3), shade, np.uint8)).save(sink, "JPEG")
-    return sink.getvalue()
+    return saved(Image.new("RGB", (12, 8), (shade,) * 3), "JPEG")
 
 
 def read_all(archive: str, table: pa.Table) -> list[Sample]:

@@ -1,7 +1,5 @@
 """The batch engine without Ray: chunks, the plan, the draws file and its account, on a small fake model."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path
@@ -9,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fakes import SETTINGS, UniformColor, write_image
+from fakes import SETTINGS, fake_engine, write_image
 from PIL import Image
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.batch.archive import plan_archive
-from pipelines.batch.engine import ChunkEngine
 from pipelines.datasets.chunk import ChunkLimits, chunks_to_table, iter_chunks, read_chunk
-from pipelines.models.colorization import ColorizeTask
 from pipelines.results.files import DRAWS_SCHEMA, draws_name, encode_draws, iter_footers, read_footer, write_errors
 from pipelines.results.plan import load_plans, write_plan
 from pipelines.results.settings import BatchSettings, OutputOptions
@@ -34,21 +30,10 @@ def archive(tmp_path: Path) -> Store:
     return open_store(str(root))
 
 
-def engine(archive: Store, results: Store, settings: BatchSettings = SETTINGS) -> ChunkEngine:
-    return ChunkEngine(
-        archive=archive,
-        results=results,
-        model=UniformColor(None),
-        task=ColorizeTask(16),
-        settings=settings,
-        footer={"plan": "p"},
-    )
-
-
 def run_all(archive: Store, results: Store, settings: BatchSettings = SETTINGS) -> list[str]:
     chunks = list(iter_chunks(plan_archive(archive, ChunkLimits(samples=settings.chunk_samples))))
     for chunk in chunks:
-        engine(archive, results, settings).run(chunk)
+        fake_engine(archive, results, settings=settings).run(chunk)
     return [draws_name(chunk.name) for chunk in chunks]
 
 

@@ -1,7 +1,5 @@
 """Every family through the batch engine: draws that differ, each the same alone as among others; both directions."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any
@@ -97,24 +95,24 @@ def test_a_cyclic_model_goes_both_ways(archive: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "option"),
+    ("family", "before", "option"),
     [
-        ("diffusion", {"steps": 2}),
-        ("diffusion", {"sampler": "euler"}),
-        ("diffusion", {"guidance_scale": 3.0}),
-        ("autoregressive", {"top_k": 1}),
-        ("autoregressive", {"top_p": 0.01}),
-        ("color_classifier", {"temperature": 0.1}),
+        ("diffusion", {"steps": 2}, {"steps": 3}),
+        ("diffusion", {"steps": 2}, {"sampler": "euler"}),
+        ("diffusion", {"steps": 2}, {"guidance_scale": 3.0}),
+        ("autoregressive", {}, {"top_k": 1}),
+        ("autoregressive", {}, {"top_p": 0.01}),
+        ("color_classifier", {}, {"temperature": 0.1}),
     ],
 )
 def test_options_of_sampling_reach_the_model(
-    family: str, option: dict[str, Any], archive: Store, tmp_path: Path
+    family: str, before: dict[str, Any], option: dict[str, Any], archive: Store, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
     placed = samples(archive)[:1]
     plain, changed = (
         pictures(engine(family, archive, tmp_path / name, **given).outcomes(placed)[0])
-        for name, given in (("plain", {}), ("changed", option))
+        for name, given in (("plain", before), ("changed", before | option))
     )
     assert plain != changed
 

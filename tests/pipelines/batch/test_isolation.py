@@ -1,7 +1,5 @@
 """Samples in processes of their own: only what kills its own process twice is an error, a random kill is none."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import poisoned_engine, write_image
+from fakes import poisoned_engine, write_archive
 from PIL import Image
 
 from condgen.errors import JobError
@@ -28,10 +26,7 @@ from pipelines.storage.store import Store, open_store
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Store:
-    root = tmp_path / "archive"
-    for number in range(5):
-        write_image(root / f"{number}.png", 60 + 20 * number)
-    return open_store(str(root))
+    return write_archive(tmp_path / "archive", range(60, 160, 20), bad=False)
 
 
 def chunk_of(archive: Store) -> Chunk:
@@ -120,6 +115,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_when_the_worker_is_killed_its_fork_server_and_a_child_that_hangs_end_with_it(tmp_path: Path) -> None:
     """All of it in a folder where a user's own `pipelines` lies, which is not imported in place of ours."""
     (tmp_path / "pipelines").mkdir()

@@ -1,7 +1,5 @@
 """The files of an archive that no plan has: counted in the plan, in the report and by `verify`."""
 
-from __future__ import annotations
-
 import tarfile
 from dataclasses import replace
 from pathlib import Path

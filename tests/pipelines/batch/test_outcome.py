@@ -1,7 +1,5 @@
 """When a batch job that has done all of its work is no success, and when one is stopped."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

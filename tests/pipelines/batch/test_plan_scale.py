@@ -1,7 +1,5 @@
 """Planning in columns: a hundred thousand chunks in seconds; benchmarks/plan.py has the million."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

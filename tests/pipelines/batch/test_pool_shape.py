@@ -1,7 +1,5 @@
 """The pool's size, from one core up: what fits the cluster, and what is refused with the reason."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

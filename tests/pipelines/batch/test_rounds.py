@@ -1,7 +1,5 @@
 """Rounds of chunks: what the cluster did is tried again, with patience; what is a mistake or a bug is told at once."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One object's trouble is its row of `errors/`; only a storage that is out ends a job, and is told as that."""
 
-from __future__ import annotations
-
 import io
 import os
 import ssl

@@ -1,7 +1,5 @@
 """Ray's wrappers are taken off: the error that a user is shown is the one that was raised on purpose."""
 
-from __future__ import annotations
-
 import pytest
 from ray.exceptions import RayTaskError, WorkerCrashedError
 

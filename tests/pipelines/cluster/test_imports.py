@@ -1,7 +1,5 @@
 """What a process imports: our own packages wherever it is started, and no pandas where nothing needs it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -49,6 +47,7 @@ def test_folders_are_added_once_behind_all_that_is_installed(monkeypatch: pytest
     assert sys.path == ["installed", "a", "b"]
 
 
+@pytest.mark.slow
 def test_pyarrow_does_without_pandas_until_it_is_asked_for() -> None:
     code = "import sys, pyarrow as pa; pa.array([0]); print('pandas' in sys.modules)"
     assert python(code) == "True"  # or the hook is no longer needed

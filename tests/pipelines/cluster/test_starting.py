@@ -1,7 +1,5 @@
 """Ray's start: where it can't, the user is told why in a line; the terminal hears nothing of Ray's own."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """What a place is taken for, and that nothing of a listing is lost between what is taken and what is left out."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

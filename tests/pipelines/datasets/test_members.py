@@ -1,7 +1,5 @@
 """Which member of a sample is its image, for jobs and for validation alike."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tars: what is written depends on the input alone; what is read is trusted in nothing."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable
@@ -10,6 +8,7 @@ import pytest
 import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import tar_of
 
 from pipelines.datasets.tar import Fault, Member, TarWriter, group_samples, iter_members, iter_spans, split_key
 
@@ -30,10 +29,7 @@ def members(data: bytes, whole: bool = True) -> list[Member | Fault]:
 
 
 def made(*items: tuple[str, bytes]) -> bytes:
-    tar = TarWriter()
-    for name, data in items:
-        tar.add(name, data)
-    return tar.finish()
+    return tar_of(items)
 
 
 def foreign(fill: Callable[[tarfile.TarFile], None], layout: int = tarfile.GNU_FORMAT) -> bytes:
@@ -55,7 +51,6 @@ def test_python_reads_what_is_written(name: str) -> None:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         assert tar.getnames() == [name, "z.txt"]
         found = tar.extractfile(name)
-        assert found is not None
         assert found.read() == b"abc" * 300
         info = tar.getmember(name)
     assert (info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode) == (0, 0, 0, "", "", 0o644)
@@ -133,7 +128,6 @@ def test_links_devices_and_names_outside_are_refused_with_the_reason(
 
     data = foreign(fill)
     before, refused, behind = members(data)
-    assert isinstance(refused, Fault)
     assert refused.error == "RefusedMember"
     assert reason in refused.reason
     assert isinstance(before, Member)
@@ -147,7 +141,6 @@ def test_links_devices_and_names_outside_are_refused_with_the_reason(
 def test_a_cut_tar_is_a_fault_wherever_it_was_cut(cut: int) -> None:
     data = made(("a.jpg", b"x" * 600), ("b.jpg", b"y" * 600))
     *_, last = members(data[:cut])
-    assert isinstance(last, Fault)
     assert last.error == "CutTar"
 
 
@@ -157,7 +150,6 @@ def test_a_tar_that_was_cut_between_two_members_is_a_fault_too() -> None:
     assert isinstance(first, Member)
     found = members(data[: first.stop])
     assert found[0] == first
-    assert isinstance(found[1], Fault)
     assert "between two members" in found[1].reason
     assert members(data[: first.stop], whole=False) == [first]
 
@@ -166,7 +158,6 @@ def test_garbage_joined_tars_and_endless_zeros_are_faults() -> None:
     assert isinstance(members(b"no tar at all" * 100)[0], Fault)
     one = made(("a.jpg", b"x"))
     joined = members(one + one)
-    assert isinstance(joined[-1], Fault)
     assert "joined" in joined[-1].reason
     read: list[tuple[int, int]] = []
 
@@ -185,13 +176,11 @@ def test_a_name_of_a_gigabyte_is_refused_unread() -> None:
     data[148:156] = b" " * 8
     data[148:156] = b"%06o\0 " % sum(data[:512])
     (fault,) = iter_members(lambda a, b: bytes(data[a:b]), 0, 2 << 30, whole=True)
-    assert isinstance(fault, Fault)
     assert "refused" in fault.reason
 
 
 def test_two_members_of_one_name_in_a_sample_are_a_fault() -> None:
     (sample,) = group_samples(made(("a.jpg", b"1"), ("a.JPG", b"2")))
-    assert sample.fault is not None
     assert sample.fault.error == "Duplicate"
 
 
@@ -209,5 +198,4 @@ def test_a_header_whose_checksum_does_not_fit_is_a_fault() -> None:
     data[1024] = ord("c")
     first, second = members(bytes(data))
     assert isinstance(first, Member)
-    assert isinstance(second, Fault)
     assert second.error == "BadTar"

@@ -1,7 +1,5 @@
 """Features are torchvision's own, at one size, and a set's Fréchet distance orders what is worse."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -62,6 +60,7 @@ def test_images_of_any_size_are_brought_to_one_and_keep_their_aspect(height: int
     assert found[2] == pytest.approx(np.mean(normalised), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_grey_is_farther_than_half_the_color(weights: Mapping[str, torch.Tensor]) -> None:
     extract = load_extractor(weights)
     codes = images(16).float()

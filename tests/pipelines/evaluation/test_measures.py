@@ -1,9 +1,8 @@
 """One image measured: perfect answers, means over draws, the best of K, and sizes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
+from samples import noise
 
 from condgen.errors import ConfigError
 from condgen.metrics.fidelity import MAX_PSNR_DB
@@ -13,8 +12,7 @@ SETTINGS = MeasureSettings(size_px=48, small_px=16)
 
 
 def picture(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-    return coarse.repeat(8, axis=0).repeat(8, axis=1)
+    return noise(seed, width // 8, height // 8).repeat(8, axis=0).repeat(8, axis=1)
 
 
 def rows_of(rows: list[ImageRow], answer: str) -> list[ImageRow]:

@@ -1,19 +1,16 @@
 """A reference set in brief: its mean color is the mean of its images' means, and a key of two images is no key."""
 
-from __future__ import annotations
-
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import saved, tar_of
 
 from condgen.color.lab import rgb_to_lab
 from condgen.errors import DatasetError
 from pipelines.datasets.chunk import iter_chunks
-from pipelines.datasets.tar import TarWriter
 from pipelines.evaluation.measures import MeasureSettings
 from pipelines.evaluation.planning import open_reference
 from pipelines.evaluation.references import KeyedReferences
@@ -25,18 +22,14 @@ COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (250, 250, 250))
 
 
 def png(color: tuple[int, int, int]) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (20, 30), color).save(data, "PNG")
-    return data.getvalue()
+    return saved(Image.new("RGB", (20, 30), color))
 
 
 def shards(folder: Path, keys: list[str]) -> str:
     """A sample a key, two to a shard, in the colors of `COLORS`."""
     for first in range(0, len(keys), 2):
-        tar = TarWriter()
-        for place, key in enumerate(keys[first : first + 2], start=first):
-            tar.add(f"{key}.png", png(COLORS[place]))
-        (folder / f"{first:03d}.tar").write_bytes(tar.finish())
+        pair = enumerate(keys[first : first + 2], start=first)
+        (folder / f"{first:03d}.tar").write_bytes(tar_of((f"{key}.png", png(COLORS[place])) for place, key in pair))
     return str(folder)
 
 

@@ -1,10 +1,9 @@
 """From rows to numbers: ratios of sums, class balance over the set, intervals, what is not beaten."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pytest
+from samples import noise
 
 from condgen.errors import DatasetError
 from condgen.metrics.color import ab_cells, ab_distance, auc_balanced, count_hits
@@ -17,8 +16,7 @@ SETTINGS = MeasureSettings(size_px=32, small_px=16)
 
 
 def picture(seed: int) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    return coarse.repeat(8, axis=0).repeat(8, axis=1)
+    return noise(seed, 5, 4).repeat(8, axis=0).repeat(8, axis=1)
 
 
 def table(count: int, answer: str = "point", offset: int = 100) -> tuple[pa.Table, list]:

@@ -3,8 +3,6 @@
 They are examined in processes of their own, since what is feared most is a crash. `make soak` takes many more of them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ The expectations are formulas of the standards, and matrices as they are publish
 curves of ITU-T H.273 stand here as the standard has them, from light to signal, and are inverted by interpolation.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -4,8 +4,6 @@ The files in `data/` are of four plain quarters. pillow-heif (libheif and x265) 
 tiles was put together by hand. The orientations are those of EXIF, told by `irot` and `imir` as well.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from pathlib import Path

@@ -3,8 +3,6 @@
 The expectations are arrays that tifffile or imagecodecs stored without loss.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib
@@ -14,6 +12,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from bad_images import with_chunk
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
@@ -33,11 +32,6 @@ def tiff(pixels: NDArray[Any], **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, **({"photometric": "rgb" if pixels.ndim == 3 else "minisblack"} | options))
     return buffer.getvalue()
-
-
-def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
-    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return png[:33] + chunk + png[33:]
 
 
 def jpeg2000(pixels: NDArray[np.uint16], **options: Any) -> bytes:

@@ -1,7 +1,5 @@
 """Pictures of every kind that a disk holds are decoded as a viewer shows them, or refused with a reason."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re
@@ -14,7 +12,10 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import samples
+from bad_images import png, with_chunk
 from PIL import Image, ImageCms, ImageOps
+from samples import saved
 
 from condgen.errors import ConfigError, ImageError
 from pipelines.images.decoding import decode, probe
@@ -25,12 +26,6 @@ from pipelines.images.metadata import read_metadata
 RED = (200, 30, 40)
 
 
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def gradient(width: int = 48, height: int = 32) -> Image.Image:
     """A smooth picture without symmetry."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
@@ -38,17 +33,7 @@ def gradient(width: int = 48, height: int = 32) -> Image.Image:
 
 
 def noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG by hand, for what Pillow does not write."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return Image.fromarray(samples.noise(0, width, height))
 
 
 def refusal(data: bytes, **options: Any) -> ImageError:
@@ -196,9 +181,9 @@ def test_a_16_bit_tiff_is_read_by_its_tags(order: str, photometric: int) -> None
 
 def test_16_bit_color_and_alpha_are_scaled() -> None:
     pixel = struct.pack(">HHH", 51400, 7710, 10280)
-    assert np.abs(decode(png(2, 1, 16, 2, b"\0" + pixel * 2)).astype(int) - RED).max() <= 1
+    assert np.abs(decode(png(2, 1, 16, 2, zlib.compress(b"\0" + pixel * 2))).astype(int) - RED).max() <= 1
     clear = struct.pack(">HHHH", 0, 0, 0, 0)
-    assert decode(png(1, 1, 16, 6, b"\0" + clear)).tolist() == [[[255, 255, 255]]]
+    assert decode(png(1, 1, 16, 6, zlib.compress(b"\0" + clear))).tolist() == [[[255, 255, 255]]]
 
 
 def test_a_palette_is_looked_up_with_and_without_transparency() -> None:
@@ -327,7 +312,7 @@ def test_a_fake_header_and_garbage_are_an_error(head: bytes) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
-    bomb = png(60_000, 60_000, 8, 0, b"")
+    bomb = png(60_000, 60_000, 8, 0, zlib.compress(b""))
     assert refusal(bomb).error == "TooManyPixels"
     with pytest.raises(ImageError, match="60000 x 60000"):
         probe(bomb)
@@ -338,9 +323,8 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
 
 def test_a_text_chunk_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
     body = b"Comment\0\0" + zlib.compress(bytes(200 << 20))
-    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     plain = saved(gradient(), "PNG")
-    assert np.array_equal(decode(plain[:33] + chunk + plain[33:]), decode(plain))
+    assert np.array_equal(decode(with_chunk(plain, b"zTXt", body)), decode(plain))
 
 
 def test_samples_are_refused_where_their_white_is_not_known() -> None:

@@ -1,17 +1,17 @@
 """Plain JPEGs take a shorter way than Pillow's and come out the same, bit for bit; all else goes Pillow's way."""
 
-from __future__ import annotations
-
 import io
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import bad_images
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
+from samples import saved
 
 from condgen.errors import ImageError
 from pipelines.images import decoding as images
@@ -32,15 +32,11 @@ FORMS: dict[str, dict[str, Any]] = {
 
 def textured(width: int, height: int) -> Image.Image:
     """Edges and colours in every direction, so that an error of scaling or chroma shows."""
-    y, x = np.mgrid[0:height, 0:width]
-    planes = [np.sin(x / 3) + np.cos(y / 7), np.sin((x + y) / 5), (x // 9 + y // 11) % 2 * 2 - 1.0]
-    return Image.fromarray(((np.stack(planes, -1) / 4 + 0.5) * 255).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(bad_images.textured(width, height))
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "jpeg", **options)
-    return buffer.getvalue()
+    return saved(image, "jpeg", **options)
 
 
 def by_pillow(data: bytes, min_size_px: int | None = None) -> NDArray[np.uint8]:

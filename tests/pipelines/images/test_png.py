@@ -1,7 +1,5 @@
 """A PNG is decoded as viewers show it: what is beside its image may be damaged or large, the image's data may not."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

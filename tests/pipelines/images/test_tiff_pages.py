@@ -1,7 +1,5 @@
 """Of a TIFF's images the full one is decoded, wherever it is; a sensor's data is an error that says what to do."""
 
-from __future__ import annotations
-
 import io
 import struct
 from typing import Any

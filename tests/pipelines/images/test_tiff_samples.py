@@ -3,8 +3,6 @@
 The files are written by tifffile, or by hand where it can't; the expectations are formulas.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from typing import Any

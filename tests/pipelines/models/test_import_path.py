@@ -1,7 +1,5 @@
 """An import path is looked at without running anything: mistakes are told, and what can't be seen is let through."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The model that ships with condgen, on photographs of scikit-image and scikit-learn, which it was not trained on."""
 
-from __future__ import annotations
-
 import pickle
 from importlib.resources import files
 
@@ -33,7 +31,6 @@ def lab(shipped: LoadedModel) -> torch.Tensor:
     size, found = shipped.extra["size_px"], []
     for name in PHOTOGRAPHS:
         path = locate("skimage", f"data/{name}")
-        assert path is not None
         image = Image.open(path).convert("RGB")
         side = min(image.size)
         square = image.crop((0, 0, side, side)).resize((size, size), Image.Resampling.BILINEAR)

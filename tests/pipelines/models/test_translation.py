@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +46,7 @@ def test_the_identity_gives_a_images_own_bytes(shape: tuple[int, int], overlap_p
     np.testing.assert_array_equal(back, rgb)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(length=st.integers(1, 400), size=st.integers(1, 64), data=st.data())
 def test_squares_cover_a_side_and_their_shares_add_up_to_one(length: int, size: int, data: st.DataObject) -> None:

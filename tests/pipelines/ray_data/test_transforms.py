@@ -1,7 +1,5 @@
 """Transforms treat both pictures of a pair alike, a sample the same anywhere; filters count; mixtures have shares."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,7 +10,6 @@ import pyarrow as pa
 import pytest
 import torch
 from samples import paired_dataset, single_dataset
-from torchvision.transforms import v2
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ChunkLimits
@@ -60,27 +57,35 @@ def apply(block: pa.Table, joint: Any = None, only: Any = None, seed: int = 0, e
     return list(zip(column_images(done, "input"), column_images(done, "target"), strict=True))
 
 
-GEOMETRY = v2.Compose([v2.RandomCrop(16), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+@pytest.fixture(scope="module")
+def v2() -> Any:
+    """torchvision's transforms, which cost seconds to import and are therefore imported by these tests alone."""
+    from torchvision.transforms import v2
+
+    return v2
 
 
-@pytest.mark.parametrize(
-    "joint", [GEOMETRY, v2.RandomResizedCrop(16, interpolation=v2.InterpolationMode.NEAREST), v2.RandomRotation(90)]
-)
-def test_both_images_of_a_pair_are_cropped_flipped_and_resized_alike(joint: Any) -> None:
-    joint = v2.Compose([joint])
-    for left, right in apply(pair_block(30), joint):
-        inside = (left[..., 2] == 0) & (right[..., 2] == 255)
-        assert inside.any()
-        np.testing.assert_array_equal(left[inside], 255 - right[inside])
+@pytest.fixture(scope="module")
+def geometry(v2: Any) -> Any:
+    return v2.Compose([v2.RandomCrop(16), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
 
 
-def test_samples_are_augmented_each_in_its_own_way() -> None:
-    done = apply(pair_block(40), GEOMETRY)
+def test_both_images_of_a_pair_are_cropped_flipped_and_resized_alike(v2: Any, geometry: Any) -> None:
+    resized = v2.RandomResizedCrop(16, interpolation=v2.InterpolationMode.NEAREST)
+    for joint in (geometry, resized, v2.RandomRotation(90)):
+        for left, right in apply(pair_block(30), v2.Compose([joint])):
+            inside = (left[..., 2] == 0) & (right[..., 2] == 255)
+            assert inside.any()
+            np.testing.assert_array_equal(left[inside], 255 - right[inside])
+
+
+def test_samples_are_augmented_each_in_its_own_way(geometry: Any) -> None:
+    done = apply(pair_block(40), geometry)
     assert all(left.shape == (16, 16, 3) for left, _ in done)
     assert len({left.tobytes() for left, _ in done}) > 35
 
 
-def test_jitter_is_the_same_for_both_or_on_the_input_alone() -> None:
+def test_jitter_is_the_same_for_both_or_on_the_input_alone(v2: Any) -> None:
     block = pair_block(6)
     gray = np.full((30, 40, 3), 120, dtype=np.uint8)
     for name in ("input", "target"):
@@ -94,51 +99,51 @@ def test_jitter_is_the_same_for_both_or_on_the_input_alone() -> None:
     assert len(levels) > 3
 
 
-def test_a_sample_is_augmented_the_same_whatever_is_beside_it() -> None:
+def test_a_sample_is_augmented_the_same_whatever_is_beside_it(geometry: Any) -> None:
     block = pair_block(10)
-    together = apply(block, GEOMETRY, seed=3, epoch=2)
-    backwards = apply(block.take(list(range(9, -1, -1))), GEOMETRY, seed=3, epoch=2)[::-1]
-    alone = [apply(block.slice(row, 1), GEOMETRY, seed=3, epoch=2)[0] for row in range(10)]
+    together = apply(block, geometry, seed=3, epoch=2)
+    backwards = apply(block.take(list(range(9, -1, -1))), geometry, seed=3, epoch=2)[::-1]
+    alone = [apply(block.slice(row, 1), geometry, seed=3, epoch=2)[0] for row in range(10)]
     for one, two, three in zip(together, backwards, alone, strict=True):
         np.testing.assert_array_equal(one[0], two[0])
         np.testing.assert_array_equal(one[0], three[0])
     for other in ({"seed": 4, "epoch": 2}, {"seed": 3, "epoch": 1}):
-        changed = apply(block, GEOMETRY, **other)
+        changed = apply(block, geometry, **other)
         assert any(not np.array_equal(one[0], two[0]) for one, two in zip(together, changed, strict=True))
 
 
-def test_torchs_own_generator_is_left_as_it_was() -> None:
+def test_torchs_own_generator_is_left_as_it_was(geometry: Any) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    apply(pair_block(4), GEOMETRY)
+    apply(pair_block(4), geometry)
     torch.testing.assert_close(torch.rand(3), expected)
 
 
-def test_pairs_of_two_sizes_are_refused_with_what_to_do_or_brought_to_one() -> None:
+def test_pairs_of_two_sizes_are_refused_with_what_to_do_or_brought_to_one(v2: Any, geometry: Any) -> None:
     block = pair_block(2, target_size=(50, 50))
     with pytest.raises(DatasetError, match=r"x\.tar 0 \(input 40x30, target 50x50\).*one size first"):
-        apply(block, GEOMETRY)
-    for left, right in apply(block, v2.Compose([v2.Resize((32, 32)), GEOMETRY])):
+        apply(block, geometry)
+    for left, right in apply(block, v2.Compose([v2.Resize((32, 32)), geometry])):
         assert left.shape == right.shape == (16, 16, 3)
 
 
-def test_a_column_that_is_not_there_is_named() -> None:
+def test_a_column_that_is_not_there_is_named(geometry: Any) -> None:
     with pytest.raises(DatasetError, match="no column image to transform; decoded images: input, target"):
-        apply(pair_block(1), only={"image": GEOMETRY})
+        apply(pair_block(1), only={"image": geometry})
 
 
-def test_transforms_that_end_in_floats_keep_their_dtype_and_the_layout() -> None:
+def test_transforms_that_end_in_floats_keep_their_dtype_and_the_layout(v2: Any, geometry: Any) -> None:
     to_float = v2.ToDtype(torch.float32, scale=True)
-    left, _ = apply(pair_block(1), v2.Compose([GEOMETRY, to_float]))[0]
+    left, _ = apply(pair_block(1), v2.Compose([geometry, to_float]))[0]
     assert (left.shape, left.dtype) == ((16, 16, 3), np.float32)
     assert left.max() <= 1.0
 
 
-def test_a_pair_dataset_is_transformed_the_same_in_every_run(ray_cluster: None, pairs_uri: str) -> None:
+def test_a_pair_dataset_is_transformed_the_same_in_every_run(ray_cluster: None, pairs_uri: str, geometry: Any) -> None:
     runs = []
     for limits in (ChunkLimits(samples=16), ChunkLimits(samples=3)):
-        dataset = transform(read_paired(pairs_uri, limits=limits), GEOMETRY, seed=1)
+        dataset = transform(read_paired(pairs_uri, limits=limits), geometry, seed=1)
         assert known_samples(dataset) == 12
         runs.append({row["key"]: row for row in dataset.iter_rows()})
     assert len(runs[0]) == 12

@@ -1,7 +1,5 @@
 """A job's account over several plans, and the engine with the user's functions, tables' columns and large pictures."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -9,14 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes import SETTINGS, UniformColor, write_image
+from fakes import fake_engine, write_archive, write_image
 
 from condgen.errors import ConfigError, ImageError
 from pipelines.batch.archive import Selection, plan_archive
 from pipelines.batch.attempts import begin_attempt, clear_attempts, forget_run
-from pipelines.batch.engine import About, ChunkEngine, Functions
+from pipelines.batch.engine import About, Functions
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
-from pipelines.models.colorization import ColorizeTask
 from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
 from pipelines.results.files import draws_schema, read_footer
 from pipelines.results.plan import Generation, load_plans, write_plan
@@ -29,26 +26,7 @@ JOB = "job"
 @pytest.fixture
 def archive(tmp_path: Path) -> Store:
     """Seven pictures and, among them, a text file and a black picture, on which the fake model fails."""
-    root = tmp_path / "archive"
-    for number in range(7):
-        write_image(root / f"{number}.png", 60 + 20 * number)
-    write_image(root / "black.png", 0)
-    (root / "5.dat").write_text("not an image")
-    return open_store(str(root))
-
-
-def engine(
-    archive: Store, results: Store, functions: Functions | None = None, settings: BatchSettings = SETTINGS
-) -> ChunkEngine:
-    return ChunkEngine(
-        archive=archive,
-        results=results,
-        model=UniformColor(None),
-        task=ColorizeTask(16),
-        settings=settings,
-        footer={"job": JOB},
-        functions=functions,
-    )
+    return write_archive(tmp_path / "archive", range(60, 200, 20))
 
 
 def add_plan(results: Store, chunks: pa.Table, kind: str = "archive") -> list[Generation]:
@@ -61,7 +39,7 @@ def work(archive: Store, results: Store, plans: list[Generation], most: int = 10
     """Do chunks that are pending, at most so many; returns how many."""
     chunks = list(iter_chunks(pending_chunks(plans, committed(results))))[:most]
     for chunk in chunks:
-        engine(archive, results).run(chunk)
+        fake_engine(archive, results).run(chunk)
     return len(chunks)
 
 
@@ -107,10 +85,7 @@ def test_a_draw_made_by_a_retry_is_the_one_that_would_have_been(archive: Store, 
     images = []
     for name, mended in (("before", True), ("after", False)):
         results = open_store(str(tmp_path / name))
-        if mended:
-            write_image(tmp_path / "archive" / "black.png", 90)
-        else:
-            write_image(tmp_path / "archive" / "black.png", 0)
+        write_image(tmp_path / "archive" / "black.png", 90 if mended else 0)
         plans = add_plan(results, plan_archive(archive, ChunkLimits(samples=4)))
         work(archive, results, plans)
         if not mended:
@@ -150,7 +125,7 @@ def test_what_the_users_functions_leave_out_is_counted(archive: Store, tmp_path:
 
     plans = add_plan(results, plan_archive(archive, ChunkLimits(samples=100)))
     (chunk,) = iter_chunks(plans[0].chunks)
-    receipt = engine(archive, results, Functions(before, after)).run(chunk)
+    receipt = fake_engine(archive, results, functions=Functions(before, after)).run(chunk)
     assert (receipt.samples, receipt.draws, receipt.errors, receipt.filtered) == (9, 8, 3, 2)
     assert receipt.kinds == {"before KeyError": 1, "model NotFinite": 1, "decode NotAnImage": 1}
     facts = read_footer(results, f"draws/{chunk.name}.parquet")
@@ -174,7 +149,7 @@ def test_columns_of_a_table_are_copied_with_their_types(archive: Store, tmp_path
     results = open_store(str(tmp_path / "results"))
     plans = add_plan(results, plan_archive(table, ChunkLimits(), Selection(facts=("year", "tags"))))
     (chunk,) = iter_chunks(plans[0].chunks)
-    engine(table, results, settings=settings).run(chunk)
+    fake_engine(table, results, settings=settings).run(chunk)
     found = pq.read_table(io.BytesIO(results.read(f"draws/{chunk.name}.parquet")))
     assert found["year"].to_pylist() == [1900, 1900, 1901, 1901, 1902, 1902]
     assert found["tags"].to_pylist()[:3] == [None, None, '["a", "b"]']
@@ -203,4 +178,4 @@ def test_a_users_function_may_refuse_an_image_itself(archive: Store, tmp_path: P
     results = open_store(str(tmp_path / "results"))
     plans = add_plan(results, plan_archive(archive, ChunkLimits(samples=100)))
     (chunk,) = iter_chunks(plans[0].chunks)
-    assert engine(archive, results, Functions(before)).run(chunk).kinds["before TooOld"] == 8
+    assert fake_engine(archive, results, functions=Functions(before)).run(chunk).kinds["before TooOld"] == 8

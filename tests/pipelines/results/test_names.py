@@ -1,7 +1,5 @@
 """Names of extracted pictures: the archive's own, safe, and never two the same."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

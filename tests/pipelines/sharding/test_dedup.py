@@ -1,21 +1,19 @@
 """Duplicates: the same whatever the order in which they were found, and no two that look alike are kept."""
 
-from __future__ import annotations
-
-import io
 import random
 
 import numpy as np
 import pytest
 from PIL import Image
+from samples import saved, smooth
 
+from pipelines.images.decoding import decode
 from pipelines.sharding.dedup import MAX_DISTANCE, Fingerprint, close_pairs, find_duplicates, perceptual_hash
 
 
 def rgb(seed: int, size: int = 96) -> np.ndarray:
     """A picture with structure: a few soft blobs."""
-    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC))
+    return np.asarray(smooth(seed, (size, size), coarse=(6, 6)))
 
 
 @pytest.mark.parametrize("distance", range(MAX_DISTANCE + 1))
@@ -80,8 +78,6 @@ def test_a_thousand_equal_images_cost_one_comparison_each() -> None:
 
 def test_the_perceptual_hash_survives_a_smaller_jpeg_and_tells_images_apart() -> None:
     first, second = rgb(1), rgb(2)
-    buffer = io.BytesIO()
-    Image.fromarray(first).resize((60, 60)).save(buffer, "jpeg", quality=60)
-    again = np.asarray(Image.open(buffer))
+    again = decode(saved(Image.fromarray(first).resize((60, 60)), "jpeg", quality=60))
     assert (perceptual_hash(first) ^ perceptual_hash(again)).bit_count() <= 4
     assert (perceptual_hash(first) ^ perceptual_hash(second)).bit_count() > MAX_DISTANCE

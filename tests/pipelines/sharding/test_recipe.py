@@ -1,7 +1,5 @@
 """Recipes: the bytes that were there, or a picture that is smaller, a half, or of another format."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

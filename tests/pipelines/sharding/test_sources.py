@@ -1,7 +1,5 @@
 """Sources: every file and every row is a record or is rejected with its reason."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

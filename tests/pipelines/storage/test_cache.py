@@ -1,7 +1,5 @@
 """The cache of chunks: bounded, verified, safe with many processes, and never in the way."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal
@@ -13,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from samples import tar_of
 
 from condgen.errors import ConfigError, MissingError
 from pipelines.datasets.chunk import Chunk, ExtentPart, read_chunk
-from pipelines.datasets.tar import TarWriter
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.storage.store import Store, open_store
 
@@ -104,10 +102,7 @@ def test_a_damaged_entry_is_fetched_again(remote: Store, tmp_path: Path, damage:
 
 
 def test_a_chunk_that_came_damaged_is_not_kept_in_the_cache(tmp_path: Path) -> None:
-    tar = TarWriter()
-    for number in range(3):
-        tar.add(f"{number}.jpg", bytes([number]) * 700)
-    data = tar.finish()
+    data = tar_of((f"{number}.jpg", bytes([number]) * 700) for number in range(3))
     inner = open_store(tmp_path / "remote")
     inner.write("x.tar", data)
     run = ExtentPart(0, len(data) - 1024, 3, hashlib.sha256(data[:-1024]).hexdigest())

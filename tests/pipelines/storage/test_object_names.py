@@ -1,7 +1,5 @@
 """Names of stored objects: any name travels, and comes back as it was."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Storage: writes are whole or not there, reads are whole or errors, faults are tried again and then named."""
 
-from __future__ import annotations
-
 import errno
 import os
 import pickle
@@ -12,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -33,7 +31,7 @@ class FaultyBackend:
     advice_missing = "check the path"
     advice_access = "check the credentials"
 
-    def child(self, name: str) -> FaultyBackend:
+    def child(self, name: str) -> Self:
         return self
 
     def read(self, name: str) -> bytes:

@@ -1,9 +1,6 @@
 """Aged grey images: a pure function of (seed, epoch, sample), each effect in its direction, and a stream beside RGB."""
 
-from __future__ import annotations
-
 import hashlib
-import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from samples import gradient
+from samples import gradient, saved, stream_config, tar_of
 
 from condgen.color.lab import rgb_to_lab
 from condgen.errors import ConfigError
-from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunking import chunk_table
-from pipelines.datasets.opening import open_dataset
-from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.aging import LUMINANCE, Aging, AgingDraw, draw_aging
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
@@ -35,20 +28,10 @@ BLUE_SENSITIVE, ORTHOCHROMATIC = (0.0, 0.1, 0.9), (0.0, 0.6, 0.4)
 @pytest.fixture
 def plan(tmp_path: Path) -> StreamConfig:
     """Twelve gradients in one shard, not aged."""
-    tar = TarWriter()
-    for number in range(12):
-        data = io.BytesIO()
-        gradient(number, (48, 40)).save(data, "PNG")
-        tar.add(f"{number:05d}.png", data.getvalue())
-    (tmp_path / "train-000000.tar").write_bytes(tar.finish())
-    dataset = open_dataset(str(tmp_path))
-    return StreamConfig(
-        store=dataset.store,
-        chunks=chunk_table(dataset.table(), ChunkLimits(samples=16)),
-        digest=dataset.manifest.digest,
-        order=OrderConfig(seed=3, lanes=1, window_chunks=1, batch_size=4),
-        augmentation=Augmentation(size_px=16, crop_scale_min=0.5, flip=True),
-    )
+    members = [(f"{number:05d}.png", saved(gradient(number, (48, 40)))) for number in range(12)]
+    (tmp_path / "train-000000.tar").write_bytes(tar_of(members))
+    order = OrderConfig(seed=3, lanes=1, window_chunks=1, batch_size=4)
+    return stream_config(tmp_path, order, Augmentation(size_px=16, crop_scale_min=0.5, flip=True))
 
 
 def loaded(plan: StreamConfig, epoch: int = 1) -> npt.NDArray[np.uint8]:
@@ -74,13 +57,10 @@ def band_means(grey: npt.NDArray[np.uint8]) -> list[float]:
 def test_what_happens_to_a_sample_depends_on_seed_epoch_and_sample_alone() -> None:
     aging, square = Aging(share=1.0), np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     first, again = draw_aging(aging, **WHERE), draw_aging(aging, **WHERE)
-    assert first is not None
-    assert again is not None
-    assert first == again
+    assert first == again is not None
     assert first.apply(square).tobytes() == again.apply(square).tobytes()
     for change in ({"seed": 2}, {"epoch": 1}, {"source": "b.tar"}, {"key": "y"}):
         other = draw_aging(aging, **(WHERE | change))
-        assert other is not None
         assert other != first
         assert other.apply(square).tobytes() != first.apply(square).tobytes()
 
@@ -99,9 +79,7 @@ def test_the_share_is_that_of_samples_and_of_each_effect() -> None:
 
 def test_the_share_of_one_effect_leaves_the_others_as_they_were() -> None:
     drawn = draw_aging(Aging(share=1.0, grain=1.0), **WHERE)
-    without = draw_aging(Aging(share=1.0, grain=0.0), **WHERE)
-    assert drawn is not None
-    assert without == replace(drawn, grain=0.0)
+    assert draw_aging(Aging(share=1.0, grain=0.0), **WHERE) == replace(drawn, grain=0.0)
     assert drawn.grain > 0
 
 

@@ -1,7 +1,5 @@
 """Crops: a square that needs no resizing is cut out, and is what resizing gives."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

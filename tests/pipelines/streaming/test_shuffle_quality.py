@@ -1,7 +1,5 @@
 """How well epochs are shuffled: the measures tell a good order from a bad one, and ours is as documented."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

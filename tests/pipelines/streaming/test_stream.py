@@ -1,11 +1,7 @@
 """The stream of a training run through a real Ray: every sample and chunk once, read and decoded; faults counted."""
 
-from __future__ import annotations
-
 import hashlib
-import io
 import sys
-import tarfile
 import threading
 import time
 from collections import Counter
@@ -18,14 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from samples import flat, paired_dataset
+from samples import flat, paired_dataset, saved, stream_config, tar_of
 
 from condgen.errors import ConfigError, StorageError
-from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunking import chunk_table
-from pipelines.datasets.opening import open_dataset
-from pipelines.datasets.tar import TarWriter
 from pipelines.images.decoding import decode
+from pipelines.storage.store import open_store
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation, draw_crop
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
@@ -38,22 +31,16 @@ ORDER = OrderConfig(seed=2, lanes=4, window_chunks=2, batch_size=8)
 
 def picture(number: int) -> bytes:
     """A flat picture whose colour is its number, so that any crop of it tells which it was."""
-    data = io.BytesIO()
-    Image.new("RGB", (20, 16), (number, 255 - number, 7)).save(data, "PNG")
-    return data.getvalue()
+    return saved(Image.new("RGB", (20, 16), (number, 255 - number, 7)))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty shards of three flat pictures, each a chunk."""
     root = tmp_path_factory.mktemp("dataset")
+    members = [(f"{n:04d}.png", b"no picture" if n in BAD else picture(n)) for n in range(SAMPLES)]
     for shard in range(SAMPLES // 3):
-        with tarfile.open(root / f"all-{shard:06d}.tar", "w") as tar:
-            for number in range(3 * shard, 3 * shard + 3):
-                data = b"no picture" if number in BAD else picture(number)
-                info = tarfile.TarInfo(f"{number:04d}.png")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+        (root / f"all-{shard:06d}.tar").write_bytes(tar_of(members[3 * shard : 3 * shard + 3]))
     return root
 
 
@@ -103,16 +90,8 @@ def plan(folder: Path, tmp_path: Path) -> StreamConfig:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    dataset = open_dataset(str(folder))
-    table = chunk_table(dataset.table(), ChunkLimits(samples=16))
-    store: Any = CountingStore(dataset.store, str(tmp_path / "reads"))
-    return StreamConfig(
-        store=store,
-        chunks=table,
-        digest=dataset.manifest.digest,
-        order=ORDER,
-        augmentation=Augmentation(size_px=8, crop_scale_min=0.5, flip=True),
-    )
+    store: Any = CountingStore(open_store(folder), str(tmp_path / "reads"))
+    return stream_config(folder, ORDER, Augmentation(size_px=8, crop_scale_min=0.5, flip=True), store=store)
 
 
 def numbers(batches: list[StreamBatch]) -> list[int]:
@@ -147,13 +126,11 @@ def test_every_sample_is_seen_once_an_epoch_and_each_chunk_read_and_decoded_once
 def test_both_images_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_resume(
     ray_cluster: None, tmp_path: Path
 ) -> None:
-    dataset = open_dataset(paired_dataset(tmp_path / "pairs", 24, per_shard=4))
-    plan = StreamConfig(
-        store=dataset.store,
-        chunks=chunk_table(dataset.table(), ChunkLimits(samples=4)),
-        digest=dataset.manifest.digest,
-        order=OrderConfig(seed=0, lanes=1, window_chunks=2, batch_size=4),
-        augmentation=Augmentation(size_px=16, crop_scale_min=0.5, flip=True),
+    plan = stream_config(
+        paired_dataset(tmp_path / "pairs", 24, per_shard=4),
+        OrderConfig(seed=0, lanes=1, window_chunks=2, batch_size=4),
+        Augmentation(size_px=16, crop_scale_min=0.5, flip=True),
+        samples=4,
         members=("input", "target"),
     )
     whole = stream(plan, 6)
@@ -169,19 +146,10 @@ def test_both_images_of_a_pair_are_cropped_and_mirrored_alike_and_the_same_at_a_
 
 
 def test_a_pair_of_several_shapes_is_left_out_with_the_reason(tmp_path: Path) -> None:
-    tar = TarWriter()
-    for member, size in (("input", (40, 30)), ("target", (30, 30))):
-        tar.add(f"a.{member}.png", flat(1, size))
-    (tmp_path / "x.tar").write_bytes(tar.finish())
-    dataset = open_dataset(str(tmp_path))
-    plan = StreamConfig(
-        store=dataset.store,
-        chunks=chunk_table(dataset.table(), ChunkLimits()),
-        digest="",
-        order=OrderConfig(seed=0, lanes=1, window_chunks=1, batch_size=1),
-        augmentation=Augmentation(size_px=8),
-        members=("input", "target"),
-    )
+    pair = [("a.input.png", flat(1, (40, 30))), ("a.target.png", flat(1, (30, 30)))]
+    (tmp_path / "x.tar").write_bytes(tar_of(pair))
+    order = OrderConfig(seed=0, lanes=1, window_chunks=1, batch_size=1)
+    plan = stream_config(tmp_path, order, Augmentation(size_px=8), members=("input", "target"))
     row = load_block(plan.chunks.append_column("epoch", [[0]]), plan=plan).to_pylist()[0]
     assert list(row["weight"]) == [0]
     assert row["faults"][0]["message"] == "images of a pair have several shapes: 40x30 and 30x30"

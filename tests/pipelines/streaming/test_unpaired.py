@@ -1,19 +1,14 @@
 """Unpaired streams: each domain in epochs of its own, the smaller cycling, both resumed at the next sample."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import single_dataset
+from samples import single_dataset, stream_config
 
 from condgen.errors import CheckpointError, ConfigError
-from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunking import chunk_table
-from pipelines.datasets.opening import open_dataset
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import EpochOrder, OrderConfig
@@ -25,14 +20,8 @@ LARGE, SMALL = 40, 12
 
 
 def domain(uri: str, batch_size: int = 4, lanes: int = 2, seed: int = 3) -> StreamConfig:
-    dataset = open_dataset(uri)
-    return StreamConfig(
-        store=dataset.store,
-        chunks=chunk_table(dataset.table(), ChunkLimits(samples=2)),
-        digest=dataset.manifest.digest,
-        order=OrderConfig(seed=seed, lanes=lanes, window_chunks=2, batch_size=batch_size),
-        augmentation=Augmentation(size_px=4),
-    )
+    order = OrderConfig(seed=seed, lanes=lanes, window_chunks=2, batch_size=batch_size)
+    return stream_config(uri, order, Augmentation(size_px=4), samples=2)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """Training on datasets whose pictures have other names, or that have several; and the plan that it makes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from samples import flat, paired_dataset, single_dataset
+from samples import flat, paired_dataset, single_dataset, tar_of
 
 from condgen.errors import ConfigError, DatasetError
 from condgen.presets import PRESETS, Preset
@@ -18,7 +16,6 @@ from jobs.datasets import index
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
-from pipelines.datasets.tar import TarWriter
 from pipelines.streaming.stream import load_block
 from pipelines.training.data import check_trainable
 from pipelines.training.engine import prepare
@@ -64,11 +61,9 @@ def photos_and_masks(tmp_path: Path) -> Path:
     """Samples with a photograph (red: its number) and a mask (red: 200)."""
     place = tmp_path / "shards"
     place.mkdir()
-    tar = TarWriter()
-    for number in range(20):
-        tar.add(f"{number:03d}.mask.png", flat(200))
-        tar.add(f"{number:03d}.photo.png", flat(number))
-    (place / "train-000000.tar").write_bytes(tar.finish())
+    kinds = ((number, kind) for number in range(20) for kind in ("mask", "photo"))
+    members = ((f"{number:03d}.{kind}.png", flat(200 if kind == "mask" else number)) for number, kind in kinds)
+    (place / "train-000000.tar").write_bytes(tar_of(members))
     return place
 
 

@@ -1,7 +1,5 @@
 """What training is fed for each task: the pictures, labels and texts of the right samples, in the model's ranges."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +70,6 @@ def pairs(tmp_path: Path) -> Path:
 def test_pairs_are_input_and_target_cropped_alike(pairs: Path) -> None:
     batch = fed(prepared("pix2pix-small", pairs, *PAIRS))
     x = batch.condition.image
-    assert x is not None
     assert x.shape == batch.target.shape == (10, 3, 16, 16)
     assert float(batch.weight.sum()) == 10
     assert torch.allclose(x[:, :2], -batch.target[:, :2], atol=0.02)
@@ -82,9 +79,7 @@ def test_pairs_are_input_and_target_cropped_alike(pairs: Path) -> None:
 def test_a_model_of_one_channel_is_given_the_luma(pairs: Path) -> None:
     job = prepared("pix2pix-small", pairs, *PAIRS[:1], "model.condition_channels=1", "model.target_channels=3")
     x = fed(job).condition.image
-    assert x is not None
     whole = fed(prepared("pix2pix-small", pairs, *PAIRS)).condition.image
-    assert whole is not None
     assert torch.allclose(x[:, 0], 0.299 * whole[:, 0] + 0.587 * whole[:, 1] + 0.114 * whole[:, 2], atol=1e-5)
     assert image_tensor(np.full((1, 2, 2, 3), 255, np.uint8), 1, CPU).tolist() == [[[[pytest.approx(1.0)] * 2] * 2]]
 
@@ -95,8 +90,6 @@ def test_an_aged_sample_is_seen_as_old_material_and_colored_as_it_was(pairs: Pat
     plain_job, aged_job = prepared(*settings, **options), prepared(*settings, "data.aging_share=0.5", **options)
     plain, item = fed(plain_job), first_chunk(aged_job)
     batch = make_feed(aged_job.preset, aged_job.plans).batch(item, CPU)
-    assert batch.condition.image is not None
-    assert plain.condition.image is not None
     assert torch.equal(batch.target, plain.target)
     aged = (torch.from_numpy(item.rgb[..., 3]) > 0).flatten(1).any(dim=1)
     assert 0 < int(aged.sum()) < len(aged)
@@ -121,8 +114,6 @@ def test_labels_and_captions_are_those_of_the_image(numbers: Path) -> None:
     )
     batch = fed(job)
     assert batch.condition.image is None
-    assert batch.condition.label is not None
-    assert batch.condition.text is not None
     found = ((batch.target[:, 0, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(batch.condition.label, found)
     expected = [tokenize(f"number {n}", vocabulary=50, length=4) for n in found.tolist()]
@@ -153,7 +144,6 @@ def test_two_domains_have_orders_of_their_own(numbers: Path, tmp_path: Path) -> 
     a.weight[0] = b.weight[1] = 0
     batch = feed.batch(UnpairedBatch(a=a, b=b, after=UnpairedPosition()), CPU)
     assert batch.weight.tolist() == [0, 0, *[1] * (len(a.weight) - 2)]
-    assert batch.condition.image is not None
     assert batch.condition.image.shape == batch.target.shape == (len(a.weight), 3, 16, 16)
     position = UnpairedPosition(a=StreamPosition(epoch=2, batch=1), b=StreamPosition(epoch=1, batch=2))
     assert feed.position(feed.state_dict(position)) == position

@@ -1,7 +1,5 @@
 """The training loop without Ray: what it learns, what it counts, and when it ends."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math
@@ -266,7 +264,6 @@ def test_the_optimizer_has_the_betas_that_were_asked_for() -> None:
 def test_a_batch_holds_lightness_and_color_of_the_images() -> None:
     batch = item(3)
     made = FEED.batch(batch, torch.device("cpu"))
-    assert made.condition.image is not None
     assert made.condition.image.shape == (4, 1, 4, 4)
     assert made.target.shape == (4, 2, 4, 4)
     lab = torch.cat([denormalize_l(made.condition.image), denormalize_ab(made.target)], dim=1)

@@ -1,7 +1,5 @@
 """A run's folder: whose it is, which checkpoint counts, and what a resumed run keeps of the metrics."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Training on pairs and on two domains by Ray Train, with a cut, and the archive translated by the model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from samples import paired_dataset, single_dataset
