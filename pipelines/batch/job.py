@@ -229,18 +229,16 @@ class BatchRun:
     """
 
     def __init__(self, listed: ListedJob, model: ModelFacts) -> None:
-        settings = model.settings.to_json()
+        settings, self._abandons = model.settings.to_json(), False
         if listed.begun:
             try:
                 listed.begun[0].plan.check(archive=listed.archive_uri, model_digest=model.digest, settings=settings)
             except ConfigError:
                 if listed.done:
                     raise
-                for entry in listed.results.list("plan"):  # nothing was committed: another plan may take its place
-                    listed.results.delete(entry.name)
                 archive = open_archive(listed.job.archive, taken_as=listed.job.selection.taken_as)
                 fresh = _fresh(listed.job, archive, model.settings, [])
-                listed = replace(listed, begun=[], fresh=fresh)
+                listed, self._abandons = replace(listed, begun=[], fresh=fresh), True
         self.listed, self.model = listed, model
         self._plans = list(listed.begun)
         # Results that were begun before an option was there don't get it.
@@ -249,6 +247,9 @@ class BatchRun:
 
     def begin(self) -> pa.Table:
         """Write the plan of what is in no plan yet, and return all chunks that are not committed."""
+        if self._abandons:  # nothing was committed: another plan takes the place of those begun
+            for entry in self.listed.results.list("plan"):
+                self.listed.results.delete(entry.name)
         if self.listed.fresh.num_rows:
             self._add_plan(self.listed.fresh, "archive")
         return pending_chunks(self._plans, self.listed.done)

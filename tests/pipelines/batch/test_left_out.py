@@ -9,6 +9,7 @@ import pytest
 from condgen.errors import ConfigError, DatasetError
 from jobs.results.verify import run as verify
 from pipelines.batch.archive import Selection
+from pipelines.batch.estimate import estimate_job
 from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import Pace
@@ -100,3 +101,12 @@ def test_the_named_member_is_done_and_checked_against_the_archive(job: BatchJob,
     assert verify(job.results, archive=job.archive).exit_code == 0
     with pytest.raises(ConfigError, match="member"):
         run_here(replace(job, settings=replace(SETTINGS, member="front.png")))
+
+
+def test_an_estimate_writes_and_removes_nothing(job: BatchJob) -> None:
+    BatchRun(listed := list_job(job), inspect_model(listed.source, listed.settings)).begin()
+    before = {path: path.read_bytes() for path in Path(job.results).rglob("*") if path.is_file()}
+    assert before
+    estimate = estimate_job(replace(job, settings=replace(SETTINGS, seed=9)))
+    assert (estimate.images, estimate.tried_images) == (4, 4)
+    assert {path: path.read_bytes() for path in Path(job.results).rglob("*") if path.is_file()} == before
