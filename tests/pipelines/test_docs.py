@@ -158,7 +158,7 @@ def test_the_batch_job_with_functions_of_ones_own(ray_cluster: None, tmp_path: P
         ramp = np.tile(np.linspace(0, 255, side, dtype=np.uint8), (side, 1))
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(np.stack([ramp] * 3, axis=-1)).save(tmp_path / "photos" / f"{number}.png")
-    (tmp_path / "photos" / "notes.txt").write_text("no photograph")
+    (tmp_path / "photos" / "notes.dat").write_text("no photograph")
     places = {"PHOTOS": str(tmp_path / "photos"), "RESULTS": str(tmp_path / "results"), "RUN": str(tmp_path / "run")}
     assert run("From Python", BATCH, **places)["counts"] == (5, 3, 1, 1)
     rows = pq.read_table(tmp_path / "results" / "draws").to_pylist()

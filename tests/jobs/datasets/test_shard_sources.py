@@ -110,7 +110,6 @@ def test_two_domains_are_two_datasets_that_are_opened_one_by_one(
     [
         (["--targets", "x", "--side-by-side", "left"], "either"),
         (["--columns", "image=x"], "a table"),
-        (["--columns", "image"], "NAME=OTHER"),
         (["--side-by-side", "middle"], "left"),
         (["--unpaired", "x", "--targets", "y"], "neither"),
         (["--dedup", "nearly"], "near"),
