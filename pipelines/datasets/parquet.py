@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -133,7 +134,8 @@ def read_images(
         for value in _cells(store, name, column, [*places[:1], *places[:0:-1]]):
             uri = value.get("path") if isinstance(value, dict) else value
             if isinstance(uri, str) and uri:
-                yield _located(store, name, uri)
+                with suppress(ImageError, ConfigError):  # a fault of that row, and none of the one that is read
+                    yield _located(store, name, uri)
 
     def picture(row: int, value: Any) -> bytes | ImageError:
         if isinstance(value, dict):

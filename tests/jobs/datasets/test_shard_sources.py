@@ -77,7 +77,7 @@ def test_a_listing_gives_captions_and_labels(tmp_path: Path, capsys: pytest.Capt
         writer.writerow(["images/0.png", 'a, "quoted"\nline', 7])
         writer.writerows([["images/2.png", "é", 8], ["images/9.png", "", 9]])
     dest = tmp_path / "dataset"
-    arguments = ["shard", str(tmp_path / "list.csv"), str(dest), "--columns", "image=where,caption=said"]
+    arguments = ["shard", str(tmp_path / "list.csv"), str(dest), "--roles", "image=where,caption=said"]
     assert cli._run(arguments) == 0
     assert "images/9.png: Missing" in capsys.readouterr().out
     found = samples(dest)
@@ -109,7 +109,8 @@ def test_two_domains_are_two_datasets_that_are_opened_one_by_one(
     ("arguments", "part"),
     [
         (["--targets", "x", "--side-by-side", "left"], "either"),
-        (["--columns", "image=x"], "a table"),
+        (["--roles", "image=x"], "a table"),
+        (["--roles", "image="], "ROLE=COLUMN"),
         (["--side-by-side", "middle"], "left"),
         (["--unpaired", "x", "--targets", "y"], "neither"),
         (["--dedup", "nearly"], "near"),

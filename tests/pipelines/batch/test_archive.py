@@ -16,7 +16,9 @@ from condgen.errors import ConfigError, ImageError
 from pipelines.batch.archive import Selection, plan_archive
 from pipelines.datasets.chunk import ChunkLimits, Sample, image_member, iter_chunks, read_chunk, sample_facts
 from pipelines.datasets.opening import Archive, archive_store
+from pipelines.datasets.parquet import open_table, read_images
 from pipelines.datasets.row_filter import parse
+from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store, open_store
 
 LIMITS = ChunkLimits(samples=4)
@@ -228,3 +230,26 @@ def test_text_tables_of_more_rows_than_a_group_are_cut_in_chunks(files: Store) -
     last = plan_archive(archive, LIMITS, Selection(where=parse("number == '65539'"), facts=("number",)))
     ((sample,),) = [read_chunk(files, chunk) for chunk in iter_chunks(last)]
     assert (sample.key, sample_facts(sample)) == ("#65539", {"number": "65539"})
+
+
+class AskingNeighbors(Neighbors):
+    """Neighbors that ask for every other object, and find the one that is read refused."""
+
+    def read(self, store: Store, name: str, *_: Any, others: Any, **__: Any) -> Any:
+        self.asked = [where.locate(other) for where, other in others()]
+        raise ImageError("read", "Refused", name)
+
+
+def test_a_bad_uri_is_the_fault_of_its_own_row_alone(files: Store) -> None:
+    uris = [f"{files.uri}/sea/1.jpg", "a::b://c", "sea/3.jpg", "no-such-scheme://host/x.jpg"]
+    files.write("list.csv", "\n".join(["uri", *uris]).encode())
+    open_table(files, "list.csv")
+    neighbors = AskingNeighbors()
+    found = list(read_images(files, "list.csv", "uri", range(4), neighbors))
+    assert [image.error for image in found if isinstance(image, ImageError)] == [
+        "Refused",
+        "BadUri",
+        "Refused",
+        "BadUri",
+    ]
+    assert sorted(neighbors.asked) == [f"{files.uri}/sea/1.jpg", f"{files.uri}/sea/3.jpg"]
