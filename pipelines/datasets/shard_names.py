@@ -66,7 +66,7 @@ class Place:
             if first_glob == len(levels):
                 entries += self._ask([pattern])
                 continue
-            matches = [name for name in listings[folder] if _matches(name, levels)]
+            matches = [name for name in listings[folder] if _matches(name.split("/"), levels)]
             if not matches:
                 raise MissingError(self.store.locate(pattern), "find", "no such file: check the name or the pattern")
             entries += [listings[folder][name] for name in matches]
@@ -109,7 +109,8 @@ def locate(uri: str) -> Place:
     """Return the place of the files that a URI names, or of the folder that it names.
 
     Files are named one by one (``x.tar``, ``one.jpg``), by braces (``{a,b}/x-{000..015}.tar``), by globs (``*.jpg``,
-    ``*/x.tar``), and by lists of all of these, joined by ``::`` as the webdataset library does.
+    ``*/x.tar``; ``**`` is any number of folders), and by lists of all of these, joined by ``::`` as the webdataset
+    library does.
 
     Raises:
         ConfigError: a list of files that have no folder or bucket in common.
@@ -117,8 +118,8 @@ def locate(uri: str) -> Place:
     """
     pieces = uri.split("::")
     is_list = len(pieces) > 1 and all(_is_pattern(piece) for piece in pieces)
-    is_named = _path(uri).lower().endswith(".tar") or (_is_web(uri) and _is_pattern(uri))
-    # A folder may have such a sign in its name.
+    # A folder may have such a sign in its name, or end in .tar.
+    is_named = (_path(uri).lower().endswith(".tar") and not _is_folder(uri)) or (_is_web(uri) and _is_pattern(uri))
     if (is_list or _is_pattern(uri)) and (is_named or not open_store(uri).exists("")):
         return _place(uri, [part for piece in (pieces if is_list else [uri]) for part in expand_braces(piece)])
     return _place(uri, [uri]) if _is_file(uri) else Place(open_store(uri))
@@ -137,7 +138,7 @@ def _place(uri: str, parts: Sequence[str]) -> Place:
     """Return the deepest folder that holds all that the parts name, and the parts relative to it."""
     signs = _globs(uri)
     paths = [_levels(part) for part in parts]
-    heads = [levels[: min(len(levels) - 1, _first_glob(levels, signs))] for levels in paths]
+    heads = [_head(levels, signs) for levels in paths]
     if len({head[0] for head in heads}) > 1:
         raise ConfigError("path", uri, "shards of one storage; index each with `condgen index`")
     common = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*heads, strict=False))]
@@ -148,6 +149,14 @@ def _place(uri: str, parts: Sequence[str]) -> Place:
         raise ConfigError("path", uri, "shards of one bucket; index each bucket with `condgen index`")
     root = scheme + "/".join(common[1:]) or "."
     return Place(open_store(root), tuple("/".join(levels[len(common) :]) for levels in paths))
+
+
+def _head(levels: list[str], signs: str) -> list[str]:
+    """Return the levels before the first glob; a local folder with such a sign in its name is none."""
+    count = min(len(levels) - 1, _first_glob(levels, signs))
+    while count < len(levels) - 1 and _is_folder(levels[0] + "/".join(levels[1 : count + 1])):
+        count += 1
+    return levels[:count]
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -192,11 +201,19 @@ def _globs(uri: str) -> str:
     return _WEB_GLOB if _is_web(uri) else _GLOB
 
 
+def _is_local(uri: str) -> bool:
+    return "://" not in uri or uri.lower().startswith(("file://", "local://"))
+
+
+def _is_folder(uri: str) -> bool:
+    """Return whether a URI names a local folder."""
+    return _is_local(uri) and open_store(uri).exists("") and not _is_file(uri)
+
+
 def _is_file(uri: str) -> bool:
     """Return whether a URI names one file; a prefix of objects that has no dot in its last part costs no request."""
     folder, slash, leaf = _path(uri).rpartition("/")
-    is_local = "://" not in uri or uri.lower().startswith(("file://", "local://"))
-    if not leaf or folder.endswith(("/", ":")) or not (is_local or "." in leaf):
+    if not leaf or folder.endswith(("/", ":")) or not (_is_local(uri) or "." in leaf):
         return False
     return open_store((folder or slash) if slash else ".").is_file(leaf + uri[len(_path(uri)) :])
 
@@ -218,6 +235,9 @@ def _first_glob(levels: Sequence[str], signs: str = _GLOB) -> int:
     return next((place for place, level in enumerate(levels) if any(sign in level for sign in signs)), len(levels))
 
 
-def _matches(name: str, levels: Sequence[str]) -> bool:
-    parts = name.split("/")
-    return len(parts) == len(levels) and all(map(fnmatchcase, parts, levels))
+def _matches(parts: Sequence[str], levels: Sequence[str]) -> bool:
+    if not levels or not parts:
+        return not parts and not levels
+    if levels[0] == "**":
+        return len(levels) == 1 or any(_matches(parts[skipped:], levels[1:]) for skipped in range(len(parts)))
+    return fnmatchcase(parts[0], levels[0]) and _matches(parts[1:], levels[1:])

@@ -138,6 +138,29 @@ def test_a_file_and_a_pattern_are_taken_as_they_are_typed(tmp_path: Path, patter
     assert (got, len(names)) == (kind, count)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("**/*.jpg", ["0.jpg", "a/1.jpg", "a/b/2.jpg"]),
+        ("a/**/*.jpg", ["1.jpg", "b/2.jpg"]),
+        ("**/b/*", ["a/b/2.jpg"]),
+        ("a/**", ["1.jpg", "b/2.jpg"]),
+        ("[1930]/*.jpg", ["3.jpg"]),
+        ("[1930]", ["3.jpg"]),
+        ("*/*.jpg", ["[1930]/3.jpg", "a/1.jpg"]),
+    ],
+)
+def test_globs_are_those_of_a_shell(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    uri = fill(tmp_path, "0.jpg", "a/1.jpg", "a/b/2.jpg")
+    if "1930" in pattern or pattern == "*/*.jpg":
+        fill(tmp_path, "[1930]/3.jpg")
+    assert taken(f"{uri}/{pattern}") == ("images", names)
+
+
+def test_a_folder_may_be_called_as_a_shard(tmp_path: Path) -> None:
+    assert taken(fill(tmp_path / "photos.tar", "0.jpg")) == ("images", ["0.jpg"])
+
+
 def test_what_the_user_says_decides(tmp_path: Path) -> None:
     uri = fill(tmp_path, "a.jpg", "b", "x.tar", "notes.txt")
     assert taken(uri, taken_as="images") == ("images", ["a.jpg", "b"])
