@@ -58,7 +58,7 @@ class Place:
             first_glob = _first_glob(levels, signs)
             folder = "/".join(levels[: min(first_glob, len(levels) - 1)])
             if folder not in listings or first_glob < len(levels):
-                recursive = first_glob < len(levels) - 1
+                recursive = first_glob < len(levels) - 1 or levels[-1] == "**"
                 listings[folder] = self._listed(folder, recursive=recursive, may_be_refused=first_glob == len(levels))
             if pattern in listings[folder]:
                 entries.append(listings[folder][pattern])
