@@ -29,9 +29,10 @@ RAY_FROM_BYTES = 512 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """Report of `condgen index`: the manifest, and how many samples and images can't be read."""
+    """Report of `condgen index`: the manifest, what was taken, and how many samples and images can't be read."""
 
     uri: str
+    source: str
     manifest: Manifest
     faulty: int
     undecodable: int
@@ -41,7 +42,8 @@ class IndexReport:
         """Return the report as lines of text."""
         manifest = self.manifest
         count = f"{manifest.samples:,} samples in {len(manifest.shards):,} shards, {manifest.size_bytes / 1e6:,.1f} MB"
-        lines = [f"{self.uri}: {count}; {manifest.runs:,} runs", f"members: {', '.join(manifest.members) or 'none'}"]
+        lines = [self.source, f"{self.uri}: {count}; {manifest.runs:,} runs"]
+        lines += [f"members: {', '.join(manifest.members) or 'none'}"]
         if manifest.base:
             lines.append(f"the shards stay in {manifest.base}; {self.uri} is opened as the dataset")
         if self.faulty or self.undecodable:
@@ -103,6 +105,7 @@ def run(
     place.write(MANIFEST_NAME, manifest.to_json().encode())
     return IndexReport(
         uri=place.uri,
+        source=f"{store.uri}: {contents.describe()}",
         manifest=manifest,
         faulty=sum(len(shard.scan.faults) for shard in shards),
         undecodable=sum(shard.undecodable for shard in shards),

@@ -38,6 +38,7 @@ class DatasetReport:
         shards_mb = f"{len(manifest.shards):,} shards, {manifest.size_bytes / 1e6:,.1f} MB"
         lines = [
             f"{self.dataset.uri}: {manifest.kind} images, {made}",
+            *([f"  place    {self.dataset.description}"] if self.dataset.description else []),
             f"  samples  {manifest.samples:,}, {shards_mb}, {manifest.runs:,} runs",
         ]
         for split, samples in manifest.splits.items():

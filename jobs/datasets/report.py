@@ -22,6 +22,7 @@ class ShardReport:
         manifest: manifest of the dataset.
         rejected: files of the source that are in no shard.
         seconds: time that it took.
+        source: what the source was taken for and what of it is left out.
         added: samples that this run added.
         gone, changed: names in the dataset whose files are gone from the source, or have other bytes there.
         columns: columns of a table that images were taken from.
@@ -32,6 +33,7 @@ class ShardReport:
     manifest: Manifest
     rejected: Sequence[RejectedFile]
     seconds: float
+    source: str = ""
     added: int = 0
     gone: Sequence[str] = field(default=())
     changed: Sequence[str] = field(default=())
@@ -55,7 +57,7 @@ class ShardReport:
         noun = "pairs" if manifest.kind == "paired" else "images"
         size_mb = manifest.size_bytes / 1e6
         count = f"{manifest.samples:,} {noun} in {len(manifest.shards):,} shards, {size_mb:,.1f} MB"
-        lines = [f"{self.uri}: {count} ({splits})"]
+        lines = [*([f"source: {self.source}"] if self.source else []), f"{self.uri}: {count} ({splits})"]
         if self.columns:
             lines.append(f"images are taken from the column{'s' * (len(self.columns) > 1)} {', '.join(self.columns)}")
         empty = [name for name in manifest.options.get("split", {}) if name not in manifest.splits]

@@ -123,7 +123,9 @@ def run(
         catalog, gone, changed = Catalog(), [], []
         manifest = None
     report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
-    report = replace(report, gone=gone, changed=changed, columns=listing.columns, was_there=True)
+    report = replace(
+        report, source=listing.description, gone=gone, changed=changed, columns=listing.columns, was_there=True
+    )
     if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
         known = read_rejected(dataset, manifest)
         if not any(row.stage == "read" for row in known):  # what could not be read then may be readable now

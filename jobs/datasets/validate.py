@@ -45,6 +45,7 @@ class ValidationReport:
         shards, samples, images: numbers of what was read.
         faults: all faults, by shard and key.
         seconds: time that it took.
+        places: what the places were taken for, where shards were scanned.
     """
 
     uri: str
@@ -53,6 +54,7 @@ class ValidationReport:
     images: int
     faults: Sequence[DatasetFault]
     seconds: float
+    places: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
@@ -63,7 +65,7 @@ class ValidationReport:
         """Return the report as lines of text."""
         read = f"{self.shards:,} shards, {self.samples:,} samples, {self.images:,} images read"
         rate = f"{self.seconds:.1f} s, {self.images / max(self.seconds, 1e-9):,.0f} images/s"
-        lines = [f"{self.uri}: {read} ({rate})"]
+        lines = [*self.places, f"{self.uri}: {read} ({rate})"]
         if not self.faults:
             return [*lines, "no faults"]
         counts = Counter(fault.error for fault in self.faults)
@@ -95,24 +97,26 @@ def run(dataset: str, *, report: str | None = None, verbose: bool = False) -> Va
     found = [_validated(place, verbose) for place in domains_of(dataset)]
     result = ValidationReport(
         uri=dataset,
-        shards=sum(len(findings) for findings, _ in found),
-        samples=sum(item.samples for findings, _ in found for item in findings),
-        images=sum(item.images for findings, _ in found for item in findings),
-        faults=sorted(fault for _, faults in found for fault in faults),
+        shards=sum(len(findings) for findings, _, _ in found),
+        samples=sum(item.samples for findings, _, _ in found for item in findings),
+        images=sum(item.images for findings, _, _ in found for item in findings),
+        faults=sorted(fault for _, faults, _ in found for fault in faults),
         seconds=time.monotonic() - began,
+        places=[place for _, _, place in found if place],
     )
     if report is not None:
         _write(report, result.faults)
     return result
 
 
-def _validated(place: Place, verbose: bool) -> tuple[list[ShardFindings], list[DatasetFault]]:
+def _validated(place: Place, verbose: bool) -> tuple[list[ShardFindings], list[DatasetFault], str]:
+    """Return the findings of each shard, all faults, and what the place was taken for."""
     try:
         dataset = open_dataset(place)
     except NoShardsError:
         raise
     except DatasetError as error:
-        return [], [DatasetFault("", "", "DamagedDataset", str(error))]
+        return [], [DatasetFault("", "", "DamagedDataset", str(error))], ""
     scanned = not dataset.is_complete
     faults = [] if scanned else check_manifest(dataset)
     if not scanned and not dataset.manifest.base:
@@ -122,7 +126,7 @@ def _validated(place: Place, verbose: bool) -> tuple[list[ShardFindings], list[D
     findings.sort(key=lambda item: places[item.name])
     faults += duplicate_keys(findings)
     faults += [fault for item in findings for fault in item.faults]
-    return findings, faults
+    return findings, faults, f"{dataset.uri}: {dataset.description}" if dataset.description else ""
 
 
 def _findings(dataset: Dataset, scanned: bool, verbose: bool) -> Iterator[ShardFindings]:

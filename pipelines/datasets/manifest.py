@@ -190,12 +190,14 @@ class Dataset:
         manifest: manifest of the dataset.
         index: table in ``EXTENT_SCHEMA``, in the order of the manifest's shards.
         home: store of the manifest, where that is not the store of the shards.
+        description: what the place was taken for and what of it is left out, where its shards were scanned.
     """
 
     store: Store
     manifest: Manifest
     index: pa.Table = field(repr=False)
     home: Store | None = None
+    description: str = ""
 
     @property
     def uri(self) -> str:

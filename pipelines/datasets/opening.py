@@ -74,7 +74,11 @@ def open_dataset(data: str | Store | Place | Dataset, *, checksums: bool = False
         return data
     place = _located(data)
     complete = _complete(place.store.require()) if place.patterns is None else None
-    return complete or _scan(place.store, [entry.name for entry in shards_of(place).entries], checksums=checksums)
+    if complete is not None:
+        return complete
+    contents = shards_of(place)
+    scanned = _scan(place.store, [entry.name for entry in contents.entries], checksums=checksums)
+    return replace(scanned, description=contents.describe())
 
 
 def domains_of(uri: str) -> tuple[Place, ...]:

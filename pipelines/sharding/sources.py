@@ -122,6 +122,7 @@ class Listing:
         rejected: files that are no record, and why.
         options: options of the source that decide the bytes.
         columns: columns of a table that images are taken from.
+        description: what the source was taken for and what of it is left out.
         in_order: whether shards keep the records' order, because reading them in another is slow.
     """
 
@@ -133,6 +134,7 @@ class Listing:
     options: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     in_order: bool = False
+    description: str = ""
 
 
 def reject(source: str, key: str, stage: str, error: str, message: str) -> RejectedFile:
@@ -164,8 +166,10 @@ def folder_source(uri: str, contents: Contents | None = None) -> Listing:
         MissingError, AccessError, StorageError: as in ``pipelines.storage.store``.
     """
     place = locate(uri)
-    records, rejected = list_images(contents or read_contents(place, ("images",)))
-    return Listing(place.store.uri, "single", (place.store,), records, rejected)
+    contents = contents or read_contents(place, ("images",))
+    records, rejected = list_images(contents)
+    about = contents.describe()
+    return Listing(place.store.uri, "single", (place.store,), records, rejected, description=about)
 
 
 def list_images(contents: Contents) -> tuple[tuple[Record, ...], tuple[RejectedFile, ...]]:
