@@ -48,6 +48,7 @@ _COLORIZER: Mapping[str, Any] = MappingProxyType(
         "condition_dropout": 0.0,
         "point_head": "bins",
         "point_balance": 0.3,
+        "draw_gain": 1.3,
     }
 )
 _COLORIZER_DATA = DataConfig(size_px=128, sample_px=160, crop_scale_min=0.7, aging_share=0.3)
