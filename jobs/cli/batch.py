@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
 from condgen.errors import ConfigError
+from condgen.options import option
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.cli.datasets import examples, print_report, read_roles
 from jobs.cli.options import Command, Group, expand
@@ -65,83 +67,51 @@ def read_actors(text: str) -> tuple[int, int] | None:
 class JobOptions:
     """The options of a batch job besides its settings, see `pipelines.batch.job.BatchJob`."""
 
-    trust_code: bool = field(
-        default=False,
-        metadata={"help": "MODEL may be a file that is a program (.pt, .pt2).", "flags": ("--trust-code",)},
+    trust_code: bool = option(False, "MODEL may be a file that is a program (.pt, .pt2).", flags=("--trust-code",))
+    retry_errors: bool = option(False, "Do again what failed.", flags=("--retry-errors",))
+    dry_run: bool = option(False, "Show the plan, the size and time expected, and stop.", flags=("--dry-run",))
+    where: str | None = option(
+        None, 'Only images whose listing holds it: "year < 1900".', metavar="CONDITION", heading="Selection"
     )
-    retry_errors: bool = field(default=False, metadata={"help": "Do again what failed.", "flags": ("--retry-errors",)})
-    dry_run: bool = field(
-        default=False,
-        metadata={"help": "Show the plan, the size and time expected, and stop.", "flags": ("--dry-run",)},
+    limit: int = option(
+        0, "At most N images in all of RESULTS; 0 is no limit.", metavar="N", min=0, heading="Selection"
     )
-    where: str | None = field(
-        default=None,
-        metadata={
-            "help": 'Only images whose listing holds it: "year < 1900".',
-            "metavar": "CONDITION",
-            "heading": "Selection",
-        },
+    taken_as: str | None = option(
+        None,
+        "What ARCHIVE is, where it holds several kinds: images, shards, parquet or table.",
+        metavar="KIND",
+        flags=("--as",),
+        heading="Selection",
     )
-    limit: int = field(
-        default=0,
-        metadata={
-            "help": "At most N images in all of RESULTS; 0 is no limit.",
-            "metavar": "N",
-            "min": 0,
-            "heading": "Selection",
-        },
+    roles: Mapping[str, str] | None = option(
+        None,
+        "Which column of a table is what: image, key.",
+        metavar="ROLE=COLUMN,...",
+        read=read_roles,
+        heading="Selection",
     )
-    taken_as: str | None = field(
-        default=None,
-        metadata={
-            "help": "What ARCHIVE is, where it holds several kinds: images, shards, parquet or table.",
-            "metavar": "KIND",
-            "flags": ("--as",),
-            "heading": "Selection",
-        },
+    archive_columns: Mapping[str, str] | None = option(
+        None, "The name that --roles had in 0.1.", read=read_roles, hidden=True
     )
-    roles: dict[str, str] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Which column of a table is what: image, key.",
-            "metavar": "ROLE=COLUMN,...",
-            "read": read_roles,
-            "heading": "Selection",
-        },
+    actors: tuple[int, int] | None = option(
+        None,
+        "Model processes: MIN must fit now, more start as there is room; 0 is as many as fit.",
+        metavar="N|MIN:MAX",
+        flags=("--actors", "--workers"),
+        read=read_actors,
+        default="0",
+        heading="Resources",
     )
-    archive_columns: dict[str, str] = field(
-        default_factory=dict,
-        metadata={"help": "The name that --roles had in 0.1.", "read": read_roles, "hidden": True},
+    num_gpus: float | None = option(
+        None, "GPUs for each actor, 0.5 say (default: 1).", metavar="G", min=0.0, heading="Resources"
     )
-    actors: tuple[int, int] | None = field(
-        default=None,
-        metadata={
-            "help": "Model processes: MIN must fit now, more start as there is room; 0 is as many as fit.",
-            "metavar": "N|MIN:MAX",
-            "flags": ("--actors", "--workers"),
-            "read": read_actors,
-            "default": "0",
-            "heading": "Resources",
-        },
-    )
-    num_gpus: float | None = field(
-        default=None,
-        metadata={
-            "help": "GPUs for each actor, 0.5 say (default: 1).",
-            "metavar": "G",
-            "min": 0.0,
-            "heading": "Resources",
-        },
-    )
-    max_error_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": "Stop, or fail at the end, if more of the images fail (default: stop at 0.9, after 200 images).",
-            "metavar": "R",
-            "min": 0.0,
-            "max": 1.0,
-            "heading": "Resources",
-        },
+    max_error_rate: float | None = option(
+        None,
+        "Stop, or fail at the end, if more of the images fail (default: stop at 0.9, after 200 images).",
+        metavar="R",
+        min=0.0,
+        max=1.0,
+        heading="Resources",
     )
 
 
@@ -228,7 +198,7 @@ def _run(
         selection=Selection(
             where=parse(options.where) if options.where else None,
             limit=options.limit,
-            columns=options.roles or options.archive_columns,
+            columns=options.roles or options.archive_columns or {},
             taken_as=options.taken_as,
         ),
         resources=Resources(actors=options.actors, num_gpus=options.num_gpus),
