@@ -109,7 +109,7 @@ def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, b
                 "start": runs.flatten().field("start"),
             }
         )
-        known = pa.table({"shard": index["shard"], "start": index["start"], "row": np.arange(index.num_rows)})
+        known = pa.table({"shard": index["shard"], "start": index["start"], "row": _numbers(index.num_rows)})
         fresh = known.join(covered, ["shard", "start"], join_type="left anti")["row"].combine_chunks()
         index = index.take(fresh.take(pc.sort_indices(fresh)))
     taken: dict[tuple[str | None, int], tuple[Chunk, set[int]]] = {}
@@ -123,6 +123,11 @@ def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, b
             rest.append(_part(chunk, select))
     table = chunk_table(index, limits)
     return _numbered(pa.concat_tables([chunks_to_table(rest), table])) if rest else table
+
+
+def _numbers(count: int) -> pa.Array:
+    """Return 0 to count - 1 in memory of Arrow's own: its threads must not hold an object of Python's at exit."""
+    return pc.subtract(pc.cumulative_sum(pa.repeat(1, count)), 1)
 
 
 def _cut(before: Sequence[pa.Table]) -> Iterator[Chunk]:
