@@ -10,9 +10,8 @@ endif
 OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
-# One process has all tests that use Ray, one those of S3, the others share the rest. Of three on two cores, those of Ray
-# wait most of the time.
-PYTEST := -m pytest --dist loadgroup --no-loadscope-reorder --numprocesses
+# Two processes: one has all tests that use Ray or S3, the other ones share the rest.
+PYTEST := -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= 40
 FILES ?= 2400
@@ -57,18 +56,18 @@ gpu: python ## on a machine with a GPU: its tests, and what training steps and d
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 
 quick: venv-dev ## the tests of a minute: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
-	@$(RUN)/python $(PYTEST) 2 -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)
+	@$(RUN)/python $(PYTEST) -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)
 
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(PYTHON) infra/local/programs.py
-	@$(RUN)/python $(PYTEST) 3 $(TESTS) $(PYTEST_ARGS)
+	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
 soak: venv-dev ## the random tests at length: faults, bad files, flipped bits (FAULTS=40 FILES=2400 SEED=a number)
 	@SOAK_FAULTS=$(FAULTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m soak -s $(PYTEST_ARGS)
 
 test-oldest: python ## the suite on the oldest versions that pyproject.toml admits (needs Python 3.12)
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest
-	@.venv-oldest/bin/python $(PYTEST) 3 $(TESTS) $(PYTEST_ARGS)
+	@.venv-oldest/bin/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
 programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway)
 	@$(PYTHON) infra/local/programs.py --system
