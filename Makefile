@@ -55,7 +55,7 @@ gpu: python ## on a machine with a GPU: its tests, and what training steps and d
 	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 
-quick: venv-dev ## the tests of a minute: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
+quick: venv-dev ## the quick tests: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
 	@$(RUN)/python $(PYTEST) -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)
 
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
