@@ -57,7 +57,7 @@ class ShardReport:
         noun = "pairs" if manifest.kind == "paired" else "images"
         size_mb = manifest.size_bytes / 1e6
         count = f"{manifest.samples:,} {noun} in {len(manifest.shards):,} shards, {size_mb:,.1f} MB"
-        lines = [*([f"source: {self.source}"] if self.source else []), f"{self.uri}: {count} ({splits})"]
+        lines = [f"{self.uri}: {count} ({splits})", *([f"source: {self.source}"] if self.source else [])]
         if self.columns:
             lines.append(f"images are taken from the column{'s' * (len(self.columns) > 1)} {', '.join(self.columns)}")
         empty = [name for name in manifest.options.get("split", {}) if name not in manifest.splits]
