@@ -4,6 +4,7 @@ job.py         the job: `BatchJob`, and `run_batch`, which does it or what is le
 archive.py     what a job reads, as a table of chunks
 probe.py       a look at the model before the plan is frozen
 workers.py     actors that do chunks, on Ray
+pool_shape.py  how many actors, and what each takes of the cluster
 engine.py      what a worker does with a chunk, without Ray
 isolation.py   images that end a process, tried alone in one of their own
 attempts.py    marks of chunks that were begun

@@ -32,9 +32,10 @@ from condgen.errors import ConfigError, DatasetError, JobError
 from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.attempts import forget_run
 from pipelines.batch.outcome import check_outcome, check_rate
+from pipelines.batch.pool_shape import cluster_shape
 from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, image_columns, write_run
-from pipelines.batch.workers import Actors, WorkerSpec, cluster_shape, run_chunks
+from pipelines.batch.workers import Actors, WorkerSpec, run_chunks
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.opening import Archive, listing_table, open_archive
 from pipelines.datasets.shard_names import locate

@@ -45,49 +45,32 @@ __all__ = [
 
 T = TypeVar("T")
 
+_TEXTS = frozenset({"json", "txt", "cls", "csv", "caption", "label"})
 _FILE_READERS = 8
 _ROWS_AT_ONCE = 4096
 _MISMATCH = "ChecksumMismatch"
 _GONE = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
 
+_INT32, _INT64, _STRING = pa.int32(), pa.int64(), pa.string()
+_EXTENT = pa.struct([("start", _INT64), ("stop", _INT64), ("samples", _INT32), ("sha256", _STRING)])
+_FILE = pa.struct([("name", _STRING), ("size_bytes", _INT64)])
+_ROWS = pa.struct(
+    [("start", _INT64), ("stop", _INT64), ("image", _STRING), ("key", _STRING), ("columns", pa.list_(_STRING))]
+)
 CHUNK_SCHEMA = pa.schema(
     [
-        pa.field("ordinal", pa.int64(), nullable=False),
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("shard", pa.string()),
-        pa.field("samples", pa.int32(), nullable=False),
-        pa.field("first_sample", pa.int64(), nullable=False),
-        pa.field(
-            "runs",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("start", pa.int64()),
-                        ("stop", pa.int64()),
-                        ("samples", pa.int32()),
-                        ("sha256", pa.string()),
-                    ]
-                )
-            ),
-        ),
-        pa.field("files", pa.list_(pa.struct([("name", pa.string()), ("size_bytes", pa.int64())]))),
-        pa.field(
-            "rows",
-            pa.struct(
-                [
-                    ("start", pa.int64()),
-                    ("stop", pa.int64()),
-                    ("image", pa.string()),
-                    ("key", pa.string()),
-                    ("columns", pa.list_(pa.string())),
-                ]
-            ),
-        ),
-        pa.field("select", pa.list_(pa.int32())),
-        pa.field("redoes", pa.string()),
+        pa.field("ordinal", _INT64, nullable=False),
+        pa.field("name", _STRING, nullable=False),
+        pa.field("shard", _STRING),
+        pa.field("samples", _INT32, nullable=False),
+        pa.field("first_sample", _INT64, nullable=False),
+        pa.field("runs", pa.list_(_EXTENT)),
+        pa.field("files", pa.list_(_FILE)),
+        pa.field("rows", _ROWS),
+        pa.field("select", pa.list_(_INT32)),
+        pa.field("redoes", _STRING),
     ]
 )
-
 
 ERRORS_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("source", "key", "stage", "error", "message")]
@@ -415,6 +398,3 @@ def image_members(members: Mapping[str, bytes]) -> list[str]:
     if not names and len(members) == 1:
         names = [name for name in members if name.rpartition(".")[2].lower() not in _TEXTS]
     return names
-
-
-_TEXTS = frozenset({"json", "txt", "cls", "csv", "caption", "label"})

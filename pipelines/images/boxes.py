@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-__all__ = ["boxes", "coded_extents"]
+__all__ = ["boxes", "coded_extents", "primary_item"]
 
 
 def boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -22,19 +22,27 @@ def boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]
         start = end
 
 
+def primary_item(data: bytes, needed: bytes) -> tuple[int, dict[bytes, tuple[int, int]]]:
+    """Return the number of a file's primary item, and start and stop of each box of its ``meta``.
+
+    Of a file without a primary item, or without a box of the kind ``needed``, it is 0 and no box.
+    """
+    meta = next((box for box in boxes(data, 0, len(data)) if box[0] == b"meta"), None)
+    parts = {kind: (start, stop) for kind, start, stop in boxes(data, meta[1] + 4, meta[2])} if meta else {}
+    if b"pitm" not in parts or needed not in parts:
+        return 0, {}
+    start, _ = parts[b"pitm"]
+    return int.from_bytes(data[start + 4 : start + (8 if data[start] else 6)], "big"), parts
+
+
 def coded_extents(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield start and stop of the coded data of the primary item, or of each tile that it is made of.
 
     Items whose data is not told by offsets in the file, or is told in a damaged box, are passed over.
     """
-    meta = next((box for box in boxes(data, 0, len(data)) if box[0] == b"meta"), None)
-    if meta is None:
+    primary, parts = primary_item(data, b"iloc")
+    if not parts:
         return
-    parts = {kind: (start, stop) for kind, start, stop in boxes(data, meta[1] + 4, meta[2])}
-    if b"pitm" not in parts or b"iloc" not in parts:
-        return
-    start, _ = parts[b"pitm"]
-    primary = int.from_bytes(data[start + 4 : start + (8 if data[start] else 6)], "big")
     tiles = _parts_of(data, primary, *parts[b"iref"]) if b"iref" in parts else []
     try:
         places = dict(_places(data, *parts[b"iloc"]))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageCms, ImageFile
 
-from pipelines.images.boxes import boxes
+from pipelines.images.boxes import boxes, primary_item
 from pipelines.images.color_spaces import (
     ADOBE_RGB,
     SRGB,
@@ -165,14 +165,9 @@ def _of_heif(image: ImageFile.ImageFile, data: bytes) -> Color | None:
 
 def _item_properties(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and contents of the properties of a file's primary item (ISO/IEC 23008-12, 9.3)."""
-    meta = next((box for box in boxes(data, 0, len(data)) if box[0] == b"meta"), None)
-    if meta is None:
+    primary, parts = primary_item(data, b"iprp")
+    if not parts:
         return
-    parts = {kind: (start, stop) for kind, start, stop in boxes(data, meta[1] + 4, meta[2])}
-    if b"pitm" not in parts or b"iprp" not in parts:
-        return
-    start, stop = parts[b"pitm"]
-    primary = int.from_bytes(data[start + 4 : start + (8 if data[start] else 6)], "big")
     inner = list(boxes(data, *parts[b"iprp"]))
     properties = [part for kind, *place in inner if kind == b"ipco" for part in boxes(data, *place)]
     for kind, start, stop in inner:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from condgen.errors import ConfigError
-from pipelines.batch.workers import pool_shape
+from pipelines.batch.pool_shape import pool_shape
 
 
 @pytest.mark.parametrize(
