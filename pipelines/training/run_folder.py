@@ -103,6 +103,10 @@ class RunFolder:
                 raise CheckpointError(f"{where} is damaged: delete its folder to resume from the one before")
         return steps[-1], files
 
+    def newest_step(self) -> int:
+        """Return the step of the newest complete checkpoint; 0 where there is none."""
+        return max(self._complete_steps(), default=0)
+
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write a checkpoint, its complete.json last; then remove all but the newest two."""
         folder = _folder(step)
