@@ -6,7 +6,7 @@ import re
 
 from condgen.errors import ConfigError
 
-__all__ = ["read_count_range", "read_seconds", "say_seconds"]
+__all__ = ["read_count_range", "read_seconds", "read_workers", "say_seconds"]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -26,6 +26,18 @@ def read_count_range(field: str, text: str) -> tuple[int, int]:
     if low > high:
         raise ConfigError(field, text, "MIN:MAX with MIN <= MAX")
     return low, high
+
+
+def read_workers(text: str) -> int | tuple[int, int]:
+    """Return the number of workers, or the smallest and the largest where they differ.
+
+    Raises:
+        ConfigError: it is neither, or 0.
+    """
+    least, most = read_count_range("--workers", text)
+    if least < 1:
+        raise ConfigError("--workers", text, "at least 1")
+    return least if least == most else (least, most)
 
 
 def read_seconds(field: str, text: str) -> float:

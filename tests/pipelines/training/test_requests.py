@@ -67,14 +67,14 @@ def test_the_driver_notes_signals_in_its_block_alone() -> None:
 def test_a_worker_notes_a_signal_while_its_main_thread_runs_no_python() -> None:
     """As in a worker of Ray, whose main thread is in C++ until a task comes."""
     code = (
-        "import ctypes, threading, os, time\n"
+        "import ctypes, threading, os\n"
         "from pipelines.training.signals import received_here, watch_signals\n"
         "watch_signals(); watch_signals()\n"
         "def say():\n"
         "    received_here().stop.wait(60); print('noted', flush=True); os._exit(0)\n"
-        "threading.Thread(target=say).start()\n"
+        "thread = threading.Thread(target=say); thread.start()\n"
         "print('ready', flush=True)\n"
-        "ctypes.CDLL(None).pause(); ctypes.CDLL(None).sleep(60); ctypes.CDLL(None).sleep(60)\n"
+        "ctypes.CDLL(None).pthread_join(ctypes.c_ulong(thread.ident), None)\n"  # no signal interrupts it
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
