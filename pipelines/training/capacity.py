@@ -91,7 +91,7 @@ def allowed_counts(least: int, most: int, check: Callable[[int], None]) -> list[
     Raises:
         ConfigError: there is none; the error is that of the largest number.
     """
-    counts = []
+    counts: list[int] = []
     for count in range(least, most + 1):
         try:
             check(count)
