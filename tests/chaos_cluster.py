@@ -211,7 +211,14 @@ class _Hand:
 
         self._address = address
         self._ballast: list[Any] = []
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        deadline = time.monotonic() + START_S
+        while not ray.is_initialized():  # the head takes drivers some time after it answers
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def nodes(self) -> int:
         """Live nodes with CPUs."""

@@ -51,12 +51,14 @@ class Machines:
 
     def __init__(self, cluster: ChaosCluster) -> None:
         self._cluster = cluster
+        self._nodes: list[subprocess.Popen[Any]] = []
         self.env = cluster.env | {"RAY_ADDRESS": cluster.address}
 
     def add(self, *resources: str) -> tuple[subprocess.Popen[Any], str]:
         """Add a node and wait until it is there; returns its process and its id."""
         before = set(self._cluster.ask("ids"))
         process = self._cluster.add_node(*resources)
+        self._nodes.append(process)
         deadline = time.monotonic() + START_S
         while not (new := set(self._cluster.ask("ids")) - before):
             assert time.monotonic() < deadline, "a node does not start"
@@ -64,17 +66,34 @@ class Machines:
         return process, new.pop()
 
     def kill(self, process: subprocess.Popen[Any]) -> None:
+        self._nodes.remove(process)
         self._cluster.end_node(process)
+
+    def end(self) -> None:
+        for process in list(self._nodes):
+            self.kill(process)
+        deadline = time.monotonic() + START_S
+        while self._cluster.ask("ids"):
+            assert time.monotonic() < deadline, "a node does not end"
+            time.sleep(0.2)
 
     def drain(self, node: str, seconds: float) -> None:
         assert self._cluster.ask("drain", node, seconds)
 
 
-@pytest.fixture
-def machines(tmp_path: Path, condgen_process: object) -> Iterator[Machines]:
-    with ChaosCluster(tmp_path, {}, nodes=0) as cluster:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, condgen_process: object) -> Iterator[ChaosCluster]:
+    with ChaosCluster(tmp_path_factory.mktemp("cluster"), {}, nodes=0) as cluster:
         cluster.ask("nodes")  # its head takes drivers
-        yield Machines(cluster)
+        yield cluster
+
+
+@pytest.fixture
+def machines(cluster: ChaosCluster) -> Iterator[Machines]:
+    """The cluster, without a node at first, and without one at the end."""
+    machines = Machines(cluster)
+    yield machines
+    machines.end()
 
 
 class Run:
