@@ -12,7 +12,8 @@ run_folder.py    the run on disk: configuration, metrics, checkpoints, model
 checkpoint_names.py   the folders of checkpoints, and which of them are whole
 lease.py         who may write into the run's folder: one driver at a time
 process_identity.py   which process holds it, and whether that is gone
-saving.py        checkpoints that are written while training goes on
+saving.py        checkpoints: what is in them, and how they are written while training goes on
+fetching.py      one download of a checkpoint a machine
 status.py        how the run stands, for those who look at it from outside
 report.py        what the user is told
 """

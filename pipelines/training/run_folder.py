@@ -156,6 +156,11 @@ class RunFolder:
         complete = self._fence().complete()
         return complete[-1] if complete else None
 
+    def newest_step(self) -> int:
+        """Return the step of the newest whole checkpoint that counts; 0 where there is none."""
+        newest = self.newest()
+        return newest.step if newest else 0
+
     def digests(self, checkpoint: CheckpointName) -> dict[str, str]:
         """Return the SHA-256 of each file of a whole checkpoint, in hexadecimal."""
         listed: dict[str, str] = json.loads(self.store.read(checkpoint.file(COMPLETE)))["files"]

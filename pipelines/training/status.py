@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 from condgen.errors import CondgenError
 from pipelines.storage.store import RetryPolicy, json_bytes
+from pipelines.training.checkpoint_names import CheckpointName
+from pipelines.training.lease import Fence, Lease
 from pipelines.training.run_folder import RunFolder
 
 __all__ = ["State", "StatusFile"]
@@ -28,6 +30,8 @@ State: TypeAlias = Literal["waiting", "running", "validating", "interrupted", "d
 
 _STATUS = "status.json"
 _INTERVAL_S = 2.0
+_LOOK_S = 10.0
+"""Shortest time between two looks for the newest checkpoint (seconds)."""
 # Training does not wait for its status: a storage that is out for a moment costs one update.
 _RETRY = RetryPolicy(attempts=2)
 
@@ -36,13 +40,14 @@ class StatusFile:
     """The status.json of a run, which its driver writes; safe in threads.
 
     Args:
-        folder: folder of the run; with a fence, nothing is written once another writer has taken the run over.
+        folder: folder of the run.
+        lease: this process's lease of it; nothing is written once another process has taken it over (default: none).
         interval_s: shortest time between two writes of one state (seconds; default 2).
     """
 
-    def __init__(self, folder: RunFolder, *, interval_s: float = _INTERVAL_S) -> None:
-        store = replace(folder.store, retry=_RETRY)
-        self._folder = RunFolder(store, replace(folder.fence, store=store) if folder.fence else None)
+    def __init__(self, folder: RunFolder, *, lease: Lease | None = None, interval_s: float = _INTERVAL_S) -> None:
+        self._store = replace(folder.store, retry=_RETRY)
+        self._lease = lease
         self._interval_s = interval_s
         self._lock = threading.Lock()
         self._values: dict[str, Any] = {
@@ -55,11 +60,12 @@ class StatusFile:
             "workers": 0,
             "workers_wanted": 0,
             "lease": None,
-            "checkpoint": None,
         }
         self._written_state: str | None = None
         self._written_at = -float("inf")
         self._timer: threading.Timer | None = None
+        self._checkpoint: CheckpointName | None = None
+        self._looked_at = -float("inf")
 
     def update(self, *, state: State | None = None, **fields: Any) -> None:
         """Change some fields; what is not given stays as it was.
@@ -70,8 +76,8 @@ class StatusFile:
         Args:
             state: state of the run (default: as before). Its reason is empty unless one is given with it.
             fields: the other fields, by name: ``reason``, ``step``, ``steps``, ``epoch`` (of the data),
-                ``images_per_s``, ``workers``, ``workers_wanted``, ``lease`` (``epoch``, ``host``, ``pid``, ``since``)
-                and ``checkpoint`` (the name of its folder).
+                ``images_per_s``, ``workers`` and ``workers_wanted``. ``lease``, ``checkpoint`` (the name of the newest
+                whole one) and ``updated`` come by themselves.
 
         Raises:
             TypeError: there is no such field.
@@ -100,10 +106,23 @@ class StatusFile:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        values = self._values | {"updated": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
-            self._folder.write(_STATUS, json_bytes(values))
+            fence = replace(self._lease.fence if self._lease else Fence.newest(self._store), store=self._store)
+            now: dict[str, Any] = {
+                "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+                "checkpoint": self._newest(fence),
+            }
+            if self._lease is not None:
+                now["lease"] = self._lease.holder.to_status()
+                fence.check()
+            self._store.write(_STATUS, json_bytes(self._values | now))
         except CondgenError as error:
             logger.warning("status.json is not up to date: %s", error)
-        # Of a failed write too, so that a storage that is out is not asked at each step.
+        # After a failed write too, so that a storage that is out is not asked at each step.
         self._written_state, self._written_at = self._values["state"], time.monotonic()
+
+    def _newest(self, fence: Fence) -> str | None:
+        now_s = time.monotonic()
+        if now_s >= self._looked_at + _LOOK_S or self._values["state"] != self._written_state:
+            self._checkpoint, self._looked_at = next(iter(fence.complete()[-1:]), None), now_s
+        return str(self._checkpoint) if self._checkpoint else None

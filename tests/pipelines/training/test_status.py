@@ -58,6 +58,19 @@ def test_a_storage_that_is_out_costs_a_line_in_the_log_and_not_the_run(
     assert "status.json is not up to date" in caplog.text
 
 
+def test_the_newest_checkpoint_is_named_and_an_attempt_may_take_an_epoch_of_its_own(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    lease = take_lease(store)
+    assert isinstance(lease, Lease)
+    with lease:
+        status = StatusFile(RunFolder(store), lease=lease)
+        status.update(state="running")
+        assert read(tmp_path)["checkpoint"] is None
+        RunFolder(store, lease.advance()).save_checkpoint(7, {"a": b"x"})
+        status.update(state="interrupted")
+        assert (read(tmp_path)["checkpoint"], read(tmp_path)["lease"]["epoch"]) == ("step-00000007-e0002", 2)
+
+
 def test_a_field_that_is_not_there_is_a_mistake_of_the_program(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="no field 'steep'"):
         StatusFile(RunFolder(open_store(tmp_path))).update(steep=1)
@@ -67,13 +80,13 @@ def test_a_driver_whose_run_was_taken_over_says_nothing_more(tmp_path: Path) -> 
     store = open_store(tmp_path)
     first = take_lease(store)
     assert isinstance(first, Lease)
-    ours = StatusFile(RunFolder(store, first.fence))
-    ours.update(state="running", lease=first.holder.to_status())
+    ours = StatusFile(RunFolder(store), lease=first)
+    ours.update(state="running")
     assert read(tmp_path)["lease"]["epoch"] == 1
     first.release()
     second = take_lease(store)
     assert isinstance(second, Lease)
     with second:
-        StatusFile(RunFolder(store, second.fence)).update(state="running", lease=second.holder.to_status())
+        StatusFile(RunFolder(store), lease=second).update(state="running")
         ours.update(state="failed")
         assert (read(tmp_path)["state"], read(tmp_path)["lease"]["epoch"]) == ("running", 2)
