@@ -26,6 +26,7 @@ from jobs.cli.datasets import add_commands, examples, parse_names, parse_size, p
 from jobs.cli.evaluation import add_evaluation_commands
 from jobs.cli.results import add_results_commands
 from pipelines.cluster.errors import unwrap
+from pipelines.cluster.option_texts import read_seconds, read_workers
 
 __all__ = ["app", "main"]
 
@@ -50,7 +51,7 @@ app = typer.Typer(
     Every path is a local path or a URI that fsspec knows (s3://bucket/prefix). A command that was stopped goes on where
     it was when it is run again.""",
     epilog="condgen COMMAND --help tells the rest. Exit codes: 0 done, 1 the job failed, 2 it can't be done as "
-    "asked, 130 stopped.",
+    "asked, 75 interrupted, to be run again, 130 stopped by Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -156,8 +157,11 @@ def train(
         typer.Option(metavar="FILE.yaml", help="Change the fields that the file names; --set goes over it."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Training processes, a GPU each if there are any.")
-    ] = 1,
+        str,
+        typer.Option(
+            metavar="N|MIN:MAX", help="Training processes; of MIN:MAX as many as the machines that come and go allow."
+        ),
+    ] = "1",
     members: Annotated[
         list[str] | None,
         typer.Option("--member", metavar="NAME=THEIRS", help="A member's name in the dataset, such as image=target."),
@@ -180,6 +184,24 @@ def train(
     threads: Annotated[
         int, typer.Option(min=0, metavar="N", help="Of torch in each process; 0 is its share of the CPUs.")
     ] = 0,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="G",
+            help="GPUs of each process; 0 trains on CPUs (default: 1 on a cluster, and here if there is one).",
+        ),
+    ] = None,
+    wait_for: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Wait so long for machines to come: 90s, 30m, 2h (default: 30m on a cluster, 0 here)."
+        ),
+    ] = None,
+    max_duration: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End after that time with a checkpoint: 30m, 12h, 2d; run again to go on."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
     ] = False,
@@ -203,7 +225,7 @@ def train(
         data=data,
         data_b=data_b,
         out=out,
-        workers=workers,
+        workers=read_workers(workers),
         member_names=names,
         cache=cache,
         cache_bytes=size_bytes,
@@ -211,6 +233,9 @@ def train(
         init_partial=init_partial,
         encoder_weights=encoder_weights,
         threads=threads,
+        gpus_per_worker=gpus_per_worker,
+        wait_for_s=None if wait_for is None else read_seconds("--wait-for", wait_for),
+        max_duration_s=read_seconds("--max-duration", max_duration or "0"),
     )
     print_report(describe_run(options) if dry_run else run(options, verbose=context.obj))
 

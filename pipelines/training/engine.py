@@ -60,11 +60,13 @@ def train(
     summary = folder.finished()
     if summary is not None:
         return TrainReport(out=out, facts=facts, summary=summary, already=True)
-    rate = run_workers(job, watch=watch, verbose=verbose)
+    outcome = run_workers(job, watch=watch, verbose=verbose)
+    if outcome.stopped:
+        return TrainReport(out=out, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
     summary = folder.finished()
     if summary is None:
         raise JobError(f"training ended without a model: run the same command again to go on; see {out}")
-    return TrainReport(out=out, facts=facts, summary=summary, images_per_s=rate)
+    return TrainReport(out=out, facts=facts, summary=summary, images_per_s=outcome.images_per_s)
 
 
 def describe_run(options: TrainOptions) -> TrainReport:

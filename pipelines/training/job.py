@@ -1,7 +1,4 @@
-"""What a training run is asked for, what its driver hands to the workers, and the actor by which they talk.
-
-Free of torch.
-"""
+"""What a training run is asked for, and what its driver hands to the workers. Free of torch."""
 
 from __future__ import annotations
 
@@ -9,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from condgen.errors import CondgenError
 from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from pipelines.models.source import ModelSource
 from pipelines.storage.store import Store
+from pipelines.streaming.epoch_order import check_workers
 from pipelines.streaming.stream import StreamConfig
-from pipelines.training.run_folder import MetricRow
 
-__all__ = ["Monitor", "TrainJob", "TrainOptions"]
+__all__ = ["TrainJob", "TrainOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +25,14 @@ class TrainOptions:
         data: dataset, a local path or a URI.
         out: folder of the run, a local path or a URI.
         data_b: dataset of the second domain, for ``data.task: domains`` alone (default: none).
-        workers: number of training processes, each with a GPU where there are any (default 1).
+        workers: number of training processes (default 1), or the smallest and the largest: then their number follows
+            the machines that are there, with a checkpoint before each change.
+        gpus_per_worker: GPUs of each process; 0 trains on CPUs (default: 1 on a cluster that others run, and on this
+            machine if it has one).
+        wait_for_s: longest time to wait for machines that are still to come (seconds; default: 0 on this machine
+            alone, 1800 on a cluster that others run).
+        max_duration_s: time after which this call saves a checkpoint and ends, counted from its start (seconds); the
+            same call again goes on. 0 sets no limit (default).
         member_names: the dataset's own names of members by the names that training knows, as in
             ``{"image": "photo"}``. Training takes the image that is called ``image``, else the only one of a sample.
         cache: folder in which each machine keeps the chunks that it has read (default: none).
@@ -45,7 +48,10 @@ class TrainOptions:
     data: str
     out: str
     data_b: str | None = None
-    workers: int = 1
+    workers: int | tuple[int, int] = 1
+    gpus_per_worker: float | None = None
+    wait_for_s: float | None = None
+    max_duration_s: float = 0.0
     member_names: Mapping[str, str] = field(default_factory=dict)
     cache: str | None = None
     cache_bytes: int = 50 << 30
@@ -53,6 +59,11 @@ class TrainOptions:
     init_partial: bool = False
     encoder_weights: str = "auto"
     threads: int = 0
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Smallest and largest number of training processes."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +79,7 @@ class TrainJob:
         extra: values that model.json keeps beside the weights.
         threads: number of torch's threads in each worker.
         task_cpus: CPUs that Ray reserves for a decoding task.
+        on_gpu: whether each worker has a GPU.
     """
 
     options: TrainOptions
@@ -78,47 +90,23 @@ class TrainJob:
     extra: Mapping[str, Any]
     threads: int = 1
     task_cpus: float = 1.0
+    on_gpu: bool = False
 
     @property
     def preset(self) -> Preset:
         """Complete configuration of the run."""
         return self.options.preset
 
+    def check_workers(self, count: int) -> None:
+        """Refuse a number of workers that the data can't be shared among.
+
+        Raises:
+            ConfigError: the number is not allowed.
+        """
+        for plan in self.plans.values():
+            check_workers(count, plan.order.lanes, plan.order.batch_size)
+
     @property
     def plan(self) -> StreamConfig:
         """Plan of the first dataset."""
         return self.plans["a"]
-
-
-class Monitor:
-    """The driver's actor: workers send rows of metrics and errors to it and ask it whether to stop."""
-
-    def __init__(self) -> None:
-        self._rows: list[MetricRow] = []
-        self._failure: CondgenError | None = None
-        self._stop = False
-
-    def add_row(self, row: MetricRow) -> None:
-        """Add a row; worker 0 calls this."""
-        self._rows.append(row)
-
-    def take_rows(self) -> list[MetricRow]:
-        """Return the rows that came since the last call."""
-        rows, self._rows = self._rows, []
-        return rows
-
-    def fail(self, error: CondgenError) -> None:
-        """Note an error that another attempt would meet again."""
-        self._failure = self._failure or error
-
-    def failure(self) -> CondgenError | None:
-        """Return the first such error, or None."""
-        return self._failure
-
-    def stop(self) -> None:
-        """Ask the workers to save a checkpoint and end."""
-        self._stop = True
-
-    def wants_stop(self) -> bool:
-        """Return whether the workers are asked to end."""
-        return self._stop

@@ -1,16 +1,15 @@
 """A training worker goes on from the newest checkpoint to the end and saves what it has learned.
 
-Ray Train starts it, and starts it again after a crash. It always goes on from the newest complete checkpoint in the
-run's folder, so that a restart by Ray and a restart of the command are one and the same.
+Ray Train starts it for each of the driver's attempts. It always goes on from the newest complete checkpoint in the
+run's folder, so that another attempt and another start of the command are one and the same.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -24,14 +23,16 @@ from pipelines.training.feed import make_feed
 from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob
 from pipelines.training.loop import Alone, Group, Loop, TorchGroup, state_from_json
+from pipelines.training.monitor import WorkerPlace
+from pipelines.training.requests import Requests
 from pipelines.training.run_folder import MetricRow, RunFolder
+from pipelines.training.signals import received_here
 
 __all__ = ["train_worker"]
 
 logger = logging.getLogger(__name__)
 
 _STATE, _OPTIMIZER, _RAW = "state.json", "optimizer.safetensors", "raw.safetensors"
-_STOP_POLL_S = 0.5
 _BATCHES_AHEAD = 2
 
 
@@ -42,22 +43,23 @@ def train_worker(config: Mapping[str, Any]) -> None:
         config: ``job``, a ``TrainJob``, and ``monitor``, the handle of the driver's ``Monitor``.
 
     Raises:
-        CondgenError: the monitor knows it first, so that on Ray Train's next attempt every worker ends at once.
+        CondgenError: the monitor knows it first; the driver makes no other attempt.
     """
     import ray
     import ray.train
 
     job, monitor = config["job"], config["monitor"]
-    if ray.get(monitor.failure.remote()) is not None:
-        return
-    context = ray.train.get_context()
+    context, here = ray.train.get_context(), ray.get_runtime_context()
+    place = WorkerPlace(rank=context.get_world_rank(), node=here.get_node_id(), actor=here.current_actor)
+    ray.get(monitor.begin.remote(place))
     torch.set_num_threads(job.threads)
-    if torch.cuda.is_available():
+    device = torch.device("cpu")
+    if job.on_gpu and torch.cuda.is_available():
         from ray.train.torch import get_device
 
         device = get_device()
-    else:
-        device = torch.device("cpu")
+    elif job.on_gpu:
+        logger.warning("this worker has a GPU of the cluster's, but torch sees none: it trains on the CPU")
     group: Group = TorchGroup() if context.get_world_size() > 1 else Alone()
     try:
         _Worker(job, group, device, monitor).run()
@@ -88,7 +90,6 @@ class _Worker:
     def __init__(self, job: TrainJob, group: Group, device: torch.device, monitor: Any) -> None:
         self._job, self._group, self._monitor = job, group, monitor
         self._folder = RunFolder(job.out)
-        self._stop = threading.Event()
         saved = self._folder.newest_checkpoint()
         files = saved[1] if saved else None
         model = build_model(job) if files is None else _load(files[_RAW], files)
@@ -97,6 +98,7 @@ class _Worker:
         self._loop.state.position = self._feed.start()
         if files is not None:
             self._restore(files)
+        self._saved_step = self._loop.state.step if files is not None else None
         self._rows = self._folder.read_metrics(self._loop.state.step)
 
     def run(self) -> None:
@@ -108,37 +110,32 @@ class _Worker:
             num_workers=self._group.size,
             task_cpus=self._job.task_cpus,
         )
-        if self._group.rank == 0:
-            threading.Thread(target=self._watch, name="stop", daemon=True).start()
         batches = prefetched(stream, _BATCHES_AHEAD)
         try:
-            reason = self._loop.run(
-                batches, on_row=self._add_row, on_checkpoint=self._save, wants_stop=self._stop.is_set
-            )
+            with Requests(self._group.rank, self._monitor, received_here()) as asked:
+                reason = self._loop.run(batches, on_row=self._add_row, on_checkpoint=self._save, asked=asked)
         finally:
             batches.close()
         self._save(self._loop)
-        if reason != "stopped" and self._group.rank == 0:
-            self._finish(reason)
+        if self._group.rank == 0:
+            self._end(reason)
 
-    def _watch(self) -> None:
+    def _end(self, reason: str) -> None:
         import ray
 
-        while not self._stop.is_set():
-            time.sleep(_STOP_POLL_S)
-            try:
-                if ray.get(self._monitor.wants_stop.remote()):
-                    self._stop.set()
-            except ray.exceptions.RayError:
-                return  # the driver is gone, and Ray ends its workers
+        if reason != "stopped":
+            self._finish(reason)
+        with suppress(ray.exceptions.RayError):  # without a monitor: another attempt finds nothing left to do
+            ray.get(self._monitor.end.remote(reason))
 
     def _add_row(self, row: MetricRow) -> None:
+        self._rows.append(row)  # in every worker: any may be the one that writes
         if self._group.rank == 0:
-            self._rows.append(row)
             self._monitor.add_row.remote(row)
 
     def _save(self, loop: Loop) -> None:
-        if self._group.rank != 0:
+        step, self._saved_step = self._saved_step, loop.state.step
+        if self._group.rank != loop.writer or step == loop.state.step:  # a complete checkpoint is never written over
             return
         position = self._feed.state_dict(loop.state.position)
         files = self._model_files()

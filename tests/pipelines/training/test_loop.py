@@ -26,6 +26,7 @@ from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
 from pipelines.streaming.stream import StreamBatch, StreamConfig
 from pipelines.training.feed import OneDataset
 from pipelines.training.loop import Loop, state_from_json
+from pipelines.training.requests import Request
 from pipelines.training.run_folder import MetricRow
 
 CONFIG = TrainConfig(
@@ -224,7 +225,7 @@ def test_time_ends_a_run_well() -> None:
 
 def test_a_wish_to_stop_ends_a_run_between_two_steps() -> None:
     loop = loop_of(FakeModel(FakeConfig()), CONFIG)
-    reason, _, _ = train(loop, items(), wants_stop=lambda: loop.state.step == 7)
+    reason, _, _ = train(loop, items(), asked=lambda: Request(stop=loop.state.step == 7))
     assert reason == "stopped"
     assert loop.state.step == 7
     assert loop.state.position == item(6).after

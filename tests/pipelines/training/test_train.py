@@ -22,7 +22,6 @@ from condgen.errors import ConfigError, JobError
 from condgen.presets import Preset
 from jobs.cli.config import resolve
 from pipelines.training import TrainOptions, TrainReport, describe_run, engine, train
-from pipelines.training.driver import share_cluster
 
 # A run starts a controller, workers and Ray Data: seconds on idle cores, minutes on crowded ones.
 pytestmark = pytest.mark.timeout(600)
@@ -249,24 +248,6 @@ def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -
 def test_workers_that_do_not_fit_are_refused_with_those_that_do(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers: got 3, allowed: 1, 2, 4 "):
         run(dataset, tmp_path / "run", workers=3)
-
-
-@pytest.mark.parametrize("cpus", [1, 2, 4, 64])
-@pytest.mark.parametrize("workers", [1, 2, 4, 8])
-def test_training_leaves_decoding_its_share_of_the_cpus(cpus: int, workers: int) -> None:
-    shares = share_cluster({"CPU": float(cpus)}, workers)
-    assert shares.worker_gpus == 0
-    assert workers * (shares.worker_cpus + shares.task_cpus) <= cpus + 1e-6
-    assert min(shares.worker_cpus, shares.task_cpus) > 0
-    assert shares.threads >= 1
-
-
-def test_each_worker_has_a_gpu_where_there_are_any() -> None:
-    shares = share_cluster({"CPU": 16.0, "GPU": 2.0}, 2)
-    assert shares.worker_gpus == 1
-    assert 2 * shares.worker_cpus <= 2
-    with pytest.raises(ConfigError, match="workers: got 4, allowed: at most 2"):
-        share_cluster({"CPU": 16.0, "GPU": 2.0}, 4)
 
 
 def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
