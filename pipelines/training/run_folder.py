@@ -120,6 +120,16 @@ class RunFolder:
             allowed = f"{old.get(name)!r}{more}, with which {self.store.uri} was begun, or another --out"
             raise ConfigError(name, new.get(name), allowed)
 
+    def ended(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Return the content of run.json where the run is finished and its limits let it end there, else None.
+
+        Raises:
+            ConfigError: as ``check``.
+        """
+        self.check(config, defaults)
+        summary = self.finished()
+        return None if summary is None or _goes_on(summary, config.get("train", {})) else summary
+
     def claim(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Begin a run, or go on with one: write the configuration into a new folder, or raise the limits of its own.
 
@@ -127,22 +137,20 @@ class RunFolder:
             config, defaults: see ``check``.
 
         Returns:
-            The content of run.json where the run is finished and its limits let it end there, else None. A finished run
-            that goes on is no longer finished.
+            As ``ended``. A finished run that goes on is no longer finished.
 
         Raises:
             ConfigError: as ``check``.
             FencedError: another writer has taken the run over.
         """
-        self.check(config, defaults)
+        summary = self.ended(config, defaults)
+        if summary is not None:
+            return summary
         before, train = self._json(_CONFIG), config.get("train", {})
-        summary = self.finished()
         if before is None:
             self.write(_CONFIG, json_bytes(config))
-        elif summary is not None and not _goes_on(summary, train):
-            return summary
         else:
-            if summary is not None:
+            if self.finished() is not None:
                 self._check()
                 self.store.delete(_FINISHED)
             limits = {name: train[name] for name in ("steps", "max_seconds") if name in train}
@@ -153,7 +161,7 @@ class RunFolder:
 
     def newest(self) -> CheckpointName | None:
         """Return the newest whole checkpoint that counts, or None where there is none."""
-        complete = self._fence().complete()
+        complete = self.fence_now().complete()
         return complete[-1] if complete else None
 
     def newest_step(self) -> int:
@@ -213,7 +221,7 @@ class RunFolder:
             FencedError: another writer has taken the run over: the checkpoint is not complete.
         """
         checkpoint = CheckpointName(step, self.fence.epoch if self.fence else 0)
-        same = [one for one in self._fence().complete() if one.step == step]
+        same = [one for one in self.fence_now().complete() if one.step == step]
         if same:
             return same[-1]
         for name, data in files.items():
@@ -282,7 +290,7 @@ class RunFolder:
 
     def _prune(self, keep_best: int) -> None:
         names = checkpoint_files(self.store)
-        complete = self._fence().complete(names)
+        complete = self.fence_now().complete(names)
         if not complete:
             return
         newest, older = complete[-_NEWEST:], complete[:-_NEWEST]
@@ -312,7 +320,8 @@ class RunFolder:
             losses = {one: validated.get(one.step) for one in checkpoints}
         return {one: float(loss) for one, loss in losses.items() if loss is not None}
 
-    def _fence(self) -> Fence:
+    def fence_now(self) -> Fence:
+        """Return the fence by which checkpoints count: this writer's own, or the newest."""
         return self.fence or Fence.newest(self.store)
 
     def _check(self) -> None:
