@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from condgen.errors import nearest
+from condgen.errors import Interrupted, nearest
 from jobs.cli.batch import add_batch_commands
 from jobs.cli.chapter import add_chapter_command
 from jobs.cli.datasets import add_commands, examples, parse_names, parse_size, print_report
@@ -315,6 +315,9 @@ def _run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         if known is None:
             return _fail("this is a bug of condgen; the traceback is above", EXIT_BUG)
+        if isinstance(known, Interrupted):
+            typer.echo(str(known), err=True)
+            return known.exit_code
         return _fail(str(known), known.exit_code)
     if code == EXIT_INTERRUPTED:
         typer.echo("stopped; run the same command again to go on", err=True)

@@ -16,6 +16,12 @@ loop.py          the training loop, which knows nothing of Ray or of families
 feed.py          the model's batches, made of the stream's
 first_model.py   the weights that a run begins with
 run_folder.py    the run on disk: configuration, metrics, checkpoints, model
+checkpoint_names.py   the folders of checkpoints, and which of them are whole
+lease.py         who may write into the run's folder: one driver at a time
+process_identity.py   which process holds it, and whether that is gone
+saving.py        checkpoints: what is in them, and how they are written while training goes on
+fetching.py      one download of a checkpoint a machine
+status.py        how the run stands, for those who look at it from outside
 report.py        what the user is told
 """
 

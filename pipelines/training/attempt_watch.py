@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from pipelines.cluster.nodes import Node, answers
 from pipelines.training.attempt import Attempt
+from pipelines.training.lease import Lease
 from pipelines.training.signals import Received
 
 __all__ = ["AttemptWatch", "Cause"]
@@ -35,6 +36,7 @@ class AttemptWatch:
         look: function that returns the nodes as they are now.
         fit: function that returns the number of workers that nodes have room for; None where it can't change.
         left_s: function that returns the time until the longest duration is over (seconds).
+        lease: lease of the run's folder; an attempt whose lease another driver has taken is ended.
 
     Attributes:
         cause: what the workers were asked to stop for; empty where they were not.
@@ -50,12 +52,14 @@ class AttemptWatch:
         look: Callable[[], Sequence[Node]],
         fit: Callable[[Sequence[Node]], int] | None,
         left_s: Callable[[], float],
+        lease: Lease,
     ) -> None:
         self.attempt = attempt
         self.cause: Cause = ""
         self.text = ""
         self.lost: list[Node] = []
         self._received, self._look, self._fit, self._left_s = received, look, fit, left_s
+        self._lease = lease
         self._deadline = float("inf")
         self._next_nodes = self._next_resize = 0.0
         self._resize_looks = 0
@@ -80,7 +84,7 @@ class AttemptWatch:
             if now >= self._next_nodes:
                 self._next_nodes = now + _NODES_S
                 self._watch_nodes(self._look())
-            if now > self._deadline:
+            if now > self._deadline or self._lease.fenced is not None:
                 self.attempt.kill()
 
     def find_lost(self) -> None:

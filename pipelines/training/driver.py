@@ -27,6 +27,7 @@ from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
 from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, share_nodes
 from pipelines.training.job import TrainJob
+from pipelines.training.lease import Lease
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.signals import Received, signals_noted
 
@@ -54,6 +55,7 @@ class Outcome:
 def run_workers(
     job: TrainJob,
     *,
+    lease: Lease,
     status: Callable[..., None] = lambda **_: None,
     watch: Callable[[MetricRow], None] | None = None,
     say: Callable[[str], None] = logger.warning,
@@ -63,6 +65,7 @@ def run_workers(
 
     Args:
         job: job of the workers.
+        lease: lease of the run's folder, of which each attempt takes the next epoch.
         status: function that is told how the run stands, see ``StatusFile.update``.
         watch: function that is called with each new row of metrics.
         say: function that shows a line to the user: what is waited for, which machine is lost.
@@ -70,7 +73,8 @@ def run_workers(
 
     Raises:
         ConfigError: there is not the room that was asked for, and it did not come in time.
-        JobError: workers fail again and again without a newer checkpoint, or the cluster was lost.
+        JobError: workers fail again and again without a newer checkpoint, another driver has taken the run over, or the
+            cluster was lost.
         Interrupted: SIGTERM came, or machines that were lost did not come back in time.
         CondgenError: the error that a worker met.
         KeyboardInterrupt: the run was stopped; the workers saved a checkpoint.
@@ -81,7 +85,7 @@ def run_workers(
         tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
     ):
         configure_data(verbose=verbose)
-        driver = _Driver(job, received, scratch=scratch, status=status, watch=watch, say=say, verbose=verbose)
+        driver = _Driver(job, lease, received, scratch=scratch, status=status, watch=watch, say=say, verbose=verbose)
         with driver.room_asked_for():
             return driver.run()
 
@@ -90,6 +94,7 @@ class _Driver:
     def __init__(
         self,
         job: TrainJob,
+        lease: Lease,
         received: Received,
         *,
         scratch: str,
@@ -98,7 +103,8 @@ class _Driver:
         say: Callable[[str], None],
         verbose: bool,
     ) -> None:
-        self._job, self._received, self._scratch, self._verbose = job, received, scratch, verbose
+        self._job, self._lease, self._received = job, lease, received
+        self._scratch, self._verbose = scratch, verbose
         self._status, self._watch, self._say = status, watch, say
         self._folder = RunFolder(job.out)
         self._silent: set[str] = set()
@@ -139,7 +145,8 @@ class _Driver:
             workers = self._count_for(nodes)
             self._tell("running", workers=workers)
             attempt = Attempt(
-                self._job,
+                # Workers of the attempt before may live on behind a network that was cut: they write nothing more.
+                replace(self._job, fence=self._lease.advance() if self._has_trained else self._lease.fence),
                 workers,
                 share_nodes(nodes, self._demand, workers),
                 scratch=self._scratch,
@@ -147,7 +154,9 @@ class _Driver:
                 on_row=self._pass_on,
             )
             fit = self._count_for if self._demand.is_elastic else None
-            watched = AttemptWatch(attempt, self._received, look=self._look, fit=fit, left_s=self._left_s)
+            watched = AttemptWatch(
+                attempt, self._received, look=self._look, fit=fit, left_s=self._left_s, lease=self._lease
+            )
             self._has_trained = True
             try:
                 watched.wait()
@@ -163,6 +172,8 @@ class _Driver:
         """Return the outcome where the attempt was the last one; None where there is another."""
         if end.error:
             watched.find_lost()
+        if self._lease.fenced is not None:
+            raise self._lease.fenced
         if watched.attempt.failure is not None and not watched.lost:  # else it may be of a machine that was going
             raise watched.attempt.failure
         if end.reason in ("steps", "max_seconds"):

@@ -12,6 +12,7 @@ from pipelines.models.source import ModelSource
 from pipelines.storage.store import Store
 from pipelines.streaming.epoch_order import check_workers
 from pipelines.streaming.stream import StreamConfig
+from pipelines.training.lease import DEFAULT_TTL_S, Fence
 
 __all__ = ["TrainJob", "TrainOptions"]
 
@@ -41,6 +42,7 @@ class TrainOptions:
         init_partial: whether to take those weights that match by name and shape, and leave out the others.
         encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache; the
             default), ``torchvision`` (downloaded), ``random``, or a file or URI.
+        lease_ttl_s: time without a sign of life after which another start may take the run over (seconds; default 30).
         threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
     """
 
@@ -59,6 +61,7 @@ class TrainOptions:
     init_partial: bool = False
     encoder_weights: str = "auto"
     threads: int = 0
+    lease_ttl_s: float = DEFAULT_TTL_S
 
     @property
     def worker_range(self) -> tuple[int, int]:
@@ -75,6 +78,7 @@ class TrainJob:
         plans: plan of each stream: ``a``, and ``b`` for the second of two domains.
         statistics: statistics of the training set, where its manifest has them.
         out: folder of the run.
+        fence: right to write there; None where nothing is written.
         init_from: model whose averaged weights a new run begins with; None takes none.
         extra: values that model.json keeps beside the weights.
         threads: number of torch's threads in each worker.
@@ -88,6 +92,7 @@ class TrainJob:
     out: Store
     init_from: ModelSource | None
     extra: Mapping[str, Any]
+    fence: Fence | None = None
     threads: int = 1
     task_cpus: float = 1.0
     on_gpu: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.training.job import TrainJob
+from pipelines.training.lease import Holder
 
 __all__ = ["TrainReport", "describe_data", "describe_training"]
 
@@ -20,6 +21,7 @@ class TrainReport:
         facts: what is trained on what, a text by the name of its line.
         summary: content of the run.json of a finished run; None of a dry run.
         already: whether the run was finished before.
+        holder: driver that trains this run at the moment, so that this call has nothing to do; else None.
         stopped: reason why this call ended before the run was finished; empty where it did not.
         images_per_s: rate from this call's first row of metrics to its last (images/s; 0 for fewer than two rows).
     """
@@ -28,12 +30,15 @@ class TrainReport:
     facts: Mapping[str, str]
     summary: Mapping[str, Any] | None = None
     already: bool = False
+    holder: Holder | None = None
     stopped: str = ""
     images_per_s: float = 0.0
 
     def lines(self) -> list[str]:
         """Return the report, line by line."""
         lines = [f"{name:<13} {text}" for name, text in self.facts.items()]
+        if self.holder is not None:
+            return [*lines, f"live          {self.holder}: nothing to do"]
         if self.stopped:
             return [*lines, f"stopped       {self.stopped}: a checkpoint is saved, and the same command goes on"]
         if self.summary is None:
