@@ -26,6 +26,7 @@ from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, 
 from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
 from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, share_nodes
+from pipelines.training.failures import FAILURES, FailureBudget
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Lease
 from pipelines.training.run_folder import MetricRow, RunFolder
@@ -35,7 +36,6 @@ __all__ = ["Outcome", "run_workers"]
 
 logger = logging.getLogger(__name__)
 
-_FAILURES = 3
 _INTERRUPT_S = 60.0
 
 
@@ -118,7 +118,7 @@ class _Driver:
         )
         self._wait_s = default_wait(own_cluster=self._own_cluster) if wait_s is None else wait_s
         self._began = time.monotonic()
-        self._failures, self._newest, self._has_trained = 0, 0, False
+        self._failures, self._has_trained = FailureBudget(self._folder.newest_step()), False
         self._first_and_last: list[MetricRow] = []
 
     @contextmanager
@@ -136,7 +136,6 @@ class _Driver:
 
     def run(self) -> Outcome:
         """Make attempts until one is the last."""
-        self._newest = self._folder.newest_step()
         while True:
             try:
                 nodes = self._wait_for_room()
@@ -197,12 +196,9 @@ class _Driver:
         return None
 
     def _count_failure(self, error: str) -> None:
-        newest = self._folder.newest_step()
-        self._failures = 1 if newest > self._newest else self._failures + 1
-        self._newest = newest
-        if self._failures >= _FAILURES:
+        if not self._failures.count(self._folder.newest_step()):
             raise JobError(
-                f"training failed {_FAILURES} times without a newer checkpoint ({error}): --verbose shows Ray's log"
+                f"training failed {FAILURES} times without a newer checkpoint ({error}): --verbose shows Ray's log"
             )
         self._say(f"a worker failed ({error}): {self._goes_on()}")
 

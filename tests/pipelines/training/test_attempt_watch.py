@@ -15,7 +15,7 @@ from pipelines.training.signals import Received
 
 
 class FakeAttempt:
-    """An attempt of two workers on nodes a and b, which ends some rounds after it was asked to, or when it is killed."""
+    """An attempt of two workers on nodes a and b, which ends when it is asked to, if it obeys, or when it is killed."""
 
     workers = 2
 
