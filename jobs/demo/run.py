@@ -8,9 +8,9 @@ What is complete from an earlier run is used again (every job knows by itself), 
 
 from __future__ import annotations
 
-import os
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
