@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from condgen.errors import ConfigError
 from pipelines.cluster.nodes import Node, usable_nodes
 
-__all__ = ["Demand", "wait_for_room"]
+__all__ = ["Demand", "default_wait", "wait_for_room"]
 
 _POLL_S = 1.0
+_WAIT_S = 30 * 60.0
 _EPSILON = 1e-9
 
 
@@ -58,6 +59,10 @@ class Demand:
                 room = 1  # a machine of one CPU: training and decoding share it
         return max(0, min(self.most, room))
 
+    def has_room(self, nodes: Iterable[Node]) -> bool:
+        """Return whether the usable nodes have room for the smallest number."""
+        return self.fit(nodes) >= self.least
+
     def bundles(self) -> list[dict[str, float]]:
         """Return what an autoscaler is asked for: the resources of each process."""
         gpus = {"GPU": self.gpus} if self.gpus else {}
@@ -93,6 +98,11 @@ class Demand:
         )
 
 
+def default_wait(*, own_cluster: bool) -> float:
+    """Return how long nodes are waited for where nothing was asked for (seconds): no others come to this machine."""
+    return 0.0 if own_cluster else _WAIT_S
+
+
 def _count(number: float, noun: str) -> str:
     return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
@@ -120,7 +130,7 @@ def wait_for_room(
         ConfigError: the time is over; it says what is there.
     """
     began, told = clock(), ""
-    while demand.fit(nodes := look()) < demand.least:
+    while not demand.has_room(nodes := look()):
         waited_s = clock() - began
         if waited_s >= wait_s:
             raise demand.refusal(nodes, waited_s if wait_s else 0.0)

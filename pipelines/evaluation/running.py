@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipelines.batch.workers import cluster_shape
+from pipelines.batch.pool_shape import cluster_shape
 from pipelines.cluster.actor_pool import run_on_actors
 from pipelines.cluster.errors import unwrapped
 from pipelines.cluster.tasks import one_thread, ray_tasks

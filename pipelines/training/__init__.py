@@ -3,7 +3,14 @@
 engine.py        ``train``: a run from its options to its report; ``describe_run`` tells what it would do
 job.py           ``TrainOptions``, and what the driver hands to the workers
 data.py          which presets can be trained, and how their datasets are streamed
-driver.py        Ray Train's start, its share of the cluster, and the watch over it
+driver.py        attempts until training has ended: waits, drains, other numbers of workers, failures, signals
+attempt.py       one attempt: ``fit`` of Ray Train with a fixed number of workers
+attempt_watch.py when an attempt is asked to stop
+capacity.py      how the cluster is shared between workers and decoding
+monitor.py       the actor by which the driver and the workers of an attempt talk
+backend.py       how the workers' processes are set up
+signals.py       SIGTERM and SIGUSR2, in the driver and in workers
+requests.py      what is asked of a worker between two steps
 worker.py        what each worker does, and checkpoints
 loop.py          the training loop, which knows nothing of Ray or of families
 feed.py          the model's batches, made of the stream's

@@ -26,7 +26,7 @@ class WorkerSetup(TorchConfig):
         return _WorkerBackend
 
 
-class _WorkerBackend(Backend):  # type: ignore[misc]  # Ray's class is untyped
+class _WorkerBackend(Backend):
     share_cuda_visible_devices = True
 
     def __init__(self) -> None:

@@ -9,9 +9,8 @@ from condgen.errors import ConfigError
 from pipelines.cluster.capacity import Demand
 from pipelines.cluster.nodes import Node, usable_nodes
 
-__all__ = ["Shares", "allowed_counts", "choose_count", "default_gpus", "default_wait", "share_nodes"]
+__all__ = ["Shares", "allowed_counts", "choose_count", "default_gpus", "share_nodes"]
 
-_WAIT_S = 30 * 60.0
 _MOST_THREADS = 8
 
 
@@ -82,11 +81,6 @@ def default_gpus(nodes: Sequence[Node], *, own_cluster: bool) -> float:
     return 1.0 if not own_cluster or any(node.gpus >= 1 for node in usable_nodes(nodes)) else 0.0
 
 
-def default_wait(*, own_cluster: bool) -> float:
-    """Return how long nodes are waited for where nothing was asked for (seconds): no others come to this machine."""
-    return 0.0 if own_cluster else _WAIT_S
-
-
 def allowed_counts(least: int, most: int, check: Callable[[int], None]) -> list[int]:
     """Return the numbers of workers, ascending, that the data can be shared among.
 
@@ -97,7 +91,7 @@ def allowed_counts(least: int, most: int, check: Callable[[int], None]) -> list[
     Raises:
         ConfigError: there is none; the error is that of the largest number.
     """
-    counts = []
+    counts: list[int] = []
     for count in range(least, most + 1):
         try:
             check(count)

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn, cast
 
 from condgen.errors import ConfigError, Interrupted, JobError
-from pipelines.cluster.capacity import Demand, wait_for_room
+from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
 from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles
 from pipelines.cluster.option_texts import say_seconds
 from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
 from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
-from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, default_wait, share_nodes
+from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, share_nodes
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Lease
 from pipelines.training.run_folder import MetricRow, RunFolder

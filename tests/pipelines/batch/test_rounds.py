@@ -14,7 +14,8 @@ from condgen.errors import CheckpointError, ConfigError, JobError
 from pipelines.batch import workers as ray_batch
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import Functions
-from pipelines.batch.workers import PoolShape, WorkerSpec, run_chunks
+from pipelines.batch.pool_shape import PoolShape
+from pipelines.batch.workers import WorkerSpec, run_chunks
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.storage.store import open_store
 

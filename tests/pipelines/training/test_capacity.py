@@ -3,9 +3,9 @@
 import pytest
 
 from condgen.errors import ConfigError
-from pipelines.cluster.capacity import Demand
+from pipelines.cluster.capacity import Demand, default_wait
 from pipelines.cluster.nodes import Node
-from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, default_wait, share_nodes
+from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, share_nodes
 
 
 def node(name: str = "a", cpus: float = 0.0, gpus: float = 0.0, **more: bool) -> Node:
