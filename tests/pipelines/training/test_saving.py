@@ -30,7 +30,7 @@ ROW = MetricRow(
 def small_loop(ema_decay: float = 0.9) -> Loop:
     torch.manual_seed(0)
     model = build("regression", {"width": 8, "multipliers": [1], "norm_groups": 4, "blocks_per_level": 1})
-    return Loop(model, TrainConfig(ema_decay=ema_decay), to_batch=lambda item, device: item)
+    return Loop(model, TrainConfig(ema_decay=ema_decay), to_batch=lambda item, _: item)
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
