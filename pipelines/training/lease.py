@@ -195,6 +195,7 @@ class Lease:
             following = replace(before, epoch=before.epoch + 1, beat=0, kept=None, token=secrets.token_hex(16))
             if not self._store.create(_name(following.epoch), following.to_bytes()):
                 self._fence.check()
+                raise FencedError(f"{self._store.uri} was taken over: nothing more is written here")
             self._begin(following)
             return self._fence
 

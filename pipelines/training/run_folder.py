@@ -19,10 +19,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from condgen.errors import CheckpointError, ConfigError
+from condgen.errors import CheckpointError, ConfigError, MissingError
 from pipelines.storage.store import Store, json_bytes
 from pipelines.training.checkpoint_names import COMPLETE, CheckpointName, checkpoint_files
 from pipelines.training.lease import Fence, FencedError
@@ -313,7 +314,10 @@ class RunFolder:
 
     def _scores(self, checkpoints: Sequence[CheckpointName]) -> dict[CheckpointName, float]:
         """Return the loss of each checkpoint that has one: of its validation where there is any, else of training."""
-        losses = {one: json.loads(self.store.read(one.file(COMPLETE))).get("loss") for one in checkpoints}
+        losses: dict[CheckpointName, float | None] = {}
+        for one in checkpoints:
+            with suppress(MissingError):  # a fenced writer may just have removed it
+                losses[one] = json.loads(self.store.read(one.file(COMPLETE))).get("loss")
         if self.store.is_file(_VALIDATION):
             rows = [json.loads(line) for line in self.store.read(_VALIDATION).decode().splitlines()]
             validated = {row["step"]: row["loss"] for row in rows}
