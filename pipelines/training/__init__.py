@@ -1,7 +1,8 @@
 """The training engine, beside the batch engine: a preset and a dataset make a model, on Ray Train.
 
 engine.py            ``train``: a run from its options to its report; ``describe_run`` tells what it would do
-job.py               ``TrainOptions``, and what the driver hands to the workers
+options.py           what is trained, and how; each option of the command is a field
+job.py               what the driver hands to the workers
 data.py              which presets can be trained, and how their datasets are streamed
 driver.py            attempts until training has ended: waits, drains, other numbers of workers, failures, signals
 attempt.py           one attempt: ``fit`` of Ray Train with a fixed number of workers

@@ -23,7 +23,7 @@ from pipelines.streaming.epoch_order import OrderConfig, check_workers, choose_l
 from pipelines.streaming.labels import LabelReader
 from pipelines.streaming.stream import StreamConfig
 from pipelines.training.capacity import allowed_counts
-from pipelines.training.job import TrainOptions
+from pipelines.training.options import TrainOptions
 
 __all__ = ["TrainingData", "check_trainable", "plan_training_data"]
 

@@ -26,8 +26,9 @@ from pipelines.storage.store import open_store
 from pipelines.streaming.unpaired import unpaired_plans
 from pipelines.training.data import TrainingData, check_trainable, plan_training_data
 from pipelines.training.driver import Outcome, run_workers
-from pipelines.training.job import TrainJob, TrainOptions
+from pipelines.training.job import TrainJob
 from pipelines.training.lease import Holder, Lease, take_lease
+from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.status import StatusFile
