@@ -34,7 +34,11 @@ _FORMAT = 1
 
 
 def dump(
-    model: ConditionalModel, extra: Mapping[str, Any] | None = None, *, weights: Literal["fp32", "fp16"] = "fp32"
+    model: ConditionalModel,
+    extra: Mapping[str, Any] | None = None,
+    *,
+    weights: Literal["fp32", "fp16"] = "fp32",
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> dict[str, bytes]:
     """Return a checkpoint's files by name.
 
@@ -42,11 +46,13 @@ def dump(
         model: model of a family of the table, on any device.
         extra: other facts that belong to it (the data's size, steps done), as JSON has them.
         weights: number format on disk; ``fp16`` stores float32 in half precision, which ``load`` makes float32 again.
+        tensors: weights and buffers in place of the model's own, such as an earlier copy (default: its own).
 
     Raises:
         CheckpointError: the extra is not JSON, or a weight is too large for half precision.
     """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    own = model.state_dict() if tensors is None else tensors
+    tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     if weights == "fp16":
         tensors = {name: _halved(name, value) for name, value in tensors.items()}
     meta = {

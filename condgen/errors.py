@@ -9,7 +9,8 @@
     │   ├── MissingError         a path or bucket that is not there
     │   └── AccessError          credentials that are wrong or don't suffice
     ├── ImageError               what one image itself did; becomes a row of ``errors/``
-    └── JobError                 exit code 1: a job that started and could not end well
+    ├── JobError                 exit code 1: a job that started and could not end well
+    └── Interrupted              exit code 75: a job that was stopped from outside, to be started again
 
 The text of each is one line that says what is wrong and, where it isn't plain, what to do. All of them can be
 pickled, so that they survive the way from a worker to the driver.
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "ImageError",
+    "Interrupted",
     "JobError",
     "MissingError",
     "StorageError",
@@ -154,3 +156,9 @@ class JobError(CondgenError):
     """A job started and could not end well."""
 
     exit_code = 1
+
+
+class Interrupted(CondgenError):  # noqa: N818 - it is no fault of anything
+    """A job was stopped from outside; the same command started again goes on."""
+
+    exit_code = 75

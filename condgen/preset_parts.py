@@ -84,6 +84,7 @@ class TrainConfig:
         seed: seed of the initial weights, the data's order and its augmentation.
         log_every_steps: steps between rows of metrics.
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
+        keep_best: number of checkpoints with the lowest loss that are kept besides the newest two.
         max_seconds: time after which training ends, with a checkpoint (seconds); 0 sets no limit.
         precision: number format of forward and backward: ``fp32``, ``bf16`` (weights stay float32), or ``auto``, which
             is bf16 on GPUs. CPUs with AVX512-BF16 or AMX train up to twice as fast in bf16.
@@ -102,6 +103,7 @@ class TrainConfig:
     seed: Natural = 0
     log_every_steps: Count = 50
     checkpoint_every_steps: Count = 1_000
+    keep_best: Natural = 0
     max_seconds: NotNegative = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     stored_weights: Literal["fp32", "fp16"] = "fp32"

@@ -143,9 +143,19 @@ class ChaosCluster:
                 env=self.env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def add_node(self) -> None:
-        """Have another worker node join, some seconds from now."""
-        self._nodes.append(self._start(f"--address={self.address}", "--num-cpus=1"))
+    def add_node(self, *resources: str) -> subprocess.Popen[Any]:
+        """Have another worker node join, some seconds from now, with these options of `ray start`."""
+        self._nodes.append(self._start(f"--address={self.address}", *(resources or ("--num-cpus=1",))))
+        return self._nodes[-1]
+
+    def end_node(self, node: subprocess.Popen[Any]) -> None:
+        """SIGKILL a worker node's raylet, then all that is left of it; nothing takes its place."""
+        for one, raylet in self.raylets():
+            if one is node:
+                os.kill(raylet, signal.SIGKILL)
+        time.sleep(0.5)  # its workers see that it is gone, and end by themselves
+        kill_session(node)
+        self._nodes.remove(node)
 
     def live_nodes(self) -> int:
         """Worker nodes that the cluster counts on. One that did not manage to start is tried again."""
@@ -201,13 +211,35 @@ class _Hand:
 
         self._address = address
         self._ballast: list[Any] = []
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        deadline = time.monotonic() + START_S
+        while not ray.is_initialized():  # the head takes drivers some time after it answers
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def nodes(self) -> int:
         """Live nodes with CPUs."""
         import ray
 
         return sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+
+    def ids(self) -> list[str]:
+        """The ids of the live nodes with CPUs."""
+        import ray
+
+        return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+
+    def drain(self, node: str, seconds: float) -> bool:
+        """What a cloud does that takes a spot machine back: a notice, and the time until then."""
+        from ray._raylet import GcsClient
+        from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+        preemption, deadline_ms = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), (time.time() + seconds) * 1000
+        accepted, _ = GcsClient(address=self._address).drain_node(node, preemption, "spot", int(deadline_ms))
+        return bool(accepted)
 
     def kill_actor(self, place: int, final: bool) -> bool:
         """What `ray.kill` asks of the cluster, for one of another driver's actors."""

@@ -142,6 +142,9 @@ class FlatS3(_Server):
             _refuse(handler, *refused)
         elif not key:
             self._list(handler, bucket, parse_qs(query, keep_blank_values=True))
+        elif handler.command == "PUT" and handler.headers.get("If-None-Match") and (bucket, key) in self.objects:
+            handler.rfile.read(int(handler.headers["Content-Length"]))
+            _refuse(handler, 412, "PreconditionFailed")
         elif handler.command == "PUT":
             self.objects[bucket, key] = handler.rfile.read(int(handler.headers["Content-Length"]))
             handler.send(200)

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from condgen.errors import nearest
+from condgen.errors import Interrupted, nearest
 from jobs.cli.batch import add_batch_commands
 from jobs.cli.chapter import add_chapter_command
 from jobs.cli.datasets import add_commands, examples, print_report
@@ -52,7 +52,7 @@ app = typer.Typer(
     Every path is a local path or a URI that fsspec knows (s3://bucket/prefix). A command that was stopped goes on where
     it was when it is run again.""",
     epilog="condgen COMMAND --help tells the rest. Exit codes: 0 done, 1 the job failed, 2 it can't be done as "
-    "asked, 130 stopped.",
+    "asked, 75 interrupted, to be run again, 130 stopped by Ctrl-C.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -256,6 +256,9 @@ def _run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         if known is None:
             return _fail("this is a bug of condgen; the traceback is above", EXIT_BUG)
+        if isinstance(known, Interrupted):
+            typer.echo(str(known), err=True)
+            return known.exit_code
         return _fail(str(known), known.exit_code)
     if code == EXIT_INTERRUPTED:
         typer.echo("stopped; run the same command again to go on", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from condgen.options import option
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.cli.datasets import examples, print_report
 from jobs.cli.options import Command, Group, expand
+from pipelines.cluster.option_texts import read_count_range, read_seconds
 from pipelines.datasets.option_texts import read_roles
 from pipelines.results.settings import BatchSettings
 
@@ -52,16 +54,12 @@ def read_actors(text: str) -> tuple[int, int] | None:
     Raises:
         ConfigError: it is neither.
     """
-    least, colon, most = text.partition(":")
-    numbers = (least, most if colon else least)
-    if not all(number.isdecimal() for number in numbers):
-        raise ConfigError("--actors", text, "a whole number, or MIN:MAX")
-    low, high = map(int, numbers)
-    if (low, high) == (0, 0):
+    least, most = read_count_range("--actors", text)
+    if (least, most) == (0, 0):
         return None
-    if not 1 <= low <= high:
+    if least < 1:
         raise ConfigError("--actors", text, "MIN:MAX with 1 <= MIN <= MAX; 0 is as many as fit")
-    return low, high
+    return least, most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ class JobOptions:
     )
     actors: tuple[int, int] | None = option(
         None,
-        "Model processes: MIN must fit now, more start as there is room; 0 is as many as fit.",
+        "Model processes: MIN are waited for, more start as there is room; 0 is as many as fit.",
         metavar="N|MIN:MAX",
         flags=("--actors", "--workers"),
         read=read_actors,
@@ -104,7 +102,19 @@ class JobOptions:
         heading="Resources",
     )
     num_gpus: float | None = option(
-        None, "GPUs for each actor, 0.5 say (default: 1).", metavar="G", min=0.0, heading="Resources"
+        None,
+        "GPUs for each actor, 0.5 say (default: 1, or 0 if none is there).",
+        metavar="G",
+        min=0.0,
+        heading="Resources",
+    )
+    wait_for_s: float | None = option(
+        None,
+        "Wait so long for nodes to come: 90s, 30m, 2h (default: 30m on a cluster, 0 here).",
+        metavar="TIME",
+        flags=("--wait-for",),
+        read=partial(read_seconds, "--wait-for"),
+        heading="Resources",
     )
     max_error_rate: float | None = option(
         None,
@@ -202,7 +212,7 @@ def _run(
             columns=options.roles or options.archive_columns or {},
             taken_as=options.taken_as,
         ),
-        resources=Resources(actors=options.actors, num_gpus=options.num_gpus),
+        resources=Resources(actors=options.actors, num_gpus=options.num_gpus, wait_for_s=options.wait_for_s),
         retry_errors=options.retry_errors,
         trust_code=options.trust_code,
         max_error_rate=options.max_error_rate,

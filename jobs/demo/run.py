@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -233,7 +234,10 @@ def _train(options: DemoOptions, name: str, stages: _Stages) -> str:
     preset = find_preset(name)
     preset = replace(preset, train=replace(preset.train, steps=options.train_steps or steps, max_seconds=seconds))
     with stages.stage("train" if name == CLASSIFIER else "train L2") as note:
-        done = train.run(TrainOptions(preset=preset, data=f"{out}/dataset", out=place), verbose=options.verbose)
+        # On a cluster it does not wait for GPUs: it is small enough for CPUs.
+        gpus = 0.0 if os.environ.get("RAY_ADDRESS") else None
+        asked = TrainOptions(preset=preset, data=f"{out}/dataset", out=place, gpus_per_worker=gpus)
+        done = train.run(asked, verbose=options.verbose)
         summary = done.summary or {}
         terms = ", ".join(f"{term} {value:.4f}" for term, value in summary.get("losses", {}).items())
         note(f"{name}: {summary.get('step', 0)} steps, {terms}" + ("; was complete" if done.already else ""))

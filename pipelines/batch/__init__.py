@@ -3,6 +3,7 @@
 job.py         the job: `BatchJob`, and `run_batch`, which does it or what is left of it
 archive.py     what a job reads, as a table of chunks
 probe.py       a look at the model before the plan is frozen
+pool_shape.py  how many actors, what each takes of the cluster, and the wait for nodes that are still to come
 workers.py     actors that do chunks, on Ray
 pool_shape.py  how many actors, and what each takes of the cluster
 engine.py      what a worker does with a chunk, without Ray

@@ -32,7 +32,7 @@ from condgen.errors import ConfigError, DatasetError, JobError
 from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.attempts import forget_run
 from pipelines.batch.outcome import check_outcome, check_rate
-from pipelines.batch.pool_shape import cluster_shape
+from pipelines.batch.pool_shape import Resources, await_room, cluster_shape
 from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, image_columns, write_run
 from pipelines.batch.workers import Actors, WorkerSpec, run_chunks
@@ -48,19 +48,6 @@ from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["BatchJob", "BatchRun", "ListedJob", "Resources", "list_job", "run_batch"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What a job takes of a cluster.
-
-    Attributes:
-        actors: numbers of actors, at least and at most (None leaves it to the cluster's resources).
-        num_gpus: GPUs for each actor (None is one where the cluster has any).
-    """
-
-    actors: tuple[int, int] | None = None
-    num_gpus: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +200,8 @@ def _inspect_on_cluster(listed: ListedJob, num_chunks: int, actors: Actors) -> M
 
     if not ray.is_initialized():
         ray.init()
-    resources = listed.job.resources
-    actors.begin(cluster_shape(num_chunks, actors=resources.actors, num_gpus=resources.num_gpus))
+    await_room(listed.job.resources)
+    actors.begin(cluster_shape(num_chunks, listed.job.resources))
     return actors.ask(inspect_model, listed.source, listed.settings)
 
 
@@ -360,7 +347,7 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     pace.cpus, pace.gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     watch(pace)
     rounds = chain([chunks], iter(run.pending, None))  # what a second round has is listed before it
-    shape = partial(cluster_shape, actors=job.resources.actors, num_gpus=job.resources.num_gpus)
+    shape = partial(cluster_shape, resources=job.resources)
     try:
         for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
             pace.add(receipt, before + time.perf_counter() - start)

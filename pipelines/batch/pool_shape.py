@@ -1,18 +1,39 @@
-"""How many actors a job has, and what each takes of the cluster."""
+"""The batch engine's pool: the number of its actors, what each takes of the cluster, and the wait for nodes to come."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from condgen.errors import ConfigError
+from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
+from pipelines.cluster.nodes import is_own_cluster, look_at_nodes, request_bundles, usable_nodes
 
-__all__ = ["PoolShape", "cluster_shape", "pool_shape"]
+__all__ = ["PoolShape", "Resources", "await_room", "cluster_shape", "pool_shape"]
+
+logger = logging.getLogger(__name__)
 
 # Chunks in an actor's hands: one is read and written while the other computes. A GPU is fed by more: its actor decodes
 # and encodes a chunk on each of its cores, up to what memory is sure to hold.
 _AT_ONCE = 2
 _AT_ONCE_GPU = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a job takes of a cluster.
+
+    Attributes:
+        actors: numbers of actors, at least and at most (None leaves it to the cluster's resources).
+        num_gpus: GPUs for each actor (None is one where the cluster has any).
+        wait_for_s: longest time to wait for nodes that are still to come (seconds; None is 0 on this machine alone, and
+            1800 on a cluster that others run).
+    """
+
+    actors: tuple[int, int] | None = None
+    num_gpus: float | None = None
+    wait_for_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +75,53 @@ def pool_shape(
     Args:
         resources: the cluster's resources, from `ray.cluster_resources()`.
         num_chunks: chunks that are left to do; more actors than chunks would only start.
-        actors: smallest and largest number (default: as many as the cluster has room for). The smallest must fit the
-            cluster as it is (cores are shared, GPUs are not); actors beyond it wait until there is room.
+        actors: smallest and largest number (default: as many as the cluster has room for). Cores are shared, GPUs are
+            not: actors that there is no GPU for wait until there is one.
         num_gpus: GPUs of each actor (default: one, or none where the cluster has none).
 
     Raises:
-        ConfigError: the cluster does not have that much.
+        ConfigError: the cluster has no CPU.
     """
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     if cpus < 1:
         raise ConfigError("cluster", f"{cpus:g} CPUs", "a cluster of at least one CPU: it has no worker yet?")
     each = num_gpus if num_gpus is not None else (1.0 if gpus >= 1 else 0.0)
-    if each > gpus:
-        raise ConfigError("num_gpus", f"{each:g}", f"at most the cluster's {gpus:g} GPUs")
     fit = int(gpus / each) if each else int(cpus)
     least, most = actors if actors is not None else (fit, fit)
-    if each and least > fit:
-        raise ConfigError("actors", least, f"at most {fit}: {each:g} of the cluster's {gpus:g} GPUs for each")
     most = max(1, min(max(least, most), num_chunks))
-    side_by_side = min(most, fit if each else max(least, fit))
+    side_by_side = max(1, min(most, fit if each else max(least, fit)))
     share = cpus / side_by_side
     at_once = max(_AT_ONCE, min(_AT_ONCE_GPU, int(share))) if each else _AT_ONCE
     return PoolShape(most, side_by_side, min(1.0, share), each, at_once)
 
 
-def cluster_shape(
-    num_chunks: int, *, actors: tuple[int, int] | None = None, num_gpus: float | None = None
-) -> PoolShape:
+def cluster_shape(num_chunks: int, resources: Resources | None = None) -> PoolShape:
     """Size the pool for the cluster that is connected, see `pool_shape`."""
     import ray
 
+    resources = resources or Resources()
     cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return pool_shape(cluster, num_chunks=num_chunks, actors=actors, num_gpus=num_gpus)
+    return pool_shape(cluster, num_chunks=num_chunks, actors=resources.actors, num_gpus=resources.num_gpus)
+
+
+def await_room(resources: Resources) -> None:
+    """Wait until the cluster has room for the smallest number of actors, and say so.
+
+    The cluster's autoscaler is asked for them meanwhile; once they are started, they ask by themselves.
+
+    Raises:
+        ConfigError: the nodes did not come in time; it says what is there.
+    """
+    own_cluster = is_own_cluster()
+    least, most = resources.actors or (1, 1)
+    demand = Demand(least=least, most=most, gpus=resources.num_gpus or 0.0, field="actors")
+    wait_s = default_wait(own_cluster=own_cluster) if resources.wait_for_s is None else resources.wait_for_s
+    nodes = look_at_nodes()
+    if not demand.has_room(nodes):
+        request_bundles(demand.bundles())
+        try:
+            nodes = list(wait_for_room(look_at_nodes, demand, wait_s=wait_s, tell=logger.warning))
+        finally:
+            request_bundles([])
+    if resources.num_gpus is None and not own_cluster and not any(node.gpus for node in usable_nodes(nodes)):
+        logger.warning("the cluster has no GPU yet: images are computed on its CPUs; --num-gpus 1 waits for GPUs")

@@ -2,6 +2,9 @@
 
 starting.py     ``ray_cluster``: the cluster for a block of code; Ray Data's context
 imports.py      our own packages in every process, whatever lies in the working directory
+nodes.py        the cluster's nodes as Ray tells of them, and what its autoscaler is asked for
+capacity.py     how many processes the nodes have room for, and the wait until there is enough
+option_texts.py numbers of processes and times, as they are written for options
 tasks.py        independent calls, on the cluster or in threads
 actor_pool.py   a pool of actors that outlive each other
 errors.py       ``unwrap``: the error of ours that Ray's wrappers carry

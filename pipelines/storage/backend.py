@@ -58,6 +58,10 @@ class Backend(Protocol):
         """Store an object atomically."""
         ...
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Store an object atomically unless one of that name is there; return whether it was stored."""
+        ...
+
     def exists(self, name: str) -> bool:
         """Return whether there is an object or folder."""
         ...

@@ -73,6 +73,15 @@ class HttpBackend(FsspecBackend):
         """
         raise PermissionError(f"{name}: {len(data)} bytes can't be stored on a web server")
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Refuse, as ``write`` does.
+
+        Raises:
+            PermissionError: always.
+        """
+        self.write(name, data)
+        return False
+
     def exists(self, name: str) -> bool:
         """Return whether there is an object."""
         try:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pipelines.storage.backend import Entry
 __all__ = ["LocalBackend"]
 
 _TEMPORARY = ".condgen-write-"
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 
 _swept: set[tuple[int, str]] = set()
 
@@ -63,6 +64,20 @@ class LocalBackend:
 
     def write(self, name: str, data: bytes) -> None:
         """Store a file atomically."""
+        self._put(name, data, os.replace)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Store a file atomically unless there is one of that name; return whether it was stored."""
+        if self.exists(name):
+            return False
+        try:
+            self._put(name, data, _link)
+        except FileExistsError:
+            return False
+        return True
+
+    def _put(self, name: str, data: bytes, publish: Callable[[str, str], None]) -> None:
+        """Write a file under a temporary name, and give it its own by a call of the system that can't be divided."""
         target = self._path(name)
         folder = str(Path(target).parent)
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -78,7 +93,7 @@ class LocalBackend:
                 view = view[os.write(descriptor, view[: 1 << 30]) :]
             os.fsync(descriptor)
             try:
-                Path(temporary).replace(target)
+                publish(temporary, target)
             except FileNotFoundError as error:  # swept between its creation and its lock: to be tried again
                 raise InterruptedError(errno.EINTR, "the temporary file was removed by another writer") from error
         except BaseException:
@@ -141,6 +156,24 @@ def _walk(folder: str, start: str, recursive: bool, hidden: bool, above: frozens
                 yield Entry(start + item.name, status.st_size, max(status.st_mtime, status.st_ctime))
             elif item.is_symlink() and not Path(item.path).exists():
                 yield Entry(start + item.name, 0)
+
+
+def _link(temporary: str, target: str) -> None:
+    """Give a file a name that no file has yet, and take its temporary one away.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+    """
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Such a mount can still refuse a second file of one name; a reader may find it empty for a moment.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        os.replace(temporary, target)  # noqa: PTH105  # as `write` does
+    else:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> None:

@@ -91,6 +91,20 @@ class FsspecBackend:
         self._fs().makedirs(path.rpartition("/")[0], exist_ok=True)
         self._fs().pipe_file(path, data)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Store an object unless one of that name is there; return whether it was stored.
+
+        Whether two writers at the same moment can both succeed is the scheme's own matter: Google's and Azure's decide
+        it in one step, and what has no mode ``create`` looks first and writes then.
+        """
+        path = self._path(name)
+        self._fs().makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            self._fs().pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
     def exists(self, name: str) -> bool:
         """Return whether there is an object, or anything under a prefix."""
         try:

@@ -16,11 +16,13 @@ from typing import Any
 from condgen.errors import ConfigError
 from pipelines.storage.backend import Entry
 from pipelines.storage.remote import FsspecBackend, modified_s
+from pipelines.storage.trouble import s3_code
 
 __all__ = ["S3Backend"]
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _ONE_PUT_BYTES = 50 << 20
+_IS_THERE = frozenset({"PreconditionFailed", "412"})
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,19 @@ class S3Backend(FsspecBackend):
             self._call("put_object", **self._place(name), Body=data)
         else:
             self._fs().pipe_file(self._path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Store an object in one PUT unless one of that name is there; return whether it was stored.
+
+        The server has to know ``If-None-Match`` of a PUT: AWS does since 2024, and so do Ceph, MinIO and SeaweedFS.
+        """
+        try:
+            self._call("put_object", **self._place(name), Body=data, IfNoneMatch="*")
+        except OSError as error:
+            if s3_code(error) in _IS_THERE:
+                return False
+            raise
+        return True
 
     def exists(self, name: str) -> bool:
         """Return whether there is an object, or anything under a prefix."""

@@ -214,6 +214,30 @@ class Store:
         name = self._checked(name)
         self._try("write", name, lambda: self.backend.write(name, data))
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Store an object where none of that name is there: of several writers at once, one succeeds.
+
+        Local folders and S3 decide it in one step (see the note in `pipelines.storage.remote` on other schemes).
+
+        Args:
+            name: name of the object.
+            data: its bytes, with something in them that only this call has, such as ``secrets.token_hex(16)``: that
+                tells an object that an earlier try stored, whose answer was lost, from another writer's.
+
+        Returns:
+            Whether the object that is there is this one.
+
+        Raises:
+            MissingError, AccessError, StorageError: as the module says.
+        """
+        name = self._checked(name)
+        if self._try("write", name, lambda: self.backend.create(name, data)):
+            return True
+        try:
+            return self.read(name) == data
+        except MissingError:  # removed since
+            return False
+
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Store an object of JSON, indented and with sorted names, see ``write``."""
         self.write(name, json_bytes(values, indent=2))

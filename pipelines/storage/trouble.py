@@ -18,7 +18,7 @@ from typing import Any
 
 from condgen.errors import AccessError, MissingError, StorageError
 
-__all__ = ["ShortReadError", "Trouble", "trouble_of"]
+__all__ = ["ShortReadError", "Trouble", "s3_code", "trouble_of"]
 
 
 class ShortReadError(OSError):
@@ -99,7 +99,7 @@ _S3_SUMMARIES = {"InvalidObjectState": "the object is in an archive class: resto
 def trouble_of(error: Exception) -> Trouble:
     """Return what a storage client's error means."""
     names = {cls.__name__ for cls in type(error).__mro__}
-    told = _s3_code(error)
+    told = s3_code(error)
     if told:
         return _of_s3(error, told)
     status = getattr(error, "status", None)
@@ -169,7 +169,7 @@ def _is_passing(error: Exception, names: set[str]) -> bool:
     return (isinstance(error, OSError) and error.errno in _PASSING_ERRNOS) or bool(names & _PASSING_NAMES)
 
 
-def _s3_code(error: Exception) -> str:
+def s3_code(error: Exception) -> str:
     """Return the code of an S3 server's answer, which s3fs keeps in the cause of its own error; empty for none."""
     for cause in _causes(error):
         response: Any = getattr(cause, "response", None)

@@ -1,16 +1,30 @@
 """The training engine, beside the batch engine: a preset and a dataset make a model, on Ray Train.
 
-engine.py        ``train``: a run from its options to its report; ``describe_run`` tells what it would do
-options.py       what is trained, and how; each option of the command is a field
-job.py           what the driver hands to the workers, and the actor by which they talk
-data.py          which presets can be trained, and how their datasets are streamed
-driver.py        Ray Train's start, its share of the cluster, and the watch over it
-worker.py        what each worker does, and checkpoints
-loop.py          the training loop, which knows nothing of Ray or of families
-feed.py          the model's batches, made of the stream's
-first_model.py   the weights that a run begins with
-run_folder.py    the run on disk: configuration, metrics, checkpoints, model
-report.py        what the user is told
+engine.py            ``train``: a run from its options to its report; ``describe_run`` tells what it would do
+options.py           what is trained, and how; each option of the command is a field
+job.py               what the driver hands to the workers
+data.py              which presets can be trained, and how their datasets are streamed
+driver.py            attempts until training has ended: waits, drains, other numbers of workers, failures, signals
+attempt.py           one attempt: ``fit`` of Ray Train with a fixed number of workers
+attempt_watch.py     when an attempt is asked to stop
+failures.py          how many failures of workers a run bears
+capacity.py          how the cluster is shared between workers and decoding
+monitor.py           the actor by which the driver and the workers of an attempt talk
+backend.py           how the workers' processes are set up
+signals.py           SIGTERM and SIGUSR2, in the driver and in workers
+requests.py          what is asked of a worker between two steps
+worker.py            what each worker does, and checkpoints
+loop.py              the training loop, which knows nothing of Ray or of families
+feed.py              the model's batches, made of the stream's
+first_model.py       the weights that a run begins with
+run_folder.py        the run on disk: configuration, metrics, checkpoints, model
+checkpoint_names.py  the folders of checkpoints, and which of them are whole
+lease.py             who may write into the run's folder: one driver at a time
+process_identity.py  which process holds it, and whether that is gone
+saving.py            checkpoints: what is in them, and how they are written while training goes on
+fetching.py          one download of a checkpoint a machine
+status.py            how the run stands, for those who look at it from outside
+report.py            what the user is told
 """
 
 import lazy_loader

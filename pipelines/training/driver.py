@@ -1,173 +1,277 @@
-"""The driver's side of Ray Train: shares of the cluster, the start of the workers, and the watch over them."""
+"""The driver of a run: it makes attempts until training has ended, each of a fixed number of workers.
+
+    look at the nodes ─ enough? ─ attempt ─ ended? ─ done
+         └─ wait, say so          └─ a machine is about to leave, the number of workers changes, a signal, the time is
+                                     over: the workers save a checkpoint and end; then the next attempt, or the end
+
+Every attempt goes on from the newest checkpoint, as another start of the command does. A machine that is taken away
+costs nothing but the steps since then; what fails again and again without a newer checkpoint ends the run.
+"""
 
 from __future__ import annotations
 
-import os
+import logging
 import tempfile
-import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-from condgen.errors import CondgenError, ConfigError, JobError
+from condgen.errors import ConfigError, Interrupted, JobError
+from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
+from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles
+from pipelines.cluster.option_texts import say_seconds
 from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
-from pipelines.training.job import Monitor, TrainJob
-from pipelines.training.run_folder import MetricRow
+from pipelines.training.attempt import Attempt, AttemptEnd
+from pipelines.training.attempt_watch import AttemptWatch
+from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, share_nodes
+from pipelines.training.failures import FAILURES, FailureBudget
+from pipelines.training.job import TrainJob
+from pipelines.training.lease import Lease
+from pipelines.training.run_folder import MetricRow, RunFolder
+from pipelines.training.signals import Received, signals_noted
 
-__all__ = ["Shares", "run_workers", "share_cluster"]
+__all__ = ["Outcome", "run_workers"]
 
-_RESTARTS = 3
-_POLL_S = 0.3
-_END_WAIT_S = 60.0
+logger = logging.getLogger(__name__)
+
+_INTERRUPT_S = 60.0
 
 
-@dataclass(frozen=True)
-class Shares:
-    """How a cluster is divided.
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call of the driver ended without an error.
 
     Attributes:
-        worker_cpus, worker_gpus: CPUs and GPUs of a training worker.
-        threads: number of torch's threads in a worker.
-        task_cpus: CPUs that Ray reserves for a decoding task.
+        images_per_s: rate from the first row of metrics to the last (images/s; 0 for fewer than two rows).
+        stopped: reason why training is not finished all the same; empty where it is.
     """
 
-    worker_cpus: float
-    worker_gpus: float
-    threads: int
-    task_cpus: float
+    images_per_s: float
+    stopped: str = ""
 
 
-def share_cluster(resources: dict[str, float], workers: int) -> Shares:
-    """Divide a cluster's CPUs between training and decoding, so that decoding always has some.
+def run_workers(
+    job: TrainJob,
+    *,
+    lease: Lease,
+    status: Callable[..., None] = lambda **_: None,
+    watch: Callable[[MetricRow], None] | None = None,
+    say: Callable[[str], None] = logger.warning,
+    verbose: bool,
+) -> Outcome:
+    """Train until the end, the longest duration, or a signal.
 
-    With GPUs, each worker has one GPU and one CPU, and decoding has all other CPUs. On CPUs alone, decoding has a
-    quarter of them and at least one, and the workers share the rest, in fractions where they outnumber the CPUs.
-
-    Raises:
-        ConfigError: the cluster has GPUs, but fewer than workers.
-    """
-    cpus, gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
-    if gpus:
-        if workers > gpus:
-            raise ConfigError("workers", workers, f"at most {gpus}: each has a GPU of its own")
-        worker_cpus, spare = min(1.0, cpus / (2 * workers)), max(cpus - workers, cpus / 2)
-    else:
-        spare = max(1.0, cpus // 4) if cpus > 1 else 0.5 * cpus
-        worker_cpus = (cpus - spare) / workers
-    # No more threads than CPUs of its own: one that waits for a core that decodes holds up all others at each barrier.
-    threads = max(1, min(8, int(cpus / workers))) if gpus else max(1, int(worker_cpus))
-    return Shares(
-        worker_cpus=_floor(worker_cpus),
-        worker_gpus=1.0 if gpus else 0.0,
-        threads=threads,
-        task_cpus=_floor(min(1.0, spare / workers)),
-    )
-
-
-def _floor(cpus: float) -> float:
-    return max(0.01, int(cpus * 100) / 100)
-
-
-def run_workers(job: TrainJob, *, watch: Callable[[MetricRow], None] | None, verbose: bool) -> float:
-    """Run Ray Train to the end.
-
-    Returns:
-        The rate from the first row of metrics to the last (images/s; 0 for fewer than two rows).
+    Args:
+        job: job of the workers.
+        lease: lease of the run's folder, of which each attempt takes the next epoch.
+        status: function that is told how the run stands, see ``StatusFile.update``.
+        watch: function that is called with each new row of metrics.
+        say: function that shows a line to the user: what is waited for, which machine is lost.
+        verbose: whether Ray's own log is shown.
 
     Raises:
-        JobError: workers die again and again, or the cluster was lost.
+        ConfigError: there is not the room that was asked for, and it did not come in time.
+        JobError: workers fail again and again without a newer checkpoint, another driver has taken the run over, or the
+            cluster was lost.
+        Interrupted: SIGTERM came, or machines that were lost did not come back in time.
         CondgenError: the error that a worker met.
         KeyboardInterrupt: the run was stopped; the workers saved a checkpoint.
     """
-    # Ray Train would otherwise move its workers into a folder of its own.
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     with (
         ray_cluster(verbose=verbose, num_cpus=max(LEAST_CPUS, usable_cpus())),
+        signals_noted() as received,
         tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
     ):
-        import ray
-        from ray.train.torch import TorchTrainer
-        from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-
-        from pipelines.training.worker import train_worker
-
         configure_data(verbose=verbose)
-        workers = job.options.workers
-        shares = share_cluster(cast("Any", ray.cluster_resources)(), workers)
-        monitor = ray.remote(num_cpus=0)(Monitor).remote()
-        placed = replace(job, threads=job.options.threads or shares.threads, task_cpus=shares.task_cpus)
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={"job": placed, "monitor": monitor},
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=shares.worker_gpus > 0,
-                resources_per_worker={"CPU": shares.worker_cpus}
-                | ({"GPU": shares.worker_gpus} if shares.worker_gpus else {}),
-            ),
-            run_config=cast("Any", RunConfig)(
-                name="condgen",
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=_RESTARTS),
-                logging_config=LoggingConfig(log_level="INFO" if verbose else "CRITICAL"),
-            ),
+        driver = _Driver(job, lease, received, scratch=scratch, status=status, watch=watch, say=say, verbose=verbose)
+        with driver.room_asked_for():
+            return driver.run()
+
+
+class _Driver:
+    def __init__(
+        self,
+        job: TrainJob,
+        lease: Lease,
+        received: Received,
+        *,
+        scratch: str,
+        status: Callable[..., None],
+        watch: Callable[[MetricRow], None] | None,
+        say: Callable[[str], None],
+        verbose: bool,
+    ) -> None:
+        self._job, self._lease, self._received = job, lease, received
+        self._scratch, self._verbose = scratch, verbose
+        self._status, self._watch, self._say = status, watch, say
+        self._folder = RunFolder(job.out)
+        self._silent: set[str] = set()
+        self._own_cluster = is_own_cluster()
+        gpus, wait_s = job.options.gpus_per_worker, job.options.wait_for_s
+        self._counts = allowed_counts(*job.options.worker_range, job.check_workers)
+        self._demand = Demand(
+            least=self._counts[0],
+            most=self._counts[-1],
+            gpus=default_gpus(self._look(), own_cluster=self._own_cluster) if gpus is None else gpus,
         )
-        return _Attempt(trainer, monitor, watch).wait()
-
-
-class _Attempt:
-    """Ray Train in a thread of its own, so that the main one passes rows on and hears of Ctrl-C."""
-
-    def __init__(self, trainer: Any, monitor: Any, watch: Callable[[MetricRow], None] | None) -> None:
-        self._trainer, self._monitor, self._watch = trainer, monitor, watch
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._fit, name="train", daemon=True)
-        # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended (CPython 3.11, 3.12), and so would we.
-        self._ended = threading.Event()
+        self._wait_s = default_wait(own_cluster=self._own_cluster) if wait_s is None else wait_s
+        self._began = time.monotonic()
+        self._failures, self._has_trained = FailureBudget(self._folder.newest_step()), False
         self._first_and_last: list[MetricRow] = []
 
-    def wait(self) -> float:
-        """Wait until training ends, however it ends; returns images/s from the first row of metrics to the last."""
+    @contextmanager
+    def room_asked_for(self) -> Iterator[None]:
+        """Ask the autoscaler for room for the largest number of workers, for the time of the block."""
+        if self._own_cluster:
+            yield
+            return
+        request_bundles(self._demand.bundles())
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # the cluster may be gone
+                request_bundles([])
+
+    def run(self) -> Outcome:
+        """Make attempts until one is the last."""
+        while True:
+            try:
+                nodes = self._wait_for_room()
+            except _TimeOverError:
+                return Outcome(images_per_s=self._rate(), stopped=self._duration_over())
+            workers = self._count_for(nodes)
+            self._tell("running", workers=workers)
+            attempt = Attempt(
+                # Workers of the attempt before may live on behind a network that was cut: they write nothing more.
+                replace(self._job, fence=self._lease.advance() if self._has_trained else self._lease.fence),
+                workers,
+                share_nodes(nodes, self._demand, workers),
+                scratch=self._scratch,
+                verbose=self._verbose,
+                on_row=self._pass_on,
+            )
+            fit = self._count_for if self._demand.is_elastic else None
+            watched = AttemptWatch(
+                attempt, self._received, look=self._look, fit=fit, left_s=self._left_s, lease=self._lease
+            )
+            self._has_trained = True
+            try:
+                watched.wait()
+            except KeyboardInterrupt:
+                # The workers save a checkpoint first; a second Ctrl-C does not wait for it.
+                attempt.stop()
+                attempt.wait(_INTERRUPT_S)
+                raise
+            if (outcome := self._judge(watched, attempt.end())) is not None:
+                return outcome
+
+    def _judge(self, watched: AttemptWatch, end: AttemptEnd) -> Outcome | None:
+        """Return the outcome where the attempt was the last one; None where there is another."""
+        if end.error:
+            watched.find_lost()
+        if self._lease.fenced is not None:
+            raise self._lease.fenced
+        if watched.attempt.failure is not None and not watched.lost:  # else it may be of a machine that was going
+            raise watched.attempt.failure
+        if end.reason in ("steps", "max_seconds"):
+            return Outcome(images_per_s=self._rate())
+        if self._received.stop.is_set():
+            self._interrupt("SIGTERM")
+        if self._left_s() <= 0:
+            return Outcome(images_per_s=self._rate(), stopped=self._duration_over())
+        self._silent |= {node.id for node in watched.lost if node.alive}
+        if watched.lost:
+            for node in watched.lost:
+                self._say(f"node {node.name} is gone{f' ({node.reason})' if node.reason else ''}: {self._goes_on()}")
+        elif watched.cause or not end.error:
+            self._say(f"{watched.text or 'a worker was told to stop'}: {self._goes_on()}")
+        elif end.is_preempted:
+            self._say(f"a machine was taken away: {self._goes_on()}")
+        elif end.has_no_room:
+            self._say("the cluster has no room for the workers yet: is it busy with other work?")
+        else:
+            self._count_failure(end.error)
+        return None
+
+    def _count_failure(self, error: str) -> None:
+        if not self._failures.count(self._folder.newest_step()):
+            raise JobError(
+                f"training failed {FAILURES} times without a newer checkpoint ({error}): --verbose shows Ray's log"
+            )
+        self._say(f"a worker failed ({error}): {self._goes_on()}")
+
+    def _goes_on(self) -> str:
+        step = self._folder.newest_step()
+        return f"training goes on from step {step}" if step else "training begins again"
+
+    def _wait_for_room(self) -> Sequence[Node]:
+        def tell(text: str) -> None:
+            self._say(text)
+            self._tell("waiting", workers=0, reason=text)
+
+        try:
+            return wait_for_room(self._look, self._demand, wait_s=self._wait_s, tell=tell, pause=self._pause)
+        except ConfigError as error:
+            if not self._has_trained:
+                raise
+            raise Interrupted(f"machines that were lost did not come back: {error}") from error
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for some seconds, unless a signal or the longest duration ends the wait."""
+        if self._received.stop.wait(seconds):
+            self._interrupt("SIGTERM")
+        if self._left_s() <= 0:
+            raise _TimeOverError
+
+    def _look(self) -> list[Node]:
         import ray
 
-        self._thread.start()
         try:
-            while not self._ended.wait(_POLL_S):
-                self._pass_rows_on()
-                failure: CondgenError | None = ray.get(self._monitor.failure.remote())
-                if failure is not None:
-                    self._ended.wait(_END_WAIT_S)
-                    raise failure
-            self._pass_rows_on()
-        except KeyboardInterrupt:
-            # The workers save a checkpoint first; a second Ctrl-C does not wait for it.
-            ray.get(self._monitor.stop.remote())
-            self._ended.wait(_END_WAIT_S)
-            raise
-        except ray.exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise JobError(f"Ray's cluster was lost ({reason[0]}): run the same command again to go on") from error
-        if self._error is not None:
-            reason = str(self._error).strip().splitlines()[-1:] or [type(self._error).__name__]
-            raise JobError(f"training failed after {_RESTARTS} restarts ({reason[0]}): --verbose shows Ray's log")
+            nodes = look_at_nodes()
+        except (ray.exceptions.RayError, RuntimeError, OSError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise JobError(f"Ray's cluster was lost ({reason}): run the same command again to go on") from error
+
+        return [replace(node, draining=True) if self._is_silent(node) else node for node in nodes]
+
+    def _is_silent(self, node: Node) -> bool:
+        """Return whether a node was found to be gone that Ray counts on until its own checks have failed."""
+        if node.id in self._silent and (not node.alive or answers(node)):
+            self._silent.discard(node.id)
+        return node.id in self._silent
+
+    def _count_for(self, nodes: Sequence[Node]) -> int:
+        return choose_count(self._counts, self._demand.fit(nodes))
+
+    def _left_s(self) -> float:
+        limit = self._job.options.max_duration_s
+        return limit - (time.monotonic() - self._began) if limit else float("inf")
+
+    def _duration_over(self) -> str:
+        return f"--max-duration {say_seconds(self._job.options.max_duration_s)} is over"
+
+    def _interrupt(self, cause: str) -> NoReturn:
+        step = self._folder.newest_step()
+        where = f"a checkpoint of step {step} is saved" if step else "no checkpoint was saved yet"
+        raise Interrupted(f"stopped by {cause}, {where}: run the same command again to go on")
+
+    def _tell(self, state: str, **fields: Any) -> None:
+        self._status(state=cast("Any", state), workers_wanted=self._demand.most, **fields)
+
+    def _pass_on(self, row: MetricRow) -> None:
+        self._first_and_last = [*self._first_and_last[:1], row]
+        self._status(step=row.step, epoch=row.epoch, images_per_s=row.images_per_s)
+        if self._watch:
+            self._watch(row)
+
+    def _rate(self) -> float:
         if len(self._first_and_last) < 2:
             return 0.0
         first, last = self._first_and_last
         return (last.images - first.images) / (last.seconds - first.seconds) if last.seconds > first.seconds else 0.0
 
-    def _fit(self) -> None:
-        try:
-            self._trainer.fit()
-        except BaseException as error:  # noqa: BLE001 - it is raised in the main thread
-            self._error = error
-        finally:
-            self._ended.set()
 
-    def _pass_rows_on(self) -> None:
-        import ray
-
-        for row in ray.get(self._monitor.take_rows.remote()):
-            self._first_and_last = [*self._first_and_last[:1], row]
-            if self._watch:
-                self._watch(row)
+class _TimeOverError(Exception):
+    """The longest duration ended a wait."""

@@ -12,24 +12,30 @@ The same options again go on from the newest checkpoint, at the next sample; a f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import ConfigError, Interrupted, JobError
+from condgen.presets import DataConfig, Preset, TrainConfig
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
 from pipelines.streaming.unpaired import unpaired_plans
 from pipelines.training.data import TrainingData, check_trainable, plan_training_data
-from pipelines.training.driver import run_workers
+from pipelines.training.driver import Outcome, run_workers
 from pipelines.training.job import TrainJob
+from pipelines.training.lease import Holder, Lease, take_lease
 from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.run_folder import MetricRow, RunFolder
+from pipelines.training.status import StatusFile
 
 __all__ = ["describe_run", "prepare", "train"]
+
+logger = logging.getLogger(__name__)
 
 _VERSIONS = ("condgen", "torch", "torchvision", "numpy", "pillow", "pyarrow", "ray")
 
@@ -40,7 +46,7 @@ def train(
     watch: Callable[[MetricRow], None] | None = None,
     verbose: bool = False,
 ) -> TrainReport:
-    """Train a model, go on with a run that was cut, or report that the run is finished.
+    """Train a model, go on with a run that was cut, or report that the run is finished or is live elsewhere.
 
     Ray is the one that runs already (``ray.init()``), else it is started and ended; see ``pipelines.cluster.starting``.
 
@@ -52,20 +58,69 @@ def train(
     Raises:
         ConfigError: a setting is not allowed, or is not the one that the run was begun with.
         DatasetError, StorageError, CheckpointError: the data or the run's folder can't be used.
-        JobError: the loss is not finite, or workers die again and again.
+        JobError: the loss is not finite, workers die again and again, or another driver has taken the run over.
+        Interrupted: SIGTERM came, or lost machines did not come back in time; the same call goes on.
         KeyboardInterrupt: the run was stopped; a checkpoint was saved.
     """
     job, config = prepare(options)
-    folder, out, facts = RunFolder(job.out), job.out.uri, describe_data(job)
-    folder.claim(config)
-    summary = folder.finished()
+    facts, defaults = describe_data(job), _defaults(options.preset)
+    summary = RunFolder(job.out).ended(config, defaults)
     if summary is not None:
-        return TrainReport(out=out, facts=facts, summary=summary, already=True)
-    rate = run_workers(job, watch=watch, verbose=verbose)
+        return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
+    lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
+    if isinstance(lease, Holder):
+        return TrainReport(out=job.out.uri, facts=facts, holder=lease)
+    with lease:
+        folder = RunFolder(job.out, lease.fence)
+        summary = folder.claim(config, defaults)
+        if summary is not None:
+            return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
+        outcome = _run(job, lease, watch=watch, verbose=verbose)
+        report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
+        return report if outcome.stopped else replace(report, summary=_summary(folder))
+
+
+def _run(job: TrainJob, lease: Lease, *, watch: Callable[[MetricRow], None] | None, verbose: bool) -> Outcome:
+    """Run the workers, with a status that is kept from here to however it ends."""
+    status = StatusFile(RunFolder(job.out), lease=lease)
+
+    def seen(row: MetricRow) -> None:
+        lease.note_step(row.step)
+        if watch is not None:
+            watch(row)
+
+    status.update(state="waiting", steps=job.preset.train.steps)
+    try:
+        outcome = run_workers(job, lease=lease, status=status.update, watch=seen, verbose=verbose)
+    except (KeyboardInterrupt, Interrupted) as error:
+        status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
+        raise
+    except BaseException as error:
+        status.update(state="failed", reason=str(error) or type(error).__name__, workers=0)
+        raise
+    if outcome.stopped:
+        status.update(state="interrupted", reason=outcome.stopped, workers=0)
+    else:
+        status.update(state="done", workers=0)
+    return outcome
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
     summary = folder.finished()
     if summary is None:
-        raise JobError(f"training ended without a model: run the same command again to go on; see {out}")
-    return TrainReport(out=out, facts=facts, summary=summary, images_per_s=rate)
+        raise JobError(f"training ended without a model: run the same command again; see {folder.store.uri}")
+    return summary
+
+
+def _say_that_it_waits(holder: Holder) -> None:
+    logger.warning(
+        "the run belongs to %s: waiting up to %g s for a sign of life, before it is taken over", holder, holder.ttl_s
+    )
+
+
+def _defaults(preset: Preset) -> dict[str, Any]:
+    """Return the defaults of the fields that a configuration of an earlier version may lack."""
+    return {"model": asdict(type(preset.model)()), "data": asdict(DataConfig()), "train": asdict(TrainConfig())}
 
 
 def describe_run(options: TrainOptions) -> TrainReport:

@@ -1,7 +1,4 @@
-"""What the driver of a training run hands to the workers, and the actor by which they talk.
-
-Free of torch.
-"""
+"""What the driver of a training run hands to the workers. Free of torch."""
 
 from __future__ import annotations
 
@@ -9,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from condgen.errors import CondgenError
 from condgen.presets import Preset
 from condgen.statistics import DatasetStatistics
 from pipelines.models.source import ModelSource
 from pipelines.storage.store import Store
+from pipelines.streaming.epoch_order import check_workers
 from pipelines.streaming.stream import StreamConfig
+from pipelines.training.lease import Fence
 from pipelines.training.options import TrainOptions
-from pipelines.training.run_folder import MetricRow
 
-__all__ = ["Monitor", "TrainJob"]
+__all__ = ["TrainJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +27,12 @@ class TrainJob:
         plans: plan of each stream: ``a``, and ``b`` for the second of two domains.
         statistics: statistics of the training set, where its manifest has them.
         out: folder of the run.
+        fence: right to write there; None where nothing is written.
         init_from: model whose averaged weights a new run begins with; None takes none.
         extra: values that model.json keeps beside the weights.
         threads: number of torch's threads in each worker.
         task_cpus: CPUs that Ray reserves for a decoding task.
+        on_gpu: whether each worker has a GPU.
     """
 
     options: TrainOptions
@@ -42,49 +41,26 @@ class TrainJob:
     out: Store
     init_from: ModelSource | None
     extra: Mapping[str, Any]
+    fence: Fence | None = None
     threads: int = 1
     task_cpus: float = 1.0
+    on_gpu: bool = False
 
     @property
     def preset(self) -> Preset:
         """Complete configuration of the run."""
         return self.options.preset
 
+    def check_workers(self, count: int) -> None:
+        """Refuse a number of workers that the data can't be shared among.
+
+        Raises:
+            ConfigError: the number is not allowed.
+        """
+        for plan in self.plans.values():
+            check_workers(count, plan.order.lanes, plan.order.batch_size)
+
     @property
     def plan(self) -> StreamConfig:
         """Plan of the first dataset."""
         return self.plans["a"]
-
-
-class Monitor:
-    """The driver's actor: workers send rows of metrics and errors to it and ask it whether to stop."""
-
-    def __init__(self) -> None:
-        self._rows: list[MetricRow] = []
-        self._failure: CondgenError | None = None
-        self._stop = False
-
-    def add_row(self, row: MetricRow) -> None:
-        """Add a row; worker 0 calls this."""
-        self._rows.append(row)
-
-    def take_rows(self) -> list[MetricRow]:
-        """Return the rows that came since the last call."""
-        rows, self._rows = self._rows, []
-        return rows
-
-    def fail(self, error: CondgenError) -> None:
-        """Note an error that another attempt would meet again."""
-        self._failure = self._failure or error
-
-    def failure(self) -> CondgenError | None:
-        """Return the first such error, or None."""
-        return self._failure
-
-    def stop(self) -> None:
-        """Ask the workers to save a checkpoint and end."""
-        self._stop = True
-
-    def wants_stop(self) -> bool:
-        """Return whether the workers are asked to end."""
-        return self._stop

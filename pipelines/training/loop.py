@@ -23,6 +23,7 @@ from condgen.presets import TrainConfig
 from condgen.training import Training, learning_rate
 from pipelines.streaming.epoch_order import StreamPosition
 from pipelines.training.feed import Item, Position
+from pipelines.training.requests import Request
 from pipelines.training.run_folder import MetricRow
 
 __all__ = ["Alone", "Group", "Loop", "LoopState", "TorchGroup"]
@@ -105,6 +106,9 @@ class Loop:
         group: workers of the run (default: this one alone).
         device: the model's device (default: the CPU).
         to_batch: function that makes the model's batch of a stream's batch, on the device.
+
+    Attributes:
+        writer: rank of the worker that writes the next checkpoint: 0, unless its machine is about to leave.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class Loop:
         self.group: Group = group or Alone()
         self.device = device or torch.device("cpu")
         self.state = LoopState()
+        self.writer = 0
         self._training = Training(model, config, wrap=self._distribute)
         self.averaged = self._training.averaged
         self.optimizers = self._training.optimizers
@@ -134,9 +139,15 @@ class Loop:
         *,
         on_row: Callable[[MetricRow], None],
         on_checkpoint: Callable[[Loop], None],
-        wants_stop: Callable[[], bool] = lambda: False,
+        asked: Callable[[], Request] = Request,
     ) -> str:
         """Train from where ``state`` is to the end; ``on_checkpoint`` is called at every checkpoint but the last.
+
+        Args:
+            stream: this worker's share of the batches.
+            on_row: function that takes each row of metrics.
+            on_checkpoint: function that saves a checkpoint of this loop.
+            asked: function that returns what is asked of this worker; all workers do what any of them was asked.
 
         Returns:
             The reason for the end: ``steps``, ``max_seconds`` or ``stopped``.
@@ -148,14 +159,18 @@ class Loop:
         began = time.monotonic() - self.state.seconds
         self.model.train()
         while self.state.step < self.config.steps:
-            stop = float(wants_stop() and self.group.rank == 0)
+            request = asked()
             seconds = time.monotonic() - began if self.group.rank == 0 else 0.0
-            stops, self.state.seconds = self.group.sum([stop, seconds])
+            stops, saves, self.state.seconds = self.group.sum([request.stop, request.save, seconds])
             if self.config.max_seconds and self.state.seconds >= self.config.max_seconds:
                 return self._end("max_seconds", on_row)
             if stops:
+                self.writer = self._choose_writer(request)
                 self._reduce_terms()
                 return "stopped"
+            if saves:
+                self._reduce_terms()
+                on_checkpoint(self)
             self._step(next(stream))
             if self.state.step % self.config.log_every_steps == 0 or self.state.step == self.config.steps:
                 on_row(self._row(time.monotonic() - began))
@@ -164,6 +179,11 @@ class Loop:
             if self.state.step % self.config.checkpoint_every_steps == 0 and self.state.step < self.config.steps:
                 on_checkpoint(self)
         return self._end("steps", on_row)
+
+    def _choose_writer(self, request: Request) -> int:
+        """Return the lowest rank whose machine stays, or 0 where all are about to leave."""
+        leaving = self.group.sum([float(rank in request.leaving) for rank in range(self.group.size)])
+        return next((rank for rank, known in enumerate(leaving) if not known), 0)
 
     def _step(self, item: Item) -> None:
         state, config = self.state, self.config

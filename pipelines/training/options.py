@@ -8,6 +8,7 @@ from functools import partial
 
 from condgen.options import option
 from condgen.presets import Preset
+from pipelines.cluster.option_texts import read_seconds, read_workers
 from pipelines.datasets.option_texts import read_members, read_size
 
 __all__ = ["RunOptions", "TrainOptions"]
@@ -18,7 +19,14 @@ class RunOptions:
     """How a run is made; each field is an option of ``condgen train``.
 
     Attributes:
-        workers: number of training processes, each with a GPU where there are any (default 1).
+        workers: number of training processes (default 1), or the smallest and the largest: then their number follows
+            the machines that are there, with a checkpoint before each change.
+        gpus_per_worker: GPUs of each process; 0 trains on CPUs (default: 1 on a cluster that others run, and on this
+            machine if it has one).
+        wait_for_s: longest time to wait for machines that are still to come (seconds; default: 0 on this machine
+            alone, 1800 on a cluster that others run).
+        max_duration_s: time after which this call saves a checkpoint and ends, counted from its start (seconds); the
+            same call again goes on. 0 sets no limit (default).
         member_names: the dataset's own names of members by the names that training knows, as in
             ``{"image": "photo"}``. Training takes the image that is called ``image``, else the only one of a sample.
         cache: folder in which each machine keeps the chunks that it has read (default: none).
@@ -30,7 +38,33 @@ class RunOptions:
         threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
     """
 
-    workers: int = option(1, "Training processes, a GPU each if there are any.", metavar="N", min=1)
+    workers: int | tuple[int, int] = option(
+        1,
+        "Training processes; of MIN:MAX as many as the machines that come and go allow.",
+        metavar="N|MIN:MAX",
+        read=read_workers,
+        default="1",
+    )
+    gpus_per_worker: float | None = option(
+        None,
+        "GPUs of each process; 0 trains on CPUs (default: 1 on a cluster, and here if there is one).",
+        metavar="G",
+        min=0.0,
+    )
+    wait_for_s: float | None = option(
+        None,
+        "Wait so long for machines to come: 90s, 30m, 2h (default: 30m on a cluster, 0 here).",
+        metavar="TIME",
+        flags=("--wait-for",),
+        read=partial(read_seconds, "--wait-for"),
+    )
+    max_duration_s: float = option(
+        0.0,
+        "End after that time with a checkpoint: 30m, 12h, 2d; run again to go on.",
+        metavar="TIME",
+        flags=("--max-duration",),
+        read=partial(read_seconds, "--max-duration"),
+    )
     member_names: Mapping[str, str] = field(
         default_factory=dict,
         metadata={
@@ -69,9 +103,16 @@ class TrainOptions(RunOptions):
         data: dataset, a local path or a URI.
         out: folder of the run, a local path or a URI.
         data_b: dataset of the second domain, for ``data.task: domains`` alone (default: none).
+        lease_ttl_s: time without a sign of life after which another start may take the run over (seconds; default 30).
     """
 
     preset: Preset
     data: str
     out: str
     data_b: str | None = None
+    lease_ttl_s: float = 30.0
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Smallest and largest number of training processes."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.training.job import TrainJob
+from pipelines.training.lease import Holder
 
 __all__ = ["TrainReport", "describe_data", "describe_training"]
 
@@ -20,6 +21,8 @@ class TrainReport:
         facts: what is trained on what, a text by the name of its line.
         summary: content of the run.json of a finished run; None of a dry run.
         already: whether the run was finished before.
+        holder: driver that trains this run at the moment, so that this call has nothing to do; else None.
+        stopped: reason why this call ended before the run was finished; empty where it did not.
         images_per_s: rate from this call's first row of metrics to its last (images/s; 0 for fewer than two rows).
     """
 
@@ -27,11 +30,17 @@ class TrainReport:
     facts: Mapping[str, str]
     summary: Mapping[str, Any] | None = None
     already: bool = False
+    holder: Holder | None = None
+    stopped: str = ""
     images_per_s: float = 0.0
 
     def lines(self) -> list[str]:
         """Return the report, line by line."""
         lines = [f"{name:<13} {text}" for name, text in self.facts.items()]
+        if self.holder is not None:
+            return [*lines, f"live          {self.holder}: nothing to do"]
+        if self.stopped:
+            return [*lines, f"stopped       {self.stopped}: a checkpoint is saved, and the same command goes on"]
         if self.summary is None:
             return [*lines, "dry run       nothing was started"]
         terms = ", ".join(f"{name} {value:.4f}" for name, value in self.summary["losses"].items())
@@ -68,11 +77,12 @@ def describe_training(job: TrainJob) -> dict[str, str]:
     from pipelines.training.first_model import build_model
 
     parameters = sum(value.numel() for value in build_model(job).parameters())
-    train, workers = job.preset.train, job.options.workers
+    train, (least, most) = job.preset.train, job.options.worker_range
+    workers = f"{most} worker{'s' if most > 1 else ''}" if least == most else f"{least} to {most} workers"
     ends = f" or {train.max_seconds:g} s" if train.max_seconds else ""
     epochs = train.steps / job.plan.epoch(0).num_batches
     return {
         "model": f"{job.preset.family}, {parameters:,} parameters",
-        "training": f"{train.steps} steps{ends}, {epochs:.1f} epochs, {workers} worker{'s' if workers > 1 else ''}",
+        "training": f"{train.steps} steps{ends}, {epochs:.1f} epochs, {workers}",
         "run": job.out.uri,
     }

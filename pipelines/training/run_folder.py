@@ -1,35 +1,44 @@
 """The folder or prefix of a run holds its configuration, checkpoints, metrics and model.
 
+    lease/00000003.json                who writes here: `pipelines.training.lease`
+    status.json                        how the run stands: `pipelines.training.status`
     config.json                        all of the configuration and the versions, written first
     metrics.jsonl                      one MetricRow a line, rewritten whole before each checkpoint
-    checkpoints/step-00000100/         the averaged model (model.safetensors, model.json), raw.safetensors,
-                                       optimizer.safetensors, state.json; complete.json last, with their digests
+    checkpoints/step-00000100-e0003/   the averaged model (model.safetensors, model.json), raw.safetensors,
+                                       optimizer.safetensors, state.json, metrics.jsonl; complete.json last, with
+                                       their digests; run.json in that of the end
     model.safetensors, model.json      of a finished run: what `condgen colorize --model RUN` loads
     run.json                           written last: the run is finished, and how
 
-A run that is killed while it writes a checkpoint leaves one without its complete.json, which is never read.
+A run that is killed while it writes a checkpoint leaves one without its complete.json, which is never read. The number
+after the `e` is the writer's epoch; folders of versions 0.1 and 0.2 have none, and are read as before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from condgen.errors import CheckpointError, ConfigError
+from condgen.errors import CheckpointError, ConfigError, MissingError
 from pipelines.storage.store import Store, json_bytes
+from pipelines.training.checkpoint_names import COMPLETE, CheckpointName, checkpoint_files
+from pipelines.training.lease import Fence, FencedError
 
-__all__ = ["MetricRow", "RunFolder"]
+__all__ = ["METRICS", "MetricRow", "RunFolder", "rows_from_bytes", "rows_to_bytes"]
 
-_COMPLETE = "complete.json"
-_CHECKPOINTS = 2
+METRICS = "metrics.jsonl"
+_NEWEST = 2
 _FINISHED = "run.json"
 _CONFIG = "config.json"
-_METRICS = "metrics.jsonl"
+_VALIDATION = "validation.jsonl"
 # What may differ between the runs of one folder: where and by what it is run, not what.
-_FREE = ("versions", "format", "data_uri", "workers", "start")
+_FREE = ("versions", "format", "data_uri", "workers", "start", "train.keep_best")
+_LIMITS = ("train.steps", "train.max_seconds")
+"""What may be raised later: a finished run then goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,7 @@ class MetricRow:
         lr: learning rate of the last step.
         images_per_s: rate over all workers (images/s).
         undecodable: number of samples left out since the run began.
+        stalled_s: time that training stood still for checkpoints since the row before (s; 0 in rows of version 0.2).
     """
 
     step: int
@@ -57,89 +67,270 @@ class MetricRow:
     lr: float
     images_per_s: float
     undecodable: int
+    stalled_s: float = 0.0
 
 
+def rows_to_bytes(rows: Iterable[MetricRow]) -> bytes:
+    """Return the content of a metrics.jsonl."""
+    return "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode()
+
+
+def rows_from_bytes(data: bytes) -> list[MetricRow]:
+    """Return the rows of a metrics.jsonl, of this or of an earlier version."""
+    return [MetricRow(**json.loads(line)) for line in data.decode().splitlines()]
+
+
+@dataclass(frozen=True)
 class RunFolder:
-    """The files of one run in storage."""
+    """The files of one run in storage.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    Attributes:
+        store: the folder or prefix.
+        fence: right to write there, which is checked before each commit; without one (default) nothing is checked, and
+            the run is seen as the newest holder of its lease sees it.
+    """
+
+    store: Store
+    fence: Fence | None = None
 
     def finished(self) -> dict[str, Any] | None:
         """Return the content of run.json, or None of a run that is not finished."""
         return self._json(_FINISHED)
 
-    def claim(self, config: Mapping[str, Any]) -> None:
-        """Write the configuration into a new folder, or check that it equals the folder's own.
+    def check(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+        """Check that the folder is new, or was begun with this configuration; its limits may have been raised.
+
+        Args:
+            config: complete configuration.
+            defaults: values of the fields that the configurations of earlier versions lack (default: none).
 
         Raises:
             ConfigError: the folder is another run's; the error names the first field that differs.
         """
         before = self._json(_CONFIG)
         if before is None:
-            self.store.write(_CONFIG, json_bytes(config))
             return
-        old, new = dict(_flat(before)), dict(_flat(json.loads(json_bytes(config))))
+        old = dict(_flat(json.loads(json_bytes(defaults or {})))) | dict(_flat(before))
+        new = dict(_flat(json.loads(json_bytes(config))))
         for name in sorted(old.keys() | new.keys()):
-            if name.split(".")[0] not in _FREE and old.get(name) != new.get(name):
-                allowed = f"{old.get(name)!r}, with which {self.store.uri} was begun, or another --out"
-                raise ConfigError(name, new.get(name), allowed)
+            if name in _FREE or name.split(".")[0] in _FREE or old.get(name) == new.get(name):
+                continue
+            if name in _LIMITS and _is_raised(old.get(name), new.get(name)):
+                continue
+            more = " or more" if name in _LIMITS else ""
+            allowed = f"{old.get(name)!r}{more}, with which {self.store.uri} was begun, or another --out"
+            raise ConfigError(name, new.get(name), allowed)
 
-    def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
-        """Return the step and the files of the newest complete checkpoint, or None where there is none.
+    def ended(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Return the content of run.json where the run is finished and its limits let it end there, else None.
+
+        Raises:
+            ConfigError: as ``check``.
+        """
+        self.check(config, defaults)
+        summary = self.finished()
+        return None if summary is None or _goes_on(summary, config.get("train", {})) else summary
+
+    def claim(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Begin a run, or go on with one: write the configuration into a new folder, or raise the limits of its own.
+
+        Args:
+            config, defaults: see ``check``.
+
+        Returns:
+            As ``ended``. A finished run that goes on is no longer finished.
+
+        Raises:
+            ConfigError: as ``check``.
+            FencedError: another writer has taken the run over.
+        """
+        summary = self.ended(config, defaults)
+        if summary is not None:
+            return summary
+        before, train = self._json(_CONFIG), config.get("train", {})
+        if before is None:
+            self.write(_CONFIG, json_bytes(config))
+        else:
+            if self.finished() is not None:
+                self._check()
+                self.store.delete(_FINISHED)
+            limits = {name: train[name] for name in ("steps", "max_seconds") if name in train}
+            raised = before | {"train": before.get("train", {}) | limits}
+            if raised != before:
+                self.write(_CONFIG, json_bytes(raised))
+        return None
+
+    def newest(self) -> CheckpointName | None:
+        """Return the newest whole checkpoint that counts, or None where there is none."""
+        complete = self.fence_now().complete()
+        return complete[-1] if complete else None
+
+    def newest_step(self) -> int:
+        """Return the step of the newest whole checkpoint that counts; 0 where there is none."""
+        newest = self.newest()
+        return newest.step if newest else 0
+
+    def digests(self, checkpoint: CheckpointName) -> dict[str, str]:
+        """Return the SHA-256 of each file of a whole checkpoint, in hexadecimal."""
+        listed: dict[str, str] = json.loads(self.store.read(checkpoint.file(COMPLETE)))["files"]
+        return listed
+
+    def read_checkpoint(
+        self, checkpoint: CheckpointName, read: Callable[[str], bytes] | None = None
+    ) -> dict[str, bytes]:
+        """Return the files of a whole checkpoint.
+
+        Args:
+            checkpoint: name of the checkpoint.
+            read: function that returns a file of it (default: it is read from the run's folder).
 
         Raises:
             CheckpointError: a file has changed since it was written.
         """
-        steps = self._complete_steps()
-        if not steps:
-            return None
-        folder = _folder(steps[-1])
-        listed = json.loads(self.store.read(f"{folder}/{_COMPLETE}"))["files"]
-        files = {name: self.store.read(f"{folder}/{name}") for name in listed}
-        for name, data in files.items():
-            if hashlib.sha256(data).hexdigest() != listed[name]:
-                where = self.store.locate(f"{folder}/{name}")
+        files = {}
+        for name, digest in self.digests(checkpoint).items():
+            files[name] = read(name) if read else self.store.read(checkpoint.file(name))
+            if hashlib.sha256(files[name]).hexdigest() != digest:
+                where = self.store.locate(checkpoint.file(name))
                 raise CheckpointError(f"{where} is damaged: delete its folder to resume from the one before")
-        return steps[-1], files
+        return files
 
-    def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write a checkpoint, its complete.json last; then remove all but the newest two."""
-        folder = _folder(step)
+    def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
+        """Return the step and the files of the newest whole checkpoint, or None where there is none.
+
+        Raises:
+            CheckpointError: a file has changed since it was written.
+        """
+        newest = self.newest()
+        return None if newest is None else (newest.step, self.read_checkpoint(newest))
+
+    def save_checkpoint(
+        self, step: int, files: Mapping[str, bytes], *, loss: float | None = None, keep_best: int = 0
+    ) -> CheckpointName:
+        """Write a checkpoint, its complete.json last; then remove those that are not kept.
+
+        Kept are the newest two, and of the others those with the lowest loss. A checkpoint of that step which is whole
+        already is left as it is.
+
+        Args:
+            step: number of optimizer steps done.
+            files: its files, by name.
+            loss: mean loss of its last row of metrics (default: none is known).
+            keep_best: number of checkpoints that are kept for their loss (default 0).
+
+        Raises:
+            FencedError: another writer has taken the run over: the checkpoint is not complete.
+        """
+        checkpoint = CheckpointName(step, self.fence.epoch if self.fence else 0)
+        same = [one for one in self.fence_now().complete() if one.step == step]
+        if same:
+            return same[-1]
         for name, data in files.items():
-            self.store.write(f"{folder}/{name}", data)
+            self.store.write(checkpoint.file(name), data)
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        self.store.write(f"{folder}/{_COMPLETE}", json_bytes({"step": step, "files": digests}))
-        keep = {_folder(complete) for complete in self._complete_steps()[-_CHECKPOINTS:]}
-        names = [entry.name for entry in self.store.list("checkpoints")]
-        # A mark goes first, so that what is left of a folder is never taken for a whole one.
-        for name in sorted(names, key=lambda name: not name.endswith(_COMPLETE)):
-            if name.rpartition("/")[0] not in keep:
-                self.store.delete(name)
+        self.write(checkpoint.file(COMPLETE), json_bytes({"step": step, "files": digests, "loss": loss}))
+        self._prune(keep_best)
+        return checkpoint
 
     def read_metrics(self, up_to_step: int) -> list[MetricRow]:
         """Return the rows up to the checkpoint that the run goes on from."""
-        if not self.store.exists(_METRICS):
+        if not self.store.exists(METRICS):
             return []
-        lines = self.store.read(_METRICS).decode().splitlines()
-        rows = [MetricRow(**json.loads(line)) for line in lines]
-        return [row for row in rows if row.step <= up_to_step]
+        return [row for row in rows_from_bytes(self.store.read(METRICS)) if row.step <= up_to_step]
 
     def write_metrics(self, rows: Sequence[MetricRow]) -> None:
-        """Write all rows in place of those in the folder."""
-        lines = [json.dumps(asdict(row)) + "\n" for row in rows]
-        self.store.write(_METRICS, "".join(lines).encode())
+        """Write all rows in place of those in the folder.
+
+        Raises:
+            FencedError: another writer has taken the run over.
+        """
+        self._publish({METRICS: rows_to_bytes(rows)})
 
     def finish(self, files: Mapping[str, bytes], summary: Mapping[str, Any]) -> None:
-        """Write the finished model, then run.json."""
-        for name, data in files.items():
-            self.store.write(name, data)
-        self.store.write(_FINISHED, json_bytes(summary))
+        """Write the finished model, then run.json.
 
-    def _complete_steps(self) -> list[int]:
-        names = [entry.name for entry in self.store.list("checkpoints")]
-        folders = [name.split("/")[-2] for name in names if name.endswith(f"/{_COMPLETE}")]
-        return sorted(int(folder.removeprefix("step-")) for folder in folders)
+        Raises:
+            FencedError: another writer has taken the run over.
+        """
+        newest, end = self.newest(), json_bytes(summary)
+        if newest is not None:
+            self.write(newest.file(_FINISHED), end)
+        self._publish({**files, _FINISHED: end})
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file where this is still the run's writer.
+
+        Raises:
+            FencedError: another writer has taken the run over.
+        """
+        self._check()
+        self.store.write(name, data)
+
+    def _publish(self, files: Mapping[str, bytes]) -> None:
+        """Write files that have one name for all epochs.
+
+        A writer that was stopped between its check and its write replaces what the next one has written, once. It finds
+        that out here, and puts the finished run's files back.
+        """
+        try:
+            for name, data in files.items():
+                self.write(name, data)
+            self._check()
+        except FencedError:
+            self._mend(files)
+            raise
+
+    def _mend(self, files: Iterable[str]) -> None:
+        current = RunFolder(self.store)
+        newest = current.newest()
+        if newest is None or not self.store.is_file(newest.file(_FINISHED)):
+            return  # that run still goes on, and writes them again
+        for name in files:
+            if self.store.is_file(newest.file(name)):
+                self.store.write(name, self.store.read(newest.file(name)))
+
+    def _prune(self, keep_best: int) -> None:
+        names = checkpoint_files(self.store)
+        complete = self.fence_now().complete(names)
+        if not complete:
+            return
+        newest, older = complete[-_NEWEST:], complete[:-_NEWEST]
+        scores = self._scores(older) if keep_best else {}
+        best = sorted((one for one in older if one in scores), key=lambda one: (scores[one], -one.step))[:keep_best]
+        own = self.fence.epoch if self.fence else 0
+        removed: dict[CheckpointName, list[str]] = {}
+        for name in names:
+            one = CheckpointName.of_file(name)
+            if one is None or one in newest or one in best or one.epoch > own:
+                continue
+            # What is newer and of this epoch is on its way: another worker may write it.
+            if one.epoch < own or one in complete or one < newest[0]:
+                removed.setdefault(one, []).append(name)
+        for files in removed.values():
+            self._check()
+            # A mark goes first, so that what is left of a folder is never taken for a whole one.
+            for name in sorted(files, key=lambda name: not name.endswith(f"/{COMPLETE}")):
+                self.store.delete(name)
+
+    def _scores(self, checkpoints: Sequence[CheckpointName]) -> dict[CheckpointName, float]:
+        """Return the loss of each checkpoint that has one: of its validation where there is any, else of training."""
+        losses: dict[CheckpointName, float | None] = {}
+        for one in checkpoints:
+            with suppress(MissingError):  # a fenced writer may just have removed it
+                losses[one] = json.loads(self.store.read(one.file(COMPLETE))).get("loss")
+        if self.store.is_file(_VALIDATION):
+            rows = [json.loads(line) for line in self.store.read(_VALIDATION).decode().splitlines()]
+            validated = {row["step"]: row["loss"] for row in rows}
+            losses = {one: validated.get(one.step) for one in checkpoints}
+        return {one: float(loss) for one, loss in losses.items() if loss is not None}
+
+    def fence_now(self) -> Fence:
+        """Return the fence by which checkpoints count: this writer's own, or the newest."""
+        return self.fence or Fence.newest(self.store)
+
+    def _check(self) -> None:
+        if self.fence is not None:
+            self.fence.check()
 
     def _json(self, name: str) -> dict[str, Any] | None:
         if not self.store.exists(name):
@@ -148,8 +339,15 @@ class RunFolder:
         return values
 
 
-def _folder(step: int) -> str:
-    return f"checkpoints/step-{step:08d}"
+def _is_raised(old: Any, new: Any) -> bool:
+    """Return whether a limit is higher than before; 0 sets none."""
+    return bool(old) and new is not None and (new == 0 or new >= old)
+
+
+def _goes_on(summary: Mapping[str, Any], train: Mapping[str, Any]) -> bool:
+    """Return whether a finished run would train on within these limits."""
+    limit_s = train.get("max_seconds", 0)
+    return summary["step"] < train.get("steps", 0) and not 0 < limit_s <= summary["seconds"]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

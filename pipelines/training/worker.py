@@ -1,37 +1,37 @@
 """A training worker goes on from the newest checkpoint to the end and saves what it has learned.
 
-Ray Train starts it, and starts it again after a crash. It always goes on from the newest complete checkpoint in the
-run's folder, so that a restart by Ray and a restart of the command are one and the same.
+Ray Train starts it for each of the driver's attempts. It always goes on from the newest complete checkpoint in the
+run's folder, so that another attempt and another start of the command are one and the same.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
-import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from condgen import checkpoint
-from condgen.base import ConditionalModel
-from condgen.errors import CheckpointError, CondgenError, JobError
-from pipelines.storage.store import json_bytes
+from condgen.errors import CondgenError, JobError
 from pipelines.streaming.stream import prefetched
 from pipelines.training.feed import make_feed
+from pipelines.training.fetching import fetch_checkpoint
 from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob
-from pipelines.training.loop import Alone, Group, Loop, TorchGroup, state_from_json
-from pipelines.training.run_folder import MetricRow, RunFolder
+from pipelines.training.loop import Alone, Group, Loop, TorchGroup
+from pipelines.training.monitor import WorkerPlace
+from pipelines.training.requests import Requests
+from pipelines.training.run_folder import METRICS, MetricRow, RunFolder, rows_from_bytes, rows_to_bytes
+from pipelines.training.saving import CheckpointWriter, Snapshot, load_raw_model, restore
+from pipelines.training.signals import received_here
 
 __all__ = ["train_worker"]
 
 logger = logging.getLogger(__name__)
 
-_STATE, _OPTIMIZER, _RAW = "state.json", "optimizer.safetensors", "raw.safetensors"
-_STOP_POLL_S = 0.5
 _BATCHES_AHEAD = 2
 
 
@@ -42,25 +42,26 @@ def train_worker(config: Mapping[str, Any]) -> None:
         config: ``job``, a ``TrainJob``, and ``monitor``, the handle of the driver's ``Monitor``.
 
     Raises:
-        CondgenError: the monitor knows it first, so that on Ray Train's next attempt every worker ends at once.
+        CondgenError: the monitor knows it first; the driver makes no other attempt.
     """
     import ray
     import ray.train
 
     job, monitor = config["job"], config["monitor"]
-    if ray.get(monitor.failure.remote()) is not None:
-        return
-    context = ray.train.get_context()
+    context, here = ray.train.get_context(), ray.get_runtime_context()
+    place = WorkerPlace(rank=context.get_world_rank(), node=here.get_node_id(), actor=here.current_actor)
+    ray.get(monitor.begin.remote(place))
     torch.set_num_threads(job.threads)
-    if torch.cuda.is_available():
+    device = torch.device("cpu")
+    if job.on_gpu and torch.cuda.is_available():
         from ray.train.torch import get_device
 
         device = get_device()
-    else:
-        device = torch.device("cpu")
+    elif job.on_gpu:
+        logger.warning("this worker has a GPU of the cluster's, but torch sees none: it trains on the CPU")
     group: Group = TorchGroup() if context.get_world_size() > 1 else Alone()
     try:
-        _Worker(job, group, device, monitor).run()
+        _Worker(job, group, device, monitor, context.get_local_world_size()).run()
     except Exception as error:  # what the driver is told must not depend on where it came from
         lasting = _lasting(error, group.size)
         if lasting is not None:
@@ -85,19 +86,24 @@ def _lasting(error: Exception, num_workers: int) -> CondgenError | None:
 
 
 class _Worker:
-    def __init__(self, job: TrainJob, group: Group, device: torch.device, monitor: Any) -> None:
+    def __init__(self, job: TrainJob, group: Group, device: torch.device, monitor: Any, neighbors: int) -> None:
         self._job, self._group, self._monitor = job, group, monitor
-        self._folder = RunFolder(job.out)
-        self._stop = threading.Event()
-        saved = self._folder.newest_checkpoint()
-        files = saved[1] if saved else None
-        model = build_model(job) if files is None else _load(files[_RAW], files)
+        self._folder = RunFolder(job.out, job.fence)
+        self._writer = CheckpointWriter(self._folder, keep_best=job.preset.train.keep_best)
+        newest = self._folder.newest()
+        files = fetch_checkpoint(self._folder, newest, readers=neighbors) if newest else None
+        model = build_model(job) if files is None else load_raw_model(files)
         self._feed = make_feed(job.preset, job.plans)
         self._loop = Loop(model.to(device), job.preset.train, group=group, device=device, to_batch=self._feed.batch)
         self._loop.state.position = self._feed.start()
+        self._saved_step: int | None = None
+        self._rows: list[MetricRow] = []
         if files is not None:
-            self._restore(files)
-        self._rows = self._folder.read_metrics(self._loop.state.step)
+            restore(self._loop, files, self._feed.position)
+            self._saved_step = self._loop.state.step
+            # Checkpoints of versions 0.1 and 0.2 do not hold them.
+            in_it = rows_from_bytes(files[METRICS]) if METRICS in files else None
+            self._rows = self._folder.read_metrics(self._loop.state.step) if in_it is None else in_it
 
     def run(self) -> None:
         config, state = self._job.preset.train, self._loop.state
@@ -108,52 +114,49 @@ class _Worker:
             num_workers=self._group.size,
             task_cpus=self._job.task_cpus,
         )
-        if self._group.rank == 0:
-            threading.Thread(target=self._watch, name="stop", daemon=True).start()
         batches = prefetched(stream, _BATCHES_AHEAD)
         try:
-            reason = self._loop.run(
-                batches, on_row=self._add_row, on_checkpoint=self._save, wants_stop=self._stop.is_set
-            )
+            with Requests(self._group.rank, self._monitor, received_here()) as asked:
+                reason = self._loop.run(batches, on_row=self._add_row, on_checkpoint=self._save, asked=asked)
+            self._save(self._loop)
+        except BaseException:
+            with suppress(CondgenError):  # the error of training is the one that is told
+                self._writer.wait()
+            raise
         finally:
             batches.close()
-        self._save(self._loop)
-        if reason != "stopped" and self._group.rank == 0:
-            self._finish(reason)
+        self._writer.wait()
+        if self._group.rank == 0:
+            self._end(reason)
 
-    def _watch(self) -> None:
+    def _end(self, reason: str) -> None:
         import ray
 
-        while not self._stop.is_set():
-            time.sleep(_STOP_POLL_S)
-            try:
-                if ray.get(self._monitor.wants_stop.remote()):
-                    self._stop.set()
-            except ray.exceptions.RayError:
-                return  # the driver is gone, and Ray ends its workers
+        if reason != "stopped":
+            self._finish(reason)
+        with suppress(ray.exceptions.RayError):  # without a monitor: another attempt finds nothing left to do
+            ray.get(self._monitor.end.remote(reason))
 
     def _add_row(self, row: MetricRow) -> None:
+        row = replace(row, stalled_s=round(self._writer.take_stalled_s(), 3))
+        self._rows.append(row)  # in every worker: any may be the one that writes
         if self._group.rank == 0:
-            self._rows.append(row)
             self._monitor.add_row.remote(row)
 
     def _save(self, loop: Loop) -> None:
-        if self._group.rank != 0:
+        step, self._saved_step = self._saved_step, loop.state.step
+        if self._group.rank != loop.writer or step == loop.state.step:  # a complete checkpoint is never written over
             return
         position = self._feed.state_dict(loop.state.position)
-        files = self._model_files()
-        files[_RAW] = checkpoint.dump(loop.model, {})[checkpoint.WEIGHTS_NAME]
-        files[_OPTIMIZER] = _dump_optimizers(loop)
-        files[_STATE] = json_bytes({"loop": loop.state.to_json(), "stream": position})
-        # Rows first: a cut between the two leaves rows that the resumed run drops, never a gap.
-        self._folder.write_metrics(self._rows)
-        self._folder.save_checkpoint(loop.state.step, files)
+        self._writer.save(lambda: Snapshot.of(loop, position, self._rows, self._job.extra))
 
     def _finish(self, reason: str) -> None:
-        state = self._loop.state
+        loop, state = self._loop, self._loop.state
         last = self._rows[-1] if self._rows else None
+        extra = {**self._job.extra, "step": state.step}
+        model = checkpoint.dump(loop.averaged, extra, weights=loop.config.stored_weights)
         self._folder.finish(
-            self._model_files(),
+            {**model, METRICS: rows_to_bytes(self._rows)},
             {
                 "reason": reason,
                 "step": state.step,
@@ -164,60 +167,3 @@ class _Worker:
                 "losses": last.losses if last else {},
             },
         )
-
-    def _model_files(self) -> dict[str, bytes]:
-        extra = {**self._job.extra, "step": self._loop.state.step}
-        return dict(checkpoint.dump(self._loop.averaged, extra, weights=self._job.preset.train.stored_weights))
-
-    def _restore(self, files: Mapping[str, bytes]) -> None:
-        try:
-            saved = json.loads(files[_STATE])
-            self._loop.state = state_from_json(saved["loop"], self._feed.position(saved["stream"]))
-            if self._loop.averaged is not self._loop.model:
-                averaged = _load(files[checkpoint.WEIGHTS_NAME], files)
-                self._loop.averaged.load_state_dict(averaged.state_dict())
-            _load_optimizers(self._loop, files[_OPTIMIZER])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the newest checkpoint in {self._job.out.uri} is of another version of condgen ({error}): "
-                "start anew in another folder"
-            ) from error
-
-
-def _load(weights: bytes, files: Mapping[str, bytes]) -> ConditionalModel:
-    names = (checkpoint.WEIGHTS_NAME, checkpoint.META_NAME)
-    model, _ = checkpoint.load(dict(zip(names, (weights, files[checkpoint.META_NAME]), strict=True)))
-    return model
-
-
-def _parameter_names(loop: Loop, phase: str) -> list[str]:
-    names = {id(parameter): name for name, parameter in loop.model.named_parameters()}
-    return [names[id(parameter)] for group in loop.optimizers[phase].param_groups for parameter in group["params"]]
-
-
-def _dump_optimizers(loop: Loop) -> bytes:
-    """Return the optimizers' tensors by phase, parameter and name, as safetensors: loading them runs no code."""
-    from safetensors.torch import save
-
-    tensors = {}
-    for phase, optimizer in loop.optimizers.items():
-        names = _parameter_names(loop, phase)
-        for index, values in optimizer.state_dict()["state"].items():
-            for key, value in values.items():
-                tensors[f"{phase}/{names[index]}/{key}"] = value.detach().cpu().contiguous()
-    data: bytes = save(tensors)
-    return data
-
-
-def _load_optimizers(loop: Loop, data: bytes) -> None:
-    from safetensors.torch import load
-
-    tensors = load(data)
-    for phase, optimizer in loop.optimizers.items():
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for index, name in enumerate(_parameter_names(loop, phase)):
-            prefix = f"{phase}/{name}/"
-            values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if values:
-                state[index] = values
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -46,6 +46,10 @@ class FaultyBackend:
     def write(self, name: str, data: bytes) -> None:
         self.read(name)
 
+    def create(self, name: str, data: bytes) -> bool:
+        self.read(name)
+        return False
+
     def exists(self, name: str) -> bool:
         return bool(self.read(name))
 
@@ -126,6 +130,67 @@ def test_a_write_replaces_and_a_delete_can_be_repeated(store: Store) -> None:
     store.delete("x")
     store.delete("x")
     assert not store.exists("x")
+
+
+def test_an_object_is_created_only_where_there_is_none(store: Store) -> None:
+    assert store.create("a/x", b"mine")
+    assert store.create("a/x", b"mine"), "an earlier try whose answer was lost is no other writer's"
+    assert not store.create("a/x", b"theirs")
+    assert store.read("a/x") == b"mine"
+    assert [entry.name for entry in store.list(hidden=True)] == ["a/x"]
+    store.delete("a/x")
+    assert store.create("a/x", b"theirs")
+
+
+@pytest.mark.parametrize("store", ["local", "s3", "ceph"], indirect=True)  # memory's create looks first: two steps
+def test_of_many_who_create_one_name_one_succeeds(store: Store) -> None:
+    start = threading.Barrier(8)
+
+    def create(number: int) -> list[bool]:
+        won = []
+        for index in range(5):
+            start.wait()
+            won.append(store.create(f"x{index}", bytes([number])))
+        return won
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(create, range(8)))
+    for index in range(5):
+        winners = [number for number in range(8) if won[number][index]]
+        assert [bytes([number]) for number in winners] == [store.read(f"x{index}")]
+
+
+def test_a_create_whose_answer_was_lost_is_the_writers_own(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Lossy(FaultyBackend):
+        """Stores the object, and fails before it says so."""
+
+        def create(self, name: str, data: bytes) -> bool:
+            stored = open_store(tmp_path).backend.create(name, data)
+            self.read(name)
+            return stored
+
+        def read(self, name: str) -> bytes:
+            if self.faults:
+                raise self.faults.pop()
+            return (tmp_path / name).read_bytes()
+
+    assert Store(Lossy([TimeoutError("lost")]), "s3://bucket/p", QUICK).create("x", b"mine")
+    assert not Store(Lossy([TimeoutError("lost")]), "s3://bucket/p", QUICK).create("x", b"theirs")
+
+
+def test_a_file_system_without_links_still_refuses_a_second_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: str, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", link)
+    store = open_store(tmp_path)
+    assert store.create("x", b"mine")
+    assert not store.backend.create("x", b"theirs")
+    assert store.read("x") == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_range_beyond_the_end_is_an_error_never_short(store: Store) -> None:

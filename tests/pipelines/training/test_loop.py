@@ -25,7 +25,8 @@ from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
 from pipelines.streaming.stream import StreamBatch, StreamConfig
 from pipelines.training.feed import OneDataset
-from pipelines.training.loop import Loop, state_from_json
+from pipelines.training.loop import Alone, Loop, state_from_json
+from pipelines.training.requests import Request
 from pipelines.training.run_folder import MetricRow
 
 CONFIG = TrainConfig(
@@ -224,10 +225,45 @@ def test_time_ends_a_run_well() -> None:
 
 def test_a_wish_to_stop_ends_a_run_between_two_steps() -> None:
     loop = loop_of(FakeModel(FakeConfig()), CONFIG)
-    reason, _, _ = train(loop, items(), wants_stop=lambda: loop.state.step == 7)
+    reason, _, _ = train(loop, items(), asked=lambda: Request(stop=loop.state.step == 7))
     assert reason == "stopped"
     assert loop.state.step == 7
     assert loop.state.position == item(6).after
+
+
+def test_a_checkpoint_that_is_asked_for_is_made_between_two_steps_and_changes_nothing() -> None:
+    loop, plain = loop_of(FakeModel(FakeConfig()), CONFIG), loop_of(FakeModel(FakeConfig()), CONFIG)
+    _, rows, checkpoints = train(loop, items(), asked=lambda: Request(save=loop.state.step in (7, 22)))
+    assert checkpoints == [7, 15, 22]
+    _, plain_rows, _ = train(plain, items())
+    assert [row.loss for row in rows] == pytest.approx([row.loss for row in plain_rows])
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(loop.model.state_dict()[name], value)
+
+
+class Among(Alone):
+    """One of three workers, of which the others know that some are on machines about to leave."""
+
+    def __init__(self, leaving: Sequence[float]) -> None:
+        self.leaving = leaving
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        if len(values) != self.size:
+            return list(values)
+        return [mine + theirs for mine, theirs in zip(values, self.leaving, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "writer"),
+    [([0, 0, 0], {0}, 1), ([0, 1, 0], {0}, 2), ([1, 1, 0], set(), 2), ([0, 0, 0], set(), 0), ([1, 1, 1], {0}, 0)],
+)
+def test_the_lowest_worker_whose_machine_stays_writes_the_last_checkpoint(
+    theirs: Sequence[float], mine: set[int], writer: int
+) -> None:
+    loop = loop_of(FakeModel(FakeConfig()), CONFIG)
+    loop.group = Among(theirs)
+    loop.group.size = 3
+    assert loop._choose_writer(Request(stop=True, leaving=frozenset(mine))) == writer
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from samples import saved, tar_of
 from condgen.errors import ConfigError, JobError
 from condgen.presets import Preset
 from jobs.cli.config import resolve
+from pipelines.storage.store import open_store
 from pipelines.training import TrainOptions, TrainReport, describe_run, engine, train
-from pipelines.training.driver import share_cluster
+from pipelines.training.lease import Lease, take_lease
 
 # A run starts a controller, workers and Ray Data: seconds on idle cores, minutes on crowded ones.
 pytestmark = pytest.mark.timeout(600)
@@ -71,6 +73,10 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+def is_saved(out: Path, step: int) -> bool:
+    return any(out.glob(f"checkpoints/step-{step:08d}-e*/complete.json"))
+
+
 def weights(out: Path) -> dict[str, Any]:
     return safetensors.torch.load_file(out / "model.safetensors")
 
@@ -86,7 +92,6 @@ def whole(ray_cluster: None, dataset: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: Path) -> None:
     from pipelines.models.source import load_model
-    from pipelines.storage.store import open_store
 
     rows = metrics(whole)
     assert [row["step"] for row in rows] == [3, 6, 9, 12]
@@ -94,13 +99,17 @@ def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: P
     assert rows[-1]["undecodable"] == 2  # one picture in each of the two epochs
     assert rows[-1]["loss"] < rows[0]["loss"]
     kept = sorted(path.parent.name for path in (whole / "checkpoints").glob("*/complete.json"))
-    assert kept == ["step-00000008", "step-00000012"]
+    assert kept == ["step-00000008-e0001", "step-00000012-e0001"]
     assert json.loads((whole / "config.json").read_text())["train"]["steps"] == 12
     loaded = load_model(open_store(whole))
     assert loaded.model.family == "regression"
     assert loaded.extra["size_px"] == 16
-    checkpoint = load_model(open_store(whole / "checkpoints/step-00000008"))
+    checkpoint = load_model(open_store(whole / "checkpoints/step-00000008-e0001"))
     assert checkpoint.extra["step"] == 8
+    status = json.loads((whole / "status.json").read_text())
+    assert (status["state"], status["step"], status["steps"]) == ("done", 12, 12)
+    assert (status["checkpoint"], status["lease"]["pid"]) == ("step-00000012-e0001", os.getpid())
+    assert json.loads((whole / "lease/00000001.json").read_text())["released"]
 
 
 def test_a_finished_run_says_so_without_starting_anything(
@@ -115,6 +124,29 @@ def test_a_finished_run_says_so_without_starting_anything(
 def test_another_configuration_in_the_same_folder_is_refused_with_the_field(whole: Path, dataset: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.learning_rate: got 0\.5"):
         run(dataset, whole, "train.learning_rate=0.5")
+
+
+def test_a_second_start_of_a_live_run_says_who_holds_it_and_does_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "run_workers", lambda *_, **__: pytest.fail("it trained beside the other"))
+    with cast("Lease", take_lease(open_store(tmp_path / "run"), ttl_s=30.0)) as lease:
+        report = run(dataset, tmp_path / "run")
+        holder = f"process {os.getpid()} on {lease.holder.process.host} since"
+        assert report.lines()[-1].startswith(f"live          {holder}")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_finished_run_whose_steps_are_raised_goes_on(whole: Path, dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    report = run(dataset, tmp_path / "run", "train.steps=14", "train.keep_best=1")
+    assert (report.already, report.summary["step"]) == (False, 14)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [3, 6, 9, 12, 14]
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == 14
+    kept = sorted(path.parent.name for path in (tmp_path / "run/checkpoints").glob("*/complete.json"))
+    assert kept == ["step-00000008-e0001", "step-00000012-e0001", "step-00000014-e0002"]
+    with pytest.raises(ConfigError, match=r"train\.steps: got 12, allowed: 14 or more"):
+        run(dataset, tmp_path / "run")
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 240) -> None:
@@ -144,7 +176,7 @@ def test_a_run_killed_halfway_on_one_core_ends_with_the_very_same_bytes(
 ) -> None:
     out = tmp_path / "run"
     os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})  # it must not wait for a CPU that is not there
-    wait_for(lambda: (out / "checkpoints/step-00000004/complete.json").exists(), process)
+    wait_for(lambda: is_saved(out, 4), process)
     process.kill()
     process.communicate()
     assert not (out / "run.json").exists()
@@ -162,14 +194,14 @@ def test_ctrl_c_saves_where_it_is_and_four_workers_go_on_to_the_same_model(
     whole: Path, dataset: Path, tmp_path: Path, process: subprocess.Popen[str]
 ) -> None:
     out = tmp_path / "run"
-    wait_for(lambda: (out / "checkpoints/step-00000004/complete.json").exists(), process)
+    wait_for(lambda: is_saved(out, 4), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     if not (out / "run.json").exists():  # else it was quicker than the signal
         assert process.returncode == 130
         assert errors.strip().splitlines()[-1] == "stopped; run the same command again to go on"
         assert "Traceback" not in errors
-        assert max(int(one.name.removeprefix("step-")) for one in (out / "checkpoints").iterdir()) > 4
+        assert max(int(one.name.split("-")[1]) for one in (out / "checkpoints").iterdir()) > 4
     run(dataset, out, workers=4)
     assert metrics(out)[-1]["step"] == 12
     for cut, never in zip(metrics(out), metrics(whole), strict=True):
@@ -205,7 +237,7 @@ def test_a_killed_worker_is_started_again_by_itself(ray_cluster: None, dataset: 
     killed = []
 
     def kill_once() -> None:
-        while not (out / "checkpoints/step-00000004/complete.json").exists():
+        while not is_saved(out, 4):
             time.sleep(0.02)
         for process in training_workers():
             os.kill(process, signal.SIGKILL)
@@ -249,24 +281,6 @@ def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -
 def test_workers_that_do_not_fit_are_refused_with_those_that_do(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers: got 3, allowed: 1, 2, 4 "):
         run(dataset, tmp_path / "run", workers=3)
-
-
-@pytest.mark.parametrize("cpus", [1, 2, 4, 64])
-@pytest.mark.parametrize("workers", [1, 2, 4, 8])
-def test_training_leaves_decoding_its_share_of_the_cpus(cpus: int, workers: int) -> None:
-    shares = share_cluster({"CPU": float(cpus)}, workers)
-    assert shares.worker_gpus == 0
-    assert workers * (shares.worker_cpus + shares.task_cpus) <= cpus + 1e-6
-    assert min(shares.worker_cpus, shares.task_cpus) > 0
-    assert shares.threads >= 1
-
-
-def test_each_worker_has_a_gpu_where_there_are_any() -> None:
-    shares = share_cluster({"CPU": 16.0, "GPU": 2.0}, 2)
-    assert shares.worker_gpus == 1
-    assert 2 * shares.worker_cpus <= 2
-    with pytest.raises(ConfigError, match="workers: got 4, allowed: at most 2"):
-        share_cluster({"CPU": 16.0, "GPU": 2.0}, 4)
 
 
 def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
