@@ -15,7 +15,7 @@ def run(options: TrainOptions, *, verbose: bool = False) -> TrainReport:
         As `pipelines.train`.
     """
     with Progress("training", total=options.preset.train.steps, unit="steps") as bar:
-        return train(options, watch=_Watch(bar), verbose=verbose)
+        return train(options, watch=_Watch(bar), say=bar.say, verbose=verbose)
 
 
 class _Watch:

@@ -92,12 +92,8 @@ class ChaosCluster:
         )
         self.is_spill_mounted = mounted.returncode == 0
         try:
-            port = self.address.rpartition(":")[2]
-            self._head = self._start(
-                "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
-                f"--system-config={json.dumps(_SYSTEM)}", f"--object-spilling-directory={self.spill}",
-            )  # fmt: skip
-            _wait_for("the head node", self._answers)
+            self._head = self._start_head()
+            _wait_for("the head node", self._head_stands, 2 * START_S)
             self._hand = subprocess.Popen(
                 [sys.executable, __file__, self.address],
                 env=self.env,
@@ -123,13 +119,19 @@ class ChaosCluster:
             subprocess.run(["umount", "-l", str(self.spill)], check=False)
         shutil.rmtree(self._temp, ignore_errors=True)
 
-    def _answers(self) -> bool:
-        host, _, port = self.address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            return False
-        return True
+    def _start_head(self) -> subprocess.Popen[Any]:
+        return self._start(
+            "--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0", "--include-dashboard=false",
+            f"--system-config={json.dumps(_SYSTEM)}", f"--object-spilling-directory={self.spill}",
+        )  # fmt: skip
+
+    def _head_stands(self) -> bool:
+        """Whether the head node has started; one that Ray gave up, after its 30 s, is started again."""
+        assert self._head is not None
+        if self._head.poll() is not None:
+            kill_session(self._head)
+            self._head = self._start_head()
+        return "Ray runtime started" in (self._folder / f"node-{self._started}.log").read_text()
 
     def _start(self, *options: str) -> subprocess.Popen[Any]:
         self._started += 1
@@ -211,14 +213,7 @@ class _Hand:
 
         self._address = address
         self._ballast: list[Any] = []
-        deadline = time.monotonic() + START_S
-        while not ray.is_initialized():  # the head takes drivers some time after it answers
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            except Exception:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
 
     def nodes(self) -> int:
         """Live nodes with CPUs."""

@@ -140,7 +140,8 @@ class Attempt:
         """Return how the attempt ended; to be called after it has."""
         import ray
 
-        ray.kill(self._monitor)
+        with suppress(ray.exceptions.RayError):
+            ray.kill(self._monitor)
         if self._error is None:
             return AttemptEnd(reason=self._reason)
         failures = getattr(self._error, "worker_failures", {}).values()

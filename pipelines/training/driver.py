@@ -120,6 +120,7 @@ class _Driver:
         self._began = time.monotonic()
         self._failures, self._has_trained = FailureBudget(self._folder.newest_step()), False
         self._first_and_last: list[MetricRow] = []
+        self._waiting_for = ""
 
     @contextmanager
     def room_asked_for(self) -> Iterator[None]:
@@ -190,7 +191,7 @@ class _Driver:
         elif end.is_preempted:
             self._say(f"a machine was taken away: {self._goes_on()}")
         elif end.has_no_room:
-            self._say("the cluster has no room for the workers yet: is it busy with other work?")
+            self._tell_waiting("the cluster has no room for the workers yet: is it busy with other work?")
         else:
             self._count_failure(end.error)
         return None
@@ -207,16 +208,20 @@ class _Driver:
         return f"training goes on from step {step}" if step else "training begins again"
 
     def _wait_for_room(self) -> Sequence[Node]:
-        def tell(text: str) -> None:
-            self._say(text)
-            self._tell("waiting", workers=0, reason=text)
-
         try:
-            return wait_for_room(self._look, self._demand, wait_s=self._wait_s, tell=tell, pause=self._pause)
+            return wait_for_room(
+                self._look, self._demand, wait_s=self._wait_s, tell=self._tell_waiting, pause=self._pause
+            )
         except ConfigError as error:
             if not self._has_trained:
                 raise
             raise Interrupted(f"machines that were lost did not come back: {error}") from error
+
+    def _tell_waiting(self, text: str) -> None:
+        if text != self._waiting_for:
+            self._say(text)
+        self._waiting_for = text
+        self._tell("waiting", workers=0, reason=text)
 
     def _pause(self, seconds: float) -> None:
         """Wait for some seconds, unless a signal or the longest duration ends the wait."""
@@ -262,6 +267,7 @@ class _Driver:
 
     def _pass_on(self, row: MetricRow) -> None:
         self._first_and_last = [*self._first_and_last[:1], row]
+        self._waiting_for = ""
         self._status(step=row.step, epoch=row.epoch, images_per_s=row.images_per_s)
         if self._watch:
             self._watch(row)

@@ -44,6 +44,7 @@ def train(
     options: TrainOptions,
     *,
     watch: Callable[[MetricRow], None] | None = None,
+    say: Callable[[str], None] = logger.warning,
     verbose: bool = False,
 ) -> TrainReport:
     """Train a model, go on with a run that was cut, or report that the run is finished or is live elsewhere.
@@ -53,6 +54,7 @@ def train(
     Args:
         options: what is to be trained, and where.
         watch: function that is called with each new row of metrics.
+        say: function that shows a line to the user, such as what is waited for (default: it is logged).
         verbose: whether Ray's own log is shown (default False).
 
     Raises:
@@ -75,12 +77,19 @@ def train(
         summary = folder.claim(config, defaults)
         if summary is not None:
             return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
-        outcome = _run(job, lease, watch=watch, verbose=verbose)
+        outcome = _run(job, lease, watch=watch, say=say, verbose=verbose)
         report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
         return report if outcome.stopped else replace(report, summary=_summary(folder))
 
 
-def _run(job: TrainJob, lease: Lease, *, watch: Callable[[MetricRow], None] | None, verbose: bool) -> Outcome:
+def _run(
+    job: TrainJob,
+    lease: Lease,
+    *,
+    watch: Callable[[MetricRow], None] | None,
+    say: Callable[[str], None],
+    verbose: bool,
+) -> Outcome:
     """Run the workers, with a status that is kept from here to however it ends."""
     status = StatusFile(RunFolder(job.out), lease=lease)
 
@@ -91,7 +100,7 @@ def _run(job: TrainJob, lease: Lease, *, watch: Callable[[MetricRow], None] | No
 
     status.update(state="waiting", steps=job.preset.train.steps)
     try:
-        outcome = run_workers(job, lease=lease, status=status.update, watch=seen, verbose=verbose)
+        outcome = run_workers(job, lease=lease, status=status.update, watch=seen, say=say, verbose=verbose)
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
