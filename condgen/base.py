@@ -73,6 +73,21 @@ class Batch:
         """Return the batch on ``device``."""
         return _to(self, device, non_blocking)
 
+    def split(self, parts: int) -> list[Batch]:
+        """Return the batch in at most ``parts`` parts of equal size (the last may be smaller), as views."""
+        if parts == 1:
+            return [self]
+        size = -(-self.num_samples // parts)
+        return [_rows(self, slice(at, at + size)) for at in range(0, self.num_samples, size)]
+
+
+def _rows(value: _T, rows: slice) -> _T:
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}
+    return replace(
+        value,
+        **{k: v[rows] if isinstance(v, Tensor) else _rows(v, rows) for k, v in parts.items() if v is not None},
+    )
+
 
 def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:
     parts = {f.name: getattr(value, f.name) for f in fields(value)}

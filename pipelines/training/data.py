@@ -86,7 +86,7 @@ def plan_training_data(uri: str, options: TrainOptions) -> TrainingData:
     data, train = options.preset.data, options.preset.train
     lanes = data.lanes or choose_lanes(table.num_rows, data.window_chunks, train.batch_size)
     order = OrderConfig(seed=train.seed, lanes=lanes, window_chunks=data.window_chunks, batch_size=train.batch_size)
-    check_workers(options.workers, lanes, train.batch_size)
+    check_workers(options.workers, lanes)
     names = _member_names(options.member_names, dataset)
     asked = dict(options.member_names)
     decisive = [dataset.manifest.digest, split, _CHUNK_SAMPLES, *([asked] if asked else [])]

@@ -21,7 +21,7 @@ from typing import Any
 from condgen.errors import ConfigError, JobError
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
-from pipelines.streaming.unpaired import unpaired_plans
+from pipelines.streaming.unpaired import check_shares, unpaired_plans
 from pipelines.training.data import TrainingData, check_trainable, plan_training_data
 from pipelines.training.driver import run_workers
 from pipelines.training.job import TrainJob, TrainOptions
@@ -92,10 +92,13 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     if options.data_b is not None:
         planned["b"] = plan_training_data(options.data_b, options)
     plans = {name: one.plan for name, one in planned.items()}
+    if "b" in plans:
+        plans = unpaired_plans(plans["a"], plans["b"])
+        check_shares(options.workers, plans)
     config = _config(options, planned)
     job = TrainJob(
         options=replace(options, encoder_weights=_absolute(options.encoder_weights)),
-        plans=unpaired_plans(plans["a"], plans["b"]) if "b" in plans else plans,
+        plans=plans,
         statistics=planned["a"].statistics,
         out=open_store(options.out),
         init_from=open_model(options.init_from) if options.init_from else None,

@@ -46,6 +46,7 @@ class MetricRow:
         lr: learning rate of the last step.
         images_per_s: rate over all workers (images/s).
         undecodable: number of samples left out since the run began.
+        waited: share of the time since the row before that each worker waited for data, by rank.
     """
 
     step: int
@@ -57,6 +58,7 @@ class MetricRow:
     lr: float
     images_per_s: float
     undecodable: int
+    waited: Sequence[float] = ()
 
 
 class RunFolder:

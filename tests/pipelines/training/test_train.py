@@ -246,9 +246,9 @@ def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_workers_that_do_not_fit_are_refused_with_those_that_do(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers: got 3, allowed: 1, 2, 4 "):
-        run(dataset, tmp_path / "run", workers=3)
+def test_more_workers_than_lanes_are_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers: got 5, allowed: 1 to 4, the number of lanes"):
+        run(dataset, tmp_path / "run", workers=5)
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 64])
