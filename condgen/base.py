@@ -83,10 +83,8 @@ class Batch:
 
 def _rows(value: _T, rows: slice) -> _T:
     parts = {f.name: getattr(value, f.name) for f in fields(value)}
-    return replace(
-        value,
-        **{k: v[rows] if isinstance(v, Tensor) else _rows(v, rows) for k, v in parts.items() if v is not None},
-    )
+    cut: Any = {k: v[rows] if isinstance(v, Tensor) else _rows(v, rows) for k, v in parts.items() if v is not None}
+    return replace(value, **cut)
 
 
 def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:

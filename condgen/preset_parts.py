@@ -85,9 +85,9 @@ class TrainConfig:
         log_every_steps: steps between rows of metrics.
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
         max_seconds: time after which training ends, with a checkpoint (seconds); 0 sets no limit.
-        precision: number format of forward and backward: ``fp32``, ``bf16``, ``fp16`` with the loss scaled (weights stay
-            float32), or ``auto``, which is bf16 on GPUs that have it, fp16 on older ones, fp32 on CPUs. CPUs with
-            AVX512-BF16 or AMX train up to twice as fast in bf16.
+        precision: number format of forward and backward, while weights stay float32: ``fp32``, ``bf16``, ``fp16`` with
+            the loss scaled, or ``auto``, which is bf16 on GPUs that have it, fp16 on older ones, fp32 on CPUs. CPUs
+            with AVX512-BF16 or AMX train up to twice as fast in bf16.
         accumulate: number of parts in which each worker computes its share of a batch, one after the other, so that a
             larger batch fits into memory. Losses and gradients are those of the whole share; a model with batch
             normalization normalizes each part by itself.

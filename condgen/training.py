@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class Training:
         agree: Callable[[Sequence[Tensor]], None] | None = None,
     ) -> None:
         if config.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub lacks it
+            model.to(memory_format=torch.channels_last)
         self.model = model
         self.config = config
         self.device = next(iter(model.parameters())).device
@@ -113,7 +113,7 @@ class Training:
 
     def _backward(self, batch: Batch, phase: str, share: float) -> dict[str, Tensor]:
         """Add the gradients of a phase, part by part; returns its terms, detached."""
-        total: dict[str, Tensor] = {}
+        total: dict[str, Any] = {}
         parts = batch.split(self.config.accumulate)
         for place, part in enumerate(parts):
             weight = part.weight.sum() / batch.weight.sum().clamp(min=1e-9) if len(parts) > 1 else 1.0
@@ -121,14 +121,16 @@ class Training:
                 with autocast(self._precision, self.device):
                     terms = self._called(part, phase)
                     loss = torch.stack([value.float() for value in terms.values()]).sum() * share * weight
-                torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
+                torch.autograd.backward([loss if self.scaler is None else self.scaler.scale(loss)])
             for name, value in terms.items():
                 total[name] = total.get(name, 0.0) + value.detach() * weight
         return total
 
     def _synchronized(self, *, last: bool) -> AbstractContextManager[Any]:
         """Return the context of a part's backward: workers exchange their gradients with the last part alone."""
-        return nullcontext() if last or not hasattr(self._called, "no_sync") else self._called.no_sync()
+        if last or not isinstance(self._called, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return cast("AbstractContextManager[Any]", self._called.no_sync())
 
     def _update(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], *, changes: bool) -> None:
         if self.scaler is not None:
@@ -147,7 +149,7 @@ class Training:
         changed = (
             module
             for module in self.model.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.training and module.track_running_stats
         )
         return [value for module in changed for value in (module.running_mean, module.running_var) if value is not None]
 

@@ -4,8 +4,8 @@ The epoch's permutation of chunks is dealt to a fixed number of lanes, each next
 the fewest samples. A lane shuffles in windows of a few consecutive chunks. The global stream of slots takes
 from the lanes in turn: slot i is the (i // lanes)-th sample of lane i mod lanes, and is padding (weight 0)
 where that lane has ended before the longest. Global batch b is the slots [b * batch_size, (b + 1) *
-batch_size), and worker r of W has the lanes l with l mod W == r. Any W up to the lanes will do: where it divides lanes and
-batch, all workers have the same share of every batch; elsewhere shares differ by a lane, and may be empty.
+batch_size), and worker r of W has the lanes l with l mod W == r. Any W up to the lanes will do: where it divides lanes
+and batch, all workers have the same share of every batch; elsewhere shares differ by a lane, and may be empty.
 
     chunks   --permute-->   [c7 c2 c9 ...]   --deal-->   lane 0: [c7 c4 | c1 c8 | ...]   (windows of 2 chunks)
                                                          lane 1: [c2 c9 | c0 ...]
