@@ -36,9 +36,9 @@ class Condition:
     text: Tensor | None = None
 
     def __post_init__(self) -> None:
-        sizes = {value.shape[0] for value in (self.image, self.label, self.text) if value is not None}
-        if len(sizes) != 1:
-            raise ConfigError("condition", sorted(sizes), "at least one part, all with the same number of samples")
+        sizes = [value.shape[0] for value in (self.image, self.label, self.text) if value is not None]
+        if not sizes or any(size != sizes[0] for size in sizes[1:]):
+            raise ConfigError("condition", sizes, "at least one part, all with the same number of samples")
 
     @property
     def num_samples(self) -> int:
