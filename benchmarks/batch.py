@@ -48,7 +48,7 @@ from pipelines.images.metadata import read_metadata
 from pipelines.models.source import image_task, open_model
 from pipelines.results.files import Draw, encode_draws
 from pipelines.results.settings import BatchSettings
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 from pipelines.storage.store import open_store
 
 T = TypeVar("T")

@@ -37,7 +37,7 @@ from PIL import Image
 
 import jobs.datasets.shard
 from pipelines.cluster.starting import usable_cpus
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -30,7 +30,7 @@ from PIL import Image
 
 import jobs.datasets.shard
 from jobs.demo.photographs import BLUE_MARBLE, held_out_boxes, land_share, prepare
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions, SourceOptions
 from pipelines.storage.package_files import locate
 
 __all__ = ["SIZE_PX", "chosen", "domain_of", "make_digits", "make_emoji", "make_maps", "make_photographs"]
@@ -142,7 +142,10 @@ def make_maps(out: Path) -> str:
         jobs.datasets.shard.run_unpaired(f"{work}/a", f"{work}/b", str(out / "maps"))
         held_out = f"{work}/held out"
         jobs.datasets.shard.run(
-            f"{held_out}/input", str(out / "maps-held-out"), targets=f"{held_out}/target", options=HELD_OUT
+            f"{held_out}/input",
+            str(out / "maps-held-out"),
+            reading=SourceOptions(targets=f"{held_out}/target"),
+            options=HELD_OUT,
         )
     return f"{counts['a']} satellite pictures, {counts['b']} maps, {counts['held out']} pairs held out"
 

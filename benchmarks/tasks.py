@@ -29,7 +29,7 @@ from condgen.worlds.ball import ball_errors, draw_balls
 from condgen.worlds.facades import CLASSES, draw_facades, edges
 from jobs.chapter.training import grid
 from pipelines.models.source import open_model
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions, SourceOptions
 
 COUNT = 2000
 HELD_OUT = 96
@@ -142,7 +142,7 @@ def make(out: Path, count: int) -> None:
             for number, sides in enumerate(torch.cat([y, x], dim=2)):
                 Image.fromarray(sides.numpy()).save(Path(folder) / f"{number:05d}.png")
             options = ShardOptions(split={"train": 1.0})
-            jobs.datasets.shard.run(folder, str(out / name), input_half="right", options=options)
+            jobs.datasets.shard.run(folder, str(out / name), reading=SourceOptions(input_half="right"), options=options)
         print(f"{name}: {count} pairs in {out / name}")
 
 

@@ -22,10 +22,12 @@ from typer.exceptions import TyperException
 from condgen.errors import nearest
 from jobs.cli.batch import add_batch_commands
 from jobs.cli.chapter import add_chapter_command
-from jobs.cli.datasets import add_commands, examples, parse_names, parse_size, print_report
+from jobs.cli.datasets import add_commands, examples, print_report
 from jobs.cli.evaluation import add_evaluation_commands
+from jobs.cli.options import Command, Group, expand
 from jobs.cli.results import add_results_commands
 from pipelines.cluster.errors import unwrap
+from pipelines.training.options import RunOptions
 
 __all__ = ["app", "main"]
 
@@ -127,6 +129,7 @@ add_commands(app)
 
 
 @app.command(
+    cls=Command,
     short_help="Train a model from a preset.",
     epilog=examples(
         "condgen train --preset color-classifier-small --data dataset/ --out runs/first",
@@ -134,12 +137,14 @@ add_commands(app)
         "condgen train --preset regression-small --data dataset/ --out runs/l2 --set train.steps=200 --dry-run",
     ),
 )
+@expand
 def train(
     context: typer.Context,
     data: Annotated[str, typer.Option(metavar="DATASET", help="The dataset, as condgen shard makes it.")],
     out: Annotated[
         str, typer.Option(metavar="RUN", help="The run's folder or prefix: checkpoints, metrics, configuration.")
     ],
+    *,
     data_b: Annotated[
         str | None, typer.Option(metavar="DATASET", help="The second domain's dataset, of an unpaired model.")
     ] = None,
@@ -155,31 +160,7 @@ def train(
         str | None,
         typer.Option(metavar="FILE.yaml", help="Change the fields that the file names; --set goes over it."),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Training processes, a GPU each if there are any.")
-    ] = 1,
-    members: Annotated[
-        list[str] | None,
-        typer.Option("--member", metavar="NAME=THEIRS", help="A member's name in the dataset, such as image=target."),
-    ] = None,
-    cache: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Keep chunks on each machine's disk, for the next epochs.")
-    ] = None,
-    cache_size: Annotated[str, typer.Option(metavar="SIZE", help="Most bytes in the cache: 500M, 50G, 2T.")] = "50G",
-    init_from: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Begin with the weights of a run or of a shipped model."),
-    ] = None,
-    init_partial: Annotated[
-        bool, typer.Option("--init-partial", help="Of --init-from, take the weights that match by name and shape.")
-    ] = False,
-    encoder_weights: Annotated[
-        str,
-        typer.Option(metavar="FILE", help="Of a pretrained encoder: auto, torchvision (download), random, or a file."),
-    ] = "auto",
-    threads: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Of torch in each process; 0 is its share of the CPUs.")
-    ] = 0,
+    options: Annotated[RunOptions, Group()],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the whole configuration and what would be done, and stop.")
     ] = False,
@@ -191,28 +172,13 @@ def train(
     from jobs.cli.config import render, resolve
 
     settings = resolve(preset, file=config, assignments=assignments or ())
-    names = parse_names("--member", ",".join(members) if members else None)
-    size_bytes = parse_size("--cache-size", cache_size)
     if dry_run:
         typer.echo(render(settings))
     from jobs.train import run
     from pipelines.training import TrainOptions, describe_run
 
-    options = TrainOptions(
-        preset=settings,
-        data=data,
-        data_b=data_b,
-        out=out,
-        workers=workers,
-        member_names=names,
-        cache=cache,
-        cache_bytes=size_bytes,
-        init_from=init_from,
-        init_partial=init_partial,
-        encoder_weights=encoder_weights,
-        threads=threads,
-    )
-    print_report(describe_run(options) if dry_run else run(options, verbose=context.obj))
+    job = TrainOptions(preset=settings, data=data, data_b=data_b, out=out, **vars(options))
+    print_report(describe_run(job) if dry_run else run(job, verbose=context.obj))
 
 
 add_batch_commands(app)

@@ -11,8 +11,9 @@ import typer
 from condgen.errors import ConfigError
 from condgen.options import option
 from condgen.pretrained import DEFAULT_COLORIZER
-from jobs.cli.datasets import examples, print_report, read_roles
+from jobs.cli.datasets import examples, print_report
 from jobs.cli.options import Command, Group, expand
+from pipelines.datasets.option_texts import read_roles
 from pipelines.results.settings import BatchSettings
 
 __all__ = ["add_batch_commands"]

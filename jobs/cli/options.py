@@ -6,7 +6,8 @@
 
 The metadata of a field: `help`; `metavar`, `min`, `max` and `hidden` as typer has them; `flags` where they are not made
 from the field's name; `heading`, under which the help shows it, or the fields of a dataclass; `default`, where the
-command line has another one (None leaves it to the dataclass); `read`, which turns what is written into the value.
+command line has another one (None leaves it to the dataclass); `read`, which turns what is written into the value, and
+`written`, the type of what is written where that is no text.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _parameters(kind: type[Any], group: Group, heading: str | None = None) -> It
 def _parameter(one: Field[Any], hint: Any, heading: str | None) -> inspect.Parameter:
     facts = one.metadata
     default = facts.get("default", None if "read" in facts else one.default)
-    kind: Any = str if "read" in facts or get_origin(hint) is Literal else hint
+    text = "read" in facts or get_origin(hint) is Literal
+    kind: Any = facts.get("written", str if text else hint)
     kind = kind | None if default is None else kind
     shown = {name: facts[name] for name in ("help", "metavar", "min", "max", "hidden") if name in facts}
     option = typer.Option(*facts.get("flags", ()), rich_help_panel=heading, **shown)

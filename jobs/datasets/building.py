@@ -17,7 +17,6 @@ from pipelines.datasets.manifest import BUILDING_NAME, MANIFEST_NAME, Manifest, 
 from pipelines.sharding.assignment import (
     KeyedRecord,
     ShardAssignment,
-    ShardOptions,
     ShardReceipt,
     assign_keys,
     cut_shards,
@@ -26,6 +25,7 @@ from pipelines.sharding.assignment import (
 )
 from pipelines.sharding.dedup import Fingerprint, find_duplicates, fingerprint
 from pipelines.sharding.growth import Catalog, rejected_bytes, sample_rows
+from pipelines.sharding.options import ShardOptions
 from pipelines.sharding.sources import Listing, Record, RejectedFile, reject, some_files
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store

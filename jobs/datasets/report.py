@@ -31,8 +31,8 @@ class ShardReport:
 
     uri: str
     manifest: Manifest
-    rejected: Sequence[RejectedFile]
-    seconds: float
+    rejected: Sequence[RejectedFile] = ()
+    seconds: float = 0.0
     source: str = ""
     added: int = 0
     gone: Sequence[str] = field(default=())

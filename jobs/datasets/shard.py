@@ -8,7 +8,7 @@ source ─ listing ─ keys ─ (duplicates) ─ plan of shards ─ tasks ─ ta
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from pipelines.datasets.contents import read_contents
 from pipelines.datasets.manifest import BUILDING_NAME, DOMAINS_NAME, Manifest, load_manifest, table_name
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.shard_names import locate
-from pipelines.sharding.assignment import ShardOptions, input_digest
+from pipelines.sharding.assignment import input_digest
 from pipelines.sharding.growth import Catalog, check_growth, load_catalog, read_rejected
+from pipelines.sharding.options import ShardOptions, SourceOptions
 from pipelines.sharding.sources import Listing, RejectedFile, folder_source, halves_source, pairs_source, reject
 from pipelines.sharding.tables import table_source
 from pipelines.storage.store import Store, json_bytes, open_store
@@ -32,52 +33,56 @@ SOURCE_KINDS = ("images", "parquet", "table")
 """What a source can be, of `pipelines.datasets.contents.KINDS`."""
 
 
-def run_unpaired(source: str, other: str, dest: str, **options: Any) -> list[ShardReport]:
+def run_unpaired(
+    source: str, other: str, dest: str, *, reading: SourceOptions | None = None, **options: Any
+) -> list[ShardReport]:
     """Make the two datasets of an unpaired one, a domain each: `DEST/a` of the source, `DEST/b` of the other.
 
     Raises:
         CondgenError: as of `run`.
     """
+    reading = reading or SourceOptions()
+    if reading.targets or reading.input_half:
+        raise ConfigError("--unpaired", other, "neither --targets nor --side-by-side, which make pairs")
     place = open_store(dest)
     if load_manifest(place) is not None:
         raise ConfigError("dest", dest, "another DEST: it holds one dataset, not two domains")
     for images in (source, other):
         _check_apart(images, dest)
-    reports = [run(images, place.locate(name), **options) for images, name in ((source, "a"), (other, "b"))]
+    reports = [
+        run(images, place.locate(name), reading=reading, **options) for images, name in ((source, "a"), (other, "b"))
+    ]
     facts = {"format": "condgen-domains", "domains": ["a", "b"]}
     place.write(DOMAINS_NAME, json_bytes(facts, indent=None))
     return reports
 
 
-def find_source(
-    source: str,
-    *,
-    targets: str | None = None,
-    input_half: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    taken_as: str | None = None,
-) -> Listing:
+def find_source(source: str, reading: SourceOptions) -> Listing:
     """Return the listing of a source: tables, pairs, halves, or images.
 
     Raises:
         ConfigError: options exclude each other.
         CondgenError: as of the source's own function.
     """
-    pairs = [name for name, value in (("--targets", targets), ("--side-by-side", input_half)) if value]
+    pairs = [
+        (name, value)
+        for name, value in (("--targets", reading.targets), ("--side-by-side", reading.input_half))
+        if value
+    ]
     if len(pairs) > 1:
-        raise ConfigError("--side-by-side", input_half, "either --targets or --side-by-side")
+        raise ConfigError(*pairs[1], "either --targets or --side-by-side")
     place = locate(source)
-    contents = read_contents(place, SOURCE_KINDS, taken_as)
+    contents = read_contents(place, SOURCE_KINDS, reading.taken_as)
     if contents.kind != "images":
         if pairs:
-            raise ConfigError(pairs[0], targets or input_half, "a folder as SOURCE; a table has columns for pairs")
+            raise ConfigError(*pairs[0], "a folder as SOURCE; a table has columns for pairs")
         names = None if place.patterns is not None else [entry.name for entry in contents.entries]
-        return table_source(source, columns, names)
-    if columns:
-        raise ConfigError("--roles", dict(columns), "a table as SOURCE: .parquet, .csv, .tsv or .jsonl")
-    if targets:
-        return pairs_source(source, targets)
-    return halves_source(source, input_half) if input_half else folder_source(source, contents)
+        return table_source(source, reading.roles, names)
+    if reading.roles:
+        raise ConfigError("--roles", dict(reading.roles), "a table as SOURCE: .parquet, .csv, .tsv or .jsonl")
+    if reading.targets:
+        return pairs_source(source, reading.targets)
+    return halves_source(source, reading.input_half) if reading.input_half else folder_source(source, contents)
 
 
 def run(
@@ -85,10 +90,7 @@ def run(
     dest: str,
     *,
     options: ShardOptions | None = None,
-    targets: str | None = None,
-    input_half: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    taken_as: str | None = None,
+    reading: SourceOptions | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> ShardReport:
@@ -98,10 +100,7 @@ def run(
         source: folder or prefix of images, at any depth, or table that lists or holds them.
         dest: folder or prefix of the dataset.
         options: splits, bounds of a shard, and what becomes of an image.
-        targets: folder of the targets, for pairs whose inputs are in the source.
-        input_half: half of each image that is the input, for pairs that are side by side.
-        columns: columns of a table by their roles, `pipelines.datasets.roles.ROLES`.
-        taken_as: kind that the source is taken for, of `SOURCE_KINDS` (default: as it is found).
+        reading: what the source is taken for (default: as it is found).
         overwrite: whether a dataset of other images or options may be replaced.
         verbose: whether Ray's own lines are shown.
 
@@ -113,45 +112,51 @@ def run(
     began = time.monotonic()
     options = options or ShardOptions()
     _check_apart(source, dest)
-    listing = find_source(source, targets=targets, input_half=input_half, columns=columns, taken_as=taken_as)
+    listing = find_source(source, reading or SourceOptions())
     dataset = open_store(dest)
     catalog = _find_existing(dataset, listing, options, overwrite)
-    manifest = catalog.manifest
     gone, changed = catalog.differences(listing)
     changed = sorted([*changed, *_rewritten(dataset, catalog, listing, options)])
     if overwrite and changed:
         catalog, gone, changed = Catalog(), [], []
-        manifest = None
-    report = ShardReport(uri=dataset.uri, manifest=manifest or Manifest(kind="", shards=()), rejected=(), seconds=0)
-    report = replace(
-        report, source=listing.description, gone=gone, changed=changed, columns=listing.columns, was_there=True
+    manifest = catalog.manifest
+    report = ShardReport(
+        uri=dataset.uri,
+        manifest=manifest or Manifest(kind="", shards=()),
+        source=listing.description,
+        gone=gone,
+        changed=changed,
+        columns=listing.columns,
+        was_there=True,
     )
     if manifest is not None and manifest.input_sha256 == input_digest(listing, options):
         known = read_rejected(dataset, manifest)
         if not any(row.stage == "read" for row in known):  # what could not be read then may be readable now
             return replace(report, rejected=known, seconds=time.monotonic() - began)
-    building = Building(dataset, listing, options, catalog, verbose)
-    made, rejected = building.make()
-    if made is None and manifest is None:
+    made, rejected = Building(dataset, listing, options, catalog, verbose).make()
+    report = replace(report, rejected=rejected, seconds=time.monotonic() - began)
+    if made is None:
+        _require_taken(dataset, manifest, listing, rejected)
+        return report
+    added = made.samples - (manifest.samples if manifest else 0)
+    return replace(report, manifest=made, added=added, was_there=False)
+
+
+def _require_taken(
+    dataset: Store, manifest: Manifest | None, listing: Listing, rejected: Sequence[RejectedFile]
+) -> None:
+    """Refuse to end well where there is no image at all, or there was something new and all of it was rejected."""
+    if manifest is None:
         first = rejected[0] if rejected else reject(listing.uri, "", "list", "Empty", "no rows")
         reason = f"none of the {len(rejected)} files in {listing.uri} is an image, such as {first.source}"
         raise DatasetError(f"{reason}: {first.message}")
-    seconds = time.monotonic() - began
-    if made is None:
-        _require_taken(dataset, manifest, rejected)
-        return replace(report, rejected=rejected, seconds=seconds)
-    added = made.samples - (manifest.samples if manifest else 0)
-    return replace(report, manifest=made, rejected=rejected, seconds=seconds, added=added, was_there=False)
-
-
-def _require_taken(dataset: Store, manifest: Manifest | None, rejected: Sequence[RejectedFile]) -> None:
-    """Refuse to end well where there was something new and all of it was rejected."""
-    known = {row.source for row in read_rejected(dataset, manifest)} if manifest is not None else set()
+    known = {row.source for row in read_rejected(dataset, manifest)}
     new = [row for row in rejected if row.stage not in ("list", "dedup") and row.source not in known]
     if new:
-        first = f"{new[0].source}: {new[0].error}: {new[0].message}"
+        first = new[0]
         raise DatasetError(
-            f"none of the {len(new)} new images can be taken, such as {first}; {dataset.uri} is as it was"
+            f"none of the {len(new)} new images can be taken, such as {first.source}: {first.error}: {first.message}; "
+            f"{dataset.uri} is as it was"
         )
 
 

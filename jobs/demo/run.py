@@ -181,7 +181,7 @@ def _work(
     from jobs.report.page import CLAIMS_NAME
     from pipelines.batch.job import BatchJob
     from pipelines.results.settings import BatchSettings
-    from pipelines.sharding.assignment import ShardOptions
+    from pipelines.sharding.options import ShardOptions
 
     out = options.out.rstrip("/")
     with stages.stage("shards") as note:

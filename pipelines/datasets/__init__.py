@@ -11,6 +11,7 @@ chunk.py           chunks, and how one is read
 chunking.py        indexes and listings cut into chunks, in columns
 parquet.py         images in a column of a table, Parquet or text
 text_table.py      CSV, TSV and JSON lines as Arrow tables, every text as it is
+option_texts.py    what is written for an option, and what it means
 roles.py           which column of a table is the image, its caption, its key
 image_uris.py      where an image is that a table names
 row_filter.py      conditions of `--where`

@@ -1,5 +1,6 @@
 """Making datasets: a source is listed, cut into a plan of shards, written, and made to grow later.
 
+options.py     what a source is taken for, how a dataset is cut, and what becomes of its images
 sources.py     records of folders, pairs and halves, and the reader of one image of a record
 tables.py      records of a table that lists images or holds them
 recipe.py      what becomes of an image: nothing, a smaller one, a half of it, another format

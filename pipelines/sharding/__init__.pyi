@@ -1,4 +1,4 @@
-from .assignment import ShardOptions as ShardOptions
+from .options import ShardOptions as ShardOptions
 from .recipe import Recipe as Recipe
 from .sources import Listing as Listing
 from .sources import Record as Record

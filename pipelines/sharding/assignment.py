@@ -17,24 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from condgen.checks import check_choice
-from condgen.errors import ConfigError
 from condgen.statistics import DatasetStatistics
 from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Manifest, ShardInfo
-from pipelines.images.formats import MAX_PIXELS
-from pipelines.sharding.dedup import MAX_DISTANCE
-from pipelines.sharding.recipe import Recipe
+from pipelines.sharding.options import ShardOptions
 from pipelines.sharding.sources import Listing, Record, RejectedFile
 from pipelines.storage.object_names import unescape_name
 
 __all__ = [
-    "DEDUP_MODES",
     "ImageStatistics",
     "KeyedRecord",
     "MadeSample",
     "ShardAssignment",
-    "ShardOptions",
     "ShardReceipt",
     "assign_keys",
     "cut_shards",
@@ -47,61 +41,8 @@ __all__ = [
 _VERSION = 2
 """Version of what decides the bytes; with another one, the same input is another dataset."""
 
-DEDUP_MODES = ("none", "exact", "near")
-_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _UNSAFE = re.compile("[\x00-\x1f\x7f%\\\\\ud800-\udfff]")
 _UNSAFE_STEM = re.compile("[\x00-\x1f\x7f%\\\\.\ud800-\udfff]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """Options of a dataset: how it is cut, and what becomes of its images. It grows by the options it was made with.
-
-    Attributes:
-        split: share of each split, in the order of the hash; they add up to 1.
-        samples_per_shard: most samples in a shard.
-        shard_bytes: most bytes of images in a shard of more than one sample.
-        max_pixels: most pixels of an image; larger ones are rejected.
-        resize_px, resize_mode, format, quality: options of ``pipelines.sharding.recipe.Recipe``.
-        dedup: one of ``DEDUP_MODES``, which ``pipelines.sharding.dedup`` explains.
-        near_distance: most bits of 64 in which the perceptual hashes of near duplicates differ.
-    """
-
-    split: Mapping[str, float] = field(default_factory=lambda: {"train": 1.0})
-    samples_per_shard: int = 1000
-    shard_bytes: int = 256 << 20
-    max_pixels: int = MAX_PIXELS
-    resize_px: int = 0
-    resize_mode: str = "short"
-    format: str = ""
-    quality: int = 95
-    dedup: str = "none"
-    near_distance: int = 4
-
-    def __post_init__(self) -> None:
-        for name, share in self.split.items():
-            if not _SPLIT_NAME.fullmatch(name):
-                raise ConfigError("split", name, "names of lower-case letters, digits and _, such as train")
-            if not 0 < share <= 1:
-                raise ConfigError(f"split.{name}", share, "a share above 0, at most 1")
-        if abs(sum(self.split.values()) - 1) > 1e-6:
-            raise ConfigError("split", dict(self.split), "shares that add up to 1, such as train=0.9,test=0.1")
-        if self.samples_per_shard < 1:
-            raise ConfigError("samples_per_shard", self.samples_per_shard, "1 or more")
-        check_choice("dedup", self.dedup, DEDUP_MODES)
-        if not 0 <= self.near_distance <= MAX_DISTANCE:
-            raise ConfigError("near_distance", self.near_distance, f"0 to {MAX_DISTANCE} bits")
-        self.recipe()
-
-    def recipe(self) -> Recipe:
-        """Return the recipe by which images are stored."""
-        return Recipe(
-            resize_px=self.resize_px,
-            resize_mode=self.resize_mode,
-            format=self.format,
-            quality=self.quality,
-            max_pixels=self.max_pixels,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,7 @@ from pipelines.sharding.sources import Record, read_part
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
-__all__ = ["MAX_DISTANCE", "Fingerprint", "close_pairs", "find_duplicates", "fingerprint", "perceptual_hash"]
-
-MAX_DISTANCE = 11
-"""Most bits of 64 in which near duplicates may differ; farther ones are other images."""
+__all__ = ["Fingerprint", "close_pairs", "find_duplicates", "fingerprint", "perceptual_hash"]
 
 _HASHED_SIZE_PX = 64
 _BANDS, _BAND_BITS = 4, 16

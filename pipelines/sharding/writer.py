@@ -92,21 +92,9 @@ def write_shard(
             image = ready.images[-1]
             made.append(MadeSample(sample.key, ready.sha256, image.info.width, image.info.height))
             counter.add(image)
-    info = None
-    if written:
-        data = tar.finish()
-        dest.write(shard.name, data)
-        info = ShardInfo(
-            name=shard.name,
-            split=shard.split,
-            samples=len(written),
-            size_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            generation=shard.generation,
-        )
     return ShardReceipt(
         name=shard.name,
-        info=info,
+        info=_store(tar, dest, shard, len(written)) if written else None,
         runs=tuple(_runs(shard.name, tar, written)),
         samples=tuple(made),
         members=members,
@@ -184,6 +172,19 @@ def _add(tar: TarWriter, sample: KeyedRecord, ready: _Ready, members: Counter[st
     spans.append(tar.add(f"{sample.key}.json", text.encode()))
     members["json"] += 1
     return _Written(sample.key, spans[0][0], spans[-1][1], pixels)
+
+
+def _store(tar: TarWriter, dest: Store, shard: ShardAssignment, samples: int) -> ShardInfo:
+    data = tar.finish()
+    dest.write(shard.name, data)
+    return ShardInfo(
+        name=shard.name,
+        split=shard.split,
+        samples=samples,
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        generation=shard.generation,
+    )
 
 
 def _facts(record: Record, ready: _Ready) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The training engine, beside the batch engine: a preset and a dataset make a model, on Ray Train.
 
 engine.py        ``train``: a run from its options to its report; ``describe_run`` tells what it would do
-job.py           ``TrainOptions``, and what the driver hands to the workers
+options.py       what is trained, and how; each option of the command is a field
+job.py           what the driver hands to the workers, and the actor by which they talk
 data.py          which presets can be trained, and how their datasets are streamed
 driver.py        Ray Train's start, its share of the cluster, and the watch over it
 worker.py        what each worker does, and checkpoints

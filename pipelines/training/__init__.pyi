@@ -1,5 +1,5 @@
 from .engine import describe_run as describe_run
 from .engine import train as train
-from .job import TrainOptions as TrainOptions
+from .options import TrainOptions as TrainOptions
 from .report import TrainReport as TrainReport
 from .run_folder import MetricRow as MetricRow

@@ -22,7 +22,7 @@ from pipelines.streaming.augmentation import Augmentation
 from pipelines.streaming.epoch_order import OrderConfig, check_workers, choose_lanes
 from pipelines.streaming.labels import LabelReader
 from pipelines.streaming.stream import StreamConfig
-from pipelines.training.job import TrainOptions
+from pipelines.training.options import TrainOptions
 
 __all__ = ["TrainingData", "check_trainable", "plan_training_data"]
 

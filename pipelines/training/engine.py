@@ -24,7 +24,8 @@ from pipelines.storage.store import open_store
 from pipelines.streaming.unpaired import check_shares, unpaired_plans
 from pipelines.training.data import TrainingData, check_trainable, plan_training_data
 from pipelines.training.driver import run_workers
-from pipelines.training.job import TrainJob, TrainOptions
+from pipelines.training.job import TrainJob
+from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.run_folder import MetricRow, RunFolder
 

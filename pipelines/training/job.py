@@ -1,4 +1,4 @@
-"""What a training run is asked for, what its driver hands to the workers, and the actor by which they talk.
+"""What the driver of a training run hands to the workers, and the actor by which they talk.
 
 Free of torch.
 """
@@ -6,7 +6,7 @@ Free of torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from condgen.errors import CondgenError
@@ -15,44 +15,10 @@ from condgen.statistics import DatasetStatistics
 from pipelines.models.source import ModelSource
 from pipelines.storage.store import Store
 from pipelines.streaming.stream import StreamConfig
+from pipelines.training.options import TrainOptions
 from pipelines.training.run_folder import MetricRow
 
-__all__ = ["Monitor", "TrainJob", "TrainOptions"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What is to be trained, on which data, and where the run is kept.
-
-    Attributes:
-        preset: complete configuration of the model, its data and its training.
-        data: dataset, a local path or a URI.
-        out: folder of the run, a local path or a URI.
-        data_b: dataset of the second domain, for ``data.task: domains`` alone (default: none).
-        workers: number of training processes, each with a GPU where there are any (default 1).
-        member_names: the dataset's own names of members by the names that training knows, as in
-            ``{"image": "photo"}``. Training takes the image that is called ``image``, else the only one of a sample.
-        cache: folder in which each machine keeps the chunks that it has read (default: none).
-        cache_bytes: largest size of that folder (bytes; default 50 GiB).
-        init_from: model whose weights a new run begins with, as ``condgen colorize --model`` names it (default: none).
-        init_partial: whether to take those weights that match by name and shape, and leave out the others.
-        encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache; the
-            default), ``torchvision`` (downloaded), ``random``, or a file or URI.
-        threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
-    """
-
-    preset: Preset
-    data: str
-    out: str
-    data_b: str | None = None
-    workers: int = 1
-    member_names: Mapping[str, str] = field(default_factory=dict)
-    cache: str | None = None
-    cache_bytes: int = 50 << 30
-    init_from: str | None = None
-    init_partial: bool = False
-    encoder_weights: str = "auto"
-    threads: int = 0
+__all__ = ["Monitor", "TrainJob"]
 
 
 @dataclass(frozen=True, kw_only=True)

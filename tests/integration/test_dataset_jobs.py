@@ -19,7 +19,7 @@ from jobs.datasets import index, shard, validate
 from pipelines.cluster import tasks
 from pipelines.datasets.opening import open_dataset
 from pipelines.images.encoding import encode
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 from pipelines.storage.store import open_store
 
 OPTIONS = ShardOptions(split={"train": 0.7, "test": 0.3}, samples_per_shard=4)

@@ -11,7 +11,7 @@ import typer
 
 from condgen.errors import ConfigError, JobError
 from jobs.cli import app as cli
-from jobs.cli.datasets import parse_split
+from pipelines.datasets.option_texts import read_split
 
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 TRAIN = ["train", "--preset", "regression-small", "--data", "a", "--out", "b"]
@@ -146,11 +146,11 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 @pytest.mark.parametrize("text", ["train", "train=", "=1", "train=x", "train=0.5,train=0.5", ""])
 def test_a_split_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="NAME=SHARE"):
-        parse_split(text)
+        read_split(text)
 
 
 def test_a_split_is_names_and_shares() -> None:
-    assert parse_split("train=0.9, test=0.1") == {"train": 0.9, "test": 0.1}
+    assert read_split("train=0.9, test=0.1") == {"train": 0.9, "test": 0.1}
 
 
 def test_every_preset_and_family_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

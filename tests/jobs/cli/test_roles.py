@@ -12,7 +12,7 @@ import typer
 from samples import flat
 
 from jobs.cli.app import _run, app
-from jobs.cli.datasets import read_roles
+from pipelines.datasets.option_texts import read_roles
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.decoding import decode
 from pipelines.images.encoding import encode
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 from pipelines.storage.store import open_store
 
 SPLIT = {"train": 0.6, "test": 0.4}

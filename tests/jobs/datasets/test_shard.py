@@ -23,7 +23,7 @@ from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.datasets.tar import group_samples
 from pipelines.images.encoding import encode
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 from pipelines.storage.store import open_store
 
 SPLIT = {"train": 0.7, "test": 0.3}
@@ -129,7 +129,7 @@ def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: P
     shard.run(str(images), str(whole), options=ShardOptions(split=SPLIT, samples_per_shard=4))
     arguments = f"{str(images)!r}, {str(killed)!r}, options=ShardOptions(samples_per_shard=2)"
     script = (
-        f"from jobs.datasets.shard import run; from pipelines.sharding.assignment import ShardOptions; run({arguments})"
+        f"from jobs.datasets.shard import run; from pipelines.sharding.options import ShardOptions; run({arguments})"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60

@@ -26,7 +26,7 @@ from pipelines.datasets.manifest import table_bytes
 from pipelines.datasets.opening import archive_store, open_dataset
 from pipelines.images.decoding import decode
 from pipelines.images.encoding import encode
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 from pipelines.storage.store import open_store
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_images import bad_images, bombs, whole_images, write_bad_archive
+from bad_images import bad_images, bombs, write_bad_archive
+from whole_images import whole_images
 
 from condgen.errors import ImageError
 from pipelines.images.decoding import decode, probe

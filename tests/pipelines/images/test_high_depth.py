@@ -12,9 +12,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from bad_images import with_chunk
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from whole_images import with_chunk
 
 from condgen.errors import ImageError
 from pipelines.images.decoding import decode, probe

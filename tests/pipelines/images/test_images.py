@@ -13,9 +13,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import samples
-from bad_images import png, with_chunk
 from PIL import Image, ImageCms, ImageOps
 from samples import saved
+from whole_images import png, with_chunk
 
 from condgen.errors import ConfigError, ImageError
 from pipelines.images.decoding import decode, probe

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import bad_images
 import numpy as np
 import pytest
+import whole_images
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 from samples import saved
@@ -32,7 +32,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 def textured(width: int, height: int) -> Image.Image:
     """Edges and colours in every direction, so that an error of scaling or chroma shows."""
-    return Image.fromarray(bad_images.textured(width, height))
+    return Image.fromarray(whole_images.textured(width, height))
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:

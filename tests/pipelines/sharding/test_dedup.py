@@ -8,7 +8,8 @@ from PIL import Image
 from samples import saved, smooth
 
 from pipelines.images.decoding import decode
-from pipelines.sharding.dedup import MAX_DISTANCE, Fingerprint, close_pairs, find_duplicates, perceptual_hash
+from pipelines.sharding.dedup import Fingerprint, close_pairs, find_duplicates, perceptual_hash
+from pipelines.sharding.options import MAX_DISTANCE
 
 
 def rgb(seed: int, size: int = 96) -> np.ndarray:

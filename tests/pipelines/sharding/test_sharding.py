@@ -19,13 +19,13 @@ from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import (
     KeyedRecord,
     ShardAssignment,
-    ShardOptions,
     assign_keys,
     cut_shards,
     input_digest,
     safe_key,
     split_share,
 )
+from pipelines.sharding.options import ShardOptions
 from pipelines.sharding.recipe import Recipe
 from pipelines.sharding.sources import Listing, Record, RecordImage, list_images
 from pipelines.sharding.writer import write_shard

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from condgen.errors import ConfigError, DatasetError, ImageError, MissingError
-from pipelines.sharding.assignment import ShardOptions, assign_keys
+from pipelines.sharding.assignment import assign_keys
+from pipelines.sharding.options import ShardOptions
 from pipelines.sharding.sources import Listing, folder_source, halves_source, pairs_source, read_part
 from pipelines.sharding.tables import table_source
 from pipelines.storage.store import open_store

@@ -11,16 +11,17 @@ from condgen.errors import ConfigError, DatasetError
 from condgen.presets import PRESETS, Preset
 from jobs.cli import app as cli
 from jobs.cli.config import resolve
-from jobs.cli.datasets import parse_size
 from jobs.datasets import index
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
+from pipelines.datasets.option_texts import read_size
 from pipelines.streaming.stream import load_block
 from pipelines.training.data import check_trainable
 from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
-from pipelines.training.job import TrainJob, TrainOptions
+from pipelines.training.job import TrainJob
+from pipelines.training.options import TrainOptions
 
 SETTINGS = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "model.width=8"]
 
@@ -135,10 +136,10 @@ def test_a_cache_serves_the_next_epoch_without_the_store_and_is_bounded(
 
 @pytest.mark.parametrize(("text", "size"), [("50G", 50 << 30), ("500m", 500 << 20), ("1000", 1000), ("2TiB", 2 << 40)])
 def test_sizes_are_written_as_people_write_them(text: str, size: int) -> None:
-    assert parse_size("--cache-size", text) == size
+    assert read_size("--cache-size", text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "G", "-1G", "5X", "1.5G"])
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--cache-size"):
-        parse_size("--cache-size", text)
+        read_size("--cache-size", text)

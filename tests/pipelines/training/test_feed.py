@@ -20,7 +20,8 @@ from pipelines.streaming.stream import StreamBatch, load_block
 from pipelines.streaming.unpaired import UnpairedBatch, UnpairedPosition
 from pipelines.training.engine import prepare
 from pipelines.training.feed import OneDataset, TwoDomains, image_tensor, make_feed
-from pipelines.training.job import TrainJob, TrainOptions
+from pipelines.training.job import TrainJob
+from pipelines.training.options import TrainOptions
 
 SIZE = ["data.size_px=16", "data.lanes=2", "train.batch_size=4", "data.flip=false", "data.crop_scale_min=1.0"]
 PAIRS = ["data.task=pairs", "model.condition_channels=3", "model.target_channels=3", "model.width=8"]

@@ -13,10 +13,11 @@ from condgen.errors import CheckpointError, ConfigError
 from condgen.nn.encoders import pretrained
 from jobs.cli.config import resolve
 from jobs.datasets.shard import run as shard
-from pipelines.sharding.assignment import ShardOptions
+from pipelines.sharding.options import ShardOptions
 from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
-from pipelines.training.job import TrainJob, TrainOptions
+from pipelines.training.job import TrainJob
+from pipelines.training.options import TrainOptions
 
 SMALL = ["model.width=8", "model.multipliers=[1,2]", "model.norm_groups=4", "data.size_px=32", "train.batch_size=4"]
 ENCODED = [*SMALL, "model.encoder=mobilenet_v2", "model.decoder_widths=[4,8,8,12,12,16]"]

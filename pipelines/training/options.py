@@ -1,0 +1,77 @@
+"""What is to be trained, and how. Importing this imports neither torch nor pyarrow; see `condgen.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from condgen.options import option
+from condgen.presets import Preset
+from pipelines.datasets.option_texts import read_members, read_size
+
+__all__ = ["RunOptions", "TrainOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is made; each field is an option of ``condgen train``.
+
+    Attributes:
+        workers: number of training processes, each with a GPU where there are any (default 1).
+        member_names: the dataset's own names of members by the names that training knows, as in
+            ``{"image": "photo"}``. Training takes the image that is called ``image``, else the only one of a sample.
+        cache: folder in which each machine keeps the chunks that it has read (default: none).
+        cache_bytes: largest size of that folder (bytes; default 50 GiB).
+        init_from: model whose weights a new run begins with, as ``condgen colorize --model`` names it (default: none).
+        init_partial: whether to take those weights that match by name and shape, and leave out the others.
+        encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache; the
+            default), ``torchvision`` (downloaded), ``random``, or a file or URI.
+        threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
+    """
+
+    workers: int = option(1, "Training processes, a GPU each if there are any.", metavar="N", min=1)
+    member_names: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "A member's name in the dataset, such as image=target.",
+            "metavar": "NAME=THEIRS",
+            "flags": ("--member",),
+            "read": read_members,
+            "written": list[str],
+        },
+    )
+    cache: str | None = option(None, "Keep chunks on each machine's disk, for the next epochs.", metavar="DIR")
+    cache_bytes: int = option(
+        50 << 30,
+        "Most bytes in the cache: 500M, 50G, 2T.",
+        metavar="SIZE",
+        flags=("--cache-size",),
+        read=partial(read_size, "--cache-size"),
+        default="50G",
+    )
+    init_from: str | None = option(None, "Begin with the weights of a run or of a shipped model.", metavar="MODEL")
+    init_partial: bool = option(
+        False, "Of --init-from, take the weights that match by name and shape.", flags=("--init-partial",)
+    )
+    encoder_weights: str = option(
+        "auto", "Of a pretrained encoder: auto, torchvision (download), random, or a file.", metavar="FILE"
+    )
+    threads: int = option(0, "Of torch in each process; 0 is its share of the CPUs.", metavar="N", min=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """What is to be trained, on which data, where the run is kept, and how it is made.
+
+    Attributes:
+        preset: complete configuration of the model, its data and its training.
+        data: dataset, a local path or a URI.
+        out: folder of the run, a local path or a URI.
+        data_b: dataset of the second domain, for ``data.task: domains`` alone (default: none).
+    """
+
+    preset: Preset
+    data: str
+    out: str
+    data_b: str | None = None
