@@ -131,9 +131,7 @@ def _exported(sampler: _Sampler, inputs: tuple[Tensor, ...]) -> torch.export.Exp
     batch = torch.export.Dim("batch", min=1)
     try:
         with torch.no_grad():
-            return torch.export.export(
-                sampler, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
-            )
+            return torch.export.export(sampler, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
     except Exception as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         family = sampler.model.family

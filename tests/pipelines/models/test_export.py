@@ -17,7 +17,14 @@ from pipelines.models.options import ColorizeOptions
 from pipelines.models.source import LoadedModel, image_task, open_model
 from tests.condgen.models import seeded_model, tiny
 
-CGAN = {"width": 8, "discriminator_width": 8, "norm_groups": 4, "multipliers": [1, 2], "noise_dim": 4, "noise_width": 16}
+CGAN = {
+    "width": 8,
+    "discriminator_width": 8,
+    "norm_groups": 4,
+    "multipliers": [1, 2],
+    "noise_dim": 4,
+    "noise_width": 16,
+}
 
 
 def loaded(model: Any, **extra: Any) -> LoadedModel:
