@@ -9,6 +9,7 @@ families/       the model families, a folder each, and the table of them
 presets.py      named, complete configurations; ``preset_parts.py`` says what they consist of
 checkpoint.py   a model as two small files
 training.py     one training step of any family
+memory.py       an estimate of the memory that training takes
 precision.py    the number format in which a model runs
 color/          L*a*b*, bins of ab, color at an image's own size
 diffusion/      paths and samplers

@@ -36,9 +36,9 @@ class Condition:
     text: Tensor | None = None
 
     def __post_init__(self) -> None:
-        sizes = {value.shape[0] for value in (self.image, self.label, self.text) if value is not None}
-        if len(sizes) != 1:
-            raise ConfigError("condition", sorted(sizes), "at least one part, all with the same number of samples")
+        sizes = [value.shape[0] for value in (self.image, self.label, self.text) if value is not None]
+        if not sizes or any(size != sizes[0] for size in sizes[1:]):
+            raise ConfigError("condition", sizes, "at least one part, all with the same number of samples")
 
     @property
     def num_samples(self) -> int:
@@ -72,6 +72,19 @@ class Batch:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch on ``device``."""
         return _to(self, device, non_blocking)
+
+    def split(self, parts: int) -> list[Batch]:
+        """Return the batch in at most ``parts`` parts of equal size (the last may be smaller), as views."""
+        if parts == 1:
+            return [self]
+        size = -(-self.num_samples // parts)
+        return [_rows(self, slice(at, at + size)) for at in range(0, self.num_samples, size)]
+
+
+def _rows(value: _T, rows: slice) -> _T:
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}
+    cut: Any = {k: v[rows] if isinstance(v, Tensor) else _rows(v, rows) for k, v in parts.items() if v is not None}
+    return replace(value, **cut)
 
 
 def _to(value: _T, device: torch.device | str, non_blocking: bool) -> _T:

@@ -86,8 +86,13 @@ class TrainConfig:
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
         keep_best: number of checkpoints with the lowest loss that are kept besides the newest two.
         max_seconds: time after which training ends, with a checkpoint (seconds); 0 sets no limit.
-        precision: number format of forward and backward: ``fp32``, ``bf16`` (weights stay float32), or ``auto``, which
-            is bf16 on GPUs. CPUs with AVX512-BF16 or AMX train up to twice as fast in bf16.
+        precision: number format of forward and backward, while weights stay float32: ``fp32``, ``bf16``, ``fp16`` with
+            the loss scaled, or ``auto``, which is bf16 on GPUs that have it, fp16 on older ones, fp32 on CPUs. CPUs
+            with AVX512-BF16 or AMX train up to twice as fast in bf16.
+        accumulate: number of parts in which each worker computes its share of a batch, one after the other, so that a
+            larger batch fits into memory. Losses and gradients are those of the whole share; a model with batch
+            normalization normalizes each part by itself.
+        channels_last: whether convolutions keep their channels innermost, which is faster on GPUs with tensor cores.
         stored_weights: number format in which the averaged weights are saved: ``fp32``, or ``fp16`` at half the size.
     """
 
@@ -105,7 +110,9 @@ class TrainConfig:
     checkpoint_every_steps: Count = 1_000
     keep_best: Natural = 0
     max_seconds: NotNegative = 0.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    accumulate: Count = 1
+    channels_last: bool = False
     stored_weights: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, ConditionalModel
 from condgen.nn.encoders import pretrained
-from condgen.precision import autocast
+from condgen.precision import autocast, resolve
 from condgen.preset_parts import TrainConfig
 
 __all__ = ["Training", "learning_rate"]
@@ -42,11 +42,15 @@ class Training:
         model: model on its device.
         config: configuration of the training.
         wrap: wrapper that the model is called through, such as DistributedDataParallel (default: none).
+        agree: function that makes tensors the same on all workers, their mean, in place (default: there is one worker).
+            It gets the running statistics of batch normalization in each step: each worker normalizes by its own share
+            of a batch, and what it keeps for later is the mean over the workers.
 
     Attributes:
         averaged: model with the exponential average of the weights, which is what is saved; the model itself where
             ``ema_decay`` is 0.
         optimizers: optimizer of each phase.
+        scaler: scale of the loss, so that small gradients don't vanish in float16; None in other precisions.
     """
 
     def __init__(
@@ -55,10 +59,16 @@ class Training:
         config: TrainConfig,
         *,
         wrap: Callable[[ConditionalModel], nn.Module] | None = None,
+        agree: Callable[[Sequence[Tensor]], None] | None = None,
     ) -> None:
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
         self.model = model
         self.config = config
         self.device = next(iter(model.parameters())).device
+        self._precision = resolve(config.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type) if self._precision == "fp16" else None
+        self._agree = agree
         self.averaged = copy.deepcopy(model) if config.ema_decay > 0 else model
         self._phases = {name: list(parameters) for name, parameters in model.phases.items()}
         self._periods = dict(model.phase_periods)
@@ -91,17 +101,57 @@ class Training:
             for settings in optimizer.param_groups:
                 settings["lr"] = rate * settings["scale"]
             optimizer.zero_grad(set_to_none=True)
-            with self._autocast():
-                terms = self._called(batch, name)
-                loss = torch.stack([value.float() for value in terms.values()]).sum() * share
-            torch.autograd.backward(loss)
-            if self.config.grad_clip_norm > 0:
-                nn.utils.clip_grad_norm_(self._phases[name], self.config.grad_clip_norm)
-            if update:
-                optimizer.step()
-            terms_by_name |= {key: value.detach() * period for key, value in terms.items()}
+            terms = self._backward(batch, name, share)
+            self._update(optimizer, self._phases[name], changes=update)
+            terms_by_name |= {key: value * period for key, value in terms.items()}
+        if self.scaler is not None:
+            self.scaler.update()
+        if self._agree is not None:
+            self._agree(self._running_statistics())
         self._average(number)
         return terms_by_name
+
+    def _backward(self, batch: Batch, phase: str, share: float) -> dict[str, Tensor]:
+        """Add the gradients of a phase, part by part; returns its terms, detached."""
+        total: dict[str, Any] = {}
+        parts = batch.split(self.config.accumulate)
+        for place, part in enumerate(parts):
+            weight = part.weight.sum() / batch.weight.sum().clamp(min=1e-9) if len(parts) > 1 else 1.0
+            with self._synchronized(last=place + 1 == len(parts)):
+                with autocast(self._precision, self.device):
+                    terms = self._called(part, phase)
+                    loss = torch.stack([value.float() for value in terms.values()]).sum() * share * weight
+                torch.autograd.backward([loss if self.scaler is None else self.scaler.scale(loss)])
+            for name, value in terms.items():
+                total[name] = total.get(name, 0.0) + value.detach() * weight
+        return total
+
+    def _synchronized(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Return the context of a part's backward: workers exchange their gradients with the last part alone."""
+        if last or not isinstance(self._called, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return cast("AbstractContextManager[Any]", self._called.no_sync())
+
+    def _update(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], *, changes: bool) -> None:
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+        if self.config.grad_clip_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, self.config.grad_clip_norm)
+        if not changes:
+            return
+        if self.scaler is not None:
+            self.scaler.step(optimizer)  # does nothing where a gradient is not finite
+        else:
+            optimizer.step()
+
+    def _running_statistics(self) -> list[Tensor]:
+        """Return the running means and variances of batch normalization that this step has changed."""
+        changed = (
+            module
+            for module in self.model.modules()
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.training and module.track_running_stats
+        )
+        return [value for module in changed for value in (module.running_mean, module.running_var) if value is not None]
 
     def _average(self, number: int) -> None:
         if self.averaged is self.model:
@@ -128,9 +178,3 @@ class Training:
             weight_decay=self.config.weight_decay,
             fused=self.device.type == "cuda",
         )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        precision = self.config.precision
-        if precision == "auto":
-            precision = "bf16" if self.device.type == "cuda" else "fp32"
-        return autocast(precision, self.device)

@@ -1,6 +1,6 @@
 """The command line: ``condgen COMMAND``.
 
-Each command is a function: `demo`, `train` and `models` are below, and the others are in the modules beside this one.
+Each command is a function: `demo` and `train` are below, and the others are in the modules beside this one.
 A command builds its job's options, runs the job, and prints the lines of its report. It imports the job only when it
 runs, so that ``--help`` needs neither torch nor ray. How a command ends is decided in one place, `_run`: an error that
 condgen raises on purpose gives one line and its own exit code; anything else is a bug and shows its traceback.
@@ -24,6 +24,7 @@ from jobs.cli.batch import add_batch_commands
 from jobs.cli.chapter import add_chapter_command
 from jobs.cli.datasets import add_commands, examples, print_report
 from jobs.cli.evaluation import add_evaluation_commands
+from jobs.cli.models import add_model_commands
 from jobs.cli.options import Command, Group, expand
 from jobs.cli.results import add_results_commands
 from pipelines.cluster.errors import unwrap
@@ -185,25 +186,7 @@ add_batch_commands(app)
 add_results_commands(app)
 add_evaluation_commands(app)
 add_chapter_command(app)
-
-
-@app.command(short_help="The shipped models, the families and the presets.", epilog=examples("condgen models"))
-def models() -> None:
-    """List the models that ship with condgen, the families and the presets."""
-    from condgen.families import FAMILIES
-    from condgen.presets import PRESETS
-    from condgen.pretrained import PRETRAINED
-
-    width = max(len(name) for name in (*PRETRAINED, *FAMILIES, *PRESETS))
-    typer.echo("Models (condgen colorize PHOTOS RESULTS --model NAME)")
-    for name, summary in PRETRAINED.items():
-        typer.echo(f"  {name:<{width}}  {summary}")
-    typer.echo("\nFamilies")
-    for family in FAMILIES.values():
-        typer.echo(f"  {family.name:<{width}}  {family.summary}")
-    typer.echo("\nPresets (condgen train --preset NAME --data ... --out ... --dry-run shows all fields)")
-    for preset in PRESETS.values():
-        typer.echo(f"  {preset.name:<{width}}  {preset.family}: {preset.summary}")
+add_model_commands(app)
 
 
 def _explain(error: TyperException, arguments: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ options.py              options of colorization and of translation
 task.py                 what a model needs of an image, and gives back: `ImageTask`
 colorization.py         predicted color onto an image's own lightness
 translation.py          from image to image, in tiles
+export.py               a trained model as a ``torch.export`` program
 hooks.py                the user's own functions before and after the model
 pretrained_weights.py   ImageNet weights that are installed or named
 """

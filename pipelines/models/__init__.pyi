@@ -1,3 +1,5 @@
+from .export import Exported as Exported
+from .export import export_program as export_program
 from .hooks import About as About
 from .hooks import Functions as Functions
 from .options import ColorizeOptions as ColorizeOptions

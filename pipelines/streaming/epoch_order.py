@@ -4,7 +4,8 @@ The epoch's permutation of chunks is dealt to a fixed number of lanes, each next
 the fewest samples. A lane shuffles in windows of a few consecutive chunks. The global stream of slots takes
 from the lanes in turn: slot i is the (i // lanes)-th sample of lane i mod lanes, and is padding (weight 0)
 where that lane has ended before the longest. Global batch b is the slots [b * batch_size, (b + 1) *
-batch_size), and worker r of W has the lanes l with l mod W == r: the same share of every batch.
+batch_size), and worker r of W has the lanes l with l mod W == r. Any W up to the lanes will do: where it divides lanes
+and batch, all workers have the same share of every batch; elsewhere shares differ by a lane, and may be empty.
 
     chunks   --permute-->   [c7 c2 c9 ...]   --deal-->   lane 0: [c7 c4 | c1 c8 | ...]   (windows of 2 chunks)
                                                          lane 1: [c2 c9 | c0 ...]
@@ -33,7 +34,6 @@ __all__ = [
     "StreamPosition",
     "check_workers",
     "choose_lanes",
-    "fitting_workers",
     "window_permutation",
 ]
 
@@ -53,8 +53,8 @@ class OrderConfig:
         seed: integer in [0, 2**63).
         lanes: number of lanes (at least 1).
         window_chunks: number of chunks that a lane shuffles together (at least 1).
-        batch_size: number of samples of a global batch. It divides the lanes or they divide it, so that each worker
-            has the same share of every batch.
+        batch_size: number of samples of a global batch. It divides the lanes or they divide it, so that each lane
+            has the same share of every batch, or of every few.
 
     Raises:
         ConfigError: a value is out of range.
@@ -139,21 +139,14 @@ def choose_lanes(num_chunks: int, window_chunks: int, batch_size: int) -> int:
     return lanes
 
 
-def fitting_workers(lanes: int, batch_size: int) -> list[int]:
-    """Return the numbers of workers that share lanes and batches evenly, ascending."""
-    return [n for n in range(1, min(lanes, batch_size) + 1) if lanes % n == 0 and batch_size % n == 0]
-
-
-def check_workers(num_workers: int, lanes: int, batch_size: int) -> None:
-    """Refuse a number of workers that does not divide lanes and batch.
+def check_workers(num_workers: int, lanes: int) -> None:
+    """Refuse more workers than lanes: those beyond would have no data.
 
     Raises:
-        ConfigError: the number does not fit; it lists those that do.
+        ConfigError: the number is out of range.
     """
-    fitting = fitting_workers(lanes, batch_size)
-    if num_workers not in fitting:
-        why = f"they divide the {lanes} lanes and the batch of {batch_size}"
-        raise ConfigError("workers", num_workers, f"{', '.join(map(str, fitting))} ({why})")
+    if not 1 <= num_workers <= lanes:
+        raise ConfigError("workers", num_workers, f"1 to {lanes}, the number of lanes (data.lanes sets it)")
 
 
 class EpochOrder:
@@ -214,7 +207,8 @@ class EpochOrder:
         """Yield a worker's share of each global batch from `start_batch` to the end, in the order of its slots.
 
         Yields:
-            (chunk, index), int64 [batch_size / num_workers], -1 for padding.
+            (chunk, index), int64 [n], -1 for padding; n is batch_size / num_workers where that is whole, else
+            about as much, and may be 0.
         """
         cursors: dict[int, _LaneCursor] = {}
         for number in range(start_batch, self.num_batches):

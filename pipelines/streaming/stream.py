@@ -106,7 +106,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamBatch:
-    """A worker's share of one global batch, B = batch_size / workers.
+    """A worker's share of one global batch: B = batch_size / workers where that is whole, else about as much.
 
     Attributes:
         rgb: ``[B, S, S, 3]`` uint8, sRGB, or ``[B, P, S, S, 3]`` of P members; zeros where the weight is 0. With
@@ -206,7 +206,7 @@ class TrainingStream:
         task_cpus: CPUs that a decoding task is counted as (> 0; default: 1).
 
     Raises:
-        ConfigError: the number of workers does not divide lanes and batch.
+        ConfigError: there are more workers than lanes.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class TrainingStream:
         num_workers: int = 1,
         task_cpus: float = 1.0,
     ) -> None:
-        check_workers(num_workers, plan.order.lanes, plan.order.batch_size)
+        check_workers(num_workers, plan.order.lanes)
         self._plan = plan
         self._start, self._num_batches = start, num_batches
         self._rank, self._num_workers = rank, num_workers
@@ -298,9 +298,10 @@ class TrainingStream:
         given = order.given(first)
         shares = order.batches(first, self._rank, self._num_workers)
         for number, (chunks, indexes) in zip(range(first, stop), shares, strict=False):
-            rgb = np.zeros((len(chunks), *self._plan.image_shape), dtype=np.uint8)
-            labels = np.zeros((len(chunks), self._plan.words.width), dtype=np.int64)
-            weight = np.zeros(len(chunks), dtype=np.float32)
+            rows = max(1, len(chunks))  # an empty share is a row of padding: every worker takes part in every step
+            rgb = np.zeros((rows, *self._plan.image_shape), dtype=np.uint8)
+            labels = np.zeros((rows, self._plan.words.width), dtype=np.int64)
+            weight = np.zeros(rows, dtype=np.float32)
             for place, (chunk, index) in enumerate(zip(chunks.tolist(), indexes.tolist(), strict=True)):
                 if chunk < 0:
                     continue

@@ -21,7 +21,15 @@ from condgen.errors import CheckpointError, ConfigError
 from pipelines.streaming.epoch_order import StreamPosition
 from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream
 
-__all__ = ["DOMAINS", "UnpairedBatch", "UnpairedPosition", "UnpairedStream", "domain_seed", "unpaired_plans"]
+__all__ = [
+    "DOMAINS",
+    "UnpairedBatch",
+    "UnpairedPosition",
+    "UnpairedStream",
+    "check_shares",
+    "domain_seed",
+    "unpaired_plans",
+]
 
 _STATE_FORMAT = 1
 DOMAINS = ("a", "b")
@@ -113,6 +121,20 @@ def unpaired_plans(a: StreamConfig, b: StreamConfig) -> dict[str, StreamConfig]:
     }
 
 
+def check_shares(num_workers: int, plans: Mapping[str, StreamConfig]) -> None:
+    """Refuse numbers of workers that would give a worker more samples of one domain than of the other.
+
+    Raises:
+        ConfigError: the domains have different numbers of lanes, and the workers do not divide both and the batch.
+    """
+    lanes = {name: plans[name].order.lanes for name in DOMAINS}
+    if len(set(lanes.values())) > 1 and any(
+        number % num_workers for number in (*lanes.values(), plans["a"].order.batch_size)
+    ):
+        why = f"the {lanes['a']} and {lanes['b']} lanes of the two domains and the batch"
+        raise ConfigError("workers", num_workers, f"a divisor of {why}, or data.lanes for both")
+
+
 class UnpairedStream:
     """One worker's batches of two domains from a position on, each domain epoch after epoch of its own.
 
@@ -123,12 +145,13 @@ class UnpairedStream:
         options: `rank`, `num_workers` and `task_cpus` of `TrainingStream`.
 
     Raises:
-        ConfigError: the number of workers does not divide the lanes of both and the batch.
+        ConfigError: there are more workers than lanes, or they would have different shares of the two domains.
     """
 
     def __init__(
         self, plans: Mapping[str, StreamConfig], start: UnpairedPosition, num_batches: int, **options: Any
     ) -> None:
+        check_shares(options.get("num_workers", 1), plans)
         self._streams = [TrainingStream(plans[name], getattr(start, name), num_batches, **options) for name in DOMAINS]
 
     def __iter__(self) -> Iterator[UnpairedBatch]:

@@ -19,10 +19,9 @@ from pipelines.datasets.opening import open_dataset
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.streaming.aging import Aging
 from pipelines.streaming.augmentation import Augmentation
-from pipelines.streaming.epoch_order import OrderConfig, check_workers, choose_lanes
+from pipelines.streaming.epoch_order import OrderConfig, choose_lanes
 from pipelines.streaming.labels import LabelReader
 from pipelines.streaming.stream import StreamConfig
-from pipelines.training.capacity import allowed_counts
 from pipelines.training.options import TrainOptions
 
 __all__ = ["TrainingData", "check_trainable", "plan_training_data"]
@@ -87,7 +86,6 @@ def plan_training_data(uri: str, options: TrainOptions) -> TrainingData:
     data, train = options.preset.data, options.preset.train
     lanes = data.lanes or choose_lanes(table.num_rows, data.window_chunks, train.batch_size)
     order = OrderConfig(seed=train.seed, lanes=lanes, window_chunks=data.window_chunks, batch_size=train.batch_size)
-    allowed_counts(*options.worker_range, lambda count: check_workers(count, lanes, train.batch_size))
     names = _member_names(options.member_names, dataset)
     asked = dict(options.member_names)
     decisive = [dataset.manifest.digest, split, _CHUNK_SAMPLES, *([asked] if asked else [])]

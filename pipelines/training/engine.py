@@ -24,6 +24,7 @@ from condgen.presets import DataConfig, Preset, TrainConfig
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
 from pipelines.streaming.unpaired import unpaired_plans
+from pipelines.training.capacity import allowed_counts
 from pipelines.training.data import TrainingData, check_trainable, plan_training_data
 from pipelines.training.driver import Outcome, run_workers
 from pipelines.training.job import TrainJob
@@ -170,6 +171,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
             **{name: config[name] for name in ("preset", "family", "dataset", "versions")},
         },
     )
+    allowed_counts(*options.worker_range, job.check_workers)
     return job, config
 
 

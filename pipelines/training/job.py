@@ -12,6 +12,7 @@ from pipelines.models.source import ModelSource
 from pipelines.storage.store import Store
 from pipelines.streaming.epoch_order import check_workers
 from pipelines.streaming.stream import StreamConfig
+from pipelines.streaming.unpaired import check_shares
 from pipelines.training.lease import Fence
 from pipelines.training.options import TrainOptions
 
@@ -58,7 +59,9 @@ class TrainJob:
             ConfigError: the number is not allowed.
         """
         for plan in self.plans.values():
-            check_workers(count, plan.order.lanes, plan.order.batch_size)
+            check_workers(count, plan.order.lanes)
+        if len(self.plans) > 1:
+            check_shares(count, self.plans)
 
     @property
     def plan(self) -> StreamConfig:

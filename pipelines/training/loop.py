@@ -42,6 +42,9 @@ class Group(Protocol):
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the element-wise sums over all workers; every worker gets the same."""
 
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        """Set tensors to their means over all workers."""
+
 
 class Alone:
     """A group of one worker."""
@@ -51,6 +54,9 @@ class Alone:
 
     def sum(self, values: Sequence[float]) -> list[float]:
         return list(values)
+
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        pass
 
 
 class TorchGroup:
@@ -66,6 +72,15 @@ class TorchGroup:
         distributed.all_reduce(total, group=self._group)
         return [float(value) for value in total]
 
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        if not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        means = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
 
 @dataclass(kw_only=True)
 class LoopState:
@@ -78,6 +93,8 @@ class LoopState:
         sums: sum of weight × term since the last row of metrics, by term.
         sums_weight: sum of the weights since then.
         row_images, row_seconds: ``images`` and ``seconds`` at the last row of metrics.
+        waited_s: time that workers waited for data since the run began, their mean (s).
+        scaler: state of the loss's scale in float16; empty in other precisions.
     """
 
     step: int = 0
@@ -89,6 +106,8 @@ class LoopState:
     sums_weight: float = 0.0
     row_images: int = 0
     row_seconds: float = 0.0
+    waited_s: float = 0.0
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the position."""
@@ -126,11 +145,15 @@ class Loop:
         self.device = device or torch.device("cpu")
         self.state = LoopState()
         self.writer = 0
-        self._training = Training(model, config, wrap=self._distribute)
+        agree = self.group.agree if self.group.size > 1 else None
+        self._training = Training(model, config, wrap=self._distribute, agree=agree)
         self.averaged = self._training.averaged
         self.optimizers = self._training.optimizers
         self._to_batch = to_batch
         self._terms: list[tuple[float, dict[str, Tensor]]] = []
+        self._broken = 0.0
+        self._waited_s = 0.0
+        self._good_step: int | None = None
         self._reason = ""
 
     def run(
@@ -153,37 +176,65 @@ class Loop:
             The reason for the end: ``steps``, ``max_seconds`` or ``stopped``.
 
         Raises:
-            JobError: the loss is not finite.
+            JobError: the loss or a weight is not finite.
             DatasetError: most images can't be decoded, or none of an epoch or of the whole run.
         """
         began = time.monotonic() - self.state.seconds
-        self.model.train()
+        self._begin()
         while self.state.step < self.config.steps:
             request = asked()
             seconds = time.monotonic() - began if self.group.rank == 0 else 0.0
-            stops, saves, self.state.seconds = self.group.sum([request.stop, request.save, seconds])
+            sums = self.group.sum([request.stop, request.save, seconds, self._broken])
+            stops, saves, self.state.seconds, broken = sums
+            if broken:
+                raise self._not_finite("loss")
             if self.config.max_seconds and self.state.seconds >= self.config.max_seconds:
                 return self._end("max_seconds", on_row)
             if stops:
                 self.writer = self._choose_writer(request)
-                self._reduce_terms()
+                self._settle()
                 return "stopped"
             if saves:
-                self._reduce_terms()
-                on_checkpoint(self)
-            self._step(next(stream))
+                self._checkpoint(on_checkpoint)
+            waiting = time.monotonic()
+            item = next(stream)
+            self._waited_s += time.monotonic() - waiting
+            self._step(item)
             if self.state.step % self.config.log_every_steps == 0 or self.state.step == self.config.steps:
                 on_row(self._row(time.monotonic() - began))
-            elif self.state.step % self.config.checkpoint_every_steps == 0:
-                self._reduce_terms()
             if self.state.step % self.config.checkpoint_every_steps == 0 and self.state.step < self.config.steps:
-                on_checkpoint(self)
+                self._checkpoint(on_checkpoint)
         return self._end("steps", on_row)
 
     def _choose_writer(self, request: Request) -> int:
         """Return the lowest rank whose machine stays, or 0 where all are about to leave."""
         leaving = self.group.sum([float(rank in request.leaving) for rank in range(self.group.size)])
         return next((rank for rank, known in enumerate(leaving) if not known), 0)
+
+    def _begin(self) -> None:
+        self.model.train()
+        self._good_step = self.state.step or None
+        if self._training.scaler is not None and self.state.scaler:
+            self._training.scaler.load_state_dict(self.state.scaler)
+
+    def _checkpoint(self, on_checkpoint: Callable[[Loop], None]) -> None:
+        self._settle()
+        on_checkpoint(self)
+        self._good_step = self.state.step
+
+    def _settle(self) -> None:
+        """Bring the state to where a checkpoint can be taken of it, and make sure that it is worth keeping."""
+        self._reduce_terms()
+        scaler = self._training.scaler
+        self.state.scaler = scaler.state_dict() if scaler is not None else {}
+        weights = torch.stack([value.detach().float().sum() for value in self.model.parameters()])
+        if not bool(torch.isfinite(weights).all()):  # the same on all workers
+            raise self._not_finite("sum of a weight")
+
+    def _not_finite(self, what: str) -> JobError:
+        good = f", from the checkpoint of step {self._good_step} with --init-from" if self._good_step else ""
+        advice = f"lower train.learning_rate and start in a new folder{good}"
+        return JobError(f"the {what} is not finite at step {self.state.step}: {advice}")
 
     def _step(self, item: Item) -> None:
         state, config = self.state, self.config
@@ -197,6 +248,7 @@ class Loop:
         terms = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
         self._terms.append((weight, terms))
         state.step += 1
+        self._broken = self._newly_broken()
         state.position = item.after
         state.images += round(total)
         state.undecodable += round(faults)
@@ -206,6 +258,16 @@ class Loop:
             raise DatasetError(f"{state.undecodable} of {tried} images can't be decoded{self._because()}")
         if state.position.epoch:
             self._require_images()
+
+    def _newly_broken(self) -> float:
+        """Return 1.0 where a loss is not finite: on a CPU the step's just done, on a GPU, not to wait for it, the one
+        before.
+        """
+        late = self.device.type == "cuda"
+        if len(self._terms) <= late:
+            return 0.0
+        losses = torch.stack([value.float() for value in self._terms[-1 - late][1].values()] or [torch.zeros(())])
+        return float(not bool(torch.isfinite(losses).all()))
 
     def _require_images(self) -> None:
         """Refuse to end, or to begin another epoch, with nothing learned of all that was read."""
@@ -221,10 +283,7 @@ class Loop:
         mine = [sum(weight * float(terms[name]) for weight, terms in self._terms if name in terms) for name in names]
         sums = self.group.sum([*mine, sum(weight for weight, _ in self._terms)]) if self._terms else [0.0]
         if not all(math.isfinite(value) for value in sums):
-            raise JobError(
-                f"the loss is not finite at step {self.state.step}: lower train.learning_rate, "
-                "then start in a new folder"
-            )
+            raise self._not_finite("loss")
         for name, value in zip(names, sums, strict=False):
             self.state.sums[name] = self.state.sums.get(name, 0.0) + value
         self.state.sums_weight += sums[-1]
@@ -236,6 +295,8 @@ class Loop:
         [state.seconds] = self.group.sum([seconds if self.group.rank == 0 else 0.0])
         losses = {name: value / max(state.sums_weight, 1e-12) for name, value in state.sums.items()}
         took = max(state.seconds - state.row_seconds, 1e-9)
+        waited_s = self._waits()
+        state.waited_s += sum(waited_s) / len(waited_s)
         row = MetricRow(
             step=state.step,
             epoch=state.position.epoch - (state.position.batch == 0),
@@ -246,6 +307,7 @@ class Loop:
             lr=learning_rate(self.config, state.step - 1, state.seconds),
             images_per_s=round((state.images - state.row_images) / took, 2),
             undecodable=state.undecodable,
+            waited=[round(min(1.0, waited / took), 3) for waited in waited_s],
         )
         state.sums, state.sums_weight = {}, 0.0
         state.row_images, state.row_seconds = state.images, state.seconds
@@ -255,7 +317,14 @@ class Loop:
         self._require_images()
         if self._terms or self.state.sums:
             on_row(self._row(self.state.seconds))
+        self._settle()
         return reason
+
+    def _waits(self) -> list[float]:
+        """Return the time that each worker waited for data since the last row (s), by rank."""
+        mine = [0.0] * self.group.size
+        mine[self.group.rank], self._waited_s = self._waited_s, 0.0
+        return self.group.sum(mine)
 
     def _distribute(self, model: ConditionalModel) -> nn.Module:
         if self.group.size == 1:

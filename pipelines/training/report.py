@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from condgen.preset_parts import Preset
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Holder
+
+if TYPE_CHECKING:
+    from condgen.base import Batch, ConditionalModel
 
 __all__ = ["TrainReport", "describe_data", "describe_training"]
 
@@ -76,7 +80,8 @@ def describe_training(job: TrainJob) -> dict[str, str]:
     """Return the lines that a dry run adds: the model, which it builds, the training and the run's folder."""
     from pipelines.training.first_model import build_model
 
-    parameters = sum(value.numel() for value in build_model(job).parameters())
+    model = build_model(job)
+    parameters = sum(value.numel() for value in model.parameters())
     train, (least, most) = job.preset.train, job.options.worker_range
     workers = f"{most} worker{'s' if most > 1 else ''}" if least == most else f"{least} to {most} workers"
     ends = f" or {train.max_seconds:g} s" if train.max_seconds else ""
@@ -84,5 +89,39 @@ def describe_training(job: TrainJob) -> dict[str, str]:
     return {
         "model": f"{job.preset.family}, {parameters:,} parameters",
         "training": f"{train.steps} steps{ends}, {epochs:.1f} epochs, {workers}",
+        "memory": _memory(job, model),
         "run": job.out.uri,
     }
+
+
+def _memory(job: TrainJob, model: ConditionalModel) -> str:
+    """Return the line that tells what memory a worker's training will take."""
+    from condgen.memory import estimate_training_memory
+
+    train = job.preset.train
+    share = -(-train.batch_size // job.options.worker_range[0])
+    at_once = -(-share // train.accumulate)
+    found = estimate_training_memory(model, _any_batch(job.preset), train, num_samples=at_once)
+    gib = [size / 2**30 for size in (found.total, found.model, found.activations)]
+    return (
+        f"about {gib[0]:.2f} GiB a worker: {gib[1]:.2f} for weights, gradients and optimizer, {gib[2]:.2f} for the "
+        f"activations of {at_once} image{'s' if at_once > 1 else ''}"
+    )
+
+
+def _any_batch(preset: Preset) -> Batch:
+    """Return one sample of noise, of the shapes that the preset trains on."""
+    import torch
+
+    from condgen.base import Batch, Condition
+
+    data, model = preset.data, preset.model
+    side = data.size_px
+    channels = getattr(model, "condition_channels", 1), getattr(model, "target_channels", 2)
+    words = getattr(model, "text_length", 0) if data.caption else 0
+    condition = Condition(
+        image=torch.rand(1, channels[0], side, side) * 2 - 1 if channels[0] else None,
+        label=torch.zeros(1, dtype=torch.int64) if data.label else None,
+        text=torch.zeros(1, words, dtype=torch.int64) if words else None,
+    )
+    return Batch(condition=condition, target=torch.rand(1, channels[1], side, side) - 0.5, weight=torch.ones(1))

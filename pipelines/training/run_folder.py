@@ -56,6 +56,7 @@ class MetricRow:
         images_per_s: rate over all workers (images/s).
         undecodable: number of samples left out since the run began.
         stalled_s: time that training stood still for checkpoints since the row before (s; 0 in rows of version 0.2).
+        waited: share of the time since the row before that each worker waited for data, by rank.
     """
 
     step: int
@@ -68,6 +69,7 @@ class MetricRow:
     images_per_s: float
     undecodable: int
     stalled_s: float = 0.0
+    waited: Sequence[float] = ()
 
 
 def rows_to_bytes(rows: Iterable[MetricRow]) -> bytes:

@@ -80,6 +80,14 @@ class FakeModel(ConditionalModel):
         raise NotImplementedError
 
 
+class Silent(FakeModel):
+    """Without noise."""
+
+    def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
+        error = (batch.target.mean(dim=(2, 3)) - self.mean).square().sum(dim=1)
+        return {"l2": (batch.weight * error).sum() / batch.weight.sum().clamp(min=1e-9)}
+
+
 class FakeGan(FakeModel):
     """Two phases; each one's loss depends on both parameters, and only its own may move."""
 
@@ -201,8 +209,66 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
             terms = super().forward(batch, phase)
             return {"l2": terms["l2"] * (math.nan if self.steps_seen > 3 else 1.0)}
 
-    with pytest.raises(JobError, match=r"not finite at step 10: lower train\.learning_rate"):
-        train(loop_of(Broken(FakeConfig()), CONFIG), items())
+    config = replace(CONFIG, checkpoint_every_steps=2)
+    with pytest.raises(
+        JobError, match=r"not finite at step 4: lower .* from the checkpoint of step 2 with --init-from"
+    ):
+        train(loop_of(Broken(FakeConfig()), config), items())
+
+
+def test_weights_that_are_no_numbers_are_never_saved() -> None:
+    class Exploding(FakeModel):
+        """Its loss is a number throughout, and its gradient none from the second step on."""
+
+        def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
+            terms = super().forward(batch, phase)
+            if self.steps_seen > 1:
+                self.mean.register_hook(lambda gradient: gradient * math.nan)
+            return terms
+
+    saved: list[int] = []
+    loop = loop_of(Exploding(FakeConfig()), replace(CONFIG, checkpoint_every_steps=2))
+    with pytest.raises(JobError, match="the sum of a weight is not finite at step 2"):
+        train(loop, items(), on_checkpoint=lambda loop: saved.append(loop.state.step))
+    assert not saved
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 9])
+def test_parts_of_a_batch_have_the_gradients_of_the_whole(parts: int) -> None:
+    means = []
+    for accumulate in (1, parts):
+        config = replace(CONFIG, accumulate=accumulate, steps=5, grad_clip_norm=0.0)
+        loop = loop_of(Silent(FakeConfig()), config)
+        _, rows, _ = train(loop, items(faults=1))
+        means.append((loop.model.mean.detach(), rows[-1].loss))
+    torch.testing.assert_close(means[0], means[1])
+
+
+def test_float16_scales_its_loss_and_goes_on_with_that_scale_after_a_resume() -> None:
+    config = replace(CONFIG, precision="fp16")
+    whole = loop_of(FakeModel(FakeConfig()), config)
+    _, rows, _ = train(whole, items())
+    assert rows[-1].loss < rows[0].loss / 2
+    scale = whole.state.scaler["scale"]
+    assert scale == 65536.0
+    resumed = loop_of(FakeModel(FakeConfig()), config)
+    resumed.state.scaler = {**whole.state.scaler, "scale": 8.0}
+    train(resumed, items())
+    assert resumed.state.scaler["scale"] == 8.0
+    assert resumed.state.scaler["_growth_tracker"] == 2 * CONFIG.steps
+
+
+def test_a_row_tells_the_share_of_the_time_that_was_spent_waiting_for_data() -> None:
+    def slow() -> Iterator[StreamBatch]:
+        for batch in items():
+            time.sleep(0.02)
+            yield batch
+
+    _, rows, _ = train(loop_of(FakeModel(FakeConfig()), CONFIG), slow())
+    assert all(0.5 < row.waited[0] <= 1 for row in rows)
+    loop = loop_of(FakeModel(FakeConfig()), CONFIG)
+    train(loop, slow())
+    assert loop.state.waited_s >= 30 * 0.02
 
 
 def test_a_dataset_that_mostly_cannot_be_decoded_ends_the_run() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -275,12 +276,13 @@ def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -
     assert "6 steps of 8, 4 lanes, windows of 2 chunks" in text
     assert "parameters" in text
     assert "12 steps, 2.0 epochs, 1 worker" in text
+    assert re.search(r"memory +about 0\.\d\d GiB a worker: .* for the activations of 8 images", text)
     assert not (tmp_path / "run").exists()
 
 
-def test_workers_that_do_not_fit_are_refused_with_those_that_do(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers: got 3, allowed: 1, 2, 4 "):
-        run(dataset, tmp_path / "run", workers=3)
+def test_more_workers_than_lanes_are_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers: got 5, allowed: 1 to 4, the number of lanes"):
+        run(dataset, tmp_path / "run", workers=5)
 
 
 def test_the_same_command_with_another_seed_has_another_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
