@@ -219,7 +219,7 @@ class ConditionerSet(nn.Module):
             UnsupportedError: a part is missing that the model never did without, or holds what it doesn't know.
         """
         reference = next(self.parameters(), torch.zeros((), device=dropped.device))
-        vector = torch.zeros(len(dropped), self.width, device=dropped.device, dtype=reference.dtype)
+        vector = torch.zeros(dropped.shape[0], self.width, device=dropped.device, dtype=reference.dtype)
         whole = _no_tokens(vector)
         for part, conditioner in self.parts.items():
             may_be_null = part in self.null_parts

@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from condgen.errors import CheckpointError, ConfigError, MissingError
@@ -69,7 +69,7 @@ class MetricRow:
     images_per_s: float
     undecodable: int
     stalled_s: float = 0.0
-    waited: Sequence[float] = ()
+    waited: list[float] = field(default_factory=list)
 
 
 def rows_to_bytes(rows: Iterable[MetricRow]) -> bytes:
