@@ -189,15 +189,18 @@ def test_machines_that_do_not_come_in_time_are_an_error_that_says_what_is_there(
 def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     machines: Machines, make_run: Callable[[], Run]
 ) -> None:
-    """1 → 2 → 1: the second node brings another worker; it drains, and its worker's end costs nothing."""
-    machines.add("--num-cpus=2")
+    """1 → 2 → 1 → elsewhere: the second node brings room, and takes it away again; then that of the workers drains."""
+    _, first = machines.add("--num-cpus=2")
     run = make_run().start("--gpus-per-worker", "0", "--workers", "1:2", steps=100_000, every=50)
     run.until(lambda: bool(run.checkpoints()))
     _, second = machines.add("--num-cpus=2")
     run.until(lambda: "there is room for 2 workers in place of 1: training goes on from step" in run.log)
     resized = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > resized)
-    machines.drain(second, 60)
+    machines.drain(second, 60)  # both workers are on the first node: all of the decoding was here
+    run.until(lambda: "there is room for 1 workers in place of 2: training goes on from step" in run.log)
+    machines.add("--num-cpus=2")
+    machines.drain(first, 60)
     run.until(lambda: "is about to leave: training goes on from step" in run.log)
     drained = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > drained)
