@@ -256,7 +256,7 @@ class _Driver:
         """Return why another attempt would suit the nodes better than these workers; empty where none would."""
         wanted = self._count_for(nodes)
         if self._demand.is_elastic and wanted and wanted != workers:
-            return f"there is room for {wanted} workers in place of {workers}"
+            return f"there is room for {wanted} worker{'s' if wanted > 1 else ''} in place of {workers}"
         cpus = sum(node.cpus for node in usable_nodes(nodes))
         if wanted and cpus + 1e-6 < workers * shares.worker_cpus + shares.task_cpus:
             return f"the {cpus:g} CPUs that are left have to be shared anew"  # else nothing decodes any more

@@ -198,7 +198,7 @@ def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     resized = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > resized)
     machines.drain(second, 60)  # both workers are on the first node: all of the decoding was here
-    run.until(lambda: "there is room for 1 workers in place of 2: training goes on from step" in run.log)
+    run.until(lambda: "there is room for 1 worker in place of 2: training goes on from step" in run.log)
     machines.add("--num-cpus=2")
     machines.drain(first, 60)
     run.until(lambda: "is about to leave: training goes on from step" in run.log)
