@@ -230,18 +230,18 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on_to_the_same_byt
 ) -> None:
     whole, cut = Run(None, dataset, tmp_path / "whole"), Run(None, dataset, tmp_path / "cut")
     try:
-        assert whole.start(steps=100, every=20).wait() == 0, whole.log
-        cut.start("--max-duration", "2h", steps=100, every=20)
+        assert whole.start(steps=600, every=100).wait() == 0, whole.log
+        cut.start("--max-duration", "2h", steps=600, every=100)
         cut.until(lambda: bool(cut.checkpoints()))
         cut.send(signal.SIGUSR2)
-        cut.until(lambda: any(step % 20 for step in cut.checkpoints()))
+        cut.until(lambda: any(step % 100 for step in cut.checkpoints()))
         cut.send(signal.SIGTERM)
         assert cut.wait() == 75, cut.log
         assert "run the same command again to go on" in cut.log
-        assert 0 < cut.checkpoints()[-1] < 100
-        assert cut.start(steps=100, every=20).wait() == 0, cut.log
+        assert 0 < cut.checkpoints()[-1] < 600
+        assert cut.start(steps=600, every=100).wait() == 0, cut.log
     finally:
         whole.kill()
         cut.kill()
-    assert cut.steps == whole.steps == list(range(1, 101))
+    assert cut.steps == whole.steps == list(range(1, 601))
     assert (cut.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
