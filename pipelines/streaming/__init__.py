@@ -3,6 +3,7 @@
 epoch_order.py       the order, for any number of workers, and positions in it
 shuffle_quality.py   how well an epoch is shuffled, in numbers
 stream.py            one worker's batches, read and decoded by Ray Data
+prefetch.py          items that are made ahead, by a thread
 unpaired.py          the same for two domains of different sizes
 augmentation.py      random crops and mirror images
 aging.py             grey images that look old

@@ -18,11 +18,9 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -41,7 +39,7 @@ from pipelines.streaming.epoch_order import EpochOrder, OrderConfig, StreamPosit
 from pipelines.streaming.labels import LabelReader
 from pipelines.streaming.pacing import PacedLoop
 
-__all__ = ["StreamBatch", "StreamConfig", "TrainingStream", "load_block", "prefetched"]
+__all__ = ["StreamBatch", "StreamConfig", "TrainingStream", "load_block"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -353,37 +351,3 @@ def _in_turn(
                 yield block
     finally:
         starter.shutdown(wait=False, cancel_futures=True)
-
-
-def prefetched(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """Yield the same items, made up to `depth` ahead by a thread; its error is raised in the place of an item."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                ready.put((item, error), timeout=0.1)
-                return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item, None)
-                if stop.is_set():
-                    return
-            put(None, StopIteration())
-        except BaseException as error:  # noqa: BLE001 - it is raised by the reader
-            put(None, error)
-
-    threading.Thread(target=work, name="prefetch", daemon=True).start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]  # None only beside an error
-    finally:
-        stop.set()

@@ -34,7 +34,7 @@ class AttemptWatch:
         attempt: attempt that has been started.
         received: signals of the driver's process.
         look: function that returns the nodes as they are now.
-        fit: function that returns the number of workers that nodes have room for; None where it can't change.
+        unfit: function that says why another attempt would suit these nodes better; an empty text where it would not.
         left_s: function that returns the time until the longest duration is over (seconds).
         lease: lease of the run's folder; an attempt whose lease another driver has taken is ended.
 
@@ -50,7 +50,7 @@ class AttemptWatch:
         received: Received,
         *,
         look: Callable[[], Sequence[Node]],
-        fit: Callable[[Sequence[Node]], int] | None,
+        unfit: Callable[[Sequence[Node]], str],
         left_s: Callable[[], float],
         lease: Lease,
     ) -> None:
@@ -58,7 +58,7 @@ class AttemptWatch:
         self.cause: Cause = ""
         self.text = ""
         self.lost: list[Node] = []
-        self._received, self._look, self._fit, self._left_s = received, look, fit, left_s
+        self._received, self._look, self._unfit, self._left_s = received, look, unfit, left_s
         self._lease = lease
         self._deadline = float("inf")
         self._next_nodes = self._next_resize = 0.0
@@ -109,12 +109,12 @@ class AttemptWatch:
         if leaving and self.cause != "drain":
             names = ", ".join(node.name for node in leaving)
             self._stop("drain", f"node {names} is about to leave", leaving=[node.id for node in leaving])
-        if self._fit is not None and not self.cause and time.monotonic() >= self._next_resize:
+        if not self.cause and time.monotonic() >= self._next_resize:
             self._next_resize = time.monotonic() + _RESIZE_S
-            wanted = self._fit(nodes)
-            self._resize_looks = self._resize_looks + 1 if wanted and wanted != self.attempt.workers else 0
+            text = self._unfit(nodes)
+            self._resize_looks = self._resize_looks + 1 if text else 0
             if self._resize_looks >= _RESIZE_LOOKS:
-                self._stop("resize", f"there is room for {wanted} workers in place of {self.attempt.workers}")
+                self._stop("resize", text)
 
     def _stop(self, cause: Cause, text: str, leaving: Sequence[str] = ()) -> None:
         """Ask the workers to stop, once, and again where a machine leaves meanwhile."""

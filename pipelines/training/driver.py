@@ -16,16 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from condgen.errors import ConfigError, Interrupted, JobError
 from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
-from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles
+from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles, usable_nodes
 from pipelines.cluster.option_texts import say_seconds
 from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
 from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
-from pipelines.training.capacity import allowed_counts, choose_count, default_gpus, share_nodes
+from pipelines.training.capacity import Shares, allowed_counts, choose_count, default_gpus, share_nodes
 from pipelines.training.failures import FAILURES, FailureBudget
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Lease
@@ -143,19 +144,20 @@ class _Driver:
             except _TimeOverError:
                 return Outcome(images_per_s=self._rate(), stopped=self._duration_over())
             workers = self._count_for(nodes)
+            shares = share_nodes(nodes, self._demand, workers)
             self._tell("running", workers=workers)
             attempt = Attempt(
                 # Workers of the attempt before may live on behind a network that was cut: they write nothing more.
                 replace(self._job, fence=self._lease.advance() if self._has_trained else self._lease.fence),
                 workers,
-                share_nodes(nodes, self._demand, workers),
+                shares,
                 scratch=self._scratch,
                 verbose=self._verbose,
                 on_row=self._pass_on,
             )
-            fit = self._count_for if self._demand.is_elastic else None
+            unfit = partial(self._unfit, workers, shares)
             watched = AttemptWatch(
-                attempt, self._received, look=self._look, fit=fit, left_s=self._left_s, lease=self._lease
+                attempt, self._received, look=self._look, unfit=unfit, left_s=self._left_s, lease=self._lease
             )
             self._has_trained = True
             try:
@@ -249,6 +251,16 @@ class _Driver:
 
     def _count_for(self, nodes: Sequence[Node]) -> int:
         return choose_count(self._counts, self._demand.fit(nodes))
+
+    def _unfit(self, workers: int, shares: Shares, nodes: Sequence[Node]) -> str:
+        """Return why another attempt would suit the nodes better than these workers; empty where none would."""
+        wanted = self._count_for(nodes)
+        if self._demand.is_elastic and wanted and wanted != workers:
+            return f"there is room for {wanted} worker{'s' if wanted > 1 else ''} in place of {workers}"
+        cpus = sum(node.cpus for node in usable_nodes(nodes))
+        if wanted and cpus + 1e-6 < workers * shares.worker_cpus + shares.task_cpus:
+            return f"the {cpus:g} CPUs that are left have to be shared anew"  # else nothing decodes any more
+        return ""
 
     def _left_s(self) -> float:
         limit = self._job.options.max_duration_s

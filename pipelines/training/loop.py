@@ -158,7 +158,7 @@ class Loop:
 
     def run(
         self,
-        stream: Iterator[Item],
+        stream: Iterator[Item | None],
         *,
         on_row: Callable[[MetricRow], None],
         on_checkpoint: Callable[[Loop], None],
@@ -167,7 +167,7 @@ class Loop:
         """Train from where ``state`` is to the end; ``on_checkpoint`` is called at every checkpoint but the last.
 
         Args:
-            stream: this worker's share of the batches.
+            stream: this worker's share of the batches; None where it has none yet and is asked to stop.
             on_row: function that takes each row of metrics.
             on_checkpoint: function that saves a checkpoint of this loop.
             asked: function that returns what is asked of this worker; all workers do what any of them was asked.
@@ -199,7 +199,8 @@ class Loop:
             waiting = time.monotonic()
             item = next(stream)
             self._waited_s += time.monotonic() - waiting
-            self._step(item)
+            if not self._step(item):
+                continue
             if self.state.step % self.config.log_every_steps == 0 or self.state.step == self.config.steps:
                 on_row(self._row(time.monotonic() - began))
             if self.state.step % self.config.checkpoint_every_steps == 0 and self.state.step < self.config.steps:
@@ -236,13 +237,16 @@ class Loop:
         advice = f"lower train.learning_rate and start in a new folder{good}"
         return JobError(f"the {what} is not finite at step {self.state.step}: {advice}")
 
-    def _step(self, item: Item) -> None:
+    def _step(self, item: Item | None) -> bool:
+        """Do a step, unless a worker has no batch and is asked to stop; the next sum then stops all. Return which."""
         state, config = self.state, self.config
+        weight, faults = (float(item.weight.sum()), float(item.faults)) if item is not None else (0.0, 0.0)
+        total, faults, missing = self.group.sum([weight, faults, float(item is None)])
+        if item is None or missing:
+            return False
         # What a model draws in training (dropout, noise levels) is the same after a resume.
         torch.manual_seed((config.seed * 1_000_003 + state.step) * 65_537 + self.group.rank)
         batch = self._to_batch(item, self.device)
-        weight = float(item.weight.sum())
-        total, faults = self.group.sum([weight, item.faults])
         share = weight * self.group.size / total if total else 0.0
         rate = learning_rate(config, state.step, state.seconds)
         terms = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
@@ -258,6 +262,7 @@ class Loop:
             raise DatasetError(f"{state.undecodable} of {tried} images can't be decoded{self._because()}")
         if state.position.epoch:
             self._require_images()
+        return True
 
     def _newly_broken(self) -> float:
         """Return 1.0 where a loss is not finite: on a CPU the step's just done, on a GPU, not to wait for it, the one

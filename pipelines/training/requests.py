@@ -15,6 +15,7 @@ from pipelines.training.signals import Received
 __all__ = ["Request", "Requests"]
 
 _POLL_S = 0.5
+_OTHERS_POLL_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class Requests:
     """The requests of one worker; a call returns what is asked now.
 
     Args:
-        rank: the worker's rank. Worker 0 alone asks the driver.
+        rank: the worker's rank. All workers hear of a stop, so that one that waits for data ends, too; worker 0 alone
+            brings in the driver's other wishes.
         monitor: handle of the driver's ``Monitor``.
         received: signals of this process.
     """
@@ -47,16 +49,19 @@ class Requests:
         self._ended = threading.Event()
 
     def __enter__(self) -> Requests:
-        if self._rank == 0:
-            threading.Thread(target=self._listen, name="requests", daemon=True).start()
+        threading.Thread(target=self._listen, name="requests", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
 
+    def wants_stop(self) -> bool:
+        """Return whether all are to save a checkpoint and end, as far as this worker knows."""
+        return self._wishes.stop or self._received.stop.is_set()
+
     def __call__(self) -> Request:
         wishes, is_ending = self._wishes, self._received.stop.is_set()
-        save = self._received.take_save() or wishes.saves > self._saves_done
+        save = self._received.take_save() or (self._rank == 0 and wishes.saves > self._saves_done)
         self._saves_done = wishes.saves
         leaving = wishes.leaving | ({self._rank} if is_ending else set())
         return Request(stop=wishes.stop or is_ending, save=save, leaving=leaving)
@@ -64,7 +69,7 @@ class Requests:
     def _listen(self) -> None:
         import ray
 
-        while not self._ended.wait(_POLL_S):
+        while not self._ended.wait(_OTHERS_POLL_S if self._rank else _POLL_S):
             try:
                 self._wishes = ray.get(self._monitor.wishes.remote())
             except ray.exceptions.RayError:

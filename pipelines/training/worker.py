@@ -16,7 +16,7 @@ import torch
 
 from condgen import checkpoint
 from condgen.errors import CondgenError, JobError
-from pipelines.streaming.stream import prefetched
+from pipelines.streaming.prefetch import prefetched
 from pipelines.training.feed import make_feed
 from pipelines.training.fetching import fetch_checkpoint
 from pipelines.training.first_model import build_model
@@ -114,9 +114,10 @@ class _Worker:
             num_workers=self._group.size,
             task_cpus=self._job.task_cpus,
         )
-        batches = prefetched(stream, _BATCHES_AHEAD)
+        asked = Requests(self._group.rank, self._monitor, received_here())
+        batches = prefetched(stream, _BATCHES_AHEAD, asked.wants_stop)
         try:
-            with Requests(self._group.rank, self._monitor, received_here()) as asked:
+            with asked:
                 reason = self._loop.run(batches, on_row=self._add_row, on_checkpoint=self._save, asked=asked)
             self._save(self._loop)
         except BaseException:

@@ -22,7 +22,8 @@ from pipelines.storage.store import open_store
 from pipelines.streaming import stream as training
 from pipelines.streaming.augmentation import Augmentation, draw_crop
 from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
-from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream, load_block, prefetched
+from pipelines.streaming.prefetch import prefetched
+from pipelines.streaming.stream import StreamBatch, StreamConfig, TrainingStream, load_block
 
 SAMPLES = 90
 BAD = {17, 60}  # not images
@@ -278,6 +279,23 @@ def test_prefetching_keeps_the_order_and_passes_errors_on() -> None:
     assert found == list(range(5))
     ahead = prefetched(iter(range(10)), 3)
     assert list(ahead) == list(range(10))
+
+
+def test_a_reader_that_is_asked_to_leave_does_not_wait_for_an_item_and_finds_it_later() -> None:
+    ready, leaves = threading.Event(), threading.Event()
+
+    def items() -> Any:
+        yield 0
+        ready.wait(20)
+        yield 1
+
+    ahead = prefetched(items(), 2, leaves.is_set)
+    assert next(ahead) == 0
+    leaves.set()
+    assert next(ahead) is None
+    leaves.clear()
+    ready.set()
+    assert list(ahead) == [1]
 
 
 def test_prefetching_is_bounded_and_ends_with_its_reader() -> None:

@@ -65,14 +65,14 @@ def watched(
     nodes: Callable[[], Sequence[Node]] = lambda: BOTH,
     *,
     received: Received | None = None,
-    fit: Callable[[Sequence[Node]], int] | None = None,
+    unfit: Callable[[Sequence[Node]], str] = lambda _: "",
     left_s: float = float("inf"),
 ) -> AttemptWatch:
     watch: Any = AttemptWatch(
         attempt,  # type: ignore[arg-type]
         received or Received(),
         look=nodes,
-        fit=fit,
+        unfit=unfit,
         left_s=lambda: left_s,
         lease=FakeLease(),  # type: ignore[arg-type]
     )
@@ -82,7 +82,7 @@ def watched(
 
 def test_an_attempt_is_left_alone_where_nothing_happens() -> None:
     attempt = FakeAttempt(ends_after=20)
-    watch = watched(attempt, fit=lambda _: 2)
+    watch = watched(attempt)
     assert (attempt.stops, attempt.saves, attempt.kills, watch.cause, watch.lost) == ([], 0, 0, "", [])
 
 
@@ -99,13 +99,12 @@ def test_a_machine_without_a_worker_may_leave() -> None:
 
 
 def test_room_for_another_number_counts_when_it_is_seen_twice_in_a_row() -> None:
-    once = iter([4, 2, 4, 2, 4, 2])
+    now_and_then = iter(["room for 4", "", "room for 4", "", "room for 4", ""])
     attempt = FakeAttempt(ends_after=5)
-    assert watched(attempt, fit=lambda _: next(once)).cause == ""
+    assert watched(attempt, unfit=lambda _: next(now_and_then)).cause == ""
     attempt = FakeAttempt()
-    watch = watched(attempt, fit=lambda _: 4)
-    assert (watch.cause, attempt.rounds) == ("resize", 3)
-    assert watch.text == "there is room for 4 workers in place of 2"
+    watch = watched(attempt, unfit=lambda _: "room for 4")
+    assert (watch.cause, watch.text, attempt.rounds) == ("resize", "room for 4", 3)
 
 
 def test_a_machine_that_is_gone_is_named_and_what_is_left_of_the_attempt_is_ended() -> None:

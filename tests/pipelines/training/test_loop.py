@@ -124,7 +124,7 @@ def items(start: int = 0, **options: Any) -> Iterator[StreamBatch]:
     return (item(number, **options) for number in itertools.count(start))
 
 
-def train(loop: Loop, stream: Iterator[StreamBatch], **options: Any) -> tuple[str, list[MetricRow], list[int]]:
+def train(loop: Loop, stream: Iterator[StreamBatch | None], **options: Any) -> tuple[str, list[MetricRow], list[int]]:
     rows: list[MetricRow] = []
     checkpoints: list[int] = []
     options.setdefault("on_checkpoint", lambda loop: checkpoints.append(loop.state.step))
@@ -305,6 +305,23 @@ def test_a_checkpoint_that_is_asked_for_is_made_between_two_steps_and_changes_no
     assert [row.loss for row in rows] == pytest.approx([row.loss for row in plain_rows])
     for name, value in plain.model.state_dict().items():
         assert torch.equal(loop.model.state_dict()[name], value)
+
+
+def test_a_worker_that_waits_for_data_and_is_asked_to_stop_stops_all_and_no_step_is_counted() -> None:
+    loop = loop_of(FakeModel(FakeConfig()), CONFIG)
+    stream = iter([item(0), item(1), None, item(2)])
+    is_asked = False
+
+    def batches() -> Iterator[StreamBatch | None]:
+        nonlocal is_asked
+        for one in stream:
+            is_asked = one is None
+            yield one
+
+    reason, rows, _ = train(loop, batches(), asked=lambda: Request(stop=is_asked))
+    assert (reason, rows) == ("stopped", [])
+    assert loop.state.step == 2
+    assert loop.state.position == item(1).after
 
 
 class Among(Alone):

@@ -189,15 +189,18 @@ def test_machines_that_do_not_come_in_time_are_an_error_that_says_what_is_there(
 def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     machines: Machines, make_run: Callable[[], Run]
 ) -> None:
-    """1 → 2 → 1: the second node brings another worker; it drains, and its worker's end costs nothing."""
-    machines.add("--num-cpus=2")
+    """1 → 2 → 1 → elsewhere: the second node brings room, and takes it away again; then that of the workers drains."""
+    _, first = machines.add("--num-cpus=2")
     run = make_run().start("--gpus-per-worker", "0", "--workers", "1:2", steps=100_000, every=50)
     run.until(lambda: bool(run.checkpoints()))
     _, second = machines.add("--num-cpus=2")
     run.until(lambda: "there is room for 2 workers in place of 1: training goes on from step" in run.log)
     resized = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > resized)
-    machines.drain(second, 60)
+    machines.drain(second, 60)  # both workers are on the first node: all of the decoding was here
+    run.until(lambda: "there is room for 1 worker in place of 2: training goes on from step" in run.log)
+    machines.add("--num-cpus=2")
+    machines.drain(first, 60)
     run.until(lambda: "is about to leave: training goes on from step" in run.log)
     drained = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > drained)
@@ -227,18 +230,18 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on_to_the_same_byt
 ) -> None:
     whole, cut = Run(None, dataset, tmp_path / "whole"), Run(None, dataset, tmp_path / "cut")
     try:
-        assert whole.start(steps=100, every=20).wait() == 0, whole.log
-        cut.start("--max-duration", "2h", steps=100, every=20)
+        assert whole.start(steps=600, every=100).wait() == 0, whole.log
+        cut.start("--max-duration", "2h", steps=600, every=100)
         cut.until(lambda: bool(cut.checkpoints()))
         cut.send(signal.SIGUSR2)
-        cut.until(lambda: any(step % 20 for step in cut.checkpoints()))
+        cut.until(lambda: any(step % 100 for step in cut.checkpoints()))
         cut.send(signal.SIGTERM)
         assert cut.wait() == 75, cut.log
         assert "run the same command again to go on" in cut.log
-        assert 0 < cut.checkpoints()[-1] < 100
-        assert cut.start(steps=100, every=20).wait() == 0, cut.log
+        assert 0 < cut.checkpoints()[-1] < 600
+        assert cut.start(steps=600, every=100).wait() == 0, cut.log
     finally:
         whole.kill()
         cut.kill()
-    assert cut.steps == whole.steps == list(range(1, 101))
+    assert cut.steps == whole.steps == list(range(1, 601))
     assert (cut.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()

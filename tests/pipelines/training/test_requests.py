@@ -21,6 +21,20 @@ def test_a_worker_whose_machine_ends_asks_for_a_stop_and_says_that_it_leaves() -
     assert request.leaving == {3}
 
 
+def test_all_workers_stop_when_the_driver_wants_it_and_worker_0_alone_passes_on_that_a_checkpoint_is_wanted() -> None:
+    monitor = Monitor()
+    first, second = Requests(0, None, Received()), Requests(1, None, Received())
+    monitor.want_save()
+    for asked in (first, second):
+        asked._wishes = monitor.wishes()
+    assert [first().save, second().save] == [True, False]
+    assert not first.wants_stop()
+    monitor.want_stop(frozenset())
+    second._wishes = monitor.wishes()
+    assert second.wants_stop()
+    assert second().stop
+
+
 def test_a_checkpoint_that_a_signal_asks_for_is_asked_for_once() -> None:
     received = Received()
     asked = Requests(1, None, received)
