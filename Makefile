@@ -62,8 +62,8 @@ test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(PYTHON) infra/local/programs.py
 	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-soak: venv-dev ## the random tests at length: faults, bad files, flipped bits (FAULTS=40 FILES=2400 SEED=a number)
-	@SOAK_FAULTS=$(FAULTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m soak -s $(PYTEST_ARGS)
+soak: venv-dev ## the random tests at length, and what takes minutes: faults, machines, bad files, flipped bits (FAULTS=40 FILES=2400 SEED=a number)
+	@SOAK_FAULTS=$(FAULTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m "soak or long" -s $(PYTEST_ARGS)
 
 test-oldest: python ## the suite on the oldest versions that pyproject.toml admits (needs Python 3.12)
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest

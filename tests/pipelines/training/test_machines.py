@@ -169,6 +169,7 @@ def make_run(machines: Machines, dataset: Path, tmp_path: Path) -> Iterator[Call
         run.kill()
 
 
+@pytest.mark.long
 def test_gpus_that_come_later_are_waited_for_and_not_replaced_by_cpus(
     machines: Machines, make_run: Callable[[], Run]
 ) -> None:
@@ -186,6 +187,7 @@ def test_machines_that_do_not_come_in_time_are_an_error_that_says_what_is_there(
     assert "workers: got '2 of 1 GPU each', allowed: what there is room for after 1 s: 0, on 0 GPUs" in run.log
 
 
+@pytest.mark.long
 def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     machines: Machines, make_run: Callable[[], Run]
 ) -> None:
@@ -211,6 +213,7 @@ def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     assert run.steps == list(range(1, last + 1))
 
 
+@pytest.mark.long
 def test_a_run_whose_node_is_killed_goes_on_elsewhere_and_names_it(
     machines: Machines, make_run: Callable[[], Run]
 ) -> None:

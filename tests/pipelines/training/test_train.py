@@ -254,7 +254,7 @@ def test_a_killed_worker_is_started_again_by_itself(ray_cluster: None, dataset: 
 
 
 def test_a_loss_that_explodes_ends_in_one_line(ray_cluster: None, dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"not finite at step 3: lower train\.learning_rate"):
+    with pytest.raises(JobError, match=r"not finite at step 2: lower train\.learning_rate"):
         run(dataset, tmp_path / "run", "train.learning_rate=1e20", "train.grad_clip_norm=0")
 
 
