@@ -200,7 +200,9 @@ def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     resized = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > resized)
     machines.drain(second, 60)  # both workers are on the first node: all of the decoding was here
-    run.until(lambda: "there is room for 1 worker in place of 2: training goes on from step" in run.log)
+    # A node that does nothing at that moment leaves at once, before its drain can be seen.
+    left = ("there is room for 1 worker in place of 2: training goes on from step", "is gone (spot): training goes on")
+    run.until(lambda: any(text in run.log for text in left))
     machines.add("--num-cpus=2")
     machines.drain(first, 60)
     run.until(lambda: "is about to leave: training goes on from step" in run.log)
