@@ -230,6 +230,7 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_and_names_it(
     assert run.steps == list(range(1, 61))
 
 
+@pytest.mark.long
 def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on_to_the_same_bytes(
     dataset: Path, tmp_path: Path, condgen_process: object
 ) -> None:

@@ -191,6 +191,21 @@ def test_a_run_killed_halfway_on_one_core_ends_with_the_very_same_bytes(
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+def test_sigterm_saves_where_it_is_and_the_run_goes_on_to_the_very_same_bytes(
+    whole: Path, dataset: Path, tmp_path: Path, process: subprocess.Popen[str]
+) -> None:
+    out = tmp_path / "run"
+    wait_for(lambda: is_saved(out, 4), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    if not (out / "run.json").exists():  # else it was quicker than the signal
+        assert process.returncode == 75
+        assert errors.strip().splitlines()[-1].endswith("is saved: run the same command again to go on")
+        assert json.loads((out / "status.json").read_text())["state"] == "interrupted"
+    run(dataset, out)
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 def test_ctrl_c_saves_where_it_is_and_four_workers_go_on_to_the_same_model(
     whole: Path, dataset: Path, tmp_path: Path, process: subprocess.Popen[str]
 ) -> None:
