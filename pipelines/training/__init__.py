@@ -25,6 +25,7 @@ saving.py            checkpoints: what is in them, and how they are written whil
 fetching.py          one download of a checkpoint a machine
 status.py            how the run stands, for those who look at it from outside
 report.py            what the user is told
+revision.py          the git commit of condgen's source
 """
 
 import lazy_loader

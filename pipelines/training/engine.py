@@ -31,6 +31,7 @@ from pipelines.training.job import TrainJob
 from pipelines.training.lease import Holder, Lease, take_lease
 from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
+from pipelines.training.revision import source_revision
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.status import StatusFile
 
@@ -183,6 +184,7 @@ def _absolute(encoder_weights: str) -> str:
 
 def _config(options: TrainOptions, planned: Mapping[str, TrainingData]) -> dict[str, Any]:
     """Return the content of the run's config.json."""
+    revision = source_revision()
     preset, first, second = options.preset, planned["a"], planned.get("b")
     return {
         "format": 1,
@@ -201,5 +203,5 @@ def _config(options: TrainOptions, planned: Mapping[str, TrainingData]) -> dict[
         **({"data_b_uri": second.plan.store.uri} if second else {}),
         "workers": options.workers,
         "start": {"init_from": options.init_from, "encoder_weights": options.encoder_weights},
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": {name: version(name) for name in _VERSIONS} | ({"revision": revision} if revision else {}),
     }

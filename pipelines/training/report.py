@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainReport", "describe_data", "describe_training"]
 
+_WAITED_MUCH = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReport:
@@ -58,7 +60,18 @@ class TrainReport:
             f"loss          {terms}",
             *pace,
             *([f"left out      {left_out} samples that can't be decoded"] if left_out else []),
+            *self._waits(self.summary),
             f"model         {self.out}/model.safetensors",
+        ]
+
+    @staticmethod
+    def _waits(summary: Mapping[str, Any]) -> list[str]:
+        """Return the advice for a run whose workers waited much for data."""
+        share = summary.get("waited_s", 0.0) / max(summary["seconds"], 1e-9)  # earlier versions did not measure it
+        if share <= _WAITED_MUCH:
+            return []
+        return [
+            f"waited        {share:.0%} of the time for data: more CPUs, or --cache DIR for slow storage, would help"
         ]
 
 

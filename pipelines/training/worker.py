@@ -163,6 +163,7 @@ class _Worker:
                 "step": state.step,
                 "images": state.images,
                 "undecodable": state.undecodable,
+                "waited_s": round(state.waited_s, 3),
                 "seconds": round(state.seconds, 3),
                 "loss": last.loss if last else None,
                 "losses": last.losses if last else {},
