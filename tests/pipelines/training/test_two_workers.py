@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
 from condgen.base import Batch, ConditionalModel
+from condgen.families import FAMILIES
 from condgen.presets import TrainConfig
 from condgen.training import Training
 from pipelines.training.loop import Loop, TorchGroup
@@ -25,6 +26,8 @@ STEP = 5  # every phase is due
 MODELS: Mapping[str, Callable[[], ConditionalModel]] = {
     **{name: (lambda name=name: tiny(name)) for name in FAMILY_NAMES},
     "autoregressive": lambda: seeded_model("autoregressive", AUTOREGRESSIVE),
+    "cvae": lambda: tiny("cvae", latent_dims=2),
+    "diffusion": lambda: tiny("diffusion", steps=3),
     "regression with an encoder": lambda: encoded("regression", encoder_rate=0.1),
     "cgan with an encoder": lambda: encoded("cgan", r1_every=1),
     **{kind: (lambda kind=kind: _gan(kind)) for kind in gan_models.KINDS},
@@ -117,6 +120,10 @@ def _worker(rank: int, folder: str) -> None:
             torch.testing.assert_close(mine, mean)
     torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
+
+
+def test_all_families_are_here() -> None:
+    assert {make().family for make in MODELS.values()} == set(FAMILIES)
 
 
 @pytest.fixture(scope="module")
