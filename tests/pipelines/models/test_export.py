@@ -17,6 +17,8 @@ from pipelines.models.options import ColorizeOptions
 from pipelines.models.source import LoadedModel, image_task, open_model
 from tests.condgen.models import seeded_model, tiny
 
+pytestmark = pytest.mark.slow
+
 CGAN = {
     "width": 8,
     "discriminator_width": 8,

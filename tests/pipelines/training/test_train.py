@@ -127,6 +127,7 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_field(whol
         run(dataset, whole, "train.learning_rate=0.5")
 
 
+@pytest.mark.slow
 def test_a_second_start_of_a_live_run_says_who_holds_it_and_does_nothing(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

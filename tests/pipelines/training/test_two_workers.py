@@ -17,6 +17,8 @@ from tests.condgen import gan_models
 from tests.condgen.models import FAMILY_NAMES, color_batch, seeded_model, tiny
 from tests.condgen.test_encoders import encoded
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(learning_rate=1e-3, warmup_steps=0, grad_clip_norm=0.0, ema_decay=0.0)
 SHARES = (slice(0, 3), slice(3, 4))
 """Rows of the batch that each worker has: uneven shares, as with three lanes and two workers."""
