@@ -36,9 +36,9 @@ class TrainingMemory:
 
 
 def estimate_training_memory(
-    model: ConditionalModel, batch: Batch, config: TrainConfig, *, num_samples: int, device: str = "cpu"
+    model: ConditionalModel, batch: Batch, config: TrainConfig, *, num_samples: int
 ) -> TrainingMemory:
-    """Estimate a worker's memory from a forward pass of each phase, on the CPU.
+    """Estimate a worker's memory from a forward pass of each phase, on the CPU, in the precision of this machine.
 
     What is kept for the backward pass grows with the number of samples, and is counted here for a few. Work space of
     convolutions, which a GPU's libraries choose by themselves, is left out.
@@ -48,11 +48,10 @@ def estimate_training_memory(
         batch: some samples of the size that is trained on.
         config: configuration of the training.
         num_samples: number of samples that the worker computes at a time.
-        device: kind of device that will train, ``cpu`` or ``cuda``: it decides the precision ``auto``.
     """
     model.train()
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    precision = resolve(config.precision, "cpu") if device == "cpu" else config.precision.replace("auto", "bf16")
+    precision = resolve(config.precision, "cuda" if torch.cuda.is_available() else "cpu")
     saved = 0
     for phase in model.phases:
         sizes: dict[int, int] = {}

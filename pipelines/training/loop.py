@@ -187,7 +187,7 @@ class Loop:
             sums = self.group.sum([request.stop, request.save, seconds, self._broken])
             stops, saves, self.state.seconds, broken = sums
             if broken:
-                raise self._not_finite("loss")
+                raise self._not_finite("the loss")
             if self.config.max_seconds and self.state.seconds >= self.config.max_seconds:
                 return self._end("max_seconds", on_row)
             if stops:
@@ -230,12 +230,12 @@ class Loop:
         self.state.scaler = scaler.state_dict() if scaler is not None else {}
         weights = torch.stack([value.detach().float().sum() for value in self.model.parameters()])
         if not bool(torch.isfinite(weights).all()):  # the same on all workers
-            raise self._not_finite("sum of a weight")
+            raise self._not_finite("a weight")
 
     def _not_finite(self, what: str) -> JobError:
         good = f", from the checkpoint of step {self._good_step} with --init-from" if self._good_step else ""
         advice = f"lower train.learning_rate and start in a new folder{good}"
-        return JobError(f"the {what} is not finite at step {self.state.step}: {advice}")
+        return JobError(f"{what} is not finite at step {self.state.step}: {advice}")
 
     def _step(self, item: Item | None) -> bool:
         """Do a step, unless a worker has no batch and is asked to stop; the next sum then stops all. Return which."""
@@ -288,7 +288,7 @@ class Loop:
         mine = [sum(weight * float(terms[name]) for weight, terms in self._terms if name in terms) for name in names]
         sums = self.group.sum([*mine, sum(weight for weight, _ in self._terms)]) if self._terms else [0.0]
         if not all(math.isfinite(value) for value in sums):
-            raise self._not_finite("loss")
+            raise self._not_finite("the loss")
         for name, value in zip(names, sums, strict=False):
             self.state.sums[name] = self.state.sums.get(name, 0.0) + value
         self.state.sums_weight += sums[-1]

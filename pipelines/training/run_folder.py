@@ -34,7 +34,6 @@ METRICS = "metrics.jsonl"
 _NEWEST = 2
 _FINISHED = "run.json"
 _CONFIG = "config.json"
-_VALIDATION = "validation.jsonl"
 # What may differ between the runs of one folder: where and by what it is run, not what.
 _FREE = ("versions", "format", "data_uri", "workers", "start", "train.keep_best")
 _LIMITS = ("train.steps", "train.max_seconds")
@@ -315,15 +314,11 @@ class RunFolder:
                 self.store.delete(name)
 
     def _scores(self, checkpoints: Sequence[CheckpointName]) -> dict[CheckpointName, float]:
-        """Return the loss of each checkpoint that has one: of its validation where there is any, else of training."""
+        """Return the training loss of each checkpoint that has one."""
         losses: dict[CheckpointName, float | None] = {}
         for one in checkpoints:
             with suppress(MissingError):  # a fenced writer may just have removed it
                 losses[one] = json.loads(self.store.read(one.file(COMPLETE))).get("loss")
-        if self.store.is_file(_VALIDATION):
-            rows = [json.loads(line) for line in self.store.read(_VALIDATION).decode().splitlines()]
-            validated = {row["step"]: row["loss"] for row in rows}
-            losses = {one: validated.get(one.step) for one in checkpoints}
         return {one: float(loss) for one, loss in losses.items() if loss is not None}
 
     def fence_now(self) -> Fence:

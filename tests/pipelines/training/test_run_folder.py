@@ -93,14 +93,6 @@ def test_the_best_checkpoints_are_kept_besides_the_newest(folder: RunFolder) -> 
     assert steps(folder) == [3, 6, 7, 8]
 
 
-def test_validation_decides_which_checkpoints_are_best_where_there_is_any(folder: RunFolder) -> None:
-    rows = [{"step": step, "loss": loss} for step, loss in ((1, 0.1), (2, 0.9))]
-    folder.store.write("validation.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    for step in range(1, 6):
-        folder.save_checkpoint(step, {"a": b"x"}, loss=1 / step, keep_best=1)
-    assert steps(folder) == [1, 4, 5]
-
-
 def test_a_checkpoint_that_is_whole_is_not_written_again(folder: RunFolder) -> None:
     folder.save_checkpoint(5, {"a": b"five"})
     folder.save_checkpoint(5, {"a": b"others"})
