@@ -108,6 +108,8 @@ def run_case(case: str, given: argparse.Namespace) -> dict[str, Any]:
 
     def timed(kind: Kind, most: float) -> float:
         """Return the seconds of a step, the mean of some that take ``most`` seconds together."""
+        if kind not in steps:
+            steps[kind] = make_step(kind, copy.deepcopy(model), preset.train, batch)
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kind.tf32, kind.tuned
         begin, done = time.perf_counter(), 0
         while not done or (time.perf_counter() - begin < most and done < 100):
@@ -122,13 +124,12 @@ def run_case(case: str, given: argparse.Namespace) -> dict[str, Any]:
             return timed(kind, most)
         except Exception as error:  # noqa: BLE001 - the other loops go on
             errors[kind.name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"[:160]
-            del steps[kind]
+            steps.pop(kind, None)
             return None
 
     for kind in sorted(kinds, key=lambda kind: len(kind.settings)):
-        steps[kind] = make_step(kind, copy.deepcopy(model), preset.train, batch)
         for _ in range(4 if gpu else 1):  # CUDA graphs are recorded in the second step
-            if kind in steps:
+            if kind.name not in errors:
                 attempt(kind)
     print("ready", flush=True)
     sys.stdin.readline()
