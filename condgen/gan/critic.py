@@ -88,6 +88,11 @@ class Critic(nn.Module):
         with frozen(self):
             return self._mean(self._loss.generator(self(fake, x).float()), weight)
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The critic itself, unless R1 takes the gradient of its gradient, for ``ConditionalModel.networks``."""
+        return [self] if self._config.r1_gamma == 0.0 else []
+
     @torch.no_grad()
     def clip(self) -> None:
         """Clip the weights where they are used, so that whoever steps them need not know."""
@@ -149,17 +154,15 @@ class ImagePool(nn.Module):
             return made
         if made.shape[1:] != self.images.shape[1:]:
             raise ConfigError("model.pool_px", self.images.shape[-1], f"the images' size, {list(made.shape[-2:])}")
-        coins = torch.rand(len(made), 2).tolist()
-        out, filled = made.clone(), int(self.filled)
-        for i, (present, (coin, place)) in enumerate(zip((weight > 0).tolist(), coins, strict=True)):
-            if not present:
-                continue
-            if filled < self.size:
-                self.images[filled] = made[i].to(self.images.dtype)
-                filled += 1
-            elif coin < 0.5:
-                at = int(place * self.size)
-                out[i] = self.images[at].to(made.dtype)
-                self.images[at] = made[i].to(self.images.dtype)
-        self.filled.fill_(filled)
+        out, present = made.clone(), weight > 0
+        for i, (coin, place) in enumerate(torch.rand(len(made), 2).tolist()):
+            # All of it on the device: to ask what is there would wait for the whole step.
+            fills = self.filled < self.size
+            at = torch.where(fills, self.filled, int(place * self.size))[None]
+            earlier = self.images.index_select(0, at)[0]
+            swaps = present[i] & ~fills & (coin < 0.5)
+            out[i] = torch.where(swaps, earlier.to(made.dtype), made[i])
+            keeps = swaps | (present[i] & fills)
+            self.images.index_copy_(0, at, torch.where(keeps, made[i].to(earlier.dtype), earlier)[None])
+            self.filled += present[i] & fills
         return out

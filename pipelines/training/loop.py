@@ -152,6 +152,7 @@ class Loop:
         self._to_batch = to_batch
         self._terms: list[tuple[float, dict[str, Tensor]]] = []
         self._broken = 0.0
+        self._asked: tuple[Tensor, torch.cuda.Event] | None = None
         self._waited_s = 0.0
         self._good_step: int | None = None
         self._reason = ""
@@ -268,11 +269,19 @@ class Loop:
         """Return 1.0 where a loss is not finite: on a CPU the step's just done, on a GPU, not to wait for it, the one
         before.
         """
-        late = self.device.type == "cuda"
-        if len(self._terms) <= late:
+        losses = [value.float() for value in self._terms[-1][1].values()]
+        finite = torch.isfinite(torch.stack(losses or [torch.zeros(())])).all()
+        if self.device.type != "cuda":
+            return float(not bool(finite))
+        # The answer is on its way before the next step is begun: asked for then, it would come after that step's work.
+        event = torch.cuda.Event()
+        answer = finite.to("cpu", non_blocking=True)
+        event.record()
+        before, self._asked = self._asked, (answer, event)
+        if before is None:
             return 0.0
-        losses = torch.stack([value.float() for value in self._terms[-1 - late][1].values()] or [torch.zeros(())])
-        return float(not bool(torch.isfinite(losses).all()))
+        before[1].synchronize()
+        return float(not bool(before[0]))
 
     def _require_images(self) -> None:
         """Refuse to end, or to begin another epoch, with nothing learned of all that was read."""
