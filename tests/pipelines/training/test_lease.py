@@ -227,6 +227,7 @@ def end(folder: RunFolder, step: int, text: bytes) -> None:
     folder.finish({"model.safetensors": text, METRICS: rows_to_bytes(rows(step))}, summary)
 
 
+@pytest.mark.slow
 def test_a_writer_is_fenced_wherever_it_was_stopped(tmp_path: Path) -> None:
     stopped_at = 0
     for before in range(1, 200):

@@ -257,6 +257,7 @@ def test_float16_scales_its_loss_and_goes_on_with_that_scale_after_a_resume() ->
     assert resumed.state.scaler["_growth_tracker"] == 2 * CONFIG.steps
 
 
+@pytest.mark.slow
 def test_a_row_tells_the_share_of_the_time_that_was_spent_waiting_for_data() -> None:
     def slow() -> Iterator[StreamBatch]:
         for batch in items():
