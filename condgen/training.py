@@ -208,7 +208,8 @@ def _compiling(mode: str) -> Iterator[None]:
     from torch._dynamo.exc import TorchDynamoException
 
     if mode == "reduce-overhead":
-        torch.compiler.cudagraph_mark_step_begin()  # what graphs have made before, the gradients included, is done with
+        # What graphs have made before, the gradients included, is done with.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
     try:
         yield
     except TorchDynamoException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class Critic(nn.Module):
         self._loss = GAN_LOSSES[config.gan_loss]
         self._name, self._judges_pairs, self._clip = name, judges_pairs, clip_weights
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of training, for the lazy R1
+        self._known_steps: int | None = None  # the same, so that a step need not ask the device
 
     def forward(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """Return the scores of y, or of the pairs (x, y), ``[B, 1, h, w]``."""
@@ -102,14 +104,21 @@ class Critic(nn.Module):
 
     def _lazy_r1(self, real: Tensor, weight: Tensor, x: Tensor | None) -> Tensor:
         every, gamma = self._config.r1_every, self._config.r1_gamma
-        if not self.training or int(self.steps) % every:
+        if self._known_steps is None:
+            self._known_steps = int(self.steps)
+        if not self.training or self._known_steps % every:
             term = torch.zeros((), device=real.device)
         else:
             penalty = r1_penalty(lambda y: self(y, x), real)
             term = every * gamma / 2 * weighted_mean(penalty, weight)
         if self.training:
             self.steps += 1
+            self._known_steps += 1
         return term
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        self._known_steps = None
 
     @staticmethod
     def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -274,7 +274,7 @@ class Loop:
         if self.device.type != "cuda":
             return float(not bool(finite))
         # The answer is on its way before the next step is begun: asked for then, it would come after that step's work.
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         answer = finite.to("cpu", non_blocking=True)
         event.record()
         before, self._asked = self._asked, (answer, event)
