@@ -3,10 +3,11 @@
     python benchmarks/train.py [CASE ...]              # on CPUs; then train_stream.py and train_checkpoint.py
     python benchmarks/train.py --device cuda           # the steps alone, which need condgen and torch alone
 
-A case is a preset and a batch size, such as pix2pix:16, at 256 pixels; cases alone leave out the other parts. Every loop does some steps in turn, and a number
-is the median over the rounds, so that what else the machine does hits all of them. The plain loop (`plain_loops.py`) is
-eager, in float32 and PyTorch's own memory format; on GPUs it is measured with torch's defaults, under which
-convolutions compute in TF32, and without. A loop that fails shows its error, and the others go on. Pictures are noise.
+A case is a preset and a batch size, such as pix2pix:16, at 256 pixels; naming cases leaves out the other parts. Every
+loop does some steps in turn, and a number is the median over the rounds, so that what else the machine does hits all of
+them. The plain loop (`plain_loops.py`) is eager, in float32 and PyTorch's own memory format; on GPUs it is measured
+with torch's defaults, under which convolutions compute in TF32, and without. A loop that fails shows its error, and the
+others go on. Pictures are noise.
 """
 
 from __future__ import annotations
