@@ -3,11 +3,11 @@
     python benchmarks/train.py [CASE ...]              # on CPUs; then train_stream.py and train_checkpoint.py
     python benchmarks/train.py --device cuda           # the steps alone, which need condgen and torch alone
 
-A case is a preset and a batch size, such as pix2pix:16, at 256 pixels; naming cases leaves out the other parts. Every
-loop does some steps in turn, and a number is the median over the rounds, so that what else the machine does hits all of
-them. The plain loop (`plain_loops.py`) is eager, in float32 and PyTorch's own memory format; on GPUs it is measured
-with torch's defaults, under which convolutions compute in TF32, and without. A loop that fails shows its error, and the
-others go on. Pictures are noise.
+A case is a preset and a batch size, such as pix2pix:16; naming cases leaves out the other parts. Every loop does some
+steps in turn, and a number is the median over the rounds, so that what else the machine does hits all of them. Where it
+does much, --cpu-time counts the CPU seconds of one thread. The plain loop (`plain_loops.py`) is eager, in float32 and
+PyTorch's own memory format; on GPUs it is measured with torch's defaults, under which convolutions compute in TF32, and
+without. A loop that fails shows its error, and the others go on. Pictures are noise.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -28,7 +29,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 CASES = ("pix2pix:1", "pix2pix:16", "cyclegan:1")
-SIZE_PX = 256
 CHUNK_SECONDS = 0.25  # of a loop, between two others
 
 
@@ -97,11 +97,17 @@ def run_case(case: str, given: argparse.Namespace) -> dict[str, Any]:
 
     name, _, count = case.partition(":")
     device, gpu = torch.device(given.device), given.device.startswith("cuda")
-    preset, size = find_preset(name), int(count)
+    preset, size, side, clock = find_preset(name), int(count), given.size_px, time.perf_counter
+    if given.cpu_time:
+        torch.set_num_threads(1)
+        clock = time.process_time
+    config = replace(preset.model, pool_px=side) if hasattr(preset.model, "pool_px") else preset.model
     torch.manual_seed(0)
-    model = FAMILIES[preset.family].model_class(preset.model).to(device).train()
-    channels = preset.model.condition_channels, preset.model.target_channels
-    x, y = (torch.rand(size, c, SIZE_PX, SIZE_PX, device=device) * 2 - 1 for c in channels)
+    model = FAMILIES[preset.family].model_class(config).to(device).train()
+    x, y = (
+        torch.rand(size, c, side, side, device=device) * 2 - 1
+        for c in (config.condition_channels, config.target_channels)
+    )
     batch = Batch(condition=Condition(image=x), target=y, weight=torch.ones(size, device=device))
     kinds = [kind for kind in (GPU_KINDS if gpu else CPU_KINDS) if given.compile or "compile" not in kind.settings]
     steps: dict[Kind, Callable[[], object]] = {}
@@ -112,13 +118,13 @@ def run_case(case: str, given: argparse.Namespace) -> dict[str, Any]:
         if kind not in steps:
             steps[kind] = make_step(kind, copy.deepcopy(model), preset.train, batch)
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = kind.tf32, kind.tuned
-        begin, done = time.perf_counter(), 0
-        while not done or (time.perf_counter() - begin < most and done < 100):
+        begin, done = clock(), 0
+        while not done or (clock() - begin < most and done < 100):
             steps[kind]()
             done += 1
         if gpu:
             torch.cuda.synchronize()
-        return (time.perf_counter() - begin) / done
+        return (clock() - begin) / done
 
     def attempt(kind: Kind, most: float = 0.0) -> float | None:
         try:
@@ -160,14 +166,24 @@ def rows(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def machine(device: str) -> str:
+def cpu_name() -> str:
+    """Return the processor's name (of Linux)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def machine(device: str, size_px: int, *, cpu_time: bool) -> str:
     """Return the device's name and the versions."""
     import torch
 
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}; images of {size_px} px"
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, {versions}"
-    return f"{torch.get_num_threads()} threads on {platform.machine()}, {versions}"
+    what = "CPU time of one thread" if cpu_time else f"{torch.get_num_threads()} threads"
+    return f"{cpu_name()}, {what}, load {os.getloadavg()[0]:.0f}; {versions}"
 
 
 def run_cases(cases: Sequence[str], together: bool) -> bool:
@@ -204,6 +220,8 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", default=[])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size-px", type=int, default=256, help="side of the images (default: 256)")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of one thread, not the clock's")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compiled loops (default: on GPUs)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -216,7 +234,7 @@ def main() -> None:
     heads = ("case", "loop", "ms a step", "least to most", "images/s", *ratios)
     print(f"| {' | '.join(heads)} |\n| --- | --- |{' ---: |' * (len(heads) - 2)}", flush=True)
     good = run_cases(cases, together=gpu)
-    print(f"\n{machine(given.device)}", flush=True)
+    print(f"\n{machine(given.device, given.size_px, cpu_time=given.cpu_time)}", flush=True)
     for script in () if gpu or given.cases else ("train_stream.py", "train_checkpoint.py"):
         print(flush=True)
         good &= not subprocess.run([sys.executable, Path(__file__).with_name(script)], check=False).returncode
