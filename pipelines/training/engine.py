@@ -163,6 +163,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     job = TrainJob(
         options=replace(options, encoder_weights=_absolute(options.encoder_weights)),
         plans=unpaired_plans(plans["a"], plans["b"]) if "b" in plans else plans,
+        held_out={name: one.held_out for name, one in planned.items() if one.held_out is not None},
         statistics=planned["a"].statistics,
         out=open_store(options.out),
         init_from=open_model(options.init_from) if options.init_from else None,
