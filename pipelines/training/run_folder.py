@@ -44,6 +44,7 @@ __all__ = ["METRICS", "MetricRow", "RunFolder", "rows_from_bytes", "rows_to_byte
 METRICS = "metrics.jsonl"
 _FINISHED = "run.json"
 _CONFIG = "config.json"
+_SHEET = "sheets/step-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +168,10 @@ class RunFolder:
         newest = self.newest()
         return newest.step if newest else 0
 
+    def holds(self, checkpoint: CheckpointName) -> bool:
+        """Return whether a checkpoint is there, and whole."""
+        return self.store.is_file(checkpoint.file(COMPLETE))
+
     def digests(self, checkpoint: CheckpointName) -> dict[str, str]:
         """Return the SHA-256 of each file of a whole checkpoint, in hexadecimal."""
         listed: dict[str, str] = json.loads(self.store.read(checkpoint.file(COMPLETE)))["files"]
@@ -273,6 +278,19 @@ class RunFolder:
         if newest is not None and self.finished() is not None:
             self.write(newest.file(VALIDATION), data)  # what a late writer's rows are replaced by
         self._publish({VALIDATION: data})
+
+    def sheets(self) -> list[int]:
+        """Return the steps of which there are sheets of samples."""
+        names = (entry.name.removeprefix(_SHEET).removesuffix(".png") for entry in self.store.list("sheets"))
+        return [int(name) for name in names if name.isdecimal()]
+
+    def write_sheet(self, step: int, png: bytes) -> None:
+        """Write the sheet of samples of a step.
+
+        Raises:
+            FencedError: another writer has taken the run over.
+        """
+        self.write(f"{_SHEET}{step:08d}.png", png)
 
     def finish(self, files: Mapping[str, bytes], summary: Mapping[str, Any]) -> None:
         """Write the finished model, then run.json.
