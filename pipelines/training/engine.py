@@ -70,7 +70,7 @@ def train(
     facts, defaults = describe_data(job), _defaults(options.preset)
     summary = RunFolder(job.out).ended(config, defaults)
     if summary is not None:
-        return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
+        return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), RunFolder(job.out), summary)
     lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
     if isinstance(lease, Holder):
         return TrainReport(out=job.out.uri, facts=facts, holder=lease)
@@ -78,10 +78,10 @@ def train(
         folder = RunFolder(job.out, lease.fence)
         summary = folder.claim(config, defaults)
         if summary is not None:
-            return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
+            return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), folder, summary)
         outcome = _run(job, lease, watch=watch, say=say, verbose=verbose)
         report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
-        return report if outcome.stopped else replace(report, summary=_summary(folder))
+        return report if outcome.stopped else _finished(report, folder, _summary(folder))
 
 
 def _run(
@@ -114,6 +114,10 @@ def _run(
     else:
         status.update(state="done", workers=0)
     return outcome
+
+
+def _finished(report: TrainReport, folder: RunFolder, summary: dict[str, Any]) -> TrainReport:
+    return replace(report, summary=summary, validation=folder.read_validation().get(summary["step"]))
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
