@@ -34,6 +34,7 @@ from pipelines.training.report import TrainReport, describe_data, describe_train
 from pipelines.training.revision import source_revision
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.status import StatusFile
+from pipelines.training.trackers import Trackers, check_trackers
 
 __all__ = ["describe_run", "prepare", "train"]
 
@@ -79,7 +80,9 @@ def train(
         summary = folder.claim(config, defaults)
         if summary is not None:
             return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), folder, summary)
-        outcome = _run(job, lease, watch=watch, say=say, verbose=verbose)
+        with Trackers(options.trackers, folder, fence=lambda: lease.fence, config=config, say=say) as trackers:
+            outcome = _run(job, lease, trackers, watch=watch, say=say, verbose=verbose)
+            trackers.is_finished = not outcome.stopped
         report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
         return report if outcome.stopped else _finished(report, folder, _summary(folder))
 
@@ -87,6 +90,7 @@ def train(
 def _run(
     job: TrainJob,
     lease: Lease,
+    trackers: Trackers,
     *,
     watch: Callable[[MetricRow], None] | None,
     say: Callable[[str], None],
@@ -97,12 +101,21 @@ def _run(
 
     def seen(row: MetricRow) -> None:
         lease.note_step(row.step)
+        trackers.add(row)
         if watch is not None:
             watch(row)
 
     status.update(state="waiting", steps=job.preset.train.steps)
     try:
-        outcome = run_workers(job, lease=lease, status=status.update, watch=seen, say=say, verbose=verbose)
+        outcome = run_workers(
+            job,
+            lease=lease,
+            status=status.update,
+            watch=seen,
+            on_validation=trackers.add_validation,
+            say=say,
+            verbose=verbose,
+        )
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
@@ -156,6 +169,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     """
     preset = options.preset
     check_trainable(preset)
+    check_trackers(options.trackers)
     if (options.data_b is not None) != (preset.data.task == "domains"):
         allowed = "the second domain's dataset" if preset.data.task == "domains" else "none: data.task is not domains"
         raise ConfigError("data-b", options.data_b, allowed)
