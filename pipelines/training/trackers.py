@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import queue
+import textwrap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = ["KINDS", "Trackers", "check_trackers"]
 
 logger = logging.getLogger(__name__)
 
+_REASON_CHARACTERS = 200
 _CLOSE_S = 60.0
 """Longest time for which trackers are waited for at the end (seconds)."""
 
@@ -137,7 +139,7 @@ class Trackers:
         except Exception as error:
             self._trackers.pop(name, None)
             logger.debug("%s failed", name, exc_info=True)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = textwrap.shorten(str(error), _REASON_CHARACTERS, placeholder=" ...") or type(error).__name__
             self._say(f"{name} shows no more of this run ({reason}): the next start of the command shows all of it")
 
 

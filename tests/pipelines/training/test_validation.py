@@ -235,7 +235,9 @@ def test_a_validation_that_fails_is_a_warning_and_the_next_one_is_made(job: Trai
         assert validator.wait(30)
         validator.offer(CheckpointName(8))
         assert validator.wait(30)
-    assert said == ["step 4 was not validated (the bucket is gone): training goes on without"]
+    assert said == [
+        "step 4 was not validated (could not read s3://bucket: the bucket is gone): training goes on without"
+    ]
     assert steps_of(job) == [8]
 
 
