@@ -220,10 +220,13 @@ class _Driver:
         self._validator.offer(newest, is_last=True)
         deadline = time.monotonic() + _VALIDATION_S
         self._tell("validating", workers=0)
-        while not self._validator.wait(_VALIDATION_POLL_S):
-            if self._received.stop.is_set() or self._left_s() <= 0 or time.monotonic() > deadline:
-                self._say("the finished model was not validated: it took too long, or was stopped")
-                return
+        try:
+            while not self._validator.wait(_VALIDATION_POLL_S):
+                if self._received.stop.is_set() or self._left_s() <= 0 or time.monotonic() > deadline:
+                    self._say("the finished model was not validated: it took too long, or was stopped")
+                    return
+        except KeyboardInterrupt:
+            self._say("the finished model was not validated: it was stopped by Ctrl-C")
 
     def _count_failure(self, error: str) -> None:
         if not self._failures.count(self._folder.newest_step()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ def choose_kept(candidates: Sequence[Candidate], keep_best: int) -> set[Checkpoi
         keep_best: number of checkpoints that are kept for their loss.
     """
     newest, older = candidates[-NEWEST:], candidates[:-NEWEST]
-    known = [(one.loss, -one.name.step, one.name) for one in older if one.loss is not None]
+    known = [(one.loss, -one.name.step, one.name) for one in older if one.loss is not None and math.isfinite(one.loss)]
     best = {name for _, _, name in sorted(known)[:keep_best]}
     awaited = [one.name for one in older if one.is_awaited and one.loss is None][: int(keep_best > 0)]
     return {one.name for one in newest} | best | set(awaited)

@@ -89,6 +89,7 @@ class Trackers:
         self._run = TrackedRun(store=folder.store, fence=fence, config=config)
         self._trackers: dict[str, Tracker] = {}
         self._points: list[Point] = []
+        self._last: dict[str, int] = {}
         self._waiting: queue.SimpleQueue[Point | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="trackers", daemon=True)
 
@@ -97,6 +98,7 @@ class Trackers:
             newest = self._folder.newest_step()
             rows = [_of_training(row) for row in self._folder.read_metrics(newest)]
             self._points = rows + [_of_validation(row) for row in self._folder.read_validation(newest).values()]
+            self._last = {point.run: point.step for point in sorted(self._points, key=lambda point: point.step)}
             self._thread.start()
         return self
 
@@ -118,10 +120,12 @@ class Trackers:
             self._try(name, lambda name=name: self._trackers.update({name: KINDS[name].make(self._run)}))  # type: ignore[misc]
         self._tell_all(lambda tracker: tracker.begin(self._points))
         while (point := self._waiting.get()) is not None:
-            last = max((one.step for one in self._points if one.run == point.run), default=0)
-            self._points = [one for one in self._points if one.run != point.run or one.step < point.step]
+            went_back = point.step <= self._last.get(point.run, 0)
+            if went_back:  # training goes on from an earlier step
+                self._points = [one for one in self._points if one.run != point.run or one.step < point.step]
             self._points.append(point)
-            if point.step <= last:  # training goes on from an earlier step
+            self._last[point.run] = point.step
+            if went_back:
                 self._tell_all(lambda tracker: tracker.begin(self._points))
             else:
                 self._tell_all(lambda tracker: tracker.add(point))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from condgen.presets import TrainConfig
-
-__all__ = ["VALIDATION", "ValidationRow", "is_due", "is_validated", "validation_from_bytes", "validation_to_bytes"]
+__all__ = ["VALIDATION", "ValidationRow", "is_due", "validation_from_bytes", "validation_to_bytes"]
 
 VALIDATION = "validation.jsonl"
 
@@ -43,16 +42,19 @@ def validation_to_bytes(rows: Mapping[int, ValidationRow]) -> bytes:
 
 
 def validation_from_bytes(data: bytes, up_to_step: float = float("inf")) -> dict[int, ValidationRow]:
-    """Return the rows of a validation.jsonl by their steps, up to some step."""
-    rows: Iterable[ValidationRow] = (ValidationRow(**json.loads(line)) for line in data.decode().splitlines())
-    return {row.step: row for row in rows if row.step <= up_to_step}
+    """Return the rows of a validation.jsonl by their steps, up to some step.
+
+    Lines of another form are left out: training goes on whatever is in the file.
+    """
+    rows: dict[int, ValidationRow] = {}
+    for line in data.decode(errors="replace").splitlines():
+        with suppress(ValueError, TypeError):
+            row = ValidationRow(**json.loads(line))
+            if row.step <= up_to_step:
+                rows[row.step] = row
+    return rows
 
 
 def is_due(step: int, every: int) -> bool:
     """Return whether something that is done every so many steps is done at a step; 0 is never."""
     return every > 0 and step % every == 0
-
-
-def is_validated(step: int, train: TrainConfig) -> bool:
-    """Return whether the checkpoint of a step is validated, or has a sheet."""
-    return is_due(step, train.validate_every_steps) or is_due(step, train.sheet_every_steps)

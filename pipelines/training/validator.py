@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from condgen.errors import MissingError
+from condgen.errors import CondgenError, MissingError
 from pipelines.cluster.errors import unwrap, unwrapped
 from pipelines.training.checkpoint_names import CheckpointName
 from pipelines.training.job import TrainJob
@@ -164,11 +164,16 @@ class Validator:
     def _tell(self, wish: _Wish, error: BaseException) -> None:
         if self._is_closed or isinstance(error, FencedError):
             return
-        if isinstance(error, MissingError) and not RunFolder(self._job.out).holds(wish.name):
+        if isinstance(error, MissingError) and self._is_gone(wish.name):
             logger.info("the checkpoint of step %d was removed before it was validated", wish.name.step)
             return
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         self._say(f"step {wish.name.step} was not validated ({reason}): training goes on without")
+
+    def _is_gone(self, name: CheckpointName) -> bool:
+        with suppress(CondgenError):
+            return not RunFolder(self._job.out).holds(name)
+        return False
 
 
 class _RayTasks:

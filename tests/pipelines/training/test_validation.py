@@ -22,6 +22,7 @@ from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob
 from pipelines.training.keeping import Candidate, choose_kept
 from pipelines.training.options import TrainOptions
+from pipelines.training.report import describe_data
 from pipelines.training.run_folder import RunFolder
 from pipelines.training.validation import Validated, read_held_out, validate
 from pipelines.training.validation_rows import ValidationRow
@@ -281,6 +282,21 @@ def test_of_checkpoints_that_are_still_validated_the_oldest_is_kept() -> None:
     assert kept([0.5, 0.1, None, None, 0.4, 0.3], 1, awaited=(3, 4, 6)) == [2, 3, 5, 6]
     assert kept([0.5, 0.1, None, None, 0.4, 0.3], 0, awaited=(3, 4, 6)) == [5, 6]
     assert kept([0.1], 3) == [1]
+    assert kept([float("nan"), 0.4, None, None], 1) == [2, 3, 4]
+
+
+def test_a_line_of_another_form_is_left_out_and_training_goes_on(job: TrainJob) -> None:
+    folder = RunFolder(job.out)
+    row = result(4).row
+    assert row is not None
+    folder.write_validation({4: row})
+    job.out.write("validation.jsonl", job.out.read("validation.jsonl") + b'{"step": 8, "los')
+    assert folder.read_validation() == {4: row}
+    assert folder.read_validation(3) == {}
+
+
+def test_a_dry_run_tells_what_is_held_out(job: TrainJob) -> None:
+    assert describe_data(job)["validation"] == "20 images of val every 4 steps, sheets of 3 every 4"
 
 
 def test_the_best_checkpoints_are_those_of_the_validation(job: TrainJob) -> None:
