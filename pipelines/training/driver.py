@@ -43,6 +43,7 @@ _INTERRUPT_S = 60.0
 _VALIDATION_S = 3600.0
 """Longest time for which the validation of the finished model is waited for (seconds)."""
 _VALIDATION_POLL_S = 0.2
+_VALIDATION_TOLD_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +222,8 @@ class _Driver:
         deadline = time.monotonic() + _VALIDATION_S
         self._tell("validating", workers=0)
         try:
+            if not self._validator.wait(_VALIDATION_TOLD_S):
+                self._say("training has ended, and the finished model is validated")
             while not self._validator.wait(_VALIDATION_POLL_S):
                 if self._received.stop.is_set() or self._left_s() <= 0 or time.monotonic() > deadline:
                     self._say("the finished model was not validated: it took too long, or was stopped")

@@ -275,9 +275,9 @@ class RunFolder:
             FencedError: another writer has taken the run over.
         """
         data, newest = validation_to_bytes(rows), self.newest()
-        if newest is not None and self.finished() is not None:
-            self.write(newest.file(VALIDATION), data)  # what a late writer's rows are replaced by
-        self._publish({VALIDATION: data})
+        # The copy in a finished run's last checkpoint is what a late writer's rows are replaced by.
+        copy = {newest.file(VALIDATION): data} if newest is not None and self.finished() is not None else {}
+        self._publish({**copy, VALIDATION: data})
 
     def sheets(self) -> list[int]:
         """Return the steps of which there are sheets of samples."""

@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 from PIL import Image
 from samples import saved, tar_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from condgen.errors import ConfigError, JobError
 from condgen.presets import Preset
@@ -67,8 +68,8 @@ def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(dataset: Path, out: Path, *more: str, workers: int = 1) -> TrainReport:
-    return train(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), workers=workers))
+def run(dataset: Path, out: Path, *more: str, **options: Any) -> TrainReport:
+    return train(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), **options))
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -183,7 +184,8 @@ def test_a_run_killed_halfway_on_one_core_ends_with_the_very_same_bytes(
     process.kill()
     process.communicate()
     assert not (out / "run.json").exists()
-    report = run(dataset, out, "train.validate_every_steps=4", "train.sheet_every_steps=8")
+    beside = ("train.validate_every_steps=4", "train.sheet_every_steps=8")
+    report = run(dataset, out, *beside, trackers=("tensorboard",))
     assert [row["step"] for row in metrics(out)] == [3, 6, 9, 12]
     for cut, never in zip(metrics(out), metrics(whole), strict=True):
         assert {k: cut[k] for k in ("loss", "images", "epoch", "undecodable")} == {
@@ -197,6 +199,9 @@ def test_a_run_killed_halfway_on_one_core_ends_with_the_very_same_bytes(
     assert report.validation is not None
     assert report.validation.metrics == rows[-1]["metrics"]
     assert (out / "sheets/step-00000012.png").stat().st_size > 1000
+    events = {name: EventAccumulator(str(out / "tensorboard" / name)).Reload() for name in ("train", "validation")}
+    assert [event.step for event in events["train"].Scalars("loss")] == [3, 6, 9, 12]
+    assert [event.step for event in events["validation"].Scalars("auc")] == [row["step"] for row in rows]
     assert json.loads((out / "status.json").read_text())["state"] == "done"
 
 

@@ -5,6 +5,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pipelines.training.engine import prepare
 from pipelines.training.first_model import build_model
 from pipelines.training.job import TrainJob
 from pipelines.training.keeping import Candidate, choose_kept
+from pipelines.training.lease import FencedError, Lease, take_lease
 from pipelines.training.options import TrainOptions
 from pipelines.training.report import describe_data
 from pipelines.training.run_folder import RunFolder
@@ -172,6 +174,26 @@ def test_two_domains_are_measured_by_their_terms_and_shown_both_ways(tmp_path: P
         assert sheet.height > 3 * 96
 
 
+def test_labels_are_no_images_on_a_sheet(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        members = []
+        for number in range(4):
+            members += [
+                (f"{number}.png", saved(smooth(number, (16, 16)))),
+                (f"{number}.json", b'{"label": %d}' % number),
+            ]
+        (tmp_path / f"{split}-000000.tar").write_bytes(tar_of(members))
+    small = ["model.width=16", "model.steps=2", "data.label=label"]
+    job = prepared("diffusion-digits", str(tmp_path), tmp_path / "run", *small)
+    saved_checkpoint(job)
+    found = validate(job, NAME, measures=True, sheet=True)
+    assert found.row is not None
+    assert (found.row.images, found.row.metrics, set(found.row.losses)) == (4, {}, {"denoising"})
+    assert found.sheet is not None
+    with Image.open(io.BytesIO(found.sheet)) as sheet:
+        assert sheet.width // 96 == 5  # the original and four draws
+
+
 def result(step: int) -> Validated:
     row = ValidationRow(step=step, loss=1 / step, losses={"l2": 1 / step}, images=20, split="val", seconds=0.1)
     return Validated(row=row, sheet=b"png %d" % step)
@@ -270,6 +292,22 @@ def test_a_run_that_ends_cancels_what_is_under_way(job: TrainJob) -> None:
         validator.offer(CheckpointName(8))
         threading.Timer(0.1, run.may_go_on.release).start()
     assert (steps_of(job), said, len(run.calls)) == ([], [], 1)
+
+
+def test_a_fenced_drivers_late_rows_do_not_stay_in_a_finished_run(job: TrainJob) -> None:
+    first, last = result(4).row, result(8).row
+    assert first is not None
+    assert last is not None
+    with cast("Lease", take_lease(job.out, ttl_s=30.0)) as lease:
+        late = RunFolder(job.out, lease.fence)
+        now = RunFolder(job.out, lease.advance())
+        now.save_checkpoint(8, {"a": b"x"})
+        now.finish({}, {"step": 8})
+        now.write_validation({8: last})
+        job.out.write("validation.jsonl", b"")  # it was stopped between its check and its write
+        with pytest.raises(FencedError):
+            late.write_validation({4: first})
+        assert now.read_validation() == {8: last}
 
 
 def kept(losses: list[float | None], keep_best: int, awaited: tuple[int, ...] = ()) -> list[int]:
