@@ -84,7 +84,16 @@ class TrainConfig:
         seed: seed of the initial weights, the data's order and its augmentation.
         log_every_steps: steps between rows of metrics.
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
-        keep_best: number of checkpoints with the lowest loss that are kept besides the newest two.
+        keep_best: number of checkpoints with the lowest loss that are kept besides the newest two; it is the loss in
+            validation where ``validate_every_steps`` is set.
+        validate_every_steps: steps from one validation to the next, a multiple of ``checkpoint_every_steps``: the
+            averaged weights of the checkpoint are measured on held-out images, while training goes on. The finished
+            model is validated too. 0 never validates.
+        validation_split: split of the dataset that the images are of.
+        validation_images: number of images, the same ones each time.
+        sheet_every_steps: steps from one sheet of samples to the next, a multiple of ``checkpoint_every_steps``; the
+            finished model has one too. 0 makes none.
+        sheet_images: number of images on a sheet.
         divergence_factor: how many times larger than in its first 100 steps the loss may be, as a mean of 20 steps,
             before training ends with an error; 0 sets no limit.
         max_seconds: time after which training ends, with a checkpoint (seconds); 0 sets no limit.
@@ -114,6 +123,11 @@ class TrainConfig:
     log_every_steps: Count = 50
     checkpoint_every_steps: Count = 1_000
     keep_best: Natural = 0
+    validate_every_steps: Natural = 0
+    validation_split: str = "val"
+    validation_images: Count = 256
+    sheet_every_steps: Natural = 0
+    sheet_images: Count = 8
     divergence_factor: NotNegative = 100.0
     max_seconds: NotNegative = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -126,6 +140,15 @@ class TrainConfig:
         check_fields("train", self)
         if not all(0.0 <= beta < 1.0 for beta in self.adam_betas):
             raise ConfigError("train.adam_betas", self.adam_betas, "two numbers >= 0 and < 1")
+        for name in ("validate_every_steps", "sheet_every_steps"):
+            if getattr(self, name) % self.checkpoint_every_steps:
+                allowed = f"0, or a multiple of train.checkpoint_every_steps, {self.checkpoint_every_steps}"
+                raise ConfigError(f"train.{name}", getattr(self, name), allowed)
+
+    @property
+    def validates(self) -> bool:
+        """Whether checkpoints are validated, or have sheets."""
+        return bool(self.validate_every_steps or self.sheet_every_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """`condgen report`: one HTML file that shows what a batch job made, and needs no network.
 
-    run.json ─ counts, model, versions          model's run ─ metrics.jsonl ─ training curve
+    run.json ─ counts, model, versions          model's run ─ metrics.jsonl, validation.jsonl ─ training curve
     plan ─ some chunks ─ draws/*.parquet ─ draws ┐
                       └─ the archive ─ originals ┴─ side by side
 
@@ -302,10 +302,16 @@ def _curves(model: str) -> list[Curve]:
     place = model.rstrip("/")
     for _ in range(3):
         try:
-            lines = open_store(place).read("metrics.jsonl").decode().splitlines()
-            return [make_curve([json.loads(line) for line in lines if line.strip()])]
+            store = open_store(place)
+            metrics = _rows(store.read("metrics.jsonl"))
+            validation = _rows(store.read("validation.jsonl")) if store.is_file("validation.jsonl") else []
+            return [make_curve(metrics, validation)]
         except (CondgenError, ValueError):
             place = place.rpartition("/")[0]
         if not place or place.endswith(("/", ":")):
             break
     return []
+
+
+def _rows(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.decode().splitlines() if line.strip()]

@@ -5,6 +5,7 @@ encoding.py     ``encode``: an array as JPEG, PNG, WebP or TIFF
 metadata.py     ``read_metadata``: the part of a photograph's metadata that is kept
 formats.py      the formats that are read, how each is opened, and errors that always read the same
 signatures.py   the format that a file's first bytes and its brands tell
+sheet.py        many images in cells, as one PNG
 jpeg.py         JPEGs, straight into an array, and whether their data is whole
 jpegxl.py       JPEG XL
 heif.py         HEIC

@@ -19,11 +19,19 @@ loss_watch.py        when training has gone wrong
 feed.py              the model's batches, made of the stream's
 first_model.py       the weights that a run begins with
 run_folder.py        the run on disk: configuration, metrics, checkpoints, model
+run_config.py        what of a run's configuration may change when it goes on
 checkpoint_names.py  the folders of checkpoints, and which of them are whole
 lease.py             who may write into the run's folder: one driver at a time
 process_identity.py  which process holds it, and whether that is gone
 saving.py            checkpoints: what is in them, and how they are written while training goes on
+keeping.py           which checkpoints are kept
 fetching.py          one download of a checkpoint a machine
+validation.py        a checkpoint measured on the fixed sample of a held-out split
+validation_rows.py   the rows of validation.jsonl
+sample_sheet.py      a sheet of what a model makes of some images
+validator.py         checkpoints validated by tasks of Ray, while training goes on
+trackers.py          the run's rows in TensorBoard, MLflow and Weights & Biases
+tracker_kinds.py     how each of these is told
 status.py            how the run stands, for those who look at it from outside
 report.py            what the user is told
 revision.py          the git commit of condgen's source

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from condgen.errors import CondgenError
 from pipelines.training.capacity import Shares
+from pipelines.training.checkpoint_names import CheckpointName
 from pipelines.training.job import TrainJob
 from pipelines.training.monitor import Monitor, News, WorkerPlace
 from pipelines.training.run_folder import MetricRow
@@ -59,6 +60,7 @@ class Attempt:
         scratch: local folder for Ray Train's own files.
         verbose: whether Ray Train's log is shown.
         on_row: function that is called with each new row of metrics.
+        on_checkpoint: function that is called with the name of each checkpoint that is newly complete.
     """
 
     def __init__(
@@ -70,11 +72,12 @@ class Attempt:
         scratch: str,
         verbose: bool,
         on_row: Callable[[MetricRow], None],
+        on_checkpoint: Callable[[CheckpointName], None],
     ) -> None:
         self.workers = workers
         self.places: list[WorkerPlace] = []
         self.failure: CondgenError | None = None
-        self._reason, self._on_row = "", on_row
+        self._reason, self._on_row, self._on_checkpoint = "", on_row, on_checkpoint
         self._error: BaseException | None = None
         self._monitor: Any = _pinned_monitor()
         placed = replace(
@@ -114,6 +117,8 @@ class Attempt:
         self.failure = self.failure or news.failure
         for row in news.rows:
             self._on_row(row)
+        for name in news.checkpoints:
+            self._on_checkpoint(name)
 
     def stop(self, leaving: Collection[str] = ()) -> None:
         """Ask the workers to save a checkpoint and end.

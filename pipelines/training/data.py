@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from condgen.errors import ConfigError, DatasetError
 from condgen.families import find_family
@@ -64,11 +67,13 @@ class TrainingData:
         plan: plan of its stream.
         split: split that is trained on; None is all of a dataset without splits.
         statistics: statistics of the training set, where its manifest has them.
+        held_out: plan whose chunks are the fixed sample of the validation split; None where nothing is validated.
     """
 
     plan: StreamConfig
     split: str | None
     statistics: DatasetStatistics | None
+    held_out: StreamConfig | None = None
 
 
 def plan_training_data(uri: str, options: TrainOptions) -> TrainingData:
@@ -104,7 +109,38 @@ def plan_training_data(uri: str, options: TrainOptions) -> TrainingData:
         words=_words(options.preset),
         aging=Aging(share=data.aging_share) if data.aging_share else None,
     )
-    return TrainingData(plan=plan, split=split, statistics=dataset.manifest.train_statistics())
+    return TrainingData(
+        plan=plan,
+        split=split,
+        statistics=dataset.manifest.train_statistics(),
+        held_out=_held_out(dataset, split, plan, options.preset) if train.validates else None,
+    )
+
+
+def _held_out(dataset: Dataset, training_split: str | None, plan: StreamConfig, preset: Preset) -> StreamConfig:
+    """Return the plan of the fixed sample: some chunks of the validation split, as a model that draws sees them.
+
+    Which ones depends on the dataset alone, so that all runs on it are measured on the same images.
+
+    Raises:
+        ConfigError: there is no such split, or it is the one that is trained on.
+    """
+    train, splits = preset.train, dataset.manifest.splits
+    if training_split is None or train.validation_split not in splits or train.validation_split == training_split:
+        others = [split for split in splits if split != training_split] if training_split is not None else []
+        known = f"one of {', '.join(others)}" if others else "a split besides the one that is trained on: it has none"
+        raise ConfigError("train.validation_split", train.validation_split, f"of {dataset.uri}, {known}")
+    table = chunk_table(dataset.table(train.validation_split), ChunkLimits(samples=_CHUNK_SAMPLES))
+    # By raw words of Philox, which its specification fixes, where a library's own shuffle may change.
+    order = np.argsort(np.random.Philox(key=0).random_raw(table.num_rows), kind="stable")
+    enough = int(np.searchsorted(np.cumsum(table["samples"].to_numpy()[order]), train.validation_images)) + 1
+    size_px = preset.data.sample_px or preset.data.size_px
+    return replace(
+        plan,
+        chunks=table.take(pa.array(order[:enough])),
+        augmentation=Augmentation(size_px=size_px, is_middle=True),
+        aging=None,
+    )
 
 
 def _members(dataset: Dataset, task: str, names: Mapping[str, str]) -> tuple[str | None, ...]:

@@ -32,12 +32,18 @@ from pipelines.training.job import TrainJob
 from pipelines.training.lease import Lease
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.signals import Received, signals_noted
+from pipelines.training.validation_rows import ValidationRow
+from pipelines.training.validator import Validator
 
 __all__ = ["Outcome", "run_workers"]
 
 logger = logging.getLogger(__name__)
 
 _INTERRUPT_S = 60.0
+_VALIDATION_S = 3600.0
+"""Longest time for which the validation of the finished model is waited for (seconds)."""
+_VALIDATION_POLL_S = 0.2
+_VALIDATION_TOLD_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ def run_workers(
     lease: Lease,
     status: Callable[..., None] = lambda **_: None,
     watch: Callable[[MetricRow], None] | None = None,
+    on_validation: Callable[[ValidationRow], None] | None = None,
     say: Callable[[str], None] = logger.warning,
     verbose: bool,
 ) -> Outcome:
@@ -69,6 +76,7 @@ def run_workers(
         lease: lease of the run's folder, of which each attempt takes the next epoch.
         status: function that is told how the run stands, see ``StatusFile.update``.
         watch: function that is called with each new row of metrics.
+        on_validation: function that is called with each new row of validation, in another thread (default: none).
         say: function that shows a line to the user: what is waited for, which machine is lost.
         verbose: whether Ray's own log is shown.
 
@@ -86,8 +94,11 @@ def run_workers(
         tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
     ):
         configure_data(verbose=verbose)
-        driver = _Driver(job, lease, received, scratch=scratch, status=status, watch=watch, say=say, verbose=verbose)
-        with driver.room_asked_for():
+        validator = Validator(job, fence=lambda: lease.fence, say=say, on_row=on_validation)
+        driver = _Driver(
+            job, lease, received, validator, scratch=scratch, status=status, watch=watch, say=say, verbose=verbose
+        )
+        with driver.room_asked_for(), validator:
             return driver.run()
 
 
@@ -97,6 +108,7 @@ class _Driver:
         job: TrainJob,
         lease: Lease,
         received: Received,
+        validator: Validator,
         *,
         scratch: str,
         status: Callable[..., None],
@@ -106,6 +118,7 @@ class _Driver:
     ) -> None:
         self._job, self._lease, self._received = job, lease, received
         self._scratch, self._verbose = scratch, verbose
+        self._validator = validator
         self._status, self._watch, self._say = status, watch, say
         self._folder = RunFolder(job.out)
         self._silent: set[str] = set()
@@ -154,6 +167,7 @@ class _Driver:
                 scratch=self._scratch,
                 verbose=self._verbose,
                 on_row=self._pass_on,
+                on_checkpoint=self._validator.offer,
             )
             unfit = partial(self._unfit, workers, shares)
             watched = AttemptWatch(
@@ -179,6 +193,7 @@ class _Driver:
         if watched.attempt.failure is not None and not watched.lost:  # else it may be of a machine that was going
             raise watched.attempt.failure
         if end.reason in ("steps", "max_seconds"):
+            self._validate_last()
             return Outcome(images_per_s=self._rate())
         if self._received.stop.is_set():
             self._interrupt("SIGTERM")
@@ -197,6 +212,24 @@ class _Driver:
         else:
             self._count_failure(end.error)
         return None
+
+    def _validate_last(self) -> None:
+        """Have the finished model validated, and wait for it; the model is there, so that nothing here is an error."""
+        newest = self._folder.newest()
+        if newest is None or not self._job.held_out:
+            return
+        self._validator.offer(newest, is_last=True)
+        deadline = time.monotonic() + _VALIDATION_S
+        self._tell("validating", workers=0)
+        try:
+            if not self._validator.wait(_VALIDATION_TOLD_S):
+                self._say("training has ended, and the finished model is validated")
+            while not self._validator.wait(_VALIDATION_POLL_S):
+                if self._received.stop.is_set() or self._left_s() <= 0 or time.monotonic() > deadline:
+                    self._say("the finished model was not validated: it took too long, or was stopped")
+                    return
+        except KeyboardInterrupt:
+            self._say("the finished model was not validated: it was stopped by Ctrl-C")
 
     def _count_failure(self, error: str) -> None:
         if not self._failures.count(self._folder.newest_step()):

@@ -34,6 +34,7 @@ from pipelines.training.report import TrainReport, describe_data, describe_train
 from pipelines.training.revision import source_revision
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.status import StatusFile
+from pipelines.training.trackers import Trackers, check_trackers
 
 __all__ = ["describe_run", "prepare", "train"]
 
@@ -70,7 +71,7 @@ def train(
     facts, defaults = describe_data(job), _defaults(options.preset)
     summary = RunFolder(job.out).ended(config, defaults)
     if summary is not None:
-        return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
+        return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), RunFolder(job.out), summary)
     lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
     if isinstance(lease, Holder):
         return TrainReport(out=job.out.uri, facts=facts, holder=lease)
@@ -78,15 +79,18 @@ def train(
         folder = RunFolder(job.out, lease.fence)
         summary = folder.claim(config, defaults)
         if summary is not None:
-            return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
-        outcome = _run(job, lease, watch=watch, say=say, verbose=verbose)
+            return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), folder, summary)
+        with Trackers(options.trackers, folder, fence=lambda: lease.fence, config=config, say=say) as trackers:
+            outcome = _run(job, lease, trackers, watch=watch, say=say, verbose=verbose)
+            trackers.is_finished = not outcome.stopped
         report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
-        return report if outcome.stopped else replace(report, summary=_summary(folder))
+        return report if outcome.stopped else _finished(report, folder, _summary(folder))
 
 
 def _run(
     job: TrainJob,
     lease: Lease,
+    trackers: Trackers,
     *,
     watch: Callable[[MetricRow], None] | None,
     say: Callable[[str], None],
@@ -97,12 +101,21 @@ def _run(
 
     def seen(row: MetricRow) -> None:
         lease.note_step(row.step)
+        trackers.add(row)
         if watch is not None:
             watch(row)
 
     status.update(state="waiting", steps=job.preset.train.steps)
     try:
-        outcome = run_workers(job, lease=lease, status=status.update, watch=seen, say=say, verbose=verbose)
+        outcome = run_workers(
+            job,
+            lease=lease,
+            status=status.update,
+            watch=seen,
+            on_validation=trackers.add_validation,
+            say=say,
+            verbose=verbose,
+        )
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
@@ -114,6 +127,10 @@ def _run(
     else:
         status.update(state="done", workers=0)
     return outcome
+
+
+def _finished(report: TrainReport, folder: RunFolder, summary: dict[str, Any]) -> TrainReport:
+    return replace(report, summary=summary, validation=folder.read_validation().get(summary["step"]))
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
@@ -152,6 +169,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     """
     preset = options.preset
     check_trainable(preset)
+    check_trackers(options.trackers)
     if (options.data_b is not None) != (preset.data.task == "domains"):
         allowed = "the second domain's dataset" if preset.data.task == "domains" else "none: data.task is not domains"
         raise ConfigError("data-b", options.data_b, allowed)
@@ -163,6 +181,7 @@ def prepare(options: TrainOptions) -> tuple[TrainJob, dict[str, Any]]:
     job = TrainJob(
         options=replace(options, encoder_weights=_absolute(options.encoder_weights)),
         plans=unpaired_plans(plans["a"], plans["b"]) if "b" in plans else plans,
+        held_out={name: one.held_out for name, one in planned.items() if one.held_out is not None},
         statistics=planned["a"].statistics,
         out=open_store(options.out),
         init_from=open_model(options.init_from) if options.init_from else None,

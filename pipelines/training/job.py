@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from condgen.presets import Preset
@@ -26,6 +26,7 @@ class TrainJob:
     Attributes:
         options: options of the run, with absolute paths: workers run in folders of their own.
         plans: plan of each stream: ``a``, and ``b`` for the second of two domains.
+        held_out: plans of the fixed samples that validation measures, by the same names; empty where there is none.
         statistics: statistics of the training set, where its manifest has them.
         out: folder of the run.
         fence: right to write there; None where nothing is written.
@@ -46,6 +47,7 @@ class TrainJob:
     threads: int = 1
     task_cpus: float = 1.0
     on_gpu: bool = False
+    held_out: Mapping[str, StreamConfig] = field(default_factory=dict)
 
     @property
     def preset(self) -> Preset:

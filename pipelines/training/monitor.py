@@ -1,6 +1,6 @@
 """The actor by which the driver and the workers of an attempt talk. Free of torch.
 
-    workers  ─ where they are, rows of metrics, errors, how training ended ─>  Monitor  ─ news ─>  driver
+    workers  ─ where they are, rows, checkpoints, errors, how training ended ─>  Monitor  ─ news ─>  driver
     workers  <─ wishes: a checkpoint, a checkpoint and the end ─               Monitor  <─────────  driver
 
 It is pinned to the driver's node, so that no other machine's end takes it away. Where it is lost all the same, worker 0
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from condgen.errors import CondgenError
+from pipelines.training.checkpoint_names import CheckpointName
 from pipelines.training.run_folder import MetricRow
 
 __all__ = ["Monitor", "News", "Wishes", "WorkerPlace"]
@@ -54,6 +55,7 @@ class News:
 
     Attributes:
         rows: new rows of metrics.
+        checkpoints: names of checkpoints that are newly complete.
         places: all workers that have begun.
         failure: first error that another attempt would meet again, or None.
         reason: reason for the end of training as the workers have it (``steps``, ``max_seconds``, ``stopped``); empty
@@ -61,6 +63,7 @@ class News:
     """
 
     rows: list[MetricRow]
+    checkpoints: list[CheckpointName]
     places: list[WorkerPlace]
     failure: CondgenError | None
     reason: str
@@ -71,6 +74,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self._rows: list[MetricRow] = []
+        self._checkpoints: list[CheckpointName] = []
         self._places: dict[int, WorkerPlace] = {}
         self._failure: CondgenError | None = None
         self._reason = ""
@@ -84,6 +88,10 @@ class Monitor:
         """Add a row; worker 0 calls this."""
         self._rows.append(row)
 
+    def add_checkpoint(self, name: CheckpointName) -> None:
+        """Note that a checkpoint is complete; the worker that wrote it calls this."""
+        self._checkpoints.append(name)
+
     def fail(self, error: CondgenError) -> None:
         """Note an error that another attempt would meet again."""
         self._failure = self._failure or error
@@ -93,9 +101,16 @@ class Monitor:
         self._reason = reason
 
     def news(self) -> News:
-        """Return what has been told; rows once."""
+        """Return what has been told; rows and checkpoints once."""
         rows, self._rows = self._rows, []
-        return News(rows=rows, places=list(self._places.values()), failure=self._failure, reason=self._reason)
+        checkpoints, self._checkpoints = self._checkpoints, []
+        return News(
+            rows=rows,
+            checkpoints=checkpoints,
+            places=list(self._places.values()),
+            failure=self._failure,
+            reason=self._reason,
+        )
 
     def want_stop(self, leaving: frozenset[int]) -> None:
         """Ask the workers to save a checkpoint and end."""

@@ -36,6 +36,10 @@ class RunOptions:
         encoder_weights: weights of a pretrained encoder: ``auto`` (the installed package, or torchvision's cache; the
             default), ``torchvision`` (downloaded), ``random``, or a file or URI.
         threads: number of torch's threads in each worker; 0 is the worker's share of the CPUs (default 0).
+        validation_gpus: GPUs of the task that validates checkpoints, besides those of the workers; 0 validates on the
+            CPUs of the driver's machine (default 0).
+        trackers: names of trackers that show the rows of metrics and of validation: ``tensorboard``, ``mlflow``,
+            ``wandb`` (default: none).
     """
 
     workers: int | tuple[int, int] = option(
@@ -92,6 +96,19 @@ class RunOptions:
         "auto", "Of a pretrained encoder: auto, torchvision (download), random, or a file.", metavar="FILE"
     )
     threads: int = option(0, "Of torch in each process; 0 is its share of the CPUs.", metavar="N", min=0)
+    validation_gpus: float = option(
+        0.0, "GPUs for validation, besides the processes'; 0 validates on CPUs.", metavar="G", min=0.0
+    )
+    trackers: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "Show the curves in tensorboard, mlflow or wandb; may be given again.",
+            "metavar": "NAME",
+            "flags": ("--track",),
+            "read": tuple,
+            "written": list[str],
+        },
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from condgen.preset_parts import Preset
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Holder
+from pipelines.training.validation_rows import ValidationRow
 
 if TYPE_CHECKING:
     from condgen.base import Batch, ConditionalModel
@@ -30,6 +31,7 @@ class TrainReport:
         holder: driver that trains this run at the moment, so that this call has nothing to do; else None.
         stopped: reason why this call ended before the run was finished; empty where it did not.
         images_per_s: rate from this call's first row of metrics to its last (images/s; 0 for fewer than two rows).
+        validation: the finished model's row of validation; None where it has none.
     """
 
     out: str
@@ -39,6 +41,7 @@ class TrainReport:
     holder: Holder | None = None
     stopped: str = ""
     images_per_s: float = 0.0
+    validation: ValidationRow | None = None
 
     def lines(self) -> list[str]:
         """Return the report, line by line."""
@@ -58,11 +61,19 @@ class TrainReport:
             *lines,
             f"finished      {end} ({self.summary['reason']}){note}",
             f"loss          {terms}",
+            *self._validated(),
             *pace,
             *([f"left out      {left_out} samples that can't be decoded"] if left_out else []),
             *self._waits(self.summary),
             f"model         {self.out}/model.safetensors",
         ]
+
+    def _validated(self) -> list[str]:
+        row = self.validation
+        if row is None:
+            return []
+        values = ", ".join(f"{name} {value:.4f}" for name, value in [*row.losses.items(), *row.metrics.items()])
+        return [f"in validation {values} ({row.images} images of {row.split})"]
 
     @staticmethod
     def _waits(summary: Mapping[str, Any]) -> list[str]:
@@ -84,9 +95,21 @@ def describe_data(job: TrainJob) -> dict[str, str]:
             names[name]: f"{plan.store.uri}: {plan.epoch(0).num_samples} samples in {plan.chunks.num_rows} chunks"
             for name, plan in job.plans.items()
         },
+        **_describe_validation(job),
         "epoch": f"{epoch.num_batches} steps of {order.batch_size}, {order.lanes} lanes, "
         f"windows of {order.window_chunks} chunks",
     }
+
+
+def _describe_validation(job: TrainJob) -> dict[str, str]:
+    train = job.preset.train
+    if not job.held_out:
+        return {}
+    samples = [min(train.validation_images, plan.epoch(0).num_samples) for plan in job.held_out.values()]
+    parts = [f"{min(samples)} images of {train.validation_split} every {train.validate_every_steps} steps"]
+    sheets = f"sheets of {train.sheet_images} every {train.sheet_every_steps}"
+    shown = parts * bool(train.validate_every_steps) + [sheets] * bool(train.sheet_every_steps)
+    return {"validation": ", ".join(shown)}
 
 
 def describe_training(job: TrainJob) -> dict[str, str]:

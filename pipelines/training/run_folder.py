@@ -4,6 +4,8 @@
     status.json                        how the run stands: `pipelines.training.status`
     config.json                        all of the configuration and the versions, written first
     metrics.jsonl                      one MetricRow a line, rewritten whole before each checkpoint
+    validation.jsonl                   one ValidationRow a line, rewritten whole by the driver
+    sheets/step-00000100.png           samples of a checkpoint
     checkpoints/step-00000100-e0003/   the averaged model (model.safetensors, model.json), raw.safetensors,
                                        optimizer.safetensors, state.json, metrics.jsonl; complete.json last, with
                                        their digests; run.json in that of the end
@@ -18,26 +20,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from condgen.errors import CheckpointError, ConfigError, MissingError
+from condgen.errors import CheckpointError, MissingError
 from pipelines.storage.store import Store, json_bytes
 from pipelines.training.checkpoint_names import COMPLETE, CheckpointName, checkpoint_files
+from pipelines.training.keeping import NEWEST, Candidate, choose_kept
 from pipelines.training.lease import Fence, FencedError
+from pipelines.training.run_config import check_config, goes_on
+from pipelines.training.validation_rows import (
+    VALIDATION,
+    ValidationRow,
+    is_due,
+    validation_from_bytes,
+    validation_to_bytes,
+)
 
 __all__ = ["METRICS", "MetricRow", "RunFolder", "rows_from_bytes", "rows_to_bytes"]
 
 METRICS = "metrics.jsonl"
-_NEWEST = 2
 _FINISHED = "run.json"
 _CONFIG = "config.json"
-# What may differ between the runs of one folder: where and by what it is run, not what.
-_FREE = ("versions", "format", "data_uri", "workers", "start", "train.keep_best")
-_LIMITS = ("train.steps", "train.max_seconds")
-"""What may be raised later: a finished run then goes on."""
+_SHEET = "sheets/step-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,18 +116,8 @@ class RunFolder:
             ConfigError: the folder is another run's; the error names the first field that differs.
         """
         before = self._json(_CONFIG)
-        if before is None:
-            return
-        old = dict(_flat(json.loads(json_bytes(defaults or {})))) | dict(_flat(before))
-        new = dict(_flat(json.loads(json_bytes(config))))
-        for name in sorted(old.keys() | new.keys()):
-            if name in _FREE or name.split(".")[0] in _FREE or old.get(name) == new.get(name):
-                continue
-            if name in _LIMITS and _is_raised(old.get(name), new.get(name)):
-                continue
-            more = " or more" if name in _LIMITS else ""
-            allowed = f"{old.get(name)!r}{more}, with which {self.store.uri} was begun, or another --out"
-            raise ConfigError(name, new.get(name), allowed)
+        if before is not None:
+            check_config(before, config, defaults or {}, uri=self.store.uri)
 
     def ended(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Return the content of run.json where the run is finished and its limits let it end there, else None.
@@ -130,7 +127,7 @@ class RunFolder:
         """
         self.check(config, defaults)
         summary = self.finished()
-        return None if summary is None or _goes_on(summary, config.get("train", {})) else summary
+        return None if summary is None or goes_on(summary, config.get("train", {})) else summary
 
     def claim(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Begin a run, or go on with one: write the configuration into a new folder, or raise the limits of its own.
@@ -171,25 +168,37 @@ class RunFolder:
         newest = self.newest()
         return newest.step if newest else 0
 
+    def holds(self, checkpoint: CheckpointName) -> bool:
+        """Return whether a checkpoint is there, and whole."""
+        return self.store.is_file(checkpoint.file(COMPLETE))
+
     def digests(self, checkpoint: CheckpointName) -> dict[str, str]:
         """Return the SHA-256 of each file of a whole checkpoint, in hexadecimal."""
         listed: dict[str, str] = json.loads(self.store.read(checkpoint.file(COMPLETE)))["files"]
         return listed
 
     def read_checkpoint(
-        self, checkpoint: CheckpointName, read: Callable[[str], bytes] | None = None
+        self,
+        checkpoint: CheckpointName,
+        read: Callable[[str], bytes] | None = None,
+        *,
+        only: Collection[str] | None = None,
     ) -> dict[str, bytes]:
         """Return the files of a whole checkpoint.
 
         Args:
             checkpoint: name of the checkpoint.
             read: function that returns a file of it (default: it is read from the run's folder).
+            only: names of the files that are wanted (default: all).
 
         Raises:
             CheckpointError: a file has changed since it was written.
+            MissingError: the checkpoint was removed.
         """
         files = {}
         for name, digest in self.digests(checkpoint).items():
+            if only is not None and name not in only:
+                continue
             files[name] = read(name) if read else self.store.read(checkpoint.file(name))
             if hashlib.sha256(files[name]).hexdigest() != digest:
                 where = self.store.locate(checkpoint.file(name))
@@ -206,18 +215,24 @@ class RunFolder:
         return None if newest is None else (newest.step, self.read_checkpoint(newest))
 
     def save_checkpoint(
-        self, step: int, files: Mapping[str, bytes], *, loss: float | None = None, keep_best: int = 0
+        self,
+        step: int,
+        files: Mapping[str, bytes],
+        *,
+        loss: float | None = None,
+        keep_best: int = 0,
+        validate_every: int = 0,
     ) -> CheckpointName:
-        """Write a checkpoint, its complete.json last; then remove those that are not kept.
+        """Write a checkpoint, its complete.json last; then remove those that are not kept (see ``choose_kept``).
 
-        Kept are the newest two, and of the others those with the lowest loss. A checkpoint of that step which is whole
-        already is left as it is.
+        A checkpoint of that step which is whole already is left as it is.
 
         Args:
             step: number of optimizer steps done.
             files: its files, by name.
             loss: mean loss of its last row of metrics (default: none is known).
             keep_best: number of checkpoints that are kept for their loss (default 0).
+            validate_every: steps between validations, whose loss then counts (default: the training loss counts).
 
         Raises:
             FencedError: another writer has taken the run over: the checkpoint is not complete.
@@ -230,7 +245,7 @@ class RunFolder:
             self.store.write(checkpoint.file(name), data)
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         self.write(checkpoint.file(COMPLETE), json_bytes({"step": step, "files": digests, "loss": loss}))
-        self._prune(keep_best)
+        self._prune(keep_best, validate_every)
         return checkpoint
 
     def read_metrics(self, up_to_step: int) -> list[MetricRow]:
@@ -246,6 +261,36 @@ class RunFolder:
             FencedError: another writer has taken the run over.
         """
         self._publish({METRICS: rows_to_bytes(rows)})
+
+    def read_validation(self, up_to_step: float = float("inf")) -> dict[int, ValidationRow]:
+        """Return the rows of validation by their steps, up to some step (default: all)."""
+        if not self.store.exists(VALIDATION):
+            return {}
+        return validation_from_bytes(self.store.read(VALIDATION), up_to_step)
+
+    def write_validation(self, rows: Mapping[int, ValidationRow]) -> None:
+        """Write all rows of validation in place of those in the folder.
+
+        Raises:
+            FencedError: another writer has taken the run over.
+        """
+        data, newest = validation_to_bytes(rows), self.newest()
+        # The copy in a finished run's last checkpoint is what a late writer's rows are replaced by.
+        copy = {newest.file(VALIDATION): data} if newest is not None and self.finished() is not None else {}
+        self._publish({**copy, VALIDATION: data})
+
+    def sheets(self) -> list[int]:
+        """Return the steps of which there are sheets of samples."""
+        names = (entry.name.removeprefix(_SHEET).removesuffix(".png") for entry in self.store.list("sheets"))
+        return [int(name) for name in names if name.isdecimal()]
+
+    def write_sheet(self, step: int, png: bytes) -> None:
+        """Write the sheet of samples of a step.
+
+        Raises:
+            FencedError: another writer has taken the run over.
+        """
+        self.write(f"{_SHEET}{step:08d}.png", png)
 
     def finish(self, files: Mapping[str, bytes], summary: Mapping[str, Any]) -> None:
         """Write the finished model, then run.json.
@@ -290,22 +335,20 @@ class RunFolder:
             if self.store.is_file(newest.file(name)):
                 self.store.write(name, self.store.read(newest.file(name)))
 
-    def _prune(self, keep_best: int) -> None:
+    def _prune(self, keep_best: int, validate_every: int) -> None:
         names = checkpoint_files(self.store)
         complete = self.fence_now().complete(names)
         if not complete:
             return
-        newest, older = complete[-_NEWEST:], complete[:-_NEWEST]
-        scores = self._scores(older) if keep_best else {}
-        best = sorted((one for one in older if one in scores), key=lambda one: (scores[one], -one.step))[:keep_best]
+        kept = choose_kept(self._candidates(complete, keep_best, validate_every), keep_best)
         own = self.fence.epoch if self.fence else 0
         removed: dict[CheckpointName, list[str]] = {}
         for name in names:
             one = CheckpointName.of_file(name)
-            if one is None or one in newest or one in best or one.epoch > own:
+            if one is None or one in kept or one.epoch > own:
                 continue
             # What is newer and of this epoch is on its way: another worker may write it.
-            if one.epoch < own or one in complete or one < newest[0]:
+            if one.epoch < own or one in complete or one < complete[-NEWEST:][0]:
                 removed.setdefault(one, []).append(name)
         for files in removed.values():
             self._check()
@@ -313,13 +356,32 @@ class RunFolder:
             for name in sorted(files, key=lambda name: not name.endswith(f"/{COMPLETE}")):
                 self.store.delete(name)
 
-    def _scores(self, checkpoints: Sequence[CheckpointName]) -> dict[CheckpointName, float]:
-        """Return the training loss of each checkpoint that has one."""
-        losses: dict[CheckpointName, float | None] = {}
-        for one in checkpoints:
-            with suppress(MissingError):  # a fenced writer may just have removed it
-                losses[one] = json.loads(self.store.read(one.file(COMPLETE))).get("loss")
-        return {one: float(loss) for one, loss in losses.items() if loss is not None}
+    def _candidates(
+        self, checkpoints: Sequence[CheckpointName], keep_best: int, validate_every: int
+    ) -> list[Candidate]:
+        """Return the checkpoints with their losses, as far as these matter."""
+        older, newest = checkpoints[:-NEWEST], [Candidate(one) for one in checkpoints[-NEWEST:]]
+        if not keep_best:
+            return [*(Candidate(one) for one in older), *newest]
+        if not validate_every:
+            return [*(Candidate(one, self._training_loss(one)) for one in older), *newest]
+        rows = self.read_validation()
+        last = max(rows, default=0)
+        judged = (
+            Candidate(
+                one,
+                rows[one.step].loss if one.step in rows else None,
+                is_awaited=one.step > last and is_due(one.step, validate_every),
+            )
+            for one in older
+        )
+        return [*judged, *newest]
+
+    def _training_loss(self, checkpoint: CheckpointName) -> float | None:
+        with suppress(MissingError):  # a fenced writer may just have removed it
+            loss: float | None = json.loads(self.store.read(checkpoint.file(COMPLETE))).get("loss")
+            return loss
+        return None
 
     def fence_now(self) -> Fence:
         """Return the fence by which checkpoints count: this writer's own, or the newest."""
@@ -334,22 +396,3 @@ class RunFolder:
             return None
         values: dict[str, Any] = json.loads(self.store.read(name))
         return values
-
-
-def _is_raised(old: Any, new: Any) -> bool:
-    """Return whether a limit is higher than before; 0 sets none."""
-    return bool(old) and new is not None and (new == 0 or new >= old)
-
-
-def _goes_on(summary: Mapping[str, Any], train: Mapping[str, Any]) -> bool:
-    """Return whether a finished run would train on within these limits."""
-    limit_s = train.get("max_seconds", 0)
-    return summary["step"] < train.get("steps", 0) and not 0 < limit_s <= summary["seconds"]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -22,6 +22,7 @@ from condgen import checkpoint
 from condgen.base import ConditionalModel
 from condgen.errors import CheckpointError
 from pipelines.storage.store import json_bytes
+from pipelines.training.checkpoint_names import CheckpointName
 from pipelines.training.feed import Position
 from pipelines.training.loop import Loop, state_from_json
 from pipelines.training.run_folder import METRICS, MetricRow, RunFolder, rows_to_bytes
@@ -101,11 +102,22 @@ class CheckpointWriter:
     Args:
         folder: folder of the run, with the writer's fence.
         keep_best: number of checkpoints that are kept for their loss, besides the newest two (default 0).
+        validate_every: steps between validations, whose loss then counts (default: the training loss counts).
+        on_saved: function that is called with the name of each checkpoint that is complete, in the thread (default:
+            none).
     """
 
-    def __init__(self, folder: RunFolder, *, keep_best: int = 0) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        keep_best: int = 0,
+        validate_every: int = 0,
+        on_saved: Callable[[CheckpointName], object] | None = None,
+    ) -> None:
         self._folder = folder
-        self._keep_best = keep_best
+        self._keep_best, self._validate_every = keep_best, validate_every
+        self._on_saved = on_saved
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._on_its_way: Future[None] | None = None
         self._stalled_s = 0.0
@@ -153,7 +165,15 @@ class CheckpointWriter:
         # Rows first: a cut between the two leaves rows that the resumed run drops, never a gap.
         self._folder.write_metrics(snapshot.rows)
         loss = snapshot.rows[-1].loss if snapshot.rows else None
-        self._folder.save_checkpoint(snapshot.step, snapshot.files(), loss=loss, keep_best=self._keep_best)
+        name = self._folder.save_checkpoint(
+            snapshot.step,
+            snapshot.files(),
+            loss=loss,
+            keep_best=self._keep_best,
+            validate_every=self._validate_every,
+        )
+        if self._on_saved is not None:
+            self._on_saved(name)
 
 
 def load_raw_model(files: Mapping[str, bytes]) -> ConditionalModel:

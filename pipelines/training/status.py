@@ -26,7 +26,7 @@ __all__ = ["State", "StatusFile"]
 
 logger = logging.getLogger(__name__)
 
-State: TypeAlias = Literal["waiting", "running", "interrupted", "done", "failed"]
+State: TypeAlias = Literal["waiting", "running", "validating", "interrupted", "done", "failed"]
 
 _STATUS = "status.json"
 _INTERVAL_S = 2.0

@@ -89,7 +89,12 @@ class _Worker:
     def __init__(self, job: TrainJob, group: Group, device: torch.device, monitor: Any, neighbors: int) -> None:
         self._job, self._group, self._monitor = job, group, monitor
         self._folder = RunFolder(job.out, job.fence)
-        self._writer = CheckpointWriter(self._folder, keep_best=job.preset.train.keep_best)
+        self._writer = CheckpointWriter(
+            self._folder,
+            keep_best=job.preset.train.keep_best,
+            validate_every=job.preset.train.validate_every_steps,
+            on_saved=monitor.add_checkpoint.remote,
+        )
         newest = self._folder.newest()
         files = fetch_checkpoint(self._folder, newest, readers=neighbors) if newest else None
         model = build_model(job) if files is None else load_raw_model(files)

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.training.report import TrainReport
 from pipelines.training.revision import source_revision
+from pipelines.training.validation_rows import ValidationRow
 
 SUMMARY: dict[str, Any] = {
     "reason": "steps",
@@ -27,6 +28,14 @@ def test_a_run_that_waited_for_more_than_a_tenth_of_its_time_is_told_what_helps(
     assert "waited        23% of the time for data: more CPUs, or --cache DIR" in lines(waited_s=46.0)
     assert "waited" not in lines(waited_s=20.0)
     assert "waited" not in lines()  # a run of an earlier version
+
+
+def test_the_finished_models_validation_is_told() -> None:
+    row = ValidationRow(
+        step=100, loss=0.7, losses={"l2": 0.7}, metrics={"auc": 0.875}, images=256, split="val", seconds=3.0
+    )
+    told = TrainReport(out="run", facts={}, summary=SUMMARY, validation=row).lines()
+    assert "in validation l2 0.7000, auc 0.8750 (256 images of val)" in told
 
 
 def git(folder: Path, *words: str) -> str:

@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 from PIL import Image
 from samples import saved, tar_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from condgen.errors import ConfigError, JobError
 from condgen.presets import Preset
@@ -50,24 +51,25 @@ def settings(*more: str) -> Preset:
 
 @pytest.fixture(scope="module")
 def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen shards of three crops of photographs, one of which is cut short."""
+    """Sixteen shards of three crops of photographs, one of which is cut short, and a shard that is held out."""
     folder = tmp_path_factory.mktemp("data") / "dataset"
     folder.mkdir()
     pictures = [Image.open(path).convert("RGB") for path in sorted(photos.iterdir())]
     rng = np.random.default_rng(0)
-    for shard in range(16):
+    for shard in range(17):
         members = []
         for number in range(3 * shard, 3 * shard + 3):
             picture = pictures[number % len(pictures)]
             left, top = (int(rng.integers(0, side - 40)) for side in picture.size)
             data = saved(picture.crop((left, top, left + 40, top + 40)), "JPEG")
             members.append((f"{number:04d}.jpg", data[:60] if number == 7 else data))
-        (folder / f"train-{shard:06d}.tar").write_bytes(tar_of(members))
+        split = "train" if shard < 16 else "val"
+        (folder / f"{split}-{shard:06d}.tar").write_bytes(tar_of(members))
     return folder
 
 
-def run(dataset: Path, out: Path, *more: str, workers: int = 1) -> TrainReport:
-    return train(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), workers=workers))
+def run(dataset: Path, out: Path, *more: str, **options: Any) -> TrainReport:
+    return train(TrainOptions(preset=settings(*more), data=str(dataset), out=str(out), **options))
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
@@ -182,14 +184,25 @@ def test_a_run_killed_halfway_on_one_core_ends_with_the_very_same_bytes(
     process.kill()
     process.communicate()
     assert not (out / "run.json").exists()
-    run(dataset, out)
+    beside = ("train.validate_every_steps=4", "train.sheet_every_steps=8")
+    report = run(dataset, out, *beside, trackers=("tensorboard",))
     assert [row["step"] for row in metrics(out)] == [3, 6, 9, 12]
     for cut, never in zip(metrics(out), metrics(whole), strict=True):
         assert {k: cut[k] for k in ("loss", "images", "epoch", "undecodable")} == {
             k: never[k] for k in ("loss", "images", "epoch", "undecodable")
         }
-    # One worker, the same machine, the same threads: not a bit differs.
+    # One worker, the same machine, the same threads: not a bit differs, with validation beside it or without.
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    rows = [json.loads(line) for line in (out / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+    assert (rows[-1]["step"], rows[-1]["images"], set(rows[-1]["losses"])) == (12, 3, {"l2"})
+    assert report.validation is not None
+    assert report.validation.metrics == rows[-1]["metrics"]
+    assert (out / "sheets/step-00000012.png").stat().st_size > 1000
+    events = {name: EventAccumulator(str(out / "tensorboard" / name)).Reload() for name in ("train", "validation")}
+    assert [event.step for event in events["train"].Scalars("loss")] == [3, 6, 9, 12]
+    assert [event.step for event in events["validation"].Scalars("auc")] == [row["step"] for row in rows]
+    assert json.loads((out / "status.json").read_text())["state"] == "done"
 
 
 def test_sigterm_saves_where_it_is_and_the_run_goes_on_to_the_very_same_bytes(
