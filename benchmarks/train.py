@@ -1,12 +1,13 @@
-"""What a training step takes, against the plain loop that one writes by hand; the same networks, in one run.
+"""What training takes: its step against the plain loop, its data against data in memory, its checkpoints.
 
-    python benchmarks/train.py [--device cuda] [CASE ...]
+    python benchmarks/train.py [CASE ...]              # on CPUs; then train_stream.py and train_checkpoint.py
+    python benchmarks/train.py --device cuda           # the steps alone, which need condgen and torch alone
 
-A case is a preset and a batch size, such as pix2pix:16, at 256 pixels. Every loop does some steps in turn, and a number
-is the median over the rounds, so that what else the machine does hits all of them. The plain loop (`plain_loops.py`) is
-eager, in float32 and PyTorch's own memory format; on GPUs it is measured with torch's defaults, under which
-convolutions compute in TF32, and without. A loop that fails shows its error, and the others go on. Pictures are noise.
-This needs condgen and torch alone; Ray's part of training is in `train_data.py`.
+A case is a preset and a batch size, such as pix2pix:16, at 256 pixels; naming cases leaves out the other parts. Every
+loop does some steps in turn, and a number is the median over the rounds, so that what else the machine does hits all of
+them. The plain loop (`plain_loops.py`) is eager, in float32 and PyTorch's own memory format; on GPUs it is measured
+with torch's defaults, under which convolutions compute in TF32, and without. A loop that fails shows its error, and the
+others go on. Pictures are noise.
 """
 
 from __future__ import annotations
@@ -203,19 +204,22 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", default=[])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out the compiled loops")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="compiled loops (default: on GPUs)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    cases = given.cases or list(CASES)
+    cases, gpu = given.cases or list(CASES), given.device.startswith("cuda")
+    given.compile = gpu if given.compile is None else given.compile
     if given.child:
         print(json.dumps(run_case(cases[0], given)))
         return
-    gpu = given.device.startswith("cuda")
     ratios = ("× fp32", "× TF32") if gpu else ("× plain",)
     heads = ("case", "loop", "ms a step", "least to most", "images/s", *ratios)
     print(f"| {' | '.join(heads)} |\n| --- | --- |{' ---: |' * (len(heads) - 2)}", flush=True)
     good = run_cases(cases, together=gpu)
-    print(f"\n{machine(given.device)}")
+    print(f"\n{machine(given.device)}", flush=True)
+    for script in () if gpu or given.cases else ("train_stream.py", "train_checkpoint.py"):
+        print(flush=True)
+        good &= not subprocess.run([sys.executable, Path(__file__).with_name(script)], check=False).returncode
     sys.exit(int(not good))
 
 
