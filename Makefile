@@ -20,7 +20,7 @@ VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read bench-models chapter gpu quick test soak test-oldest programs lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ quick: venv-dev ## the quick tests: none of Ray, S3 and what is slow (TESTS=test
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(PYTHON) infra/local/programs.py
 	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
+
+test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one machine can
+	@$(RUN)/python $(PYTEST) -m infra tests/infra $(PYTEST_ARGS)
 
 soak: venv-dev ## the random tests at length, and what takes minutes: faults, machines, bad files, flipped bits (FAULTS=40 FILES=2400 SEED=a number)
 	@SOAK_FAULTS=$(FAULTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m "soak or long" -s $(PYTEST_ARGS)

@@ -60,10 +60,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what takes minutes to `make soak`, and begin with the longest groups."""
-    if "long" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
+    """Leave what has a command of its own to `make soak` and `make test-infra`, and begin with the longest groups."""
+    for mark in ("long", "infra"):
+        if mark not in config.option.markexpr:
+            config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(mark)])
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
     longest = {"ray": 0, "s3": 1}
     items.sort(key=lambda item: longest.get(item.get_closest_marker("xdist_group").args[0], 2))  # type: ignore[union-attr]
 
