@@ -1,0 +1,302 @@
+"""`condgen submit` and its like against a real head of Ray with a token: jobs, logs that are cut, stops, exit codes."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from chaos_cluster import kill_session
+from samples import gradient, saved, tar_of
+
+from condgen.errors import ConfigError
+from jobs.submission import exit_code
+from pipelines.cluster.submission import Cluster, Submission, base_name
+
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
+
+START_S = 240.0
+TINY = [
+    "model.width=8",
+    "model.multipliers=[1,2]",
+    "model.norm_groups=4",
+    "data.size_px=16",
+    "train.batch_size=8",
+    "train.steps=100000",
+    "train.log_every_steps=5",
+    "train.checkpoint_every_steps=100000",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(what: str, ready: Callable[[], Any], seconds: float = START_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"{what} took longer than {seconds:.0f} s"
+        time.sleep(0.2)
+
+
+class Head:
+    """A head node in a session of its own, with a dashboard and a token."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "head.log"
+        self._temp = Path(tempfile.mkdtemp(prefix="head-"))  # short: sockets lie in it
+        token = folder / "token"
+        token.write_text(secrets.token_hex(32))
+        self.port = free_port()
+        self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**os.environ, **self.token, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        self._processes: list[subprocess.Popen[Any]] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        with self._log.open("w") as log:
+            head = subprocess.Popen(
+                [
+                    str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={free_port()}",
+                    f"--dashboard-port={self.port}", f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=2",
+                    f"--temp-dir={self._temp}", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1",
+                ],
+                env=self.env, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._processes.append(head)
+        wait_for("the head", lambda: "Ray runtime started" in self._log.read_text())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            kill_session(process)
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def restart_dashboard(self, pause_s: float) -> None:
+        """End the dashboard, and start it again with its own command line."""
+        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_dashboard(path)]
+        assert len(found) == 1
+        words = found[0].read_bytes().rstrip(b"\0").split(b"\0")
+        os.kill(int(found[0].parent.name), signal.SIGTERM)
+        wait_for("the end of the dashboard", lambda: not self._is_dashboard(found[0]))
+        time.sleep(pause_s)
+        self._processes.append(subprocess.Popen(words, env=self.env, start_new_session=True))
+
+    def _is_dashboard(self, path: Path) -> bool:
+        with suppress(OSError):
+            words = path.read_bytes()
+            return b"dashboard/dashboard.py" in words and str(self._temp).encode() in words
+        return False
+
+
+class Proxy:
+    """Takes connections to the dashboard, and cuts those that are open when it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def cut(self) -> int:
+        """Cut all connections, and return how many there were."""
+        cut, self._open = self._open, []
+        for one in cut:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        return len(cut) // 2
+
+    def close(self) -> None:
+        self._server.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _copy(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    patch = pytest.MonkeyPatch()
+    with Head(tmp_path_factory.mktemp("head")) as head, patch.context() as here:
+        for name, value in head.token.items():
+            here.setenv(name, value)
+        here.setenv("RAY_API_SERVER_ADDRESS", head.address)
+        yield head
+
+
+def run_shell(cluster: Cluster, script: str, *words: str) -> Submission:
+    """Submit a shell script under the name of a command."""
+    job, _ = cluster.submit(["validate", *words], entrypoint=f"exec sh -c '{script}'", runtime_env={})
+    return job
+
+
+def condgen(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs", *words]
+    return subprocess.run(command, env=head.env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 75])
+def test_the_exit_code_of_a_command_comes_through(head: Head, code: int) -> None:
+    cluster = Cluster(head.address)
+    log: list[str] = []
+    job = cluster.follow(run_shell(cluster, f"echo said; exit {code}", f"code-{code}").name, log.append)
+    assert exit_code(job) == code
+    assert "".join(log).count("said\n") == 1
+
+
+def test_the_command_line_ends_as_its_job_does_and_status_tells_it(head: Head) -> None:
+    done = condgen(head, "submit", "--address", head.address, "--", "validate", "/nowhere/at all")
+    name = f"{base_name(['validate', '/nowhere/at all'])}-1"
+    assert done.returncode == 2
+    assert "error: could not find /nowhere/at all" in done.stdout
+    assert done.stderr.splitlines()[-1] == f"{name}: failed, exit code 2"
+    listed = condgen(head, "status", "--address", head.address)
+    assert f"{name}  failed" in listed.stdout
+    assert "condgen validate '/nowhere/at all'" in listed.stdout
+    assert "error: could not find" in condgen(head, "logs", name, "--address", head.address).stdout
+
+
+def test_a_command_that_runs_is_not_run_twice_and_one_that_has_ended_is_run_again(head: Head) -> None:
+    def submit(_: int) -> tuple[Submission, bool]:
+        cluster = Cluster(head.address)
+        return cluster.submit(["index", "s3://bucket/x"], entrypoint="exec sleep 300", runtime_env={})
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(submit, range(4)))
+    assert {job.name for job, _ in found} == {f"{base_name(['index', 's3://bucket/x'])}-1"}
+    assert [is_new for _, is_new in found].count(True) == 1
+    cluster = Cluster(head.address)
+    assert exit_code(cluster.stop(found[0][0].name)) == 75
+    again, is_new = submit(0)
+    assert (again.number, is_new) == (2, True)
+    cluster.stop(again.name)
+
+
+def test_a_log_is_whole_though_its_connection_is_cut(head: Head) -> None:
+    proxy = Proxy(head.port)
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("RAY_API_SERVER_ADDRESS", proxy.address)
+        cluster = Cluster(proxy.address)
+        script = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i of the log; sleep 0.25; done"
+        name = run_shell(cluster, script, "cut").name
+        log: list[str] = []
+        cuts: list[int] = []
+
+        def cut() -> None:
+            for part in (5, 20):
+                wait_for("the log", lambda part=part: f"line {part} of" in "".join(log))
+                cuts.append(proxy.cut())
+
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        job = cluster.follow(name, log.append)
+        cutter.join()
+        proxy.close()
+    assert cuts
+    assert all(cuts)
+    assert job.state == "SUCCEEDED"
+    lines = [line for line in "".join(log).splitlines() if line.startswith("line ")]
+    assert lines == [f"line {number} of the log" for number in range(1, 41)]
+
+
+def test_a_job_is_followed_over_a_restart_of_the_dashboard(head: Head) -> None:
+    told: list[str] = []
+    cluster = Cluster(head.address, say=told.append, patience_s=90.0)
+    script = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i of the log; sleep 0.5; done"
+    name = run_shell(cluster, script, "restart").name
+    log: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        followed = pool.submit(cluster.follow, name, log.append)
+        wait_for("the log", lambda: "line 5 of" in "".join(log))
+        try:
+            head.restart_dashboard(3.0)
+        finally:
+            job = followed.result(timeout=120)
+    assert job.state == "SUCCEEDED"
+    assert told[:1] == ["the cluster gives no answer: waiting for it"]
+    lines = [line for line in "".join(log).splitlines() if line.startswith("line ")]
+    assert lines == [f"line {number} of the log" for number in range(1, 41)]
+
+
+def test_a_training_that_is_stopped_leaves_a_checkpoint_and_goes_on(head: Head, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    members = [(f"{number:04d}.jpg", saved(gradient(number, (40, 40)), "JPEG")) for number in range(32)]
+    (data / "train-000000.tar").write_bytes(tar_of(members))
+    changes = [word for setting in TINY for word in ("--set", setting)]
+    train = ["train", "--preset", "regression-small", "--data", str(data), "--out", str(run), *changes]
+    submit = ["submit", "--address", head.address, "--detach", "--", *train, "--gpus-per-worker", "0"]
+    name = f"{base_name(submit[submit.index('--') + 1 :])}-1"
+    assert condgen(head, *submit).returncode == 0
+
+    def step() -> int:
+        with suppress(OSError, ValueError):
+            return int(json.loads((run / "status.json").read_text())["step"])
+        return 0
+
+    wait_for("training", lambda: step() >= 5)
+    stopped = condgen(head, "stop", name, "--address", head.address)
+    assert stopped.stdout == f"{name}: stopped\n"
+    told = condgen(head, "status", name, "--address", head.address).stdout
+    status = json.loads(told.partition("status.json: ")[2])
+    assert status["state"] == "interrupted"
+    assert "exit code 75" in told
+    checkpoint = run / "checkpoints" / status["checkpoint"] / "complete.json"
+    assert checkpoint.exists()
+    assert condgen(head, *submit).returncode == 0
+    wait_for("training to go on", lambda: step() > status["step"])
+    condgen(head, "stop", name[:-1] + "2", "--address", head.address)
+
+
+def test_without_the_token_the_cluster_refuses(head: Head, tmp_path: Path) -> None:
+    bare = {name: value for name, value in head.env.items() if not name.startswith("RAY_AUTH")} | {
+        "HOME": str(tmp_path)
+    }
+    command = [sys.executable, "-m", "jobs", "status", "--address", head.address]
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "RAY_AUTH_TOKEN_PATH" in done.stderr
+
+
+def test_an_address_where_nothing_answers_is_a_line(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", head.address)
+    with pytest.raises(ConfigError, match="none answers there"):
+        Cluster(f"http://127.0.0.1:{free_port()}")
