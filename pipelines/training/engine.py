@@ -33,7 +33,8 @@ from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.revision import source_revision
 from pipelines.training.run_folder import MetricRow, RunFolder
-from pipelines.training.status import StatusFile
+from pipelines.training.signals import interrupted_by_sigterm
+from pipelines.training.status import StatusFile, read_state
 
 __all__ = ["describe_run", "prepare", "train"]
 
@@ -66,43 +67,48 @@ def train(
         Interrupted: SIGTERM came, or lost machines did not come back in time; the same call goes on.
         KeyboardInterrupt: the run was stopped; a checkpoint was saved.
     """
-    job, config = prepare(options)
-    facts, defaults = describe_data(job), _defaults(options.preset)
-    summary = RunFolder(job.out).ended(config, defaults)
-    if summary is not None:
-        return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
-    lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
-    if isinstance(lease, Holder):
-        return TrainReport(out=job.out.uri, facts=facts, holder=lease)
-    with lease:
-        folder = RunFolder(job.out, lease.fence)
-        summary = folder.claim(config, defaults)
-        if summary is not None:
-            return TrainReport(out=job.out.uri, facts=facts, summary=summary, already=True)
-        outcome = _run(job, lease, watch=watch, say=say, verbose=verbose)
-        report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
-        return report if outcome.stopped else replace(report, summary=_summary(folder))
+    with interrupted_by_sigterm():
+        job, config = prepare(options)
+        report, defaults = TrainReport(out=job.out.uri, facts=describe_data(job)), _defaults(options.preset)
+        finished = replace(report, summary=RunFolder(job.out).ended(config, defaults), already=True)
+        if finished.summary is not None and read_state(job.out) in ("done", None):
+            return finished
+        lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
+        if isinstance(lease, Holder):
+            return replace(report, holder=lease) if finished.summary is None else finished
+        with lease:
+            folder = RunFolder(job.out, lease.fence)
+            status = StatusFile(folder, lease=lease)
+            summary = folder.claim(config, defaults)
+            if summary is not None:  # and its driver was killed before it could say so
+                _tell_end(status, summary)
+                return replace(report, summary=summary, already=True)
+            outcome = _run(job, lease, status, watch=watch, say=say, verbose=verbose)
+            report = replace(report, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
+            return report if outcome.stopped else replace(report, summary=_summary(folder))
 
 
 def _run(
     job: TrainJob,
     lease: Lease,
+    status: StatusFile,
     *,
     watch: Callable[[MetricRow], None] | None,
     say: Callable[[str], None],
     verbose: bool,
 ) -> Outcome:
     """Run the workers, with a status that is kept from here to however it ends."""
-    status = StatusFile(RunFolder(job.out), lease=lease)
 
     def seen(row: MetricRow) -> None:
         lease.note_step(row.step)
         if watch is not None:
             watch(row)
 
-    status.update(state="waiting", steps=job.preset.train.steps)
+    folder = RunFolder(job.out, lease.fence)
+    status.update(state="waiting", step=folder.newest_step(), steps=job.preset.train.steps)
     try:
-        outcome = run_workers(job, lease=lease, status=status.update, watch=seen, say=say, verbose=verbose)
+        with interrupted_by_sigterm():
+            outcome = run_workers(job, lease=lease, status=status.update, watch=seen, say=say, verbose=verbose)
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
@@ -112,8 +118,12 @@ def _run(
     if outcome.stopped:
         status.update(state="interrupted", reason=outcome.stopped, workers=0)
     else:
-        status.update(state="done", workers=0)
+        _tell_end(status, _summary(folder))
     return outcome
+
+
+def _tell_end(status: StatusFile, summary: Mapping[str, Any]) -> None:
+    status.update(state="done", step=summary["step"], workers=0)
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
