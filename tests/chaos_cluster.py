@@ -178,7 +178,11 @@ class ChaosCluster:
 
     def workers(self, kind: str = "ChunkWorker") -> list[int]:
         """The processes of actors of one class; those of a batch job where nothing is said."""
-        return sorted(pid for _, raylet in self.raylets() for pid in self.actors(raylet, kind))
+        return sorted(pid for _, pid in self.placed(kind))
+
+    def placed(self, kind: str) -> list[tuple[int, int]]:
+        """The processes of actors of one class, each after the raylet that it belongs to."""
+        return [(raylet, pid) for _, raylet in self.raylets() for pid in self.actors(raylet, kind)]
 
     @staticmethod
     def actors(raylet: int, kind: str) -> list[int]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Self
 
 from machines import WAIT_S, Machines, Run
 
@@ -45,12 +46,11 @@ class Cuts:
         self.moments: Counter[str] = Counter()
         self.start_s, self.train_s = 15.0, 2.0
 
-    def begin(self) -> None:
-        """Add the two machines."""
+    def __enter__(self) -> Self:
         self._nodes = [self._machines.add(*_NODE), self._machines.add(*_NODE)]
+        return self
 
-    def end(self) -> None:
-        """Wait for a machine that is on its way."""
+    def __exit__(self, *_: object) -> None:
         if self._coming is not None:
             self._coming.join()
 
