@@ -51,10 +51,11 @@ chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--qui
 
 # With the environment if it is made, or with any Python that has torch 2.11, lazy_loader and pytest (GPU_PYTHON=...).
 GPU_PYTHON ?= $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
-gpu: python ## on a machine with a GPU: its tests, and what training steps and draws cost there
+gpu: python ## on a machine with a GPU: its tests, what training steps and draws cost there, and the plain loop's
 	@$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch sees no GPU here")'
 	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
+	@$(GPU_PYTHON) benchmarks/train.py --device cuda
 
 quick: venv-dev ## the quick tests: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
 	@$(RUN)/python $(PYTEST) -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)

@@ -1,10 +1,11 @@
-"""Which family colorizes best with the pretrained encoder, each trained for the same time? Prints a table.
+"""Which family colorizes best with the pretrained encoder, each trained on as many photographs? Prints a table.
 
-    python benchmarks/encoder_families.py DATASET RUNS [FAMILY ...] [--seconds 300] [--limit 120] [--threads 1]
+    python benchmarks/encoder_families.py DATASET RUNS [FAMILY ...] [--steps 330] [--limit 120] [--threads 1]
 
-Each family is trained with the same encoder, decoder, data and seconds of its training's clock (`condgen train`, each
-in a run of its own, which is gone on with when this is started again), then measured on the test split
-(`condgen evaluate`, 256 px). The last row is the preset without an encoder that the demo trains.
+Each family is trained with the same encoder, decoder, data and number of steps (`condgen train`, each in a run of its
+own, which is gone on with when this is started again), then measured on the test split (`condgen evaluate`, 256 px).
+Steps and not seconds, so that what else the machine does has no part in it; `minutes` is what they took. The last row
+is the preset without an encoder that the demo trains.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ _SHARED = {
     "data.crop_scale_min": "0.7",
     "data.aging_share": "0.3",
     "train.batch_size": "32",
-    "train.steps": "100000",
     "train.log_every_steps": "20",
     "train.checkpoint_every_steps": "100",
     "train.ema_decay": "0.99",
@@ -60,9 +60,9 @@ def _run(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "jobs", *words], check=True)
 
 
-def _train(name: str, data: str, run: Path, seconds: float, threads: int) -> None:
+def _train(name: str, data: str, run: Path, steps: int, threads: int) -> None:
     preset, settings = FAMILIES[name]
-    sets = {**settings, **({"train.max_seconds": f"{seconds:g}"} if settings else {})}
+    sets = {**settings, **({"train.steps": str(steps)} if settings else {})}
     changes = [word for field, value in sets.items() for word in ("--set", f"{field}={value}")]
     _run("train", "--preset", preset, "--data", data, "--out", str(run), "--threads", str(threads), *changes)
 
@@ -84,13 +84,13 @@ def _is_stochastic(run: Path) -> bool:
     return find_family(json.loads((run / "config.json").read_text())["family"]).model_class.is_stochastic
 
 
-def _rows(name: str, found: Mapping[str, Any], answers: Sequence[str]) -> list[str]:
+def _rows(name: str, found: Mapping[str, Any], answers: Sequence[str], minutes: str = "–") -> list[str]:
     lines = []
     for answer in answers:
         cells = [found["metrics"].get(metric, {}).get(answer) for metric in _COLUMNS]
         if any(cells):
             shown = [f"{cell['value']:.2f}" if cell else "–" for cell in cells]
-            lines.append(f"| {name} | {answer} | {' | '.join(shown)} |")
+            lines.append(f"| {name} | {answer} | {' | '.join(shown)} | {minutes} |")
     return lines
 
 
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", metavar="DATASET")
     parser.add_argument("runs", metavar="RUNS", type=Path)
     parser.add_argument("families", metavar="FAMILY", nargs="*", help=f"of {', '.join(FAMILIES)} (default: all)")
-    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--steps", type=int, default=330, help="of 32 photographs each")
     parser.add_argument("--limit", type=int, default=120, help="photographs of the test split; 0 takes all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-train", action="store_true", help="leave measuring for another call")
@@ -108,14 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table: list[str] = []
     for name in given.families or FAMILIES:
         run = given.runs.absolute() / name.replace(", ", "-").replace(" ", "-")
-        _train(name, given.data, run, given.seconds, given.threads)
+        _train(name, given.data, run, given.steps, given.threads)
         if given.only_train:
             continue
         found = _measure(given.data, run, given.limit)
         table += _rows("–", found, ("grey", "mean_color")) if not table else []
-        table += _rows(name, found, ("point", "draws", "best"))
+        seconds = json.loads((run / "run.json").read_text())["seconds"]
+        table += _rows(name, found, ("point", "draws", "best"), f"{seconds / 60:.1f}")
     if table:
-        print("| family | answer |", " | ".join(_COLUMNS), "|\n| --- | --- |", " ---: |" * len(_COLUMNS), sep="")
+        print("| family | answer |", " | ".join((*_COLUMNS, "minutes")), "|\n| --- | --- |", " ---: |" * 7, sep="")
         print("\n".join(table))
 
 

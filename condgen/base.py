@@ -149,6 +149,16 @@ class ConditionalModel(nn.Module, ABC):
         """Steps from one run of a phase to the next, for phases that are not run in every step (a GAN's generator)."""
         return {}
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The modules with most of the work, each called as a function of tensors: what ``train.compile`` compiles.
+
+        None of them may need a second derivative. By default they are the children, and those in lists, with weights.
+        """
+        containers = nn.ModuleList | nn.ModuleDict
+        held = (list(child.children()) if isinstance(child, containers) else [child] for child in self.children())
+        return [module for modules in held for module in modules if next(module.parameters(), None) is not None]
+
     @abstractmethod
     def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
         """Return named scalar terms, which are means weighted by ``batch.weight``; the loss is their sum."""

@@ -85,6 +85,8 @@ class TrainConfig:
         log_every_steps: steps between rows of metrics.
         checkpoint_every_steps: steps between checkpoints; the last step always makes one.
         keep_best: number of checkpoints with the lowest loss that are kept besides the newest two.
+        divergence_factor: how many times larger than in its first 100 steps the loss may be, as a mean of 20 steps,
+            before training ends with an error; 0 sets no limit.
         max_seconds: time after which training ends, with a checkpoint (seconds); 0 sets no limit.
         precision: number format of forward and backward, while weights stay float32: ``fp32``, ``bf16``, ``fp16`` with
             the loss scaled, or ``auto``, which is bf16 on GPUs that have it, fp16 on older ones, fp32 on CPUs. CPUs
@@ -93,6 +95,9 @@ class TrainConfig:
             larger batch fits into memory. Losses and gradients are those of the whole share; a model with batch
             normalization normalizes each part by itself.
         channels_last: whether convolutions keep their channels innermost, which is faster on GPUs with tensor cores.
+        compile: whether ``torch.compile`` makes one program of each network, in the first steps, which takes a minute
+            or two: ``none``, ``default``, or ``reduce-overhead``, which also records a GPU's work as CUDA graphs, for
+            small batches. Results are those of ``none`` up to rounding, except for what dropout draws.
         stored_weights: number format in which the averaged weights are saved: ``fp32``, or ``fp16`` at half the size.
     """
 
@@ -109,10 +114,12 @@ class TrainConfig:
     log_every_steps: Count = 50
     checkpoint_every_steps: Count = 1_000
     keep_best: Natural = 0
+    divergence_factor: NotNegative = 100.0
     max_seconds: NotNegative = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     accumulate: Count = 1
     channels_last: bool = False
+    compile: Literal["none", "default", "reduce-overhead"] = "none"
     stored_weights: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from condgen.base import Batch, ConditionalModel
+from condgen.errors import ConfigError
 from condgen.nn.encoders import pretrained
 from condgen.precision import autocast, resolve
 from condgen.preset_parts import TrainConfig
@@ -73,6 +75,9 @@ class Training:
         self._phases = {name: list(parameters) for name, parameters in model.phases.items()}
         self._periods = dict(model.phase_periods)
         self.optimizers = {name: self._optimizer(parameters) for name, parameters in self._phases.items()}
+        if config.compile != "none":
+            for network in model.networks:  # in place: names of weights stay, and the averaged model is not compiled
+                network.compile(mode=config.compile, dynamic=False)
         self._called: nn.Module = wrap(model) if wrap else model
 
     def step(
@@ -91,8 +96,12 @@ class Training:
         Returns:
             The terms by name, detached. A phase that is due in every n-th step alone has its terms times n, so that
             means over many steps are means of the term.
+
+        Raises:
+            ConfigError: a network can't be compiled here (``train.compile``).
         """
         rate = learning_rate(self.config, number) if rate is None else rate
+        batch = _channels_last(batch) if self.config.channels_last else batch
         terms_by_name: dict[str, Tensor] = {}
         for name, optimizer in self.optimizers.items():
             period = self._periods.get(name, 1)
@@ -101,7 +110,8 @@ class Training:
             for settings in optimizer.param_groups:
                 settings["lr"] = rate * settings["scale"]
             optimizer.zero_grad(set_to_none=True)
-            terms = self._backward(batch, name, share)
+            with _compiling(self.config.compile):
+                terms = self._backward(batch, name, share)
             self._update(optimizer, self._phases[name], changes=update)
             terms_by_name |= {key: value * period for key, value in terms.items()}
         if self.scaler is not None:
@@ -176,5 +186,32 @@ class Training:
             lr=self.config.learning_rate,
             betas=self.config.adam_betas,
             weight_decay=self.config.weight_decay,
-            fused=self.device.type == "cuda",
+            fused=True,
         )
+
+
+def _channels_last(batch: Batch) -> Batch:
+    """Return the batch with its images as the networks' convolutions want them, so that none converts them again."""
+    image, kept = batch.condition.image, torch.channels_last
+    if image is not None:
+        condition = replace(batch.condition, image=image.contiguous(memory_format=kept))
+        batch = replace(batch, condition=condition)
+    return replace(batch, target=batch.target.contiguous(memory_format=kept))
+
+
+@contextmanager
+def _compiling(mode: str) -> Iterator[None]:
+    """Compile what runs within for the first time; an error of the compiler becomes a ConfigError."""
+    if mode == "none":
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    if mode == "reduce-overhead":
+        # What graphs have made before, the gradients included, is done with.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError("train.compile", mode, f"none: a network can't be compiled here ({reason})") from error

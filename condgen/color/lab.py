@@ -63,6 +63,11 @@ def _matrix(rows: _Matrix, x: Tensor) -> Tensor:
     return torch.stack([c0 * x0 + c1 * x1 + c2 * x2 for c0, c1, c2 in rows], dim=-3)
 
 
+def _white(like: Tensor) -> Tensor:
+    """Return the white point ``[3, 1, 1]``, filled on the device: a copy from the host would wait for a GPU's queue."""
+    return torch.stack([like.new_full((), value) for value in WHITE])[:, None, None]
+
+
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB to Lab.
 
@@ -73,7 +78,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         ``[..., 3, H, W]``: L in [0, 100]; a in [-86.2, 98.3] and b in [-107.9, 94.5].
     """
     xyz = _matrix(RGB_TO_XYZ, _to_linear(rgb))
-    t = xyz / xyz.new_tensor(WHITE)[:, None, None]
+    t = xyz / _white(xyz)
     f = torch.where(t > _DELTA**3, t.clamp_min(_DELTA**3) ** (1 / 3), t / (3 * _DELTA**2) + 4 / 29)
     fx, fy, fz = f.unbind(-3)
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
@@ -92,7 +97,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     fy = (lightness + 16) / 116
     f = torch.stack([fy + a / 500, fy, fy - b / 200], dim=-3)
     t = torch.where(f > _DELTA, f**3, 3 * _DELTA**2 * (f - 4 / 29))
-    return _from_linear(_matrix(XYZ_TO_RGB, t * t.new_tensor(WHITE)[:, None, None]))
+    return _from_linear(_matrix(XYZ_TO_RGB, t * _white(t)))
 
 
 def normalize_l(lightness: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class Critic(nn.Module):
         self._loss = GAN_LOSSES[config.gan_loss]
         self._name, self._judges_pairs, self._clip = name, judges_pairs, clip_weights
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of training, for the lazy R1
+        self._known_steps: int | None = None  # the same, so that a step need not ask the device
 
     def forward(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """Return the scores of y, or of the pairs (x, y), ``[B, 1, h, w]``."""
@@ -88,6 +90,11 @@ class Critic(nn.Module):
         with frozen(self):
             return self._mean(self._loss.generator(self(fake, x).float()), weight)
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The critic itself, unless R1 takes the gradient of its gradient, for ``ConditionalModel.networks``."""
+        return [self] if self._config.r1_gamma == 0.0 else []
+
     @torch.no_grad()
     def clip(self) -> None:
         """Clip the weights where they are used, so that whoever steps them need not know."""
@@ -97,14 +104,21 @@ class Critic(nn.Module):
 
     def _lazy_r1(self, real: Tensor, weight: Tensor, x: Tensor | None) -> Tensor:
         every, gamma = self._config.r1_every, self._config.r1_gamma
-        if not self.training or int(self.steps) % every:
+        if self._known_steps is None:
+            self._known_steps = int(self.steps)
+        if not self.training or self._known_steps % every:
             term = torch.zeros((), device=real.device)
         else:
             penalty = r1_penalty(lambda y: self(y, x), real)
             term = every * gamma / 2 * weighted_mean(penalty, weight)
         if self.training:
             self.steps += 1
+            self._known_steps += 1
         return term
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        self._known_steps = None
 
     @staticmethod
     def _mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -149,17 +163,15 @@ class ImagePool(nn.Module):
             return made
         if made.shape[1:] != self.images.shape[1:]:
             raise ConfigError("model.pool_px", self.images.shape[-1], f"the images' size, {list(made.shape[-2:])}")
-        coins = torch.rand(len(made), 2).tolist()
-        out, filled = made.clone(), int(self.filled)
-        for i, (present, (coin, place)) in enumerate(zip((weight > 0).tolist(), coins, strict=True)):
-            if not present:
-                continue
-            if filled < self.size:
-                self.images[filled] = made[i].to(self.images.dtype)
-                filled += 1
-            elif coin < 0.5:
-                at = int(place * self.size)
-                out[i] = self.images[at].to(made.dtype)
-                self.images[at] = made[i].to(self.images.dtype)
-        self.filled.fill_(filled)
+        out, present = made.clone(), weight > 0
+        for i, (coin, place) in enumerate(torch.rand(len(made), 2).tolist()):
+            # All of it on the device: to ask what is there would wait for the whole step.
+            fills = self.filled < self.size
+            at = torch.where(fills, self.filled, int(place * self.size))[None]
+            earlier = self.images.index_select(0, at)[0]
+            swaps = present[i] & ~fills & (coin < 0.5)
+            out[i] = torch.where(swaps, earlier.to(made.dtype), made[i])
+            keeps = swaps | (present[i] & fills)
+            self.images.index_copy_(0, at, torch.where(keeps, made[i].to(earlier.dtype), earlier)[None])
+            self.filled += present[i] & fills
         return out

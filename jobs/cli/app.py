@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 from condgen.errors import Interrupted, nearest
 from jobs.cli.batch import add_batch_commands
 from jobs.cli.chapter import add_chapter_command
+from jobs.cli.cluster import add_cluster_commands
 from jobs.cli.datasets import add_commands, examples, print_report
 from jobs.cli.evaluation import add_evaluation_commands
 from jobs.cli.models import add_model_commands
@@ -187,6 +188,7 @@ add_results_commands(app)
 add_evaluation_commands(app)
 add_chapter_command(app)
 add_model_commands(app)
+add_cluster_commands(app)
 
 
 def _explain(error: TyperException, arguments: Sequence[str]) -> str:

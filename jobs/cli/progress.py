@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from pipelines.cluster.imports import PACKAGES
 
 __all__ = ["Progress", "configure_logging"]
+
+_LINE_EVERY_S = 60.0
+"""Time between two lines where stderr is no terminal (seconds)."""
 
 
 def configure_logging(*, verbose: bool) -> None:
@@ -23,7 +27,7 @@ def configure_logging(*, verbose: bool) -> None:
 
 
 class Progress:
-    """Shows a progress bar on stderr, where that is a terminal.
+    """Shows a progress bar on stderr, where that is a terminal; elsewhere, as in a log, a line a minute.
 
     Args:
         description: what is being done, shown before the bar.
@@ -40,6 +44,8 @@ class Progress:
         self._unit = unit
         self._bar: Any = None
         self._task: Any = None
+        self._done = 0
+        self._told_at = time.monotonic()
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -75,17 +81,20 @@ class Progress:
         else:
             sys.stderr.write(f"{line}\n")
 
-    def show(self, done: int, total: int, **notes: object) -> None:
+    def show(self, done: int, total: int | None, **notes: object) -> None:
         """Show how many units are done, and of how many; `notes` are shown beside the bar as `name value`."""
+        self._done, self._total = done, total
+        note = "  ".join(f"{name} {value}" for name, value in notes.items())
         if self._bar is not None:
-            note = "  ".join(f"{name} {value}" for name, value in notes.items())
             self._bar.update(self._task, completed=done, total=total, note=note)
+        elif time.monotonic() >= self._told_at + _LINE_EVERY_S:
+            self._told_at = time.monotonic()
+            of = f" of {total:,}" if total else ""
+            self.say(f"{self._description}: {done:,}{of} {self._unit}{',  ' * bool(note)}{note}")
 
     def advance(self, count: int, **notes: object) -> None:
         """Advance by `count` units; `notes` are shown beside the bar as `name value`."""
-        if self._bar is not None:
-            note = "  ".join(f"{name} {value}" for name, value in notes.items())
-            self._bar.update(self._task, advance=count, note=note)
+        self.show(self._done + count, self._total, **notes)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

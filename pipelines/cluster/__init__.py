@@ -7,6 +7,7 @@ capacity.py     how many processes the nodes have room for, and the wait until t
 option_texts.py numbers of processes and times, as they are written for options
 tasks.py        independent calls, on the cluster or in threads
 actor_pool.py   a pool of actors that outlive each other
+submission.py   commands of condgen as jobs of a cluster
 errors.py       ``unwrap``: the error of ours that Ray's wrappers carry
 """
 

@@ -15,6 +15,7 @@ signals.py           SIGTERM and SIGUSR2, in the driver and in workers
 requests.py          what is asked of a worker between two steps
 worker.py            what each worker does, and checkpoints
 loop.py              the training loop, which knows nothing of Ray or of families
+loss_watch.py        when training has gone wrong
 feed.py              the model's batches, made of the stream's
 first_model.py       the weights that a run begins with
 run_folder.py        the run on disk: configuration, metrics, checkpoints, model

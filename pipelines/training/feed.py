@@ -85,7 +85,7 @@ class OneDataset:
         image, target = self._images(item.rgb, device)
         label, text = self._tokens(item.labels, device)
         condition = Condition(image=image, label=label, text=text)
-        return Batch(condition=condition, target=target, weight=torch.from_numpy(item.weight).to(device))
+        return Batch(condition=condition, target=target, weight=_on_device(item.weight, device))
 
     def _images(self, rgb: npt.NDArray[np.uint8], device: torch.device) -> tuple[Tensor | None, Tensor]:
         if self.task == "color":
@@ -96,7 +96,7 @@ class OneDataset:
         return None, image_tensor(rgb, self.channels[1], device)
 
     def _tokens(self, labels: npt.NDArray[np.int64], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-        words, numbers = self.plan.words, torch.from_numpy(labels).to(device)
+        words, numbers = self.plan.words, _on_device(labels, device)
         first = int(bool(words.label))
         return (numbers[:, 0] if words.label else None), (numbers[:, first:] if words.caption else None)
 
@@ -124,7 +124,7 @@ class TwoDomains:
     def batch(self, item: Any, device: torch.device) -> Batch:
         first, second = self.channels
         a, b = image_tensor(item.a.rgb, first, device), image_tensor(item.b.rgb, second, device)
-        return Batch(condition=Condition(image=a), target=b, weight=torch.from_numpy(item.weight).to(device))
+        return Batch(condition=Condition(image=a), target=b, weight=_on_device(item.weight, device))
 
 
 def make_feed(preset: Preset, plans: Mapping[str, StreamConfig]) -> Feed:
@@ -144,9 +144,16 @@ def image_tensor(rgb: npt.NDArray[np.uint8], channels: int, device: torch.device
     """Return images ``[B, S, S, 3]`` uint8 as ``[B, channels, S, S]`` float32 in [-1, 1]; one channel is luma."""
     values = _channels_first(rgb, device).float() / 127.5 - 1
     if channels == 1:
-        return (values * torch.tensor(_LUMA, device=device)[:, None, None]).sum(dim=1, keepdim=True)
+        luma = torch.stack([values.new_full((), share) for share in _LUMA])[:, None, None]
+        return (values * luma).sum(dim=1, keepdim=True)
     return values
 
 
 def _channels_first(rgb: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb)).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return _on_device(np.ascontiguousarray(rgb), device).permute(0, 3, 1, 2)
+
+
+def _on_device(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Return values on a device; a GPU copies them from pinned memory, so that nothing waits for its queue."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

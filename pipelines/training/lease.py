@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from condgen.errors import CondgenError, JobError, MissingError
+from condgen.errors import CondgenError, ConfigError, JobError, MissingError
 from pipelines.storage.store import Store, json_bytes
 from pipelines.training.checkpoint_names import CheckpointName, checkpoint_files, complete_checkpoints
 from pipelines.training.process_identity import ProcessIdentity
@@ -257,6 +257,7 @@ def take_lease(
 
     Raises:
         AccessError, StorageError: the storage gives no answer.
+        ConfigError: the storage can't tell who of two was first.
     """
     watched: Holder | None = None
     since_s = 0.0
@@ -294,11 +295,20 @@ def read_holder(store: Store, epoch: int) -> Holder:
 
 
 def _create(store: Store, epoch: int, ttl_s: float) -> Lease | None:
-    """Return the lease of a new epoch, or None where another process was quicker."""
+    """Return the lease of a new epoch, or None where another process was quicker.
+
+    Raises:
+        ConfigError: the storage took a second object of the same name, so that it can't tell who was first.
+    """
     since = datetime.now(UTC).isoformat(timespec="seconds")
     process = ProcessIdentity.own()
     holder = Holder(epoch=epoch, process=process, since=since, ttl_s=ttl_s, token=secrets.token_hex(16))
-    return Lease(store, holder) if store.create(_name(epoch), holder.to_bytes()) else None
+    if not store.create(_name(epoch), holder.to_bytes()):
+        return None
+    if store.create(_name(epoch), replace(holder, token=secrets.token_hex(16)).to_bytes()):
+        wanted = "storage that refuses a second object of one name, or two drivers could write one run (this server "
+        raise ConfigError("out", store.uri, wanted + "ignores If-None-Match)")
+    return Lease(store, holder)
 
 
 def _fence_of(store: Store, epoch: int) -> Fence:

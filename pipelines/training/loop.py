@@ -23,6 +23,7 @@ from condgen.presets import TrainConfig
 from condgen.training import Training, learning_rate
 from pipelines.streaming.epoch_order import StreamPosition
 from pipelines.training.feed import Item, Position
+from pipelines.training.loss_watch import LossWatch
 from pipelines.training.requests import Request
 from pipelines.training.run_folder import MetricRow
 
@@ -95,6 +96,7 @@ class LoopState:
         row_images, row_seconds: ``images`` and ``seconds`` at the last row of metrics.
         waited_s: time that workers waited for data since the run began, their mean (s).
         scaler: state of the loss's scale in float16; empty in other precisions.
+        early_sum, early_steps: the loss in the beginning, see ``LossWatch``.
     """
 
     step: int = 0
@@ -108,6 +110,8 @@ class LoopState:
     row_seconds: float = 0.0
     waited_s: float = 0.0
     scaler: dict[str, Any] = field(default_factory=dict)
+    early_sum: float = 0.0
+    early_steps: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the position."""
@@ -151,7 +155,8 @@ class Loop:
         self.optimizers = self._training.optimizers
         self._to_batch = to_batch
         self._terms: list[tuple[float, dict[str, Tensor]]] = []
-        self._broken = 0.0
+        self._watch = LossWatch(factor=config.divergence_factor)
+        self._broken = (False, False)
         self._waited_s = 0.0
         self._good_step: int | None = None
         self._reason = ""
@@ -176,7 +181,7 @@ class Loop:
             The reason for the end: ``steps``, ``max_seconds`` or ``stopped``.
 
         Raises:
-            JobError: the loss or a weight is not finite.
+            JobError: the loss or a weight is not finite, or the loss has diverged.
             DatasetError: most images can't be decoded, or none of an epoch or of the whole run.
         """
         began = time.monotonic() - self.state.seconds
@@ -184,10 +189,10 @@ class Loop:
         while self.state.step < self.config.steps:
             request = asked()
             seconds = time.monotonic() - began if self.group.rank == 0 else 0.0
-            sums = self.group.sum([request.stop, request.save, seconds, self._broken])
-            stops, saves, self.state.seconds, broken = sums
-            if broken:
-                raise self._not_finite("the loss")
+            sums = self.group.sum([request.stop, request.save, seconds, *self._broken])
+            stops, saves, self.state.seconds, not_finite, diverged = sums
+            if not_finite or diverged:
+                raise self._broken_at("the loss", "is not finite" if not_finite else "has diverged")
             if self.config.max_seconds and self.state.seconds >= self.config.max_seconds:
                 return self._end("max_seconds", on_row)
             if stops:
@@ -215,6 +220,7 @@ class Loop:
     def _begin(self) -> None:
         self.model.train()
         self._good_step = self.state.step or None
+        self._watch.early_sum, self._watch.early_steps = self.state.early_sum, self.state.early_steps
         if self._training.scaler is not None and self.state.scaler:
             self._training.scaler.load_state_dict(self.state.scaler)
 
@@ -228,14 +234,15 @@ class Loop:
         self._reduce_terms()
         scaler = self._training.scaler
         self.state.scaler = scaler.state_dict() if scaler is not None else {}
+        self.state.early_sum, self.state.early_steps = self._watch.early_sum, self._watch.early_steps
         weights = torch.stack([value.detach().float().sum() for value in self.model.parameters()])
         if not bool(torch.isfinite(weights).all()):  # the same on all workers
-            raise self._not_finite("a weight")
+            raise self._broken_at("a weight")
 
-    def _not_finite(self, what: str) -> JobError:
+    def _broken_at(self, what: str, how: str = "is not finite") -> JobError:
         good = f", from the checkpoint of step {self._good_step} with --init-from" if self._good_step else ""
         advice = f"lower train.learning_rate and start in a new folder{good}"
-        return JobError(f"{what} is not finite at step {self.state.step}: {advice}")
+        return JobError(f"{what} {how} at step {self.state.step}: {advice}")
 
     def _step(self, item: Item | None) -> bool:
         """Do a step, unless a worker has no batch and is asked to stop; the next sum then stops all. Return which."""
@@ -252,7 +259,7 @@ class Loop:
         terms = self._training.step(batch, state.step, rate=rate, share=share, update=bool(total))
         self._terms.append((weight, terms))
         state.step += 1
-        self._broken = self._newly_broken()
+        self._broken = self._watch.look(terms.values())
         state.position = item.after
         state.images += round(total)
         state.undecodable += round(faults)
@@ -263,16 +270,6 @@ class Loop:
         if state.position.epoch:
             self._require_images()
         return True
-
-    def _newly_broken(self) -> float:
-        """Return 1.0 where a loss is not finite: on a CPU the step's just done, on a GPU, not to wait for it, the one
-        before.
-        """
-        late = self.device.type == "cuda"
-        if len(self._terms) <= late:
-            return 0.0
-        losses = torch.stack([value.float() for value in self._terms[-1 - late][1].values()] or [torch.zeros(())])
-        return float(not bool(torch.isfinite(losses).all()))
 
     def _require_images(self) -> None:
         """Refuse to end, or to begin another epoch, with nothing learned of all that was read."""
@@ -288,7 +285,7 @@ class Loop:
         mine = [sum(weight * float(terms[name]) for weight, terms in self._terms if name in terms) for name in names]
         sums = self.group.sum([*mine, sum(weight for weight, _ in self._terms)]) if self._terms else [0.0]
         if not all(math.isfinite(value) for value in sums):
-            raise self._not_finite("the loss")
+            raise self._broken_at("the loss")
         for name, value in zip(names, sums, strict=False):
             self.state.sums[name] = self.state.sums.get(name, 0.0) + value
         self.state.sums_weight += sums[-1]

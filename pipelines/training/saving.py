@@ -223,12 +223,19 @@ def _optimizer_tensors(loop: Loop) -> dict[str, Tensor]:
 def _load_optimizers(loop: Loop, data: bytes) -> None:
     from safetensors.torch import load
 
-    tensors = load(data)
+    tensors, parameters = load(data), dict(loop.model.named_parameters())
     for phase, optimizer in loop.optimizers.items():
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        state: dict[int, dict[str, Tensor]] = {}
         for index, name in enumerate(_parameter_names(loop, phase)):
             prefix = f"{phase}/{name}/"
             values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if values:
-                state[index] = values
+                state[index] = {key: _laid_out(value, parameters[name]) for key, value in values.items()}
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """Return what an optimizer knows of a parameter in its memory format: fused ones take both as they lie."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, device="cpu", requires_grad=False).copy_(value)

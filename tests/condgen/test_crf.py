@@ -53,6 +53,7 @@ def test_the_kernel_is_symmetric_and_has_no_diagonal() -> None:
     assert float(k.sum(dim=1).mean()) == pytest.approx(2.0, rel=0.1)  # the weight is that of all neighbours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.5, 2.0, 6.0])
 def test_the_maximum_is_that_of_all_512_labellings(weight: float) -> None:
     found, places = 0, 2 ** torch.arange(8, -1, -1)
@@ -109,6 +110,7 @@ def test_without_potentials_each_pixel_is_drawn_as_by_the_classifier(shared: flo
     assert chi2 < freedom * (1 - 2 / (9 * freedom) + 5 * math.sqrt(2 / (9 * freedom))) ** 3
 
 
+@pytest.mark.slow
 def test_potentials_make_neighbours_agree() -> None:
     batch = color_batch(2)
     rough = []
@@ -130,6 +132,7 @@ def test_the_shared_noise_decides_for_a_whole_cell() -> None:
     assert float((y[:, :8, :8] - y[:, 8:, 8:]).abs().mean()) > 0.01
 
 
+@pytest.mark.slow
 def test_draws_differ_and_each_is_the_same_alone() -> None:
     checks.draws_are_their_own(crf(), color_batch(2), apart=0.01)
 

@@ -41,6 +41,7 @@ def integral(model: CVAE, encoded: Encoded, y: Tensor, dims: int) -> Tensor:
     return torch.cat(parts, dim=1).logsumexp(dim=1) + dims * math.log(step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dims", "config"),
     [(1, {}), (1, {"prior": "learned", "variance": "pixel"}), (2, {"variance": "fixed"})],

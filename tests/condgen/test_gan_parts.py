@@ -62,6 +62,9 @@ def test_r1_comes_each_nth_step_and_n_times_as_large() -> None:
     critic.eval()
     assert float(critic.loss(real, real, torch.ones(2))["d_r1"]) == 0.0
     assert int(critic.steps) == 6
+    critic.train().load_state_dict(critic.state_dict() | {"steps": torch.tensor(2)})
+    seen = [float(critic.loss(real, real, torch.ones(2))["d_r1"].detach()) for _ in range(2)]
+    assert seen == pytest.approx([0, 3 * once])  # a resume goes on counting where the state does
 
 
 def test_mode_seeking_grows_as_images_come_together() -> None:

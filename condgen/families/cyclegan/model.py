@@ -92,6 +92,11 @@ class CycleGan(ConditionalModel):
         """The generators wait for ``critic_steps`` steps of the discriminators."""
         return {"generators": self.config.critic_steps}
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """Both generators, and both discriminators where R1 is off."""
+        return [*self.generators.values(), *self.critic_a.networks, *self.critic_b.networks]
+
     def forward(self, batch: Batch, phase: str = "generators") -> dict[str, Tensor]:
         """Return a phase's terms.
 

@@ -54,6 +54,11 @@ class Pix2Pix(ConditionalModel):
         """The discriminator's turn, then the generator's."""
         return {"discriminator": list(self.critic.parameters()), "generator": list(self.generator.parameters())}
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The generator, and the discriminator where R1 is off."""
+        return [self.generator, *self.critic.networks]
+
     def forward(self, batch: Batch, phase: str = "generator") -> dict[str, Tensor]:
         """Return a phase's terms: ``d_real``, ``d_fake``, ``d_r1``; or ``g_adversarial`` and ``l1``.
 

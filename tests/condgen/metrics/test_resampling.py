@@ -29,6 +29,7 @@ def test_resamples_depend_on_the_seed_alone_and_not_on_how_many_are_made_at_once
     assert (at_once != weights(10, 50, 4)).any()
 
 
+@pytest.mark.slow
 def test_an_interval_of_95_percent_holds_the_true_mean_about_so_often() -> None:
     rng = np.random.default_rng(0)
     held = 0

@@ -124,6 +124,7 @@ def test_shards_made_elsewhere_are_not_written_over(images: Path, tmp_path: Path
     assert (dest / "train-000000.tar").read_bytes() == b"of someone"
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_gives_the_bytes_of_an_undisturbed_run(images: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     shard.run(str(images), str(whole), options=ShardOptions(split=SPLIT, samples_per_shard=4))

@@ -115,6 +115,7 @@ def drop(handler: Any) -> None:
     handler.connection.close()
 
 
+@pytest.mark.slow
 def test_urls_that_fail_are_rows_with_the_servers_code_and_are_tried_again(tmp_path: Path, png: bytes) -> None:
     statuses = [400, 401, 403, 404, 406, 410, 418, 429, 451, 500, 501, 503, 520]
     with WebServer({f"/{status}.png": status for status in statuses}) as web, WebServer({}) as dead:
@@ -136,6 +137,7 @@ def test_urls_that_fail_are_rows_with_the_servers_code_and_are_tried_again(tmp_p
         assert len(job.run(retry=True)) == len(uris) - 2 - len(statuses)
 
 
+@pytest.mark.slow
 def test_messages_are_the_same_in_every_run(tmp_path: Path, png: bytes) -> None:
     found = []
     for run in range(2):
@@ -152,6 +154,7 @@ def test_messages_are_the_same_in_every_run(tmp_path: Path, png: bytes) -> None:
     assert not any("127.0.0.1" in message for message in found[0])
 
 
+@pytest.mark.slow
 def test_a_certificate_that_nobody_signed_is_its_own_images_error(tmp_path: Path, png: bytes) -> None:
     key, certificate = tmp_path / "k.pem", tmp_path / "c.pem"
     command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 1 -subj /CN=localhost"

@@ -321,6 +321,7 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
     assert decode(data, max_pixels=48 * 32).shape == (32, 48, 3)
 
 
+@pytest.mark.slow
 def test_a_text_chunk_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
     body = b"Comment\0\0" + zlib.compress(bytes(200 << 20))
     plain = saved(gradient(), "PNG")

@@ -206,6 +206,7 @@ def test_metadata_goes_to_other_processes() -> None:
         metadata.exif = b""  # type: ignore[misc]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_block_is_read_as_far_as_it_is_sound(data: st.DataObject) -> None:

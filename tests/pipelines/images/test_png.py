@@ -84,6 +84,7 @@ def test_a_wrong_checksum_of_the_images_own_data_is_an_error(pixels: np.ndarray)
         decode(data[: place + 5] + bytes((data[place + 5] ^ 1,)) + data[place + 6 :])
 
 
+@pytest.mark.slow
 def test_a_large_profile_is_followed_and_one_that_unpacks_to_gigabytes_is_not() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swapped = srgb.replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")

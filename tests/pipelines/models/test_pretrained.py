@@ -75,6 +75,7 @@ def test_its_answers_are_nearer_to_the_truth_than_grey(shipped: LoadedModel, lab
     assert distance(point, lab[:, 1:]) < 0.95 * grey
 
 
+@pytest.mark.slow
 def test_its_draws_differ_are_colorful_and_have_no_blotches(shipped: LoadedModel, lab: torch.Tensor) -> None:
     ab = draws(shipped, lab, SampleOptions(), 3)
     chroma, true = (float(value.square().sum(dim=-3).sqrt().mean()) for value in (ab, lab[:, 1:]))

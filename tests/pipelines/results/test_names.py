@@ -95,6 +95,7 @@ def test_what_no_place_takes_is_mended(key: str, start: str) -> None:
 KEYS = st.one_of(st.text("aA.~2/\\\0j pg", max_size=8), st.text(max_size=40), st.sampled_from(["..", "a", "A", "a~2"]))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["s", "t", "s/x", "S"]), KEYS), max_size=12), st.booleans())
 def test_names_are_distinct_and_safe_and_do_not_change_with_what_comes_later(

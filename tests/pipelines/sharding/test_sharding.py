@@ -83,6 +83,7 @@ def is_listed(stem: str) -> bool:
     return not any(part.startswith(".") or not part for part in f"x{stem}".split("/"))
 
 
+@pytest.mark.slow
 @given(st.sets(st.text("ab.%/é\udcff\n", min_size=1, max_size=8).filter(is_listed), max_size=12))
 @settings(max_examples=300, deadline=None)
 def test_keys_are_unique_text_that_webdataset_gives_back(stems: set[str]) -> None:

@@ -115,6 +115,7 @@ def test_a_chunk_that_came_damaged_is_not_kept_in_the_cache(tmp_path: Path) -> N
     assert sum(backend.reads.values()) == 2
 
 
+@pytest.mark.slow
 def test_the_folder_is_looked_through_only_where_the_bound_may_be_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ for step in range(300):
 """
 
 
+@pytest.mark.slow
 def test_many_processes_share_a_cache_smaller_than_what_they_read(tmp_path: Path) -> None:
     store = open_store(tmp_path / "remote")
     for number in range(4):

@@ -65,6 +65,7 @@ def test_what_happens_to_a_sample_depends_on_seed_epoch_and_sample_alone() -> No
         assert other.apply(square).tobytes() != first.apply(square).tobytes()
 
 
+@pytest.mark.slow
 def test_the_share_is_that_of_samples_and_of_each_effect() -> None:
     draws = [draw_aging(Aging(share=0.3), **(WHERE | {"key": str(key)})) for key in range(4000)]
     aged = [draw for draw in draws if draw is not None]

@@ -88,6 +88,7 @@ def test_resuming_at_any_of_100_positions_gives_exactly_the_remaining_samples(wo
             assert stream(order, start, rank, workers) == whole[rank][start:]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     workers=st.lists(st.integers(1, CONFIG.lanes), min_size=2, max_size=6),
@@ -240,6 +241,7 @@ def test_a_large_dataset_has_64_lanes() -> None:
     assert choose_lanes(100_000, 2, 256) == 64
 
 
+@pytest.mark.slow
 def test_a_million_chunks_are_ordered_in_seconds() -> None:
     import time
 

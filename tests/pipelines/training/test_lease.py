@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from condgen.errors import JobError
+from condgen.errors import ConfigError, JobError
 from pipelines.storage.backend import Backend
 from pipelines.storage.store import Store, open_store
 from pipelines.training.checkpoint_names import CheckpointName
@@ -49,6 +49,16 @@ def take_over(store: Store) -> Lease:
     lease = _create(store, Fence.newest(store).epoch + 1, LONG_S)
     assert lease is not None
     return lease
+
+
+def test_storage_that_takes_a_second_object_of_a_name_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overwrite(self: Backend, name: str, data: bytes) -> bool:
+        self.write(name, data)
+        return True
+
+    monkeypatch.setattr(type(store.backend), "create", overwrite)
+    with pytest.raises(ConfigError, match="refuses a second object of one name"):
+        take_lease(store)
 
 
 def lay_down(store: Store, **values: Any) -> None:
@@ -227,6 +237,7 @@ def end(folder: RunFolder, step: int, text: bytes) -> None:
     folder.finish({"model.safetensors": text, METRICS: rows_to_bytes(rows(step))}, summary)
 
 
+@pytest.mark.slow
 def test_a_writer_is_fenced_wherever_it_was_stopped(tmp_path: Path) -> None:
     stopped_at = 0
     for before in range(1, 200):
