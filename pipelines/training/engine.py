@@ -109,6 +109,7 @@ def _run(
     try:
         with interrupted_by_sigterm():
             outcome = run_workers(job, lease=lease, status=status.update, watch=seen, say=say, verbose=verbose)
+        summary = {} if outcome.stopped else _summary(folder)
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
@@ -118,7 +119,7 @@ def _run(
     if outcome.stopped:
         status.update(state="interrupted", reason=outcome.stopped, workers=0)
     else:
-        _tell_end(status, _summary(folder))
+        _tell_end(status, summary)
     return outcome
 
 
