@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from condgen.errors import CondgenError
 from pipelines.storage.store import RetryPolicy, Store, json_bytes
 from pipelines.training.checkpoint_names import CheckpointName
-from pipelines.training.lease import Fence, Lease
+from pipelines.training.lease import Fence, FencedError, Lease
 from pipelines.training.run_folder import RunFolder
 
 __all__ = ["State", "StatusFile", "read_state"]
@@ -117,6 +117,8 @@ class StatusFile:
                 now["lease"] = self._lease.holder.to_status()
                 fence.check()
             self._store.write(_STATUS, json_bytes(self._values | now))
+        except FencedError:
+            pass  # the status is another driver's now, and this one ends with that error
         except CondgenError as error:
             logger.warning("status.json is not up to date: %s", error)
         # After a failed write too, so that a storage that is out is not asked at each step.
