@@ -15,6 +15,7 @@ PYTEST := -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= 40
 FILES ?= 2400
+CUTS ?= 100
 SEED ?= $(shell od -An -N2 -tu2 /dev/urandom | tr -d ' ')
 VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
@@ -66,8 +67,8 @@ test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one machine can
 	@$(RUN)/python $(PYTEST) -m infra tests/infra $(PYTEST_ARGS)
 
-soak: venv-dev ## the random tests at length, and what takes minutes: faults, machines, bad files, flipped bits (FAULTS=40 FILES=2400 SEED=a number)
-	@SOAK_FAULTS=$(FAULTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m "soak or long" -s $(PYTEST_ARGS)
+soak: venv-dev ## the random tests at length, and what takes minutes: faults, cut trainings, machines, bad files, flipped bits (FAULTS=40 CUTS=100 FILES=2400 SEED=a number)
+	@SOAK_FAULTS=$(FAULTS) SOAK_CUTS=$(CUTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m "soak or long" -s $(PYTEST_ARGS)
 
 test-oldest: python ## the suite on the oldest versions that pyproject.toml admits (needs Python 3.12)
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest

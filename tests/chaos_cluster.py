@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -81,6 +82,7 @@ class ChaosCluster:
         self._head: subprocess.Popen[Any] | None = None
         self._nodes: list[subprocess.Popen[Any]] = []
         self._hand: subprocess.Popen[str] | None = None
+        self._asking = threading.Lock()
         self._started = 0
         self.spill = self._temp / "spill"
         self.is_spill_mounted = False
@@ -174,14 +176,19 @@ class ChaosCluster:
             found += [(node, pid) for pid in inner]
         return found
 
-    def workers(self) -> list[int]:
-        """The processes of the job's actors."""
-        return sorted(
-            pid
-            for _, raylet in self.raylets()
-            for pid in _children(raylet)
-            if (title := _title(pid)).startswith("ray::") and "ChunkWorker" in title
-        )
+    def workers(self, kind: str = "ChunkWorker") -> list[int]:
+        """The processes of actors of one class; those of a batch job where nothing is said."""
+        return sorted(pid for _, pid in self.placed(kind))
+
+    def placed(self, kind: str) -> list[tuple[int, int]]:
+        """The processes of actors of one class, each after the raylet that it belongs to."""
+        return [(raylet, pid) for _, raylet in self.raylets() for pid in self.actors(raylet, kind)]
+
+    @staticmethod
+    def actors(raylet: int, kind: str) -> list[int]:
+        """The processes of actors of one class on one node."""
+        titles = ((pid, _title(pid)) for pid in _children(raylet))
+        return [pid for pid, title in titles if title.startswith("ray::") and kind in title]
 
     def kill_node(self, place: int) -> bool:
         """SIGKILL a raylet, where another worker node remains; a new node joins afterwards."""
@@ -197,10 +204,11 @@ class ChaosCluster:
         return True
 
     def ask(self, *question: Any) -> Any:
-        """Have the hand, a driver of its own at the cluster, do something."""
-        self._hand.stdin.write(json.dumps(question) + "\n")
-        self._hand.stdin.flush()
-        line = self._hand.stdout.readline()
+        """Have the hand, a driver of its own at the cluster, do something; safe in threads."""
+        with self._asking:
+            self._hand.stdin.write(json.dumps(question) + "\n")
+            self._hand.stdin.flush()
+            line = self._hand.stdout.readline()
         assert line, f"the hand has ended: {self._folder / 'hand.log'}"
         return json.loads(line)
 

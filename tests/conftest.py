@@ -265,17 +265,21 @@ def condgen(ray_cluster: None) -> Callable[..., Finished]:
 def condgen_process(_s3_server: Any) -> Callable[..., subprocess.Popen[str]]:
     """Start `condgen` with these arguments in a process of its own, with a Ray of its own: some ten seconds.
 
+    With `RAY_ADDRESS` it joins the session's Ray, in half of them.
+
     For what only a process shows: signals, the console script, the folder that it starts in.
     """
 
-    def start(*arguments: str | Path, program: tuple[str, ...] = (), cwd: Path | None = None) -> subprocess.Popen[str]:
+    def start(
+        *arguments: str | Path, program: tuple[str, ...] = (), cwd: Path | None = None, **env: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*(program or (sys.executable, "-m", "jobs")), *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=cwd,
-            env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+            env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | env,
             start_new_session=True,
         )
 

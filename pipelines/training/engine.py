@@ -33,7 +33,8 @@ from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.revision import source_revision
 from pipelines.training.run_folder import MetricRow, RunFolder
-from pipelines.training.status import StatusFile
+from pipelines.training.signals import interrupted_by_sigterm
+from pipelines.training.status import StatusFile, read_state
 from pipelines.training.trackers import Trackers, check_trackers
 
 __all__ = ["describe_run", "prepare", "train"]
@@ -67,29 +68,35 @@ def train(
         Interrupted: SIGTERM came, or lost machines did not come back in time; the same call goes on.
         KeyboardInterrupt: the run was stopped; a checkpoint was saved.
     """
-    job, config = prepare(options)
-    facts, defaults = describe_data(job), _defaults(options.preset)
-    summary = RunFolder(job.out).ended(config, defaults)
-    if summary is not None:
-        return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), RunFolder(job.out), summary)
-    lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
-    if isinstance(lease, Holder):
-        return TrainReport(out=job.out.uri, facts=facts, holder=lease)
-    with lease:
-        folder = RunFolder(job.out, lease.fence)
-        summary = folder.claim(config, defaults)
-        if summary is not None:
-            return _finished(TrainReport(out=job.out.uri, facts=facts, already=True), folder, summary)
-        with Trackers(options.trackers, folder, fence=lambda: lease.fence, config=config, say=say) as trackers:
-            outcome = _run(job, lease, trackers, watch=watch, say=say, verbose=verbose)
-            trackers.is_finished = not outcome.stopped
-        report = TrainReport(out=job.out.uri, facts=facts, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
-        return report if outcome.stopped else _finished(report, folder, _summary(folder))
+    with interrupted_by_sigterm():
+        job, config = prepare(options)
+        report, defaults = TrainReport(out=job.out.uri, facts=describe_data(job)), _defaults(options.preset)
+        summary = RunFolder(job.out).ended(config, defaults)
+        if summary is not None and read_state(job.out) in ("done", None):
+            return _finished(report, RunFolder(job.out), summary, already=True)
+        lease = take_lease(job.out, ttl_s=options.lease_ttl_s, on_wait=_say_that_it_waits)
+        if isinstance(lease, Holder):
+            if summary is None:
+                return replace(report, holder=lease)
+            return _finished(report, RunFolder(job.out), summary, already=True)
+        with lease:
+            folder = RunFolder(job.out, lease.fence)
+            status = StatusFile(folder, lease=lease)
+            summary = folder.claim(config, defaults)
+            if summary is not None:  # and its driver was killed before it could say so
+                _tell_end(status, summary)
+                return _finished(report, folder, summary, already=True)
+            with Trackers(options.trackers, folder, fence=lambda: lease.fence, config=config, say=say) as trackers:
+                outcome = _run(job, lease, status, trackers, watch=watch, say=say, verbose=verbose)
+                trackers.is_finished = not outcome.stopped
+            report = replace(report, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
+            return report if outcome.stopped else _finished(report, folder, _summary(folder))
 
 
 def _run(
     job: TrainJob,
     lease: Lease,
+    status: StatusFile,
     trackers: Trackers,
     *,
     watch: Callable[[MetricRow], None] | None,
@@ -97,7 +104,6 @@ def _run(
     verbose: bool,
 ) -> Outcome:
     """Run the workers, with a status that is kept from here to however it ends."""
-    status = StatusFile(RunFolder(job.out), lease=lease)
 
     def seen(row: MetricRow) -> None:
         lease.note_step(row.step)
@@ -105,17 +111,20 @@ def _run(
         if watch is not None:
             watch(row)
 
-    status.update(state="waiting", steps=job.preset.train.steps)
+    folder = RunFolder(job.out, lease.fence)
+    status.update(state="waiting", step=folder.newest_step(), steps=job.preset.train.steps)
     try:
-        outcome = run_workers(
-            job,
-            lease=lease,
-            status=status.update,
-            watch=seen,
-            on_validation=trackers.add_validation,
-            say=say,
-            verbose=verbose,
-        )
+        with interrupted_by_sigterm():
+            outcome = run_workers(
+                job,
+                lease=lease,
+                status=status.update,
+                watch=seen,
+                on_validation=trackers.add_validation,
+                say=say,
+                verbose=verbose,
+            )
+        summary = {} if outcome.stopped else _summary(folder)
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
@@ -125,12 +134,17 @@ def _run(
     if outcome.stopped:
         status.update(state="interrupted", reason=outcome.stopped, workers=0)
     else:
-        status.update(state="done", workers=0)
+        _tell_end(status, summary)
     return outcome
 
 
-def _finished(report: TrainReport, folder: RunFolder, summary: dict[str, Any]) -> TrainReport:
-    return replace(report, summary=summary, validation=folder.read_validation().get(summary["step"]))
+def _finished(report: TrainReport, folder: RunFolder, summary: dict[str, Any], *, already: bool = False) -> TrainReport:
+    validation = folder.read_validation().get(summary["step"])
+    return replace(report, summary=summary, validation=validation, already=already)
+
+
+def _tell_end(status: StatusFile, summary: Mapping[str, Any]) -> None:
+    status.update(state="done", step=summary["step"], workers=0)
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:

@@ -295,7 +295,8 @@ class Loop:
         self._reduce_terms()
         state = self.state
         [state.seconds] = self.group.sum([seconds if self.group.rank == 0 else 0.0])
-        losses = {name: value / max(state.sums_weight, 1e-12) for name, value in state.sums.items()}
+        # In order, as their sum is: a term that is not in each step may be the first one after a checkpoint.
+        losses = {name: value / max(state.sums_weight, 1e-12) for name, value in sorted(state.sums.items())}
         took = max(state.seconds - state.row_seconds, 1e-9)
         waited_s = self._waits()
         state.waited_s += sum(waited_s) / len(waited_s)

@@ -12,8 +12,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-__all__ = ["Received", "received_here", "signals_noted", "watch_signals"]
+from condgen.errors import Interrupted
+
+__all__ = ["Received", "interrupted_by_sigterm", "received_here", "signals_noted", "watch_signals"]
 
 
 class Received:
@@ -88,3 +91,31 @@ def signals_noted() -> Iterator[Received]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the block where it is not noted, before workers train and after it; only in the main thread.
+
+    From ``ray.init`` on, Ray has a handler of its own that raises ``SystemExit`` with the signal's number. A scheduler
+    would not know that code.
+
+    Raises:
+        Interrupted: SIGTERM came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise Interrupted("stopped by SIGTERM while nothing trained: run the same command again to go on") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,11 +4,12 @@
      "workers_wanted": 8, "lease": {"epoch": 2, "host": "head-0", "pid": 71, "since": "2026-11-29T16:00:00+00:00"},
      "updated": "2026-11-29T17:12:31+00:00", "checkpoint": "step-00004000-e0002"}
 
-The file is for people, dashboards and schedulers. Nothing in training reads it, and training never fails because of it.
+The file is for people, dashboards and schedulers. Training does not depend on it, and never fails because of it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,12 +18,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from condgen.errors import CondgenError
-from pipelines.storage.store import RetryPolicy, json_bytes
+from pipelines.storage.store import RetryPolicy, Store, json_bytes
 from pipelines.training.checkpoint_names import CheckpointName
-from pipelines.training.lease import Fence, Lease
+from pipelines.training.lease import Fence, FencedError, Lease
 from pipelines.training.run_folder import RunFolder
 
-__all__ = ["State", "StatusFile"]
+__all__ = ["State", "StatusFile", "read_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,8 @@ class StatusFile:
                 now["lease"] = self._lease.holder.to_status()
                 fence.check()
             self._store.write(_STATUS, json_bytes(self._values | now))
+        except FencedError:
+            pass  # the status is another driver's now, and this one ends with that error
         except CondgenError as error:
             logger.warning("status.json is not up to date: %s", error)
         # After a failed write too, so that a storage that is out is not asked at each step.
@@ -126,3 +129,11 @@ class StatusFile:
         if now_s >= self._looked_at + _LOOK_S or self._values["state"] != self._written_state:
             self._checkpoint, self._looked_at = next(iter(fence.complete()[-1:]), None), now_s
         return str(self._checkpoint) if self._checkpoint else None
+
+
+def read_state(store: Store) -> str | None:
+    """Return the state that a run's status.json tells; None where there is none that can be read."""
+    try:
+        return str(json.loads(store.read(_STATUS))["state"])
+    except (CondgenError, ValueError, KeyError, TypeError):
+        return None

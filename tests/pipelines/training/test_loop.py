@@ -328,7 +328,7 @@ def test_a_checkpoint_that_is_asked_for_is_made_between_two_steps_and_changes_no
     _, rows, checkpoints = train(loop, items(), asked=lambda: Request(save=loop.state.step in (7, 22)))
     assert checkpoints == [7, 15, 22]
     _, plain_rows, _ = train(plain, items())
-    assert [row.loss for row in rows] == pytest.approx([row.loss for row in plain_rows])
+    assert [row.losses for row in rows] == [row.losses for row in plain_rows]  # to the last bit
     for name, value in plain.model.state_dict().items():
         assert torch.equal(loop.model.state_dict()[name], value)
 

@@ -1,14 +1,18 @@
 """Signals and wishes become requests, each of them once."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import pytest
+
+from condgen.errors import Interrupted
 from pipelines.training.monitor import Monitor, WorkerPlace
 from pipelines.training.requests import Requests
-from pipelines.training.signals import Received, signals_noted
+from pipelines.training.signals import Received, interrupted_by_sigterm, signals_noted
 
 
 def test_a_worker_whose_machine_ends_asks_for_a_stop_and_says_that_it_leaves() -> None:
@@ -76,6 +80,24 @@ def test_the_driver_notes_signals_in_its_block_alone() -> None:
         assert received.take_save()
         assert not received.take_save()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("handler", ["ours", "Ray's"])
+def test_sigterm_while_nothing_trains_is_an_interruption_that_no_handler_of_errors_takes(handler: str) -> None:
+    def ends() -> None:
+        with interrupted_by_sigterm():
+            if handler == "Ray's":
+                signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+            with contextlib.suppress(Exception):  # Interrupted is one
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        ends()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemExit, match="3"), interrupted_by_sigterm():
+        sys.exit(3)
 
 
 def test_a_worker_notes_a_signal_while_its_main_thread_runs_no_python() -> None:

@@ -1,13 +1,13 @@
 """`condgen train` through a real Ray: the same at any number of workers, cut anywhere, gone on at the next sample."""
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import threading
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +17,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import safetensors.torch
+from chaos_cluster import kill_session
+from machines import training_workers
 from PIL import Image
 from samples import saved, tar_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -37,12 +39,13 @@ SETTINGS = [
     "model.norm_groups=4",
     "data.size_px=16",
     "data.lanes=4",
-    "train.steps=12",
+    "train.steps=240",
     "train.batch_size=8",
     "train.warmup_steps=2",
-    "train.log_every_steps=3",
-    "train.checkpoint_every_steps=4",
+    "train.log_every_steps=20",
+    "train.checkpoint_every_steps=20",
 ]
+ROWS = list(range(20, 241, 20))
 
 
 def settings(*more: str) -> Preset:
@@ -97,21 +100,21 @@ def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: P
     from pipelines.models.source import load_model
 
     rows = metrics(whole)
-    assert [row["step"] for row in rows] == [3, 6, 9, 12]
-    assert rows[-1]["images"] + rows[-1]["undecodable"] == 96  # 12 steps of 8; the epochs of 48 have no padding
-    assert rows[-1]["undecodable"] == 2  # one picture in each of the two epochs
+    assert [row["step"] for row in rows] == ROWS
+    assert rows[-1]["images"] + rows[-1]["undecodable"] == 1920  # 240 steps of 8; the epochs of 48 have no padding
+    assert rows[-1]["undecodable"] == 40  # one picture in each of the 40 epochs
     assert rows[-1]["loss"] < rows[0]["loss"]
     kept = sorted(path.parent.name for path in (whole / "checkpoints").glob("*/complete.json"))
-    assert kept == ["step-00000008-e0001", "step-00000012-e0001"]
-    assert json.loads((whole / "config.json").read_text())["train"]["steps"] == 12
+    assert kept == ["step-00000220-e0001", "step-00000240-e0001"]
+    assert json.loads((whole / "config.json").read_text())["train"]["steps"] == 240
     loaded = load_model(open_store(whole))
     assert loaded.model.family == "regression"
     assert loaded.extra["size_px"] == 16
-    checkpoint = load_model(open_store(whole / "checkpoints/step-00000008-e0001"))
-    assert checkpoint.extra["step"] == 8
+    checkpoint = load_model(open_store(whole / "checkpoints/step-00000220-e0001"))
+    assert checkpoint.extra["step"] == 220
     status = json.loads((whole / "status.json").read_text())
-    assert (status["state"], status["step"], status["steps"]) == ("done", 12, 12)
-    assert (status["checkpoint"], status["lease"]["pid"]) == ("step-00000012-e0001", os.getpid())
+    assert (status["state"], status["step"], status["steps"]) == ("done", 240, 240)
+    assert (status["checkpoint"], status["lease"]["pid"]) == ("step-00000240-e0001", os.getpid())
     assert json.loads((whole / "lease/00000001.json").read_text())["released"]
 
 
@@ -122,6 +125,19 @@ def test_a_finished_run_says_so_without_starting_anything(
     report = run(dataset, whole)
     assert report.already
     assert any("finished before" in line for line in report.lines())
+    assert not (whole / "lease/00000002.json").exists()
+
+
+def test_a_run_whose_driver_was_killed_before_it_could_say_that_it_is_done_says_so_at_the_next_start(
+    whole: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "run_workers", lambda *_, **__: pytest.fail("it trained again"))
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run/status.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "running", "step": 200}))
+    assert run(dataset, tmp_path / "run").already
+    status = json.loads(path.read_text())
+    assert (status["state"], status["step"], status["lease"]["epoch"]) == ("done", 240, 2)
 
 
 def test_another_configuration_in_the_same_folder_is_refused_with_the_field(whole: Path, dataset: Path) -> None:
@@ -143,143 +159,191 @@ def test_a_second_start_of_a_live_run_says_who_holds_it_and_does_nothing(
 
 def test_a_finished_run_whose_steps_are_raised_goes_on(whole: Path, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
-    report = run(dataset, tmp_path / "run", "train.steps=14", "train.keep_best=1")
-    assert (report.already, report.summary["step"]) == (False, 14)
-    assert [row["step"] for row in metrics(tmp_path / "run")] == [3, 6, 9, 12, 14]
-    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == 14
+    report = run(dataset, tmp_path / "run", "train.steps=250", "train.keep_best=1")
+    assert (report.already, report.summary["step"]) == (False, 250)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [*ROWS, 250]
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == 250
     kept = sorted(path.parent.name for path in (tmp_path / "run/checkpoints").glob("*/complete.json"))
-    assert kept == ["step-00000008-e0001", "step-00000012-e0001", "step-00000014-e0002"]
-    with pytest.raises(ConfigError, match=r"train\.steps: got 12, allowed: 14 or more"):
+    assert kept == ["step-00000220-e0001", "step-00000240-e0001", "step-00000250-e0002"]
+    with pytest.raises(ConfigError, match=r"train\.steps: got 240, allowed: 250 or more"):
         run(dataset, tmp_path / "run")
 
 
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 240) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not happened():
-        assert process.poll() is None, f"it ended by itself: {process.communicate()}"
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
+@pytest.fixture
+def machine(ray_cluster: None, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A second node of the session's Ray, with more CPUs than the first: a worker is put there. It is on its way."""
+    import ray
+
+    ray_program, address = str(Path(sys.executable).parent / "ray"), ray.get_runtime_context().gcs_address
+    node = ["--node-ip-address=127.0.0.1", "--num-cpus=3", "--object-store-memory=80000000", f"--address={address}"]
+    # In a folder of its own: else ray.init, wherever on this machine, would take the cluster for its own.
+    with tempfile.TemporaryDirectory(prefix="node-", ignore_cleanup_errors=True) as folder:
+        with (tmp_path / "node.log").open("w") as log:
+            started = subprocess.Popen(
+                [ray_program, "start", "--block", f"--temp-dir={folder}", *node],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        yield started
+        kill_session(started)
+        while machine_id():
+            time.sleep(0.2)
+
+
+def machine_id() -> str:
+    """The id of the second node; empty where it is not there."""
+    import ray
+
+    nodes = (node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU") == 3)
+    return next((str(node["NodeID"]) for node in nodes), "")
+
+
+def drain(node: str) -> None:
+    """Do what a cloud does that takes a machine back in half a minute."""
+    import ray
+    from ray._raylet import GcsClient
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client = GcsClient(address=ray.get_runtime_context().gcs_address)
+    assert client.drain_node(node, reason, "spot", int((time.time() + 30) * 1000))[0]
+
+
+class Commands:
+    """`condgen train` into one folder, in one process after the other; each is cut."""
+
+    def __init__(self, dataset: Path, out: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+        place = ["--preset", "regression-small", "--data", dataset, "--out", out]
+        self._arguments = [*place, *(part for text in SETTINGS for part in ("--set", text))]
+        self._out, self._start = out, start
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *more: str, **env: str) -> int:
+        """Start the command; returns its process id."""
+        self.process = self._start("train", *self._arguments, *more, **env)
+        return self.process.pid
+
+    def until_saved(self, epoch: int) -> None:
+        """Wait until an attempt has saved a checkpoint: each one has an epoch of its own."""
+        self.until(lambda: any(self._out.glob(f"checkpoints/step-*-e{epoch:04d}/complete.json")))
+
+    def until(self, happened: Callable[[], object]) -> None:
+        """Wait until something has happened, while the command runs."""
+        assert self.process is not None
+        deadline = time.monotonic() + 240
+        while not happened():
+            assert self.process.poll() is None, f"it ended by itself: {self.process.communicate()}"
+            assert time.monotonic() < deadline, "it took too long"
+            time.sleep(0.02)
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal and wait for the end; returns the exit code and what was written to stderr."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=120)
+        assert not (self._out / "run.json").exists(), "it was quicker than the signal"
+        return self.process.returncode, errors
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
 
 @pytest.fixture
-def process(
+def commands(
     dataset: Path, tmp_path: Path, condgen_process: Callable[..., subprocess.Popen[str]]
-) -> Iterator[subprocess.Popen[str]]:
-    """`condgen train` into tmp_path/run, in a process of its own with a Ray of its own, so that it can be cut."""
-    assignments = [part for text in SETTINGS for part in ("--set", text)]
-    place = ["--data", dataset, "--out", tmp_path / "run"]
-    started = condgen_process("train", "--preset", "regression-small", *place, *assignments)
-    yield started
-    if started.poll() is None:
-        started.kill()
-    started.communicate()
+) -> Iterator[Commands]:
+    commands = Commands(dataset, tmp_path / "run", condgen_process)
+    yield commands
+    commands.kill()
 
 
-def test_a_run_killed_halfway_on_one_core_ends_with_the_very_same_bytes(
-    whole: Path, dataset: Path, tmp_path: Path, process: subprocess.Popen[str]
+def test_a_run_that_is_cut_in_every_way_ends_with_the_very_same_bytes(
+    whole: Path, dataset: Path, tmp_path: Path, machine: subprocess.Popen[bytes], commands: Commands
 ) -> None:
+    """A killed worker, Ctrl-C, a machine that is drained, SIGTERM, a killed driver; each in the midst of training."""
+    import ray
+
     out = tmp_path / "run"
-    os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})  # it must not wait for a CPU that is not there
-    wait_for(lambda: is_saved(out, 4), process)
-    process.kill()
-    process.communicate()
-    assert not (out / "run.json").exists()
-    beside = ("train.validate_every_steps=4", "train.sheet_every_steps=8")
+
+    def state() -> str:
+        return str(json.loads((out / "status.json").read_text())["state"])
+
+    driver = commands.start()
+    os.sched_setaffinity(driver, {min(os.sched_getaffinity(0))})  # it must not wait for a CPU that is not there
+    commands.until_saved(epoch=1)
+    for worker in training_workers(driver):
+        os.kill(worker, signal.SIGKILL)
+    commands.until_saved(epoch=2)
+    code, errors = commands.end(signal.SIGINT)
+    first, *_, last = errors.strip().splitlines()
+    assert (code, last, state()) == (130, "stopped; run the same command again to go on", "interrupted")
+    assert re.match(r"a worker failed \(.+\): training goes on from step \d+$", first)
+    assert "Traceback" not in errors
+
+    address = ray.get_runtime_context().gcs_address
+    while not machine_id():
+        assert machine.poll() is None, (tmp_path / "node.log").read_text()
+        time.sleep(0.1)
+    on_machines = ("--gpus-per-worker", "0", "--threads", "1")
+    commands.start(*on_machines, RAY_ADDRESS=address)
+    commands.until_saved(epoch=3)
+    drain(machine_id())
+    commands.until_saved(epoch=4)
+    code, errors = commands.end(signal.SIGTERM)
+    first, *_, last = errors.strip().splitlines()
+    assert (code, state()) == (75, "interrupted")
+    # Ray may take away a machine whose workers have saved and ended before anyone looks again.
+    assert re.search(r"(is about to leave|is gone \(spot\)): training goes on from step \d+$", first)
+    saved = re.search(r"SIGTERM, a checkpoint of step (\d+) is saved: run the same command again to go on$", last)
+    assert saved
+    assert is_saved(out, int(saved[1]))
+
+    commands.start(*on_machines, RAY_ADDRESS=address)
+    commands.until_saved(epoch=5)
+    code, _ = commands.end(signal.SIGKILL)
+    assert (code, state()) == (-signal.SIGKILL, "running")
+
+    beside = ("train.validate_every_steps=20", "train.sheet_every_steps=20")
     report = run(dataset, out, *beside, trackers=("tensorboard",))
-    assert [row["step"] for row in metrics(out)] == [3, 6, 9, 12]
-    for cut, never in zip(metrics(out), metrics(whole), strict=True):
-        assert {k: cut[k] for k in ("loss", "images", "epoch", "undecodable")} == {
-            k: never[k] for k in ("loss", "images", "epoch", "undecodable")
-        }
+    assert state() == "done"
+    clocks = ("seconds", "images_per_s", "stalled_s", "waited")
+    rows, expected = ([{k: v for k, v in row.items() if k not in clocks} for row in metrics(at)] for at in (out, whole))
     # One worker, the same machine, the same threads: not a bit differs, with validation beside it or without.
+    assert rows == expected
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    was_validated(out, report)
+
+
+def was_validated(out: Path, report: TrainReport) -> None:
+    """Check what validation, sheets and TensorBoard have left of a run that was cut."""
     rows = [json.loads(line) for line in (out / "validation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
-    assert (rows[-1]["step"], rows[-1]["images"], set(rows[-1]["losses"])) == (12, 3, {"l2"})
+    assert (rows[-1]["step"], rows[-1]["images"], set(rows[-1]["losses"])) == (240, 3, {"l2"})
     assert report.validation is not None
     assert report.validation.metrics == rows[-1]["metrics"]
-    assert (out / "sheets/step-00000012.png").stat().st_size > 1000
+    assert (out / "sheets/step-00000240.png").stat().st_size > 1000
     events = {name: EventAccumulator(str(out / "tensorboard" / name)).Reload() for name in ("train", "validation")}
-    assert [event.step for event in events["train"].Scalars("loss")] == [3, 6, 9, 12]
+    assert [event.step for event in events["train"].Scalars("loss")] == ROWS
     assert [event.step for event in events["validation"].Scalars("auc")] == [row["step"] for row in rows]
-    assert json.loads((out / "status.json").read_text())["state"] == "done"
 
 
-def test_sigterm_saves_where_it_is_and_the_run_goes_on_to_the_very_same_bytes(
-    whole: Path, dataset: Path, tmp_path: Path, process: subprocess.Popen[str]
-) -> None:
+def test_four_workers_go_on_to_the_same_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    wait_for(lambda: is_saved(out, 4), process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    if not (out / "run.json").exists():  # else it was quicker than the signal
-        assert process.returncode == 75
-        assert errors.strip().splitlines()[-1].endswith("is saved: run the same command again to go on")
-        assert json.loads((out / "status.json").read_text())["state"] == "interrupted"
-    run(dataset, out)
-    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-
-
-def test_ctrl_c_saves_where_it_is_and_four_workers_go_on_to_the_same_model(
-    whole: Path, dataset: Path, tmp_path: Path, process: subprocess.Popen[str]
-) -> None:
-    out = tmp_path / "run"
-    wait_for(lambda: is_saved(out, 4), process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    if not (out / "run.json").exists():  # else it was quicker than the signal
-        assert process.returncode == 130
-        assert errors.strip().splitlines()[-1] == "stopped; run the same command again to go on"
-        assert "Traceback" not in errors
-        assert max(int(one.name.split("-")[1]) for one in (out / "checkpoints").iterdir()) > 4
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "checkpoints/step-00000240-e0001")
+    for name in ("run.json", "model.safetensors", "model.json"):
+        (out / name).unlink()
     run(dataset, out, workers=4)
-    assert metrics(out)[-1]["step"] == 12
+    assert [row["step"] for row in metrics(out)] == ROWS
     for cut, never in zip(metrics(out), metrics(whole), strict=True):
-        assert (cut["step"], cut["images"], cut["undecodable"]) == (
-            never["step"],
-            never["images"],
-            never["undecodable"],
-        )
+        for name in ("step", "images", "undecodable"):
+            assert cut[name] == never[name]
         assert cut["loss"] == pytest.approx(never["loss"], rel=1e-3)  # sums in another order
     for name, value in weights(whole).items():
         np.testing.assert_allclose(weights(out)[name], value, atol=2e-3)
-
-
-def training_workers() -> list[int]:
-    """The processes of Ray Train's workers that descend from this one (its own Ray's)."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found = []
-    for process in parents:
-        ancestor = process
-        while ancestor in parents and ancestor != os.getpid():
-            ancestor = parents[ancestor]
-        with contextlib.suppress(OSError):
-            if ancestor == os.getpid() and b"RayTrainWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
-                found.append(process)
-    return found
-
-
-def test_a_killed_worker_is_started_again_by_itself(ray_cluster: None, dataset: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    killed = []
-
-    def kill_once() -> None:
-        while not is_saved(out, 4):
-            time.sleep(0.02)
-        for process in training_workers():
-            os.kill(process, signal.SIGKILL)
-            killed.append(process)
-
-    killer = threading.Thread(target=kill_once, daemon=True)
-    killer.start()
-    report = run(dataset, out, "train.steps=40")
-    killer.join(5)
-    assert killed
-    assert report.summary["step"] == 40
-    assert [row["step"] for row in metrics(out)] == [*range(3, 40, 3), 40]
 
 
 def test_a_loss_that_explodes_ends_in_one_line(ray_cluster: None, dataset: Path, tmp_path: Path) -> None:
