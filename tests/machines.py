@@ -9,6 +9,7 @@
 The command runs in a process of its own, as a scheduler starts it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from chaos_cluster import START_S, ChaosCluster, kill_session
 from pipelines.storage.store import open_store
 from pipelines.training.run_folder import METRICS, RunFolder, rows_from_bytes
 
-__all__ = ["WAIT_S", "Machines", "Run", "local_env"]
+__all__ = ["WAIT_S", "Machines", "Run", "local_env", "training_workers"]
 
 WAIT_S = 600.0
 
