@@ -368,7 +368,7 @@ def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -
     assert "48 samples in 16 chunks" in text
     assert "6 steps of 8, 4 lanes, windows of 2 chunks" in text
     assert "parameters" in text
-    assert "12 steps, 2.0 epochs, 1 worker" in text
+    assert "240 steps, 40.0 epochs, 1 worker" in text
     assert re.search(r"memory +about 0\.\d\d GiB a worker: .* for the activations of 8 images", text)
     assert not (tmp_path / "run").exists()
 
