@@ -55,7 +55,7 @@ def _measured(seed: int, steps: int, config: Mapping[str, Any]) -> ExperimentNum
 
 
 def _gan(seed: int, effort: float) -> ExperimentNumbers:
-    return _measured(seed, round(1400 * effort), {})
+    return _measured(seed, round(2100 * effort), {})
 
 
 def _gan_l1(seed: int, effort: float) -> ExperimentNumbers:
@@ -76,7 +76,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         world="shirts",
         run=_gan,
         quick_effort=0.0,
-        minutes=1.9,
+        minutes=2.8,
         claims=(Claim(text="a conditional GAN with noise has joint structure and both modes", bounds=_BOTH, needed=2),),
     ),
     Experiment(
