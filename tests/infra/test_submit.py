@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import pytest
 from chaos_cluster import kill_session
+from ray._private.authentication_test_utils import reset_auth_token_state
 from samples import gradient, saved, tar_of
 
 from condgen.errors import ConfigError
@@ -158,7 +159,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         for name, value in head.token.items():
             here.setenv(name, value)
         here.setenv("RAY_API_SERVER_ADDRESS", head.address)
+        reset_auth_token_state()  # Ray reads these variables once a process, and other tests may have had it do so
         yield head
+    reset_auth_token_state()
 
 
 def run_shell(cluster: Cluster, script: str, *words: str) -> Submission:
