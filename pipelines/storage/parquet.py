@@ -219,10 +219,10 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _decoded(read: Callable[[], Any]) -> Any:
-    """Call Arrow; its OSError, which damaged bytes raise too, is none of the storage's."""
+    """Call Arrow; its OSError, which damaged bytes raise too, is none of the storage's, and names may be no UTF-8."""
     try:
         return read()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise pa.ArrowInvalid(str(error)) from error
 
 

@@ -39,13 +39,13 @@ SETTINGS = [
     "model.norm_groups=4",
     "data.size_px=16",
     "data.lanes=4",
-    "train.steps=240",
+    "train.steps=600",
     "train.batch_size=8",
     "train.warmup_steps=2",
     "train.log_every_steps=20",
     "train.checkpoint_every_steps=20",
 ]
-ROWS = list(range(20, 241, 20))
+ROWS = list(range(20, 601, 20))
 
 
 def settings(*more: str) -> Preset:
@@ -101,20 +101,20 @@ def test_a_run_leaves_a_model_metrics_checkpoints_and_its_configuration(whole: P
 
     rows = metrics(whole)
     assert [row["step"] for row in rows] == ROWS
-    assert rows[-1]["images"] + rows[-1]["undecodable"] == 1920  # 240 steps of 8; the epochs of 48 have no padding
-    assert rows[-1]["undecodable"] == 40  # one picture in each of the 40 epochs
+    assert rows[-1]["images"] + rows[-1]["undecodable"] == 4800  # 600 steps of 8; the epochs of 48 have no padding
+    assert rows[-1]["undecodable"] == 100  # one picture in each of the 100 epochs
     assert rows[-1]["loss"] < rows[0]["loss"]
     kept = sorted(path.parent.name for path in (whole / "checkpoints").glob("*/complete.json"))
-    assert kept == ["step-00000220-e0001", "step-00000240-e0001"]
-    assert json.loads((whole / "config.json").read_text())["train"]["steps"] == 240
+    assert kept == ["step-00000580-e0001", "step-00000600-e0001"]
+    assert json.loads((whole / "config.json").read_text())["train"]["steps"] == 600
     loaded = load_model(open_store(whole))
     assert loaded.model.family == "regression"
     assert loaded.extra["size_px"] == 16
-    checkpoint = load_model(open_store(whole / "checkpoints/step-00000220-e0001"))
-    assert checkpoint.extra["step"] == 220
+    checkpoint = load_model(open_store(whole / "checkpoints/step-00000580-e0001"))
+    assert checkpoint.extra["step"] == 580
     status = json.loads((whole / "status.json").read_text())
-    assert (status["state"], status["step"], status["steps"]) == ("done", 240, 240)
-    assert (status["checkpoint"], status["lease"]["pid"]) == ("step-00000240-e0001", os.getpid())
+    assert (status["state"], status["step"], status["steps"]) == ("done", 600, 600)
+    assert (status["checkpoint"], status["lease"]["pid"]) == ("step-00000600-e0001", os.getpid())
     assert json.loads((whole / "lease/00000001.json").read_text())["released"]
 
 
@@ -137,7 +137,7 @@ def test_a_run_whose_driver_was_killed_before_it_could_say_that_it_is_done_says_
     path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "running", "step": 200}))
     assert run(dataset, tmp_path / "run").already
     status = json.loads(path.read_text())
-    assert (status["state"], status["step"], status["lease"]["epoch"]) == ("done", 240, 2)
+    assert (status["state"], status["step"], status["lease"]["epoch"]) == ("done", 600, 2)
 
 
 def test_another_configuration_in_the_same_folder_is_refused_with_the_field(whole: Path, dataset: Path) -> None:
@@ -159,13 +159,13 @@ def test_a_second_start_of_a_live_run_says_who_holds_it_and_does_nothing(
 
 def test_a_finished_run_whose_steps_are_raised_goes_on(whole: Path, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
-    report = run(dataset, tmp_path / "run", "train.steps=250", "train.keep_best=1")
-    assert (report.already, report.summary["step"]) == (False, 250)
-    assert [row["step"] for row in metrics(tmp_path / "run")] == [*ROWS, 250]
-    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == 250
+    report = run(dataset, tmp_path / "run", "train.steps=610", "train.keep_best=1")
+    assert (report.already, report.summary["step"]) == (False, 610)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [*ROWS, 610]
+    assert json.loads((tmp_path / "run/config.json").read_text())["train"]["steps"] == 610
     kept = sorted(path.parent.name for path in (tmp_path / "run/checkpoints").glob("*/complete.json"))
-    assert kept == ["step-00000220-e0001", "step-00000240-e0001", "step-00000250-e0002"]
-    with pytest.raises(ConfigError, match=r"train\.steps: got 240, allowed: 250 or more"):
+    assert kept == ["step-00000580-e0001", "step-00000600-e0001", "step-00000610-e0002"]
+    with pytest.raises(ConfigError, match=r"train\.steps: got 600, allowed: 610 or more"):
         run(dataset, tmp_path / "run")
 
 
@@ -321,10 +321,10 @@ def was_validated(out: Path, report: TrainReport) -> None:
     """Check what validation, sheets and TensorBoard have left of a run that was cut."""
     rows = [json.loads(line) for line in (out / "validation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
-    assert (rows[-1]["step"], rows[-1]["images"], set(rows[-1]["losses"])) == (240, 3, {"l2"})
+    assert (rows[-1]["step"], rows[-1]["images"], set(rows[-1]["losses"])) == (600, 3, {"l2"})
     assert report.validation is not None
     assert report.validation.metrics == rows[-1]["metrics"]
-    assert (out / "sheets/step-00000240.png").stat().st_size > 1000
+    assert (out / "sheets/step-00000600.png").stat().st_size > 1000
     events = {name: EventAccumulator(str(out / "tensorboard" / name)).Reload() for name in ("train", "validation")}
     assert [event.step for event in events["train"].Scalars("loss")] == ROWS
     assert [event.step for event in events["validation"].Scalars("auc")] == [row["step"] for row in rows]
@@ -333,7 +333,7 @@ def was_validated(out: Path, report: TrainReport) -> None:
 def test_four_workers_go_on_to_the_same_model(whole: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    shutil.rmtree(out / "checkpoints/step-00000240-e0001")
+    shutil.rmtree(out / "checkpoints/step-00000600-e0001")
     for name in ("run.json", "model.safetensors", "model.json"):
         (out / name).unlink()
     run(dataset, out, workers=4)
@@ -368,7 +368,7 @@ def test_a_dry_run_tells_all_and_starts_nothing(dataset: Path, tmp_path: Path) -
     assert "48 samples in 16 chunks" in text
     assert "6 steps of 8, 4 lanes, windows of 2 chunks" in text
     assert "parameters" in text
-    assert "240 steps, 40.0 epochs, 1 worker" in text
+    assert "600 steps, 100.0 epochs, 1 worker" in text
     assert re.search(r"memory +about 0\.\d\d GiB a worker: .* for the activations of 8 images", text)
     assert not (tmp_path / "run").exists()
 
