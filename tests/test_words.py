@@ -113,6 +113,7 @@ def test_pages_have_no_retired_word() -> None:
     check(page_hits())
 
 
+@pytest.mark.slow
 def test_docstrings_have_no_retired_word() -> None:
     check(docstring_hits())
 

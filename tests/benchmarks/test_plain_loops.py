@@ -24,6 +24,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", MODELS)
 def test_the_plain_loop_has_the_losses_and_the_gradients_of_training(family: str) -> None:
     torch.manual_seed(0)

@@ -55,6 +55,7 @@ def test_luminance_is_given_as_the_grey_srgb_code_that_it_is_the_luminance_of() 
     torch.testing.assert_close(_grey(l_n[None])[0, 0, 0], codes, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_torchvisions_classifier_for_the_grey_image() -> None:
     from torchvision.models import mobilenet_v2
 
@@ -77,6 +78,7 @@ def test_weights_of_another_network_are_refused() -> None:
         PretrainedEncoder(ENCODERS["mobilenet_v2"], 0.0).load_pretrained({"conv1.weight": torch.zeros(1)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", MODELS)
 def test_every_color_family_takes_the_encoder_and_draws_at_any_size(family: str) -> None:
     model = encoded(family).eval()

@@ -59,6 +59,7 @@ def test_a_compiled_step_is_that_of_none_up_to_rounding() -> None:
             torch.testing.assert_close(value, wanted[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_compiled_here_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
@@ -72,6 +73,7 @@ def test_a_critic_with_r1_stays_as_it_is() -> None:
     assert model.networks == [model.generator]
 
 
+@pytest.mark.slow
 def test_every_family_has_networks_with_nearly_all_weights() -> None:
     for family in FAMILIES:
         model = build(family, {})

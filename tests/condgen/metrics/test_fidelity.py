@@ -28,6 +28,7 @@ def test_they_are_torchmetrics(noise: float) -> None:
     assert float(psnr(y, x)) == pytest.approx(float(expected), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_they_are_scikit_images() -> None:
     metrics = pytest.importorskip("skimage.metrics")
     y, x = pair(0.1)
