@@ -104,6 +104,8 @@ class TrainConfig:
             larger batch fits into memory. Losses and gradients are those of the whole share; a model with batch
             normalization normalizes each part by itself.
         channels_last: whether convolutions keep their channels innermost, which is faster on GPUs with tensor cores.
+        fused_on_cpu: whether CPUs do AdamW's step in one kernel, as GPUs always do: several times as fast. A run goes
+            on as it was begun; those of versions that did not know this setting go on without.
         compile: whether ``torch.compile`` makes one program of each network, in the first steps, which takes a minute
             or two: ``none``, ``default``, or ``reduce-overhead``, which also records a GPU's work as CUDA graphs, for
             small batches. Results are those of ``none`` up to rounding, except for what dropout draws.
@@ -133,6 +135,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     accumulate: Count = 1
     channels_last: bool = False
+    fused_on_cpu: bool = True
     compile: Literal["none", "default", "reduce-overhead"] = "none"
     stored_weights: Literal["fp32", "fp16"] = "fp32"
 

@@ -186,7 +186,7 @@ class Training:
             lr=self.config.learning_rate,
             betas=self.config.adam_betas,
             weight_decay=self.config.weight_decay,
-            fused=True,
+            fused=self.config.fused_on_cpu or self.device.type != "cpu",
         )
 
 

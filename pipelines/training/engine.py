@@ -32,6 +32,7 @@ from pipelines.training.lease import Holder, Lease, take_lease
 from pipelines.training.options import TrainOptions
 from pipelines.training.report import TrainReport, describe_data, describe_training
 from pipelines.training.revision import source_revision
+from pipelines.training.run_config import as_begun
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.signals import interrupted_by_sigterm
 from pipelines.training.status import StatusFile, read_state
@@ -86,6 +87,8 @@ def train(
             if summary is not None:  # and its driver was killed before it could say so
                 _tell_end(status, summary)
                 return _finished(report, folder, summary, already=True)
+            preset = as_begun(options.preset, folder.config())
+            job = replace(job, options=replace(job.options, preset=preset))
             with Trackers(options.trackers, folder, fence=lambda: lease.fence, config=config, say=say) as trackers:
                 outcome = _run(job, lease, status, trackers, watch=watch, say=say, verbose=verbose)
                 trackers.is_finished = not outcome.stopped

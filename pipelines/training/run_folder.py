@@ -115,9 +115,13 @@ class RunFolder:
         Raises:
             ConfigError: the folder is another run's; the error names the first field that differs.
         """
-        before = self._json(_CONFIG)
-        if before is not None:
+        before = self.config()
+        if before:
             check_config(before, config, defaults or {}, uri=self.store.uri)
+
+    def config(self) -> dict[str, Any]:
+        """Return the configuration that the run was begun with; empty where the folder is new."""
+        return self._json(_CONFIG) or {}
 
     def ended(self, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Return the content of run.json where the run is finished and its limits let it end there, else None.
@@ -145,8 +149,8 @@ class RunFolder:
         summary = self.ended(config, defaults)
         if summary is not None:
             return summary
-        before, train = self._json(_CONFIG), config.get("train", {})
-        if before is None:
+        before, train = self.config(), config.get("train", {})
+        if not before:
             self.write(_CONFIG, json_bytes(config))
         else:
             if self.finished() is not None:
@@ -367,14 +371,9 @@ class RunFolder:
             return [*(Candidate(one, self._training_loss(one)) for one in older), *newest]
         rows = self.read_validation()
         last = max(rows, default=0)
-        judged = (
-            Candidate(
-                one,
-                rows[one.step].loss if one.step in rows else None,
-                is_awaited=one.step > last and is_due(one.step, validate_every),
-            )
-            for one in older
-        )
+        losses = {step: row.loss for step, row in rows.items()}
+        awaited = {one.step: one.step > last and is_due(one.step, validate_every) for one in older}
+        judged = (Candidate(one, losses.get(one.step), is_awaited=awaited[one.step]) for one in older)
         return [*judged, *newest]
 
     def _training_loss(self, checkpoint: CheckpointName) -> float | None:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 from pipelines.storage.local import LocalBackend
 from pipelines.storage.store import Store, json_bytes
 from pipelines.training.lease import Fence
+from pipelines.training.run_config import flat
 
 __all__ = ["Mlflow", "Point", "TensorBoard", "TrackedRun", "Tracker", "Wandb"]
 
@@ -186,7 +187,7 @@ class Mlflow:
         tags = {"condgen.run": run.store.uri}
         created = self._client.create_run(experiment_id, run_name=run.name, tags=tags)
         run_id: str = created.info.run_id
-        parameters = [Param(name, str(value)) for name, value in _flat(run.config)]
+        parameters = [Param(name, str(value)) for name, value in flat(run.config)]
         self._client.log_batch(run_id, params=parameters[:100])
         return run_id
 
@@ -251,11 +252,3 @@ class Wandb:
 def _named(run: str, name: str) -> str:
     """Return the name of a number where training and validation are in one place."""
     return f"{run}/{name}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

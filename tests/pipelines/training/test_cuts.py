@@ -82,13 +82,6 @@ def cluster(bucket: str, tmp_path_factory: pytest.TempPathFactory, condgen_proce
 
 
 @pytest.fixture
-def machines(cluster: ChaosCluster) -> Iterator[Machines]:
-    machines = Machines(cluster)
-    yield machines
-    machines.end()
-
-
-@pytest.fixture
 def make_run(machines: Machines, bucket: str, tmp_path: Path) -> Iterator[Callable[[str, int], Run]]:
     runs: list[Run] = []
 

@@ -25,7 +25,6 @@ from pipelines.streaming.epoch_order import OrderConfig, StreamPosition
 from pipelines.streaming.stream import StreamBatch, StreamConfig
 from pipelines.training.feed import OneDataset
 from pipelines.training.loop import Alone, Loop, state_from_json
-from pipelines.training.loss_watch import LossWatch
 from pipelines.training.requests import Request
 from pipelines.training.run_folder import MetricRow
 
@@ -38,7 +37,6 @@ CONFIG = TrainConfig(
     log_every_steps=10,
     checkpoint_every_steps=15,
 )
-
 
 PLAN = StreamConfig(
     store=open_store("nowhere"),
@@ -210,35 +208,19 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
             return {"l2": terms["l2"] * (math.nan if self.steps_seen > 3 else 1.0)}
 
     config = replace(CONFIG, checkpoint_every_steps=2)
-    with pytest.raises(
-        JobError, match=r"not finite at step 4: lower .* from the checkpoint of step 2 with --init-from"
-    ):
+    told = r"not finite at step 4: lower .* from the checkpoint of step 2 with --init-from"
+    with pytest.raises(JobError, match=told):
         train(loop_of(Broken(FakeConfig()), config), items())
 
 
-def test_a_loss_that_grows_out_of_all_proportion_ends_the_run() -> None:
+def test_a_loss_that_grows_a_thousand_times_ends_the_run() -> None:
     class Growing(FakeModel):
-        """Its loss is a thousand times larger from step 120 on."""
-
         def forward(self, batch: Batch, phase: str = "model") -> dict[str, Tensor]:
             terms = super().forward(batch, phase)
             return {"l2": terms["l2"] * 0 + (1000.0 if self.steps_seen > 120 else 1.0)}
 
-    config = replace(CONFIG, steps=200)
     with pytest.raises(JobError, match=r"the loss has diverged at step 12[2-9]: lower"):
-        train(loop_of(Growing(FakeConfig()), config), items())
-    assert train(loop_of(Growing(FakeConfig()), replace(config, divergence_factor=0)), items())
-
-
-@pytest.mark.parametrize("cut", [40, 100, 150])
-def test_what_the_loss_was_in_the_beginning_is_known_after_a_cut(cut: int) -> None:
-    losses = [2.0] * 100 + [190.0] * 100 + [210.0] * 30
-    first = LossWatch(factor=100.0)
-    assert not any(any(first.judge(loss)) for loss in losses[:cut])
-    second = LossWatch(factor=100.0, early_sum=first.early_sum, early_steps=first.early_steps)
-    found = [second.judge(loss) for loss in losses[cut:]]
-    assert not any(any(answer) for answer in found[: 200 - cut])
-    assert found[-1] == (False, True)
+        train(loop_of(Growing(FakeConfig()), replace(CONFIG, steps=200)), items())
 
 
 def test_weights_that_are_no_numbers_are_never_saved() -> None:

@@ -44,14 +44,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, condgen_process: object) -
         yield cluster
 
 
-@pytest.fixture
-def machines(cluster: ChaosCluster) -> Iterator[Machines]:
-    """The cluster, without a node at first, and without one at the end."""
-    machines = Machines(cluster)
-    yield machines
-    machines.end()
-
-
 def run_of(dataset: Path, out: Path, env: dict[str, str], *, steps: int, every: int) -> Run:
     settings = [*SETTINGS, f"train.steps={steps}", f"train.checkpoint_every_steps={every}"]
     assignments = [part for text in settings for part in ("--set", text)]
