@@ -1,4 +1,4 @@
-r"""Train a color preset without Ray: one process, one GPU (or CPU), shards read by a DataLoader. For a lent GPU.
+r"""Train a color preset without Ray: one process, one GPU (or CPU), shards read by a DataLoader.
 
     python benchmarks/train_alone.py DATASET RUN --preset colorizer --init-from RUN0 --seconds 480 \
         --set train.batch_size=256 --set data.size_px=160

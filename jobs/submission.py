@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from condgen.errors import Interrupted, MissingError
+from condgen.errors import CondgenError, Interrupted
 from pipelines.cluster.submission import Submission
 from pipelines.storage.store import open_store
 
@@ -30,7 +30,10 @@ def exit_code(job: Submission) -> int:
 
 
 def run_status(command: Sequence[str]) -> dict[str, Any]:
-    """Return the content of the ``status.json`` of the run that a ``train`` command writes; nothing where none is."""
+    """Return the content of the ``status.json`` of the run that a ``train`` command writes.
+
+    It is empty where there is none, or where this machine can't read it.
+    """
     if not command or command[0] != "train":
         return {}
     given = [word.split("=", 1) for word in command]
@@ -40,6 +43,6 @@ def run_status(command: Sequence[str]) -> dict[str, Any]:
         return {}
     try:
         status: dict[str, Any] = json.loads(open_store(outs[-1]).read(_STATUS_FILE))
-    except (MissingError, ValueError):
+    except (CondgenError, ValueError):
         return {}
     return status

@@ -1,6 +1,6 @@
 """Commands of condgen that run on a cluster, as jobs of Ray's Jobs API.
 
-    condgen-train-3f2a9c51-1      the command's name, a digest of its words, and its number
+    condgen-train-3f2a9c51d07e-1      the command's name, a digest of its words, and its number
 
 The name of a job is made of its command, so that the same command finds the job that runs it already. One that has
 ended is followed by the next number: every command of condgen goes on where it was, or finds that nothing is left.
@@ -134,7 +134,7 @@ class Cluster:
         return found
 
     def submit(
-        self, command: Sequence[str], *, entrypoint: str, runtime_env: Mapping[str, Any], again: bool = True
+        self, command: Sequence[str], *, entrypoint: str, runtime_env: Mapping[str, Any]
     ) -> tuple[Submission, bool]:
         """Run a command as a job, unless one runs it already.
 
@@ -142,7 +142,6 @@ class Cluster:
             command: words of the command, without ``condgen``.
             entrypoint: the shell command that the head runs.
             runtime_env: Ray's runtime environment of the job.
-            again: whether a command whose jobs have all ended is run once more.
 
         Returns:
             The job, and whether it is a new one.
@@ -150,8 +149,8 @@ class Cluster:
         base = base_name(command)
         earlier = [job for job in self.jobs() if job.name.rpartition("-")[0] == base]
         live = next((job for job in earlier if not job.has_ended), None)
-        if live is not None or (earlier and not again):
-            return live or earlier[0], False
+        if live is not None:
+            return live, False
         name = f"{base}-{max((job.number for job in earlier), default=0) + 1}"
         metadata = {_COMMAND: json.dumps(list(command))}
         try:
@@ -233,7 +232,9 @@ class Cluster:
         while True:
             try:
                 return question()
-            except OSError as error:  # requests' errors of connections are OSErrors
+            except (OSError, RuntimeError) as error:  # requests' errors of connections are OSErrors
+                if isinstance(error, RuntimeError) and "status code 5" not in str(error):
+                    raise
                 if time.monotonic() + pause_s > deadline:
                     raise JobError(f"the cluster gives no answer: {_first_line(error)}") from error
                 if pause_s == _PAUSE_S:
