@@ -341,6 +341,7 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     chunks_left = chunks.num_rows
     pace.total += int(pc.sum(chunks["samples"]).as_py() or 0)
     gauges = JobMetrics(results.uri)
+    gauges.left(chunks=chunks_left, images=pace.total - pace.images)
     start, before = time.perf_counter(), pace.seconds
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
