@@ -350,13 +350,14 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     rounds = chain([chunks], iter(run.pending, None))  # what a second round has is listed before it
     shape = partial(cluster_shape, resources=job.resources)
     try:
-        for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
-            pace.add(receipt, before + time.perf_counter() - start)
-            chunks_left -= 1
-            gauges.left(chunks=chunks_left, images=pace.total - pace.images)
-            watch(pace)
-            if chunks_left:
-                check_rate(pace, job.max_error_rate)
+        with gauges.exported():
+            for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
+                pace.add(receipt, before + time.perf_counter() - start)
+                chunks_left -= 1
+                gauges.left(chunks=chunks_left, images=pace.total - pace.images)
+                watch(pace)
+                if chunks_left:
+                    check_rate(pace, job.max_error_rate)
     except (KeyboardInterrupt, JobError):
         forget_run(results, spec.run)  # stopped on purpose: no chunk of it is to blame
         raise

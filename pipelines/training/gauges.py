@@ -7,15 +7,14 @@ ends. `docs/operations.md` describes them.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, cast
 
+from pipelines.cluster.gauges import LastingGauges, MakeGauge, ray_gauge
 from pipelines.training.run_folder import MetricRow
 
-__all__ = ["ENDED", "GAUGES", "Gauge", "RunGauges"]
+__all__ = ["ENDED", "GAUGES", "RunGauges"]
 
 ENDED = "ended"
 """State of a run whose driver has let go of it; status.json tells how it ended."""
@@ -39,18 +38,6 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """The gauges by their names: the help text, and the labels besides ``run``."""
 
 
-class Gauge(Protocol):
-    """A gauge of Ray's metrics."""
-
-    def set(self, value: float, tags: dict[str, str]) -> None: ...
-
-
-def _ray_gauge(name: str, description: str, tag_keys: tuple[str, ...]) -> Gauge:
-    from ray.util import metrics
-
-    return cast("Gauge", metrics.Gauge(name, description, tag_keys))
-
-
 class RunGauges:
     """The gauges of one run, which its driver sets; safe in threads.
 
@@ -58,36 +45,22 @@ class RunGauges:
 
     Args:
         run: URI of the run's folder, the label ``run`` of each gauge.
-        make: function that makes a gauge of its name, help text and labels (default: Ray's).
+        make: function that makes a gauge (default: Ray's).
         clock: function that returns the time (seconds since 1970; default: this machine's).
     """
 
-    def __init__(
-        self,
-        run: str,
-        *,
-        make: Callable[[str, str, tuple[str, ...]], Gauge] = _ray_gauge,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._run, self._make, self._clock = run, make, clock
-        self._lock = threading.Lock()
-        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        self._gauges: dict[str, Gauge] = {}
+    def __init__(self, run: str, *, make: MakeGauge = ray_gauge, clock: Callable[[], float] = time.time) -> None:
+        self._gauges, self._clock = LastingGauges(GAUGES, {"run": run}, make=make), clock
 
     @contextmanager
     def exported(self) -> Iterator[None]:
         """Export the gauges for the time of the block, in which this process is connected to Ray; at its end say so."""
-        with self._lock:
-            self._gauges = {name: self._make(name, text, ("run", *keys)) for name, (text, keys) in GAUGES.items()}
-            for (name, labels), value in self._values.items():
-                self._gauges[name].set(value, dict(labels))
-        try:
-            yield
-        finally:
-            self.set_workers(0)
-            self.note_status(ENDED)
-            with self._lock:
-                self._gauges = {}
+        with self._gauges.exported():
+            try:
+                yield
+            finally:
+                self.set_workers(0)
+                self.note_status(ENDED)
 
     def begin(self, *, step: int, steps: int, workers_wanted: int, checkpoint_s: float = 0.0) -> None:
         """Say where the run stands as its driver starts.
@@ -99,42 +72,35 @@ class RunGauges:
             checkpoint_s: time at which the newest whole checkpoint was written (seconds since 1970; default 0, which
                 stands for none).
         """
-        self._set("condgen_train_step", step)
-        self._set("condgen_train_steps_wanted", steps)
-        self._set("condgen_train_workers_wanted", workers_wanted)
-        self._set("condgen_train_checkpoint_timestamp_seconds", checkpoint_s or self._clock())
+        self._gauges.set("condgen_train_step", step)
+        self._gauges.set("condgen_train_steps_wanted", steps)
+        self._gauges.set("condgen_train_workers_wanted", workers_wanted)
+        self._gauges.set("condgen_train_checkpoint_timestamp_seconds", checkpoint_s or self._clock())
 
     def begin_attempt(self, epoch: int) -> None:
         """Say that an attempt begins under this epoch of the run's lease; the first epoch is 1."""
-        self._set("condgen_train_restarts", epoch - 1)
+        self._gauges.set("condgen_train_restarts", epoch - 1)
 
     def set_workers(self, workers: int) -> None:
         """Say how many workers train; without any, no images are trained on."""
-        self._set("condgen_train_workers", workers)
+        self._gauges.set("condgen_train_workers", workers)
         if not workers:
-            self._set("condgen_train_images_per_second", 0.0)
-            self._set("condgen_train_data_wait_ratio", 0.0)
+            self._gauges.set("condgen_train_images_per_second", 0.0)
+            self._gauges.set("condgen_train_data_wait_ratio", 0.0)
 
     def add_row(self, row: MetricRow) -> None:
         """Take over a new row of metrics."""
-        self._set("condgen_train_step", row.step)
-        self._set("condgen_train_loss", row.loss)
+        self._gauges.set("condgen_train_step", row.step)
+        self._gauges.set("condgen_train_loss", row.loss)
         for term, loss in row.losses.items():
-            self._set("condgen_train_loss_term", loss, term=term)
-        self._set("condgen_train_images_per_second", row.images_per_s)
-        self._set("condgen_train_data_wait_ratio", max(row.waited, default=0.0))
+            self._gauges.set("condgen_train_loss_term", loss, term=term)
+        self._gauges.set("condgen_train_images_per_second", row.images_per_s)
+        self._gauges.set("condgen_train_data_wait_ratio", max(row.waited, default=0.0))
 
     def note_checkpoint(self) -> None:
         """Say that a checkpoint is newly complete."""
-        self._set("condgen_train_checkpoint_timestamp_seconds", self._clock())
+        self._gauges.set("condgen_train_checkpoint_timestamp_seconds", self._clock())
 
     def note_status(self, state: str) -> None:
         """Say that status.json was just written with this state."""
-        self._set("condgen_train_status_timestamp_seconds", self._clock(), state=state)
-
-    def _set(self, name: str, value: float, **labels: str) -> None:
-        labels = {"run": self._run, **labels}
-        with self._lock:
-            self._values[name, tuple(labels.items())] = value
-            if name in self._gauges:
-                self._gauges[name].set(value, labels)
+        self._gauges.set("condgen_train_status_timestamp_seconds", self._clock(), state=state)
