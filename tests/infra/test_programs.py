@@ -46,7 +46,9 @@ def test_prometheus_is_unpacked_and_ceph_is_installed_where_the_system_may_chang
     assert (
         asked.read_text()
         .splitlines()[-1]
-        .endswith("install --yes --no-install-recommends radosgw ceph-mon ceph-osd ceph-common")
+        .endswith(
+            "install --yes --no-install-recommends radosgw ceph-mon ceph-osd ceph-common buildah mmdebstrap iproute2"
+        )
     )
 
 
