@@ -2,7 +2,7 @@
 """Get the programs that tests need and that are no Python packages, from Debian's or Ubuntu's own packages.
 
     programs.py            # Prometheus, unpacked into .programs/: no root, nothing of the system changes
-    programs.py --system   # as root: Ceph's gateway too, installed by apt-get
+    programs.py --system   # as root: Ceph's gateway and Slurm too, installed by apt-get
 
 What is there already is left alone. SeaweedFS and the photographs are Python packages, which venv.py installs. Only the
 standard library is used.
@@ -22,7 +22,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / ".programs"
 UNPACKED = {"prometheus": "prometheus"}
-INSTALLED = {"radosgw": "radosgw", "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "ceph": "ceph-common"}
+INSTALLED = {
+    "radosgw": "radosgw",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "ceph": "ceph-common",
+    "munged": "munge",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "sbatch": "slurm-client",
+}
 TRIES = 3
 WAIT_S = 5.0
 NETWORK = ["-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30", "-o", "DPkg::Lock::Timeout=120"]
@@ -63,7 +72,7 @@ def unpack(packages: list[str]) -> None:
 def main() -> int:
     """Read the arguments and get what is missing."""
     parser = argparse.ArgumentParser(description="Get the programs that tests need, from Debian's packages.")
-    parser.add_argument("--system", action="store_true", help="as root: install what can't be unpacked (Ceph)")
+    parser.add_argument("--system", action="store_true", help="as root: install what can't be unpacked (Ceph, Slurm)")
     arguments = parser.parse_args()
     PLACE.mkdir(exist_ok=True)
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(PLACE / "usr" / "bin")])
@@ -72,7 +81,7 @@ def main() -> int:
     if shutil.which("apt-get") is None:
         if to_unpack or to_install:
             print(
-                "condgen: no apt-get here: put Prometheus and Ceph on the PATH to test with them",
+                "condgen: no apt-get here: put Prometheus, Ceph and Slurm on the PATH to test with them",
                 file=sys.stderr,
             )
         return int(arguments.system)

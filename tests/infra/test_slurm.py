@@ -27,11 +27,11 @@ SETTINGS = [
     "model.norm_groups=4",
     "data.size_px=16",
     "data.lanes=4",
-    "train.steps=1200",
+    "train.steps=600",
     "train.batch_size=8",
     "train.warmup_steps=2",
     "train.log_every_steps=20",
-    "train.checkpoint_every_steps=40",
+    "train.checkpoint_every_steps=20",
 ]
 TRAIN = ["--preset", "regression-small", "--threads", "1", *(word for text in SETTINGS for word in ("--set", text))]
 
