@@ -29,7 +29,7 @@ from s3 import ServerError
 DEFAULT_DATA = Path(__file__).resolve().parent / ".state" / "slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 45.0
 
 CONFIGURATION = """\
 ClusterName=local
@@ -41,8 +41,8 @@ AuthType=auth/munge
 AuthInfo=socket={data}/munge.socket,cred_expire=10
 StateSaveLocation={data}/state
 SlurmdSpoolDir={data}/spool-%n
-SlurmctldPidFile={data}/controller.own.pid
-SlurmdPidFile={data}/%n.own.pid
+SlurmctldPidFile={data}/controller.own
+SlurmdPidFile={data}/%n.own
 SlurmctldLogFile={data}/controller.log
 SlurmdLogFile={data}/%n.log
 ProctrackType=proctrack/linuxproc
@@ -89,7 +89,7 @@ def daemons(data: Path) -> dict[str, int]:
                 running[path.stem] = pid
         except (OSError, ValueError):
             continue
-    return {name: pid for name, pid in running.items() if not name.endswith(".own")}
+    return running
 
 
 def free_ports(count: int) -> list[int]:
@@ -122,7 +122,7 @@ def start(data: Path, nodes: int = 2) -> list[str]:
         CONFIGURATION.format(host=host, port=port, data=data, nodes="\n".join(lines)), encoding="utf-8"
     )
     try:
-        files = {"socket": "socket", "key-file": "key", "log-file": "log", "pid-file": "own.pid", "seed-file": "seed"}
+        files = {"socket": "socket", "key-file": "key", "log-file": "log", "pid-file": "own", "seed-file": "seed"}
         places = [f"--{option}={data}/munge.{suffix}" for option, suffix in files.items()]
         _spawn(data, "munge", "munged", "--foreground", "--force", *places)  # by force: only root reaches its socket
         _wait("munge", lambda: (data / "munge.socket").exists(), data)
@@ -204,7 +204,7 @@ def main() -> int:
             return 0 if up else 3
     except ServerError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1
     return 0
 
 
