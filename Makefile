@@ -65,6 +65,7 @@ test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
 test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one machine can
+	@$(PYTHON) infra/local/programs.py
 	@$(RUN)/python $(PYTEST) -m infra tests/infra $(PYTEST_ARGS)
 
 soak: venv-dev ## the random tests at length, and what takes minutes: faults, cut trainings, machines, bad files, flipped bits (FAULTS=40 CUTS=100 FILES=2400 SEED=a number)
