@@ -75,7 +75,7 @@ test-oldest: python ## the suite on the oldest versions that pyproject.toml admi
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest
 	@.venv-oldest/bin/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway, buildah)
+programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway, Slurm, buildah)
 	@$(PYTHON) infra/local/programs.py --system
 
 lint: venv-dev ## ruff, mypy --strict, import-linter

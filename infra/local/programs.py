@@ -2,7 +2,7 @@
 """Get the programs that tests need and that are no Python packages, from Debian's or Ubuntu's own packages.
 
     programs.py            # Prometheus, unpacked into .programs/: no root, nothing of the system changes
-    programs.py --system   # as root: Ceph's gateway and what builds images too, installed by apt-get
+    programs.py --system   # as root: Ceph's gateway, Slurm and what builds images too, installed by apt-get
 
 What is there already is left alone. SeaweedFS and the photographs are Python packages, which venv.py installs. Only the
 standard library is used.
@@ -27,6 +27,10 @@ INSTALLED = {
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "ceph": "ceph-common",
+    "munged": "munge",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "sbatch": "slurm-client",
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
@@ -80,7 +84,7 @@ def main() -> int:
     if shutil.which("apt-get") is None:
         if to_unpack or to_install:
             print(
-                "condgen: no apt-get here: put Prometheus, Ceph, buildah and mmdebstrap on the PATH to test with them",
+                "condgen: no apt-get here: to test with Prometheus, Ceph, Slurm and buildah, put them on the PATH",
                 file=sys.stderr,
             )
         return int(arguments.system)
