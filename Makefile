@@ -21,7 +21,7 @@ VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs programs-infra lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,8 +75,11 @@ test-oldest: python ## the suite on the oldest versions that pyproject.toml admi
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest
 	@.venv-oldest/bin/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway, Slurm, buildah)
+programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway)
 	@$(PYTHON) infra/local/programs.py --system
+
+programs-infra: python ## as root: that, and what test-infra needs besides (Slurm, buildah)
+	@$(PYTHON) infra/local/programs.py --infra
 
 lint: venv-dev ## ruff, mypy --strict, import-linter
 	@$(RUN)/ruff check .

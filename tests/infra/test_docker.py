@@ -125,7 +125,7 @@ def package_options(folder: Path, venv: Any, index: PrivateIndex, *, can_overlay
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """The image, built once from a checkout with secrets, with packages from an index that asks for a password."""
     if missing := missing_programs():
-        pytest.skip(f"no image without {', '.join(missing)}: as root, make programs installs them")
+        pytest.skip(f"no image without {', '.join(missing)}: as root, make programs-infra installs them")
     if os.getuid():
         pytest.skip("only root can build an image without a daemon")
     venv = load_script("venv")

@@ -43,8 +43,10 @@ def test_prometheus_is_unpacked_and_ceph_and_slurm_are_installed_where_the_syste
     assert "Dir::State=" in download
     asked.unlink()
     assert run(programs, monkeypatch, "--system") == 0
-    packages = "radosgw ceph-mon ceph-osd ceph-common munge slurmctld slurmd slurm-client buildah mmdebstrap iproute2"
-    assert asked.read_text().splitlines()[-1].endswith(f"install --yes --no-install-recommends {packages}")
+    ceph = "radosgw ceph-mon ceph-osd ceph-common"
+    assert asked.read_text().splitlines()[-1].endswith(f"install --yes --no-install-recommends {ceph}")
+    assert run(programs, monkeypatch, "--infra") == 0
+    assert asked.read_text().endswith(f" {ceph} munge slurmctld slurmd slurm-client buildah mmdebstrap iproute2\n")
 
 
 def test_a_mirror_that_fails_is_tried_again_and_told_and_ends_only_what_must_have_it(
