@@ -1,12 +1,15 @@
 """infra/local/cluster.py starts real nodes of Ray, closed by a token, and ends all of them."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from prometheus_server import Prometheus, wait_until
 from scripts import ROOT
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
@@ -35,7 +38,27 @@ def data(tmp_path: Path) -> Iterator[Path]:
     script(tmp_path / "cluster", "stop")
 
 
-def test_a_cluster_grows_loses_a_node_and_ends(data: Path) -> None:
+def sees_the_nodes(data: Path, program: str, count: int) -> None:
+    """Check that infra/local/prometheus.py scrapes all nodes and knows the alerts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, ROOT / "infra" / "local" / "prometheus.py", "--cluster", data, "--port", str(port)]
+    env = os.environ | {"PATH": f"{Path(program).parent}:{os.environ['PATH']}"}
+    with (
+        (data / "prometheus.log").open("w") as log,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log) as server,
+    ):
+        try:
+            asked = Prometheus(f"127.0.0.1:{port}")
+            wait_until("nodes that are up", lambda: len([one for _, one in asked.query("up") if one == 1]) == count)
+            assert "condgen-train" in {group["name"] for group in asked.get("rules")["groups"]}
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert server.returncode == 0
+
+
+def test_a_cluster_grows_loses_a_node_and_ends(data: Path, prometheus_program: str) -> None:
     assert script(data, "status").returncode == 3
     started = script(data, "start", "--nodes", "1", "--gpus", "2")
     assert started.returncode == 0, started.stderr
@@ -43,6 +66,8 @@ def test_a_cluster_grows_loses_a_node_and_ends(data: Path) -> None:
     assert ask(env).stdout.split() == ["2", "1.0", "2.0"]
     assert (data / "token").stat().st_mode & 0o077 == 0
     assert ask(env | {"RAY_AUTH_MODE": "disabled"}).returncode != 0
+
+    sees_the_nodes(data, prometheus_program, count=2)
 
     assert script(data, "start").stdout == started.stdout  # the one that runs
     assert script(data, "add", "--cpus", "3").returncode == 0
