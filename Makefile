@@ -10,8 +10,8 @@ endif
 OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
-# Two processes: one has all tests that use Ray or S3, the other ones share the rest.
-PYTEST := -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Two processes, each with a cluster of Ray, take one file of tests after the other.
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= 40
 FILES ?= 2400

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -49,24 +50,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by its fixtures; all of Ray go to one process, all of S3 alone to one, others a file at a time."""
+    """Mark a test by its fixtures."""
     callspec = getattr(item, "callspec", None)
     parameters = callspec.params.values() if callspec else ()
     uses = {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
     marks = {mark for mark, starters in (("ray", STARTS_RAY), ("s3", STARTS_S3)) if uses & starters}
     for mark in marks:
         item.add_marker(mark)
-    item.add_marker(pytest.mark.xdist_group(min(marks, default=item.path.stem)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what has a command of its own to `make soak` and `make test-infra`, and begin with the longest groups."""
+    """Leave what has a command of its own to `make soak` and `make test-infra`, and begin with the files of Ray."""
     for mark in ("long", "infra"):
         if mark not in config.option.markexpr:
             config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(mark)])
             items[:] = [item for item in items if not item.get_closest_marker(mark)]
-    longest = {"ray": 0, "s3": 1}
-    items.sort(key=lambda item: longest.get(item.get_closest_marker("xdist_group").args[0], 2))  # type: ignore[union-attr]
+    tests_of_ray = Counter(item.path for item in items if item.get_closest_marker("ray"))
+    items.sort(key=lambda item: -tests_of_ray[item.path])  # by files: --dist loadfile hands them out in this order
 
 
 @pytest.hookimpl(wrapper=True)
