@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import ConfigError, Interrupted, JobError
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -104,7 +104,8 @@ class Cluster:
         say: function that takes a line for the user.
 
     Raises:
-        ConfigError: no cluster answers at the address, or it refuses the token.
+        Interrupted: no cluster answers at the address.
+        ConfigError: it refuses the token.
     """
 
     def __init__(
@@ -221,7 +222,7 @@ class Cluster:
         try:
             return JobSubmissionClient(address)
         except ConnectionError as error:
-            raise ConfigError("address", address, "the URL of a cluster's dashboard: none answers there") from error
+            raise Interrupted(f"no cluster answers at {address}: check the address, or try again later") from error
         except AuthenticationError as error:
             wanted = "a cluster that takes the token of RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token"
             raise ConfigError("address", address, f"{wanted} ({_first_line(error)})") from error
@@ -236,7 +237,7 @@ class Cluster:
                 if isinstance(error, RuntimeError) and "status code 5" not in str(error):
                     raise
                 if time.monotonic() + pause_s > deadline:
-                    raise JobError(f"the cluster gives no answer: {_first_line(error)}") from error
+                    raise Interrupted(f"the cluster gives no answer: {_first_line(error)}") from error
                 if pause_s == _PAUSE_S:
                     self._say("the cluster gives no answer: waiting for it")
                 time.sleep(pause_s)
