@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from airflow.sdk.log import mask_secret
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -55,9 +54,10 @@ class CondgenOperator(BaseOperator):
             AirflowFailException: it has failed, or can't be submitted so.
         """
         # A session of its own: signals that end the task leave it alone.
+        env = self._env()
         process = subprocess.Popen(
             self._words("submit", "--", *shlex.split(self.command)),
-            env=self._env(),
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,7 +66,7 @@ class CondgenOperator(BaseOperator):
         )
         assert process.stdout is not None  # noqa: S101  # for type checkers
         for line in process.stdout:
-            self.log.info("%s", line.rstrip())
+            self.log.info("%s", line.rstrip().replace(env["RAY_AUTH_TOKEN"] or "\n", "***"))
             if found := _NAME.match(line.strip()):
                 self._job = found[1]
         code = process.wait()
@@ -94,10 +94,5 @@ class CondgenOperator(BaseOperator):
         """Return the environment of condgen: the cluster's address and its token."""
         cluster = Connection.get(self.cluster)
         address = f"{cluster.schema or 'http'}://{cluster.host}:{cluster.port or 8265}"
-        env = {**os.environ, "RAY_API_SERVER_ADDRESS": address, "RAY_AUTH_MODE": "token"}
-        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-            env.pop(name, None)
-        if cluster.password:
-            mask_secret(cluster.password)
-            env["RAY_AUTH_TOKEN"] = cluster.password
-        return env
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.password or ""}
+        return {**os.environ, "RAY_API_SERVER_ADDRESS": address, **auth}
