@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -241,7 +242,7 @@ class Nodes:
 
     def _boot(self, host: Host, commands: list[str], kind: Mapping[str, Any], **env: str) -> None:
         told = {"RAY_OVERRIDE_RESOURCES": json.dumps(kind["resources"]), "TOKEN": self._token, **env}
-        lines = [PREPARE, *(f"bash -c {quoted(command)}" for command in commands), "exec sleep infinity"]
+        lines = [PREPARE, *(f"bash -c {shlex.quote(command)}" for command in commands), "exec sleep infinity"]
         host.boot("\n".join(lines), self.env | told, self._folder / f"{host.name}.log")
 
     def shell(self, host: Host, line: str) -> tuple[int, str]:
@@ -249,15 +250,9 @@ class Nodes:
         return done.returncode, done.stdout
 
     def nodes(self) -> list[dict[str, Any]]:
-        code, told = self.shell(self.head, f"python -c {quoted(NODES)}")
+        code, told = self.shell(self.head, f"python -c {shlex.quote(NODES)}")
         found = [line for line in told.splitlines() if line.startswith('{"nodes"')]
         return json.loads(found[-1])["nodes"] if code == 0 and found else []
-
-
-def quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 def wait_for(what: str, ready: Any, seconds: float = 200.0) -> None:
@@ -292,6 +287,8 @@ def test_without_the_token_no_port_of_the_head_lets_anyone_in(nodes: Nodes) -> N
     assert nodes.shell(nodes.worker, ask)[0] == 0
     code, told = nodes.shell(nodes.worker, f"echo wrong > /tmp/wrong; RAY_AUTH_TOKEN_PATH=/tmp/wrong {ask}")
     assert code != 0, told
+    for host in (nodes.head, nodes.worker):
+        assert nodes.shell(host, "grep -rlsD skip -Ff ~/.ray/auth_token /tmp/ray ~/leave_spot.log")[1] == ""
 
 
 def test_a_notice_of_aws_drains_the_worker(nodes: Nodes) -> None:
@@ -301,7 +298,7 @@ def test_a_notice_of_aws_drains_the_worker(nodes: Nodes) -> None:
     try:
         end = datetime.now(UTC) + timedelta(seconds=120)
         notice = json.dumps({"action": "terminate", "time": end.strftime("%Y-%m-%dT%H:%M:%SZ")})
-        nodes.shell(nodes.worker, f"echo {quoted(notice)} > /tmp/notice")
+        nodes.shell(nodes.worker, f"echo {shlex.quote(notice)} > /tmp/notice")
         log = "cat ~/leave_spot.log"
         wait_for("the notice", lambda: "Ray was told" in nodes.shell(nodes.worker, log)[1], 100)
         assert "no answer from the metadata service" in nodes.shell(nodes.worker, log)[1]  # before it was there

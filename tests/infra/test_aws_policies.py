@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from samples import gradient, saved, tar_of
@@ -96,7 +96,7 @@ class Gateway:
         self._script = script
         self._server: Any = None
 
-    def __enter__(self) -> "Gateway":
+    def __enter__(self) -> Self:
         self._server = self._script.start(self._folder, 0, "owner", "owners-secret")
         self._admin("caps", "add", "--uid=test", "--caps=user-policy=*")
         self.client("owner").create_bucket(Bucket=BUCKET)
@@ -152,11 +152,11 @@ class Gateway:
 
 
 @pytest.fixture(scope="module")
-def gateway(_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    script = load_script("ceph")
+def gateway(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    base, script = _s3_server[0], load_script("ceph")
     try:
         script.require_programs()
-    except load_script("s3").ServerError as error:
+    except base.ServerError as error:
         pytest.skip(str(error))
     with Gateway(tmp_path_factory.mktemp("ceph"), script) as gateway:
         owner = gateway.store("owner", "")
