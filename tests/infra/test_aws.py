@@ -3,7 +3,6 @@
 import json
 import secrets
 import shlex
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from hosts import Host, Network, why_not
+from ray_head import wait_for
 from scripts import ROOT
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
 
 AWS = ROOT / "infra" / "aws"
 WORKERS = ("gpu", "cpu")
@@ -253,13 +253,6 @@ class Nodes:
         code, told = self.shell(self.head, f"python -c {shlex.quote(NODES)}")
         found = [line for line in told.splitlines() if line.startswith('{"nodes"')]
         return json.loads(found[-1])["nodes"] if code == 0 and found else []
-
-
-def wait_for(what: str, ready: Any, seconds: float = 200.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} took longer than {seconds:.0f} s"
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")

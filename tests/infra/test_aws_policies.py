@@ -17,7 +17,7 @@ from small_results import write_picture
 from condgen.errors import AccessError, MissingError
 from pipelines.storage.store import Store, open_store
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
 
 POLICIES = ROOT / "infra" / "aws" / "policies"
 BUCKET = "condgen-data"
@@ -180,7 +180,7 @@ def run(gateway: Gateway, condgen_process: Callable[..., subprocess.Popen[str]])
 
     def run(user: str, *arguments: str) -> tuple[int, str]:
         process = condgen_process(*arguments, **gateway.env(user))
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=400)
         return process.returncode, out + err
 
     return run
