@@ -39,6 +39,7 @@ _COMMAND = "condgen.command"
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 _DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
+_TAKEN = "already exists"  # what Ray says of a job's name
 _PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
 
@@ -162,7 +163,7 @@ class Cluster:
             )
         except RuntimeError as error:
             # Another client was quicker, or an earlier try whose answer was lost.
-            if "already exists" not in str(error):
+            if _TAKEN not in str(error):
                 raise JobError(f"the cluster did not take the job: {_first_line(error)}") from error
             return self.job(name), False
         return self.job(name), True
@@ -234,7 +235,8 @@ class Cluster:
             try:
                 return question()
             except (OSError, RuntimeError) as error:  # requests' errors of connections are OSErrors
-                if isinstance(error, RuntimeError) and "status code 5" not in str(error):
+                # A name that is taken comes as an error of the dashboard's own (500), too, and stays.
+                if isinstance(error, RuntimeError) and ("status code 5" not in str(error) or _TAKEN in str(error)):
                     raise
                 if time.monotonic() + pause_s > deadline:
                     raise Interrupted(f"the cluster gives no answer: {_first_line(error)}") from error
