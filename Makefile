@@ -21,7 +21,7 @@ VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs lint format constraints clean python venv venv-dev
+.PHONY: help demo bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs programs-infra lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,7 @@ test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 
 test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one machine can
 	@$(PYTHON) $(VENV_SCRIPT) --requirements infra/airflow/requirements.txt --venv .venv-airflow
+	@$(PYTHON) infra/local/programs.py
 	@$(RUN)/python $(PYTEST) -m infra tests/infra $(PYTEST_ARGS)
 
 soak: venv-dev ## the random tests at length, and what takes minutes: faults, cut trainings, machines, bad files, flipped bits (FAULTS=40 CUTS=100 FILES=2400 SEED=a number)
@@ -77,6 +78,9 @@ test-oldest: python ## the suite on the oldest versions that pyproject.toml admi
 
 programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway)
 	@$(PYTHON) infra/local/programs.py --system
+
+programs-infra: python ## as root: that, and what test-infra needs besides (Slurm, buildah)
+	@$(PYTHON) infra/local/programs.py --infra
 
 lint: venv-dev ## ruff, mypy --strict, import-linter
 	@$(RUN)/ruff check .

@@ -228,6 +228,15 @@ def prometheus_program() -> str:
     return program
 
 
+@pytest.fixture(scope="session")
+def promtool_program(prometheus_program: str) -> str:
+    """The path of promtool, which comes with Prometheus."""
+    program = Path(prometheus_program).resolve().with_name("promtool")
+    if not program.exists():
+        pytest.skip(f"no promtool beside {prometheus_program}")
+    return str(program)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that ended."""

@@ -3,6 +3,7 @@
 
     programs.py            # Prometheus, unpacked into .programs/: no root, nothing of the system changes
     programs.py --system   # as root: Ceph's gateway too, installed by apt-get
+    programs.py --infra    # as root: Slurm and what builds images as well, for make test-infra
 
 What is there already is left alone. SeaweedFS and the photographs are Python packages, which venv.py installs. Only the
 standard library is used.
@@ -22,7 +23,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / ".programs"
 UNPACKED = {"prometheus": "prometheus"}
-INSTALLED = {"radosgw": "radosgw", "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "ceph": "ceph-common"}
+INSTALLED = {
+    "radosgw": "radosgw",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "ceph": "ceph-common",
+}
+FOR_INFRA = {
+    "munged": "munge",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "sbatch": "slurm-client",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+}
 TRIES = 3
 WAIT_S = 5.0
 NETWORK = ["-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30", "-o", "DPkg::Lock::Timeout=120"]
@@ -63,30 +78,33 @@ def unpack(packages: list[str]) -> None:
 def main() -> int:
     """Read the arguments and get what is missing."""
     parser = argparse.ArgumentParser(description="Get the programs that tests need, from Debian's packages.")
-    parser.add_argument("--system", action="store_true", help="as root: install what can't be unpacked (Ceph)")
+    parser.add_argument("--system", action="store_true", help="as root: install what can't be unpacked")
+    parser.add_argument("--infra", action="store_true", help="as root: that, and what make test-infra needs besides")
     arguments = parser.parse_args()
+    may_install = arguments.system or arguments.infra
+    installed = INSTALLED | (FOR_INFRA if arguments.infra else {})
     PLACE.mkdir(exist_ok=True)
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(PLACE / "usr" / "bin")])
     to_unpack = [package for program, package in UNPACKED.items() if shutil.which(program, path=search) is None]
-    to_install = [package for program, package in INSTALLED.items() if shutil.which(program) is None]
+    to_install = [package for program, package in installed.items() if shutil.which(program) is None]
     if shutil.which("apt-get") is None:
         if to_unpack or to_install:
             print(
-                "condgen: no apt-get here: put Prometheus and Ceph on the PATH to test with them",
+                "condgen: no apt-get here: to test with Prometheus, Ceph, Slurm and buildah, put them on the PATH",
                 file=sys.stderr,
             )
-        return int(arguments.system)
+        return int(may_install)
     try:
         if to_unpack:
             print(f"condgen: unpacking {', '.join(to_unpack)} into {PLACE.name}/", file=sys.stderr, flush=True)
             unpack(to_unpack)
-        if to_install and arguments.system:
+        if to_install and may_install:
             print(f"condgen: installing {', '.join(to_install)}", file=sys.stderr, flush=True)
             apt_get("update")
             apt_get("install", "--yes", "--no-install-recommends", *to_install)
     except (ProgramError, OSError, subprocess.CalledProcessError) as error:
-        print(f"{'error' if arguments.system else 'condgen'}: {error}", file=sys.stderr)
-        return int(arguments.system)
+        print(f"{'error' if may_install else 'condgen'}: {error}", file=sys.stderr)
+        return int(may_install)
     return 0
 
 

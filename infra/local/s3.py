@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A real S3 server on loopback, for the tests and for trying condgen with s3:// on one machine.
 
-    s3.py start [--data DIR] [--port 8333]    # prints export lines: eval "$(infra/local/s3.py start)"
+    s3.py start [--data DIR] [--port 8333]    # prints export lines: eval "$(infra/local/s3.py start --bucket bucket)"
     s3.py stop  [--data DIR] [--keep]         # removes the data unless --keep
     s3.py status [--data DIR]                 # exit code 0 up, 3 down
 
@@ -222,6 +222,19 @@ def start(data: Path, port: int, access_key: str, secret_key: str, host: str = "
     raise ServerError(f"the server did not start:\n{tail}")
 
 
+def make_bucket(server: Server, name: str) -> None:
+    """Make a bucket, unless it is there: a folder of the filer, which asks for no signature."""
+    place = f"http://{server.host}:{server.port + 3}/buckets/{name}/"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(place, method="POST"), timeout=10):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code != 409:  # it is there
+            raise ServerError(f"the bucket {name} can't be made: {error}") from None
+    except (OSError, urllib.error.URLError) as error:
+        raise ServerError(f"the bucket {name} can't be made: {error}") from None
+
+
 def stop(data: Path, *, keep: bool) -> None:
     """Stop the server of this folder; its data goes too, unless `keep` (then the stop is a slow, clean one)."""
     if (server := load(data)) is not None:
@@ -242,6 +255,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="everything lives here (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8333, help="S3's port; 0 finds one; others follow it up to +13")
+    parser.add_argument("--bucket", help="with start: a bucket to make, unless it is there")
     parser.add_argument("--access-key", default="testkey")
     parser.add_argument("--secret-key", default="testsecret123")
     parser.add_argument("--keep", action="store_true", help="with stop: stop cleanly and keep the data")
@@ -251,6 +265,8 @@ def main() -> int:
     try:
         if arguments.action == "start":
             server = start(data, arguments.port, arguments.access_key, arguments.secret_key, arguments.host)
+            if arguments.bucket:
+                make_bucket(server, arguments.bucket)
             if arguments.json:
                 print(json.dumps(asdict(server) | {"environment": server.environment()}))
             else:

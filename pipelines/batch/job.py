@@ -341,6 +341,7 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     chunks_left = chunks.num_rows
     pace.total += int(pc.sum(chunks["samples"]).as_py() or 0)
     gauges = JobMetrics(results.uri)
+    gauges.left(chunks=chunks_left, images=pace.total - pace.images)
     start, before = time.perf_counter(), pace.seconds
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -349,13 +350,14 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     rounds = chain([chunks], iter(run.pending, None))  # what a second round has is listed before it
     shape = partial(cluster_shape, resources=job.resources)
     try:
-        for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
-            pace.add(receipt, before + time.perf_counter() - start)
-            chunks_left -= 1
-            gauges.left(chunks=chunks_left, images=pace.total - pace.images)
-            watch(pace)
-            if chunks_left:
-                check_rate(pace, job.max_error_rate)
+        with gauges.exported():
+            for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
+                pace.add(receipt, before + time.perf_counter() - start)
+                chunks_left -= 1
+                gauges.left(chunks=chunks_left, images=pace.total - pace.images)
+                watch(pace)
+                if chunks_left:
+                    check_rate(pace, job.max_error_rate)
     except (KeyboardInterrupt, JobError):
         forget_run(results, spec.run)  # stopped on purpose: no chunk of it is to blame
         raise

@@ -5,13 +5,20 @@ Ray's agent on each node exports them with `ray_` before their names, under the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
+from pipelines.cluster.gauges import LastingGauges
 from pipelines.results.files import Receipt
 
 __all__ = ["JobMetrics", "WorkerMetrics"]
 
 _JOB = ("results",)
+_GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "condgen_chunks_pending": ("Chunks that are not committed yet.", ()),
+    "condgen_images_pending": ("Images in them.", ()),
+}
 
 
 class WorkerMetrics:
@@ -44,19 +51,23 @@ class WorkerMetrics:
 
 
 class JobMetrics:
-    """Gauges of what is left to do, which the driver sets."""
+    """Gauges of what is left to do, which the driver sets.
+
+    Args:
+        results: place that the job works for, as a label.
+    """
 
     def __init__(self, results: str) -> None:
-        from ray.util import metrics
+        self._gauges = LastingGauges(_GAUGES, {"results": results})
 
-        self._tags = {"results": results}
-        self._chunks = metrics.Gauge("condgen_chunks_pending", "Chunks that are not committed yet.", _JOB)
-        self._images = metrics.Gauge("condgen_images_pending", "Images in them.", _JOB)
+    def exported(self) -> AbstractContextManager[None]:
+        """Export them for the time of the block."""
+        return self._gauges.exported()
 
     def left(self, *, chunks: int, images: int) -> None:
         """Say what is left."""
-        self._chunks.set(chunks, self._tags)
-        self._images.set(images, self._tags)
+        self._gauges.set("condgen_chunks_pending", chunks)
+        self._gauges.set("condgen_images_pending", images)
 
 
 def _add(counter: Any, value: float, tags: dict[str, str]) -> None:

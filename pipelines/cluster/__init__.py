@@ -8,6 +8,7 @@ option_texts.py numbers of processes and times, as they are written for options
 tasks.py        independent calls, on the cluster or in threads
 actor_pool.py   a pool of actors that outlive each other
 submission.py   commands of condgen as jobs of a cluster
+gauges.py       gauges of Ray's metrics that last
 errors.py       ``unwrap``: the error of ours that Ray's wrappers carry
 """
 

@@ -33,6 +33,7 @@ validator.py         checkpoints validated by tasks of Ray, while training goes 
 trackers.py          the run's rows in TensorBoard, MLflow and Weights & Biases
 tracker_kinds.py     how each of these is told
 status.py            how the run stands, for those who look at it from outside
+gauges.py            what Prometheus sees of the run
 report.py            what the user is told
 revision.py          the git commit of condgen's source
 """

@@ -7,6 +7,7 @@ decide (``driver.py``).
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -25,7 +26,6 @@ __all__ = ["Attempt", "AttemptEnd"]
 _ENVIRONMENT = {
     # Ray Train would otherwise move its workers into a folder of its own.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
     # Its watcher would wait for the end of a machine's grace and then start the workers again. Drains are the driver's.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
@@ -173,6 +173,11 @@ def _pinned_monitor() -> Any:
     return cast("Any", ray.remote(Monitor)).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
+def _run_name(uri: str) -> str:
+    """Return the run's name in Ray Train's metrics and folders: the last part of its URI."""
+    return re.sub(r"[^\w.-]", "-", uri.rstrip("/").rpartition("/")[2]).strip(".") or "condgen"
+
+
 def _trainer(config: dict[str, Any], workers: int, shares: Shares, *, scratch: str, verbose: bool) -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -191,7 +196,7 @@ def _trainer(config: dict[str, Any], workers: int, shares: Shares, *, scratch: s
             num_workers=workers, use_gpu=bool(gpus), resources_per_worker={"CPU": shares.worker_cpus} | gpus
         ),
         run_config=cast("Any", RunConfig)(
-            name="condgen",
+            name=_run_name(config["job"].out.uri),
             storage_path=scratch,
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
             logging_config=LoggingConfig(log_level="INFO" if verbose else "CRITICAL"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipelines.storage.store import Store
 
-__all__ = ["CHECKPOINTS", "COMPLETE", "CheckpointName", "checkpoint_files", "complete_checkpoints"]
+__all__ = ["CHECKPOINTS", "COMPLETE", "CheckpointName", "checkpoint_files", "complete_checkpoints", "completed_s"]
 
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete.json"
@@ -61,3 +61,11 @@ def complete_checkpoints(names: Iterable[str]) -> list[CheckpointName]:
 def checkpoint_files(store: Store) -> list[str]:
     """Return the names of all files in the folders of a run's checkpoints."""
     return [entry.name for entry in store.list(CHECKPOINTS)]
+
+
+def completed_s(store: Store, checkpoint: CheckpointName) -> float:
+    """Return the time at which a checkpoint was completed (seconds since 1970); 0 where the storage does not tell."""
+    mark = checkpoint.file(COMPLETE)
+    return max(
+        (entry.modified_s for entry in store.list(f"{CHECKPOINTS}/{checkpoint}") if entry.name == mark), default=0.0
+    )

@@ -27,7 +27,9 @@ from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, 
 from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
 from pipelines.training.capacity import Shares, allowed_counts, choose_count, default_gpus, share_nodes
+from pipelines.training.checkpoint_names import CheckpointName, completed_s
 from pipelines.training.failures import FAILURES, FailureBudget
+from pipelines.training.gauges import RunGauges
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Lease
 from pipelines.training.run_folder import MetricRow, RunFolder
@@ -64,6 +66,7 @@ def run_workers(
     *,
     lease: Lease,
     status: Callable[..., None] = lambda **_: None,
+    gauges: RunGauges | None = None,
     watch: Callable[[MetricRow], None] | None = None,
     on_validation: Callable[[ValidationRow], None] | None = None,
     say: Callable[[str], None] = logger.warning,
@@ -75,6 +78,7 @@ def run_workers(
         job: job of the workers.
         lease: lease of the run's folder, of which each attempt takes the next epoch.
         status: function that is told how the run stands, see ``StatusFile.update``.
+        gauges: gauges of the run (default: new ones).
         watch: function that is called with each new row of metrics.
         on_validation: function that is called with each new row of validation, in another thread (default: none).
         say: function that shows a line to the user: what is waited for, which machine is lost.
@@ -88,15 +92,26 @@ def run_workers(
         CondgenError: the error that a worker met.
         KeyboardInterrupt: the run was stopped; the workers saved a checkpoint.
     """
+    gauges = gauges or RunGauges(job.out.uri)
     with (
         ray_cluster(verbose=verbose, num_cpus=max(LEAST_CPUS, usable_cpus())),
+        gauges.exported(),
         signals_noted() as received,
         tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
     ):
         configure_data(verbose=verbose)
         validator = Validator(job, fence=lambda: lease.fence, say=say, on_row=on_validation)
         driver = _Driver(
-            job, lease, received, validator, scratch=scratch, status=status, watch=watch, say=say, verbose=verbose
+            job,
+            lease,
+            received,
+            validator,
+            gauges,
+            scratch=scratch,
+            status=status,
+            watch=watch,
+            say=say,
+            verbose=verbose,
         )
         with driver.room_asked_for(), validator:
             return driver.run()
@@ -109,6 +124,7 @@ class _Driver:
         lease: Lease,
         received: Received,
         validator: Validator,
+        gauges: RunGauges,
         *,
         scratch: str,
         status: Callable[..., None],
@@ -118,7 +134,7 @@ class _Driver:
     ) -> None:
         self._job, self._lease, self._received = job, lease, received
         self._scratch, self._verbose = scratch, verbose
-        self._validator = validator
+        self._validator, self._gauges = validator, gauges
         self._status, self._watch, self._say = status, watch, say
         self._folder = RunFolder(job.out)
         self._silent: set[str] = set()
@@ -135,6 +151,16 @@ class _Driver:
         self._failures, self._has_trained = FailureBudget(self._folder.newest_step()), False
         self._first_and_last: list[MetricRow] = []
         self._waiting_for = ""
+        self._begin_gauges()
+
+    def _begin_gauges(self) -> None:
+        newest = self._folder.newest()
+        self._gauges.begin(
+            step=newest.step if newest else 0,
+            steps=self._job.preset.train.steps,
+            workers_wanted=self._demand.most,
+            checkpoint_s=completed_s(self._job.out, newest) if newest else 0.0,
+        )
 
     @contextmanager
     def room_asked_for(self) -> Iterator[None]:
@@ -167,8 +193,9 @@ class _Driver:
                 scratch=self._scratch,
                 verbose=self._verbose,
                 on_row=self._pass_on,
-                on_checkpoint=self._validator.offer,
+                on_checkpoint=self._pass_on_checkpoint,
             )
+            self._gauges.begin_attempt(self._lease.fence.epoch)
             unfit = partial(self._unfit, workers, shares)
             watched = AttemptWatch(
                 attempt, self._received, look=self._look, unfit=unfit, left_s=self._left_s, lease=self._lease
@@ -307,15 +334,21 @@ class _Driver:
         where = f"a checkpoint of step {step} is saved" if step else "no checkpoint was saved yet"
         raise Interrupted(f"stopped by {cause}, {where}: run the same command again to go on")
 
-    def _tell(self, state: str, **fields: Any) -> None:
-        self._status(state=cast("Any", state), workers_wanted=self._demand.most, **fields)
+    def _tell(self, state: str, *, workers: int, **fields: Any) -> None:
+        self._gauges.set_workers(workers)
+        self._status(state=cast("Any", state), workers=workers, workers_wanted=self._demand.most, **fields)
 
     def _pass_on(self, row: MetricRow) -> None:
         self._first_and_last = [*self._first_and_last[:1], row]
         self._waiting_for = ""
+        self._gauges.add_row(row)
         self._status(step=row.step, epoch=row.epoch, images_per_s=row.images_per_s)
         if self._watch:
             self._watch(row)
+
+    def _pass_on_checkpoint(self, name: CheckpointName) -> None:
+        self._gauges.note_checkpoint()
+        self._validator.offer(name)
 
     def _rate(self) -> float:
         if len(self._first_and_last) < 2:

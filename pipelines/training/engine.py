@@ -27,6 +27,7 @@ from pipelines.streaming.unpaired import unpaired_plans
 from pipelines.training.capacity import allowed_counts
 from pipelines.training.data import TrainingData, check_trainable, plan_training_data
 from pipelines.training.driver import Outcome, run_workers
+from pipelines.training.gauges import RunGauges
 from pipelines.training.job import TrainJob
 from pipelines.training.lease import Holder, Lease, take_lease
 from pipelines.training.options import TrainOptions
@@ -82,7 +83,8 @@ def train(
             return _finished(report, RunFolder(job.out), summary, already=True)
         with lease:
             folder = RunFolder(job.out, lease.fence)
-            status = StatusFile(folder, lease=lease)
+            gauges = RunGauges(job.out.uri)
+            status = StatusFile(folder, lease=lease, on_write=gauges.note_status)
             summary = folder.claim(config, defaults)
             if summary is not None:  # and its driver was killed before it could say so
                 _tell_end(status, summary)
@@ -90,7 +92,7 @@ def train(
             preset = as_begun(options.preset, folder.config())
             job = replace(job, options=replace(job.options, preset=preset))
             with Trackers(options.trackers, folder, fence=lambda: lease.fence, config=config, say=say) as trackers:
-                outcome = _run(job, lease, status, trackers, watch=watch, say=say, verbose=verbose)
+                outcome = _run(job, lease, status, gauges, trackers, watch=watch, say=say, verbose=verbose)
                 trackers.is_finished = not outcome.stopped
             report = replace(report, stopped=outcome.stopped, images_per_s=outcome.images_per_s)
             return report if outcome.stopped else _finished(report, folder, _summary(folder))
@@ -100,6 +102,7 @@ def _run(
     job: TrainJob,
     lease: Lease,
     status: StatusFile,
+    gauges: RunGauges,
     trackers: Trackers,
     *,
     watch: Callable[[MetricRow], None] | None,
@@ -122,6 +125,7 @@ def _run(
                 job,
                 lease=lease,
                 status=status.update,
+                gauges=gauges,
                 watch=seen,
                 on_validation=trackers.add_validation,
                 say=say,

@@ -13,6 +13,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
@@ -44,12 +45,20 @@ class StatusFile:
         folder: folder of the run.
         lease: this process's lease of it; nothing is written once another process has taken it over (default: none).
         interval_s: shortest time between two writes of one state (seconds; default 2).
+        on_write: function that is called with the state after each write (default: none).
     """
 
-    def __init__(self, folder: RunFolder, *, lease: Lease | None = None, interval_s: float = _INTERVAL_S) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        lease: Lease | None = None,
+        interval_s: float = _INTERVAL_S,
+        on_write: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._store = replace(folder.store, retry=_RETRY)
         self._lease = lease
-        self._interval_s = interval_s
+        self._interval_s, self._on_write = interval_s, on_write
         self._lock = threading.Lock()
         self._values: dict[str, Any] = {
             "state": "waiting",
@@ -117,6 +126,7 @@ class StatusFile:
                 now["lease"] = self._lease.holder.to_status()
                 fence.check()
             self._store.write(_STATUS, json_bytes(self._values | now))
+            self._on_write(self._values["state"])
         except FencedError:
             pass  # the status is another driver's now, and this one ends with that error
         except CondgenError as error:

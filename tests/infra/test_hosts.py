@@ -293,7 +293,8 @@ def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost
 def test_what_was_written_holds_no_secret(pods: Pods, bucket: Any) -> None:
     """Runs, results and logs of the jobs before: no key of the bucket, no token."""
     written = [path for path in bucket.find("bucket") if not path.endswith((".tar", ".jpg"))]
-    assert {"run.json", "status.json", "plan.json"} <= {Path(path).name for path in written}
+    assert {"run.json", "status.json"} <= {Path(path).name for path in written}
+    assert any(path.endswith(".parquet") for path in written)
     for path in written:
         data = bucket.cat_file(path)
         assert not [name for name, value in pods.secrets.items() if value.encode() in data], path

@@ -32,7 +32,7 @@ def run(programs: Any, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(programs.main())
 
 
-def test_prometheus_is_unpacked_and_ceph_is_installed_where_the_system_may_change(
+def test_prometheus_is_unpacked_and_ceph_and_slurm_are_installed_where_the_system_may_change(
     programs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = apt_get(tmp_path, 0)
@@ -43,11 +43,10 @@ def test_prometheus_is_unpacked_and_ceph_is_installed_where_the_system_may_chang
     assert "Dir::State=" in download
     asked.unlink()
     assert run(programs, monkeypatch, "--system") == 0
-    assert (
-        asked.read_text()
-        .splitlines()[-1]
-        .endswith("install --yes --no-install-recommends radosgw ceph-mon ceph-osd ceph-common")
-    )
+    ceph = "radosgw ceph-mon ceph-osd ceph-common"
+    assert asked.read_text().splitlines()[-1].endswith(f"install --yes --no-install-recommends {ceph}")
+    assert run(programs, monkeypatch, "--infra") == 0
+    assert asked.read_text().endswith(f" {ceph} munge slurmctld slurmd slurm-client buildah mmdebstrap iproute2\n")
 
 
 def test_a_mirror_that_fails_is_tried_again_and_told_and_ends_only_what_must_have_it(

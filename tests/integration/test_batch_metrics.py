@@ -1,20 +1,16 @@
 """What a batch job tells Ray's metrics, as a real Prometheus sees it; and jobs from Python on the session's cluster."""
 
-import json
 import re
-import socket
-import subprocess
 import time
-import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import write_image
 from PIL import Image
+from prometheus_server import prometheus
 from small_results import write_model
 
 from condgen.errors import ConfigError, JobError
@@ -82,23 +78,6 @@ def wait_for(get: Callable[[], dict[str, float]], key: str, value: float) -> dic
         time.sleep(0.5)
 
 
-@contextmanager
-def prometheus(program: str, target: str, folder: Path) -> Iterator[str]:
-    """A Prometheus that scrapes one target each second; its own address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = folder / "prometheus.yml"
-    scrape = {"job_name": "ray", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
-    config.write_text(json.dumps({"scrape_configs": [scrape]}))
-    command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb"]
-    with subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=subprocess.DEVNULL) as server:
-        try:
-            yield address
-        finally:
-            server.terminate()
-
-
 def test_a_job_is_seen_in_rays_endpoint_and_by_prometheus(
     ray_cluster: None, archive: Path, model: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -120,16 +99,13 @@ def test_a_job_is_seen_in_rays_endpoint_and_by_prometheus(
     assert found["ray_condgen_draws_total"] == 2 * (IMAGES - 1)
     assert found["ray_condgen_stage_seconds_total/model"] > 0
     assert found["ray_condgen_bytes_out_total"] > found["ray_condgen_bytes_in_total"] > 0
-    with prometheus(request.getfixturevalue("prometheus_program"), ray_address(), tmp_path) as address:
+    scrape_config = {"job_name": "ray", "scrape_interval": "1s", "static_configs": [{"targets": [ray_address()]}]}
+    program = request.getfixturevalue("prometheus_program")
+    with prometheus(program, {"scrape_configs": [scrape_config]}, tmp_path) as server:
 
         def query() -> dict[str, float]:
-            text = urllib.parse.quote(f'sum by (status) (ray_condgen_images_total{{results="{results}"}})')
-            try:
-                with urllib.request.urlopen(f"http://{address}/api/v1/query?query={text}", timeout=10) as answer:
-                    rows = json.load(answer)["data"]["result"]
-            except OSError:
-                return {}
-            return {row["metric"]["status"]: float(row["value"][1]) for row in rows}
+            rows = server.query(f'sum by (status) (ray_condgen_images_total{{results="{results}"}})')
+            return {labels["status"]: value for labels, value in rows}
 
         assert wait_for(query, "done", IMAGES - 1) == {"done": IMAGES - 1, "error": 1}
 
