@@ -65,6 +65,7 @@ test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
 test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one machine can
+	@$(PYTHON) $(VENV_SCRIPT) --requirements infra/airflow/requirements.txt --venv .venv-airflow
 	@$(PYTHON) infra/local/programs.py
 	@$(RUN)/python $(PYTEST) -m infra tests/infra $(PYTEST_ARGS)
 
@@ -95,5 +96,5 @@ constraints: python ## resolve constraints.txt anew (newest versions of everythi
 	@$(PYTHON) $(VENV_SCRIPT) --compile
 
 clean: ## remove the environment and what the demo and the tools left
-	@rm -rf .venv .venv-oldest .uv .programs demo-out chapter-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
+	@rm -rf .venv .venv-oldest .venv-airflow .uv .programs demo-out chapter-out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

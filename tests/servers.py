@@ -122,6 +122,7 @@ class FlatS3(_Server):
         super().__init__()
         self.objects: dict[tuple[str, str], bytes] = {}
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
+        self.lists: bool | str = True  # or a prefix: what is under it alone
 
     @property
     def environment(self) -> dict[str, str]:
@@ -158,6 +159,9 @@ class FlatS3(_Server):
 
     def _list(self, handler: Any, bucket: str, query: Mapping[str, list[str]]) -> None:
         prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
+        if not self.lists or (self.lists is not True and not prefix.startswith(self.lists)):
+            _refuse(handler, 403, "AccessDenied")
+            return
         keys = sorted(key for place, key in self.objects if place == bucket and key.startswith(prefix))
         if delimiter:
             keys = [key for key in keys if delimiter not in key[len(prefix) :]]

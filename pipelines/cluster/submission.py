@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import ConfigError, Interrupted, JobError
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -39,6 +39,7 @@ _COMMAND = "condgen.command"
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 _DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
+_TAKEN = "already exists"  # what Ray says of a job's name
 _PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
 
@@ -104,7 +105,8 @@ class Cluster:
         say: function that takes a line for the user.
 
     Raises:
-        ConfigError: no cluster answers at the address, or it refuses the token.
+        Interrupted: no cluster answers at the address.
+        ConfigError: it refuses the token.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class Cluster:
             )
         except RuntimeError as error:
             # Another client was quicker, or an earlier try whose answer was lost.
-            if "already exists" not in str(error):
+            if _TAKEN not in str(error):
                 raise JobError(f"the cluster did not take the job: {_first_line(error)}") from error
             return self.job(name), False
         return self.job(name), True
@@ -221,7 +223,7 @@ class Cluster:
         try:
             return JobSubmissionClient(address)
         except ConnectionError as error:
-            raise ConfigError("address", address, "the URL of a cluster's dashboard: none answers there") from error
+            raise Interrupted(f"no cluster answers at {address}: check the address, or try again later") from error
         except AuthenticationError as error:
             wanted = "a cluster that takes the token of RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token"
             raise ConfigError("address", address, f"{wanted} ({_first_line(error)})") from error
@@ -233,10 +235,11 @@ class Cluster:
             try:
                 return question()
             except (OSError, RuntimeError) as error:  # requests' errors of connections are OSErrors
-                if isinstance(error, RuntimeError) and "status code 5" not in str(error):
+                # A name that is taken comes as an error of the dashboard's own (500), too, and stays.
+                if isinstance(error, RuntimeError) and ("status code 5" not in str(error) or _TAKEN in str(error)):
                     raise
                 if time.monotonic() + pause_s > deadline:
-                    raise JobError(f"the cluster gives no answer: {_first_line(error)}") from error
+                    raise Interrupted(f"the cluster gives no answer: {_first_line(error)}") from error
                 if pause_s == _PAUSE_S:
                     self._say("the cluster gives no answer: waiting for it")
                 time.sleep(pause_s)

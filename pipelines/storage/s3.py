@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from condgen.errors import ConfigError
 from pipelines.storage.backend import Entry
@@ -20,9 +20,12 @@ from pipelines.storage.trouble import s3_code
 
 __all__ = ["S3Backend"]
 
+T = TypeVar("T")
+
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _ONE_PUT_BYTES = 50 << 20
 _IS_THERE = frozenset({"PreconditionFailed", "412"})
+_REFUSED = frozenset({"AccessDenied", "403"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class S3Backend(FsspecBackend):
 
     def read(self, name: str) -> bytes:
         """Return all bytes of an object."""
-        return bytes(self._sync(self._get(name)))
+        return self._told(name, lambda: bytes(self._sync(self._get(name))))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Return bytes ``[start, stop)``, or fewer where the object ends before.
@@ -59,7 +62,7 @@ class S3Backend(FsspecBackend):
         Raises:
             InterruptedError: the server or something on the way gave other bytes than were asked for.
         """
-        return bytes(self._sync(self._get(name, (start, stop))))
+        return self._told(name, lambda: bytes(self._sync(self._get(name, (start, stop)))))
 
     def write(self, name: str, data: bytes) -> None:
         """Store an object: one PUT, or a multipart upload's completion."""
@@ -85,7 +88,7 @@ class S3Backend(FsspecBackend):
         """Return whether there is an object, or anything under a prefix."""
         try:
             if self._place(name)["Key"]:
-                self._call("head_object", **self._place(name))
+                self.size(name)
                 return True
         except FileNotFoundError:
             pass
@@ -96,7 +99,7 @@ class S3Backend(FsspecBackend):
 
     def size(self, name: str) -> int:
         """Return an object's size in bytes."""
-        return int(self._call("head_object", **self._place(name))["ContentLength"])
+        return self._told(name, lambda: int(self._call("head_object", **self._place(name))["ContentLength"]))
 
     def is_file(self, name: str) -> bool:
         """Return whether there is an object of that name, and no prefix."""
@@ -131,6 +134,34 @@ class S3Backend(FsspecBackend):
             FileNotFoundError: there is no such bucket.
         """
         return bool(self._call("list_objects_v2", **self._under(name), MaxKeys=1).get("KeyCount"))
+
+    def _told(self, name: str, question: Callable[[], T]) -> T:
+        """Return the answer to a question about an object, where a refusal may mean that it is not there.
+
+        S3 tells only those who may list a key that there is no such object; it refuses all others. Who may list a
+        folder alone is refused for the folder's own name, and by some servers for every name in it (Ceph's until
+        2026). The listing knows.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        try:
+            return question()
+        except PermissionError as error:
+            if s3_code(error) not in _REFUSED or not self._is_unlisted(name):
+                raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+    def _is_unlisted(self, name: str) -> bool:
+        """Return whether a listing that is allowed has no object of this name."""
+        place = self._place(name)
+        for prefix in (place["Key"], f"{place['Key']}/"):
+            try:
+                page = self._call("list_objects_v2", Bucket=place["Bucket"], Prefix=prefix, MaxKeys=1)
+            except PermissionError:
+                continue
+            return all(item["Key"] != place["Key"] for item in page.get("Contents", ()))
+        return False
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         return self._sync(self._fs()._call_s3(operation, **arguments))  # noqa: SLF001  # what all of s3fs goes through

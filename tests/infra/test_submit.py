@@ -1,111 +1,25 @@
 """`condgen submit` and its like against a real head of Ray with a token: jobs, logs that are cut, stops, exit codes."""
 
 import json
-import os
-import secrets
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
-from chaos_cluster import kill_session
 from ray._private.authentication_test_utils import reset_auth_token_state
+from ray_head import TINY, Head, free_port, wait_for
 from samples import gradient, saved, tar_of
 
-from condgen.errors import ConfigError
+from condgen.errors import Interrupted
 from jobs.submission import exit_code
 from pipelines.cluster.submission import Cluster, Submission, base_name
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
-
-START_S = 240.0
-TINY = [
-    "model.width=8",
-    "model.multipliers=[1,2]",
-    "model.norm_groups=4",
-    "data.size_px=16",
-    "train.batch_size=8",
-    "train.steps=100000",
-    "train.log_every_steps=5",
-    "train.checkpoint_every_steps=100000",
-]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_for(what: str, ready: Callable[[], Any], seconds: float = START_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} took longer than {seconds:.0f} s"
-        time.sleep(0.2)
-
-
-class Head:
-    """A head node in a session of its own, with a dashboard and a token."""
-
-    def __init__(self, folder: Path) -> None:
-        self._log = folder / "head.log"
-        self._temp = Path(tempfile.mkdtemp(prefix="head-"))  # short: sockets lie in it
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        self.port = free_port()
-        self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env = {**os.environ, **self.token, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-        self._processes: list[subprocess.Popen[Any]] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        with self._log.open("w") as log:
-            head = subprocess.Popen(
-                [
-                    str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={free_port()}",
-                    f"--dashboard-port={self.port}", f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=2",
-                    f"--temp-dir={self._temp}", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1",
-                ],
-                env=self.env, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self._processes.append(head)
-        wait_for("the head", lambda: "Ray runtime started" in self._log.read_text())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            kill_session(process)
-        shutil.rmtree(self._temp, ignore_errors=True)
-
-    def restart_dashboard(self, pause_s: float) -> None:
-        """End the dashboard, and start it again with its own command line."""
-        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if self._is_dashboard(path)]
-        assert len(found) == 1
-        words = found[0].read_bytes().rstrip(b"\0").split(b"\0")
-        os.kill(int(found[0].parent.name), signal.SIGTERM)
-        wait_for("the end of the dashboard", lambda: not self._is_dashboard(found[0]))
-        time.sleep(pause_s)
-        self._processes.append(subprocess.Popen(words, env=self.env, start_new_session=True))
-
-    def _is_dashboard(self, path: Path) -> bool:
-        with suppress(OSError):
-            words = path.read_bytes()
-            return b"dashboard/dashboard.py" in words and str(self._temp).encode() in words
-        return False
 
 
 class Proxy:
@@ -301,5 +215,5 @@ def test_without_the_token_the_cluster_refuses(head: Head, tmp_path: Path) -> No
 
 def test_an_address_where_nothing_answers_is_a_line(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", head.address)
-    with pytest.raises(ConfigError, match="none answers there"):
+    with pytest.raises(Interrupted, match="no cluster answers"):
         Cluster(f"http://127.0.0.1:{free_port()}")
