@@ -17,7 +17,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,8 +30,8 @@ END_S = 20.0
 
 def why_not() -> str:
     """Say what keeps this machine from having such hosts; empty where nothing does."""
-    if missing := [name for name in ("ip", "nsenter", "unshare") if not shutil.which(name)]:
-        return f"{', '.join(missing)} not found: apt-get install iproute2 util-linux"
+    if missing := [name for name in ("ip", "nsenter", "unshare", "pgrep") if not shutil.which(name)]:
+        return f"{', '.join(missing)} not found: apt-get install iproute2 util-linux procps"
     done = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
     return "" if done.returncode == 0 else "network, mount and process namespaces need root"
 
@@ -57,7 +58,7 @@ class Host:
         """Start the host: bash runs a line as process 1, with a /tmp that is empty.
 
         Args:
-            line: of shell.
+            line: line of shell that process 1 runs.
             env: all of its environment.
             log: what it writes is added to this file.
         """
@@ -74,13 +75,18 @@ class Host:
         return bool(self._boots) and self._boots[-1].poll() is None
 
     def first(self) -> int:
-        """The id of process 1, as this machine counts."""
-        boot = self._boots[-1].pid
-        deadline = time.monotonic() + END_S
-        while not (children := Path(f"/proc/{boot}/task/{boot}/children").read_text().split()):
-            assert time.monotonic() < deadline, f"{self.name} has no process"
+        """The id of process 1, as this machine counts.
+
+        Raises:
+            ProcessLookupError: the host is down.
+        """
+        boot = self._boots[-1]
+        while boot.poll() is None:
+            with suppress(OSError):
+                if children := Path(f"/proc/{boot.pid}/task/{boot.pid}/children").read_text().split():
+                    return int(children[0])
             time.sleep(0.02)
-        return int(children[0])
+        raise ProcessLookupError(f"{self.name} is down")
 
     def start(self, *command: str, env: Mapping[str, str], **options: Any) -> subprocess.Popen[str]:
         """Start a command in the host that has booted, beside its process 1."""
@@ -106,22 +112,32 @@ class Host:
         """Mend its link."""
         _ip("link", "set", self._link, "up")
 
-    def terminate(self, grace_s: float) -> float:
-        """Send process 1 SIGTERM, and SIGKILL after a time of grace; returns the seconds until its end."""
-        began = time.monotonic()
-        os.kill(self.first(), signal.SIGTERM)
-        while self.is_up() and time.monotonic() < began + grace_s:
+    def leave(self, hook: Sequence[str], env: Mapping[str, str], grace_s: float) -> float:
+        """End the host as Kubernetes ends a pod: its hook, then SIGTERM to process 1, and SIGKILL after its grace.
+
+        Returns the seconds until process 1 has ended.
+        """
+        began, boot, first = time.monotonic(), self._boots[-1], self.first()
+        process = self.start(*hook, env=env)
+        while boot.poll() is None and process.poll() is None and time.monotonic() < began + grace_s:
+            time.sleep(0.05)
+        with suppress(ProcessLookupError):
+            os.kill(first, signal.SIGTERM)
+        while boot.poll() is None and time.monotonic() < began + grace_s:
             time.sleep(0.05)
         seconds = time.monotonic() - began
-        self.lose()
+        self._end(boot)
+        process.wait(END_S)
         return seconds
 
     def lose(self) -> None:
         """End all of its processes at once; it may boot again."""
-        if self.is_up():
-            os.kill(self._boots[-1].pid, signal.SIGKILL)  # its child is killed with it, and all others with that one
-        for boot in self._boots:
-            boot.wait(END_S)
+        if self._boots:
+            self._end(self._boots[-1])
+
+    def _end(self, boot: subprocess.Popen[bytes]) -> None:
+        boot.kill()  # its child is killed with it, and all others with that one
+        boot.wait(END_S)
 
 
 class Network:

@@ -63,8 +63,22 @@ class Head:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
+        try:
+            wait_for("the head", self._is_started)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _is_started(self) -> bool:
+        """Whether it is; it is started, and again where Ray gave up, after the 30 s that a node has."""
+        if not self._processes or self._processes[-1].poll() is not None:
+            self._processes.append(self._start())
+        return "Ray runtime started" in self._log.read_text()
+
+    def _start(self) -> subprocess.Popen[Any]:
         with self._log.open("w") as log:
-            head = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={free_port()}",
                     f"--dashboard-port={self.port}", f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=2",
@@ -72,9 +86,6 @@ class Head:
                 ],
                 env=self.env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._processes.append(head)
-        wait_for("the head", lambda: "Ray runtime started" in self._log.read_text())
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -161,6 +162,7 @@ def start_node(data: Path, cluster: Cluster, *options: str) -> None:
     log = data / f"node-{len(cluster.nodes)}.log"
     command = [
         *(find_ray(), "start", "--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"),
+        "--dashboard-agent-listen-port=0",  # 52365 may be another Ray's, and submitted commands go to the head's agent
         *(f"--temp-dir={cluster.temp}", f"--object-store-memory={OBJECT_STORE_BYTES}", *options),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
@@ -197,12 +199,13 @@ def start(data: Path, nodes: int, cpus: int, gpus: int) -> Cluster:
     token = data / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    port, dashboard_port = free_ports(2)
+    port, dashboard_port, client_port = free_ports(3)
     temp = tempfile.mkdtemp(prefix="condgen-ray-")  # short, as paths of sockets must be
     cluster = Cluster(port=port, dashboard_port=dashboard_port, temp=temp, token=str(token))
     try:
         dashboard = ("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}")
-        start_node(data, cluster, "--head", f"--port={port}", *dashboard, *resources(0, 0))
+        ports = (f"--port={port}", f"--ray-client-server-port={client_port}")
+        start_node(data, cluster, "--head", *ports, *dashboard, *resources(0, 0))
         for _ in range(nodes):
             add(data, cluster, cpus, gpus)
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -267,7 +270,7 @@ def main() -> int:
     try:
         if arguments.action == "start":
             cluster = start(data, arguments.nodes, arguments.cpus, arguments.gpus)
-            print("\n".join(f"export {name}={value}" for name, value in cluster.environment().items()))
+            print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in cluster.environment().items()))
         elif arguments.action == "add":
             add(data, running(data), arguments.cpus, arguments.gpus)
         elif arguments.action == "remove":

@@ -37,6 +37,7 @@ FOR_INFRA = {
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
+    "pgrep": "procps",
 }
 TRIES = 3
 WAIT_S = 5.0

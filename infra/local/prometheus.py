@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ def main() -> int:
         return 1
     storage, address = f"--storage.tsdb.path={folder / 'prometheus'}", f"127.0.0.1:{arguments.port}"
     print(f"http://{address}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with subprocess.Popen([program, f"--config.file={config}", storage, f"--web.listen-address={address}"]) as server:
         while True:
             try:

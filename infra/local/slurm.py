@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -58,6 +59,7 @@ SchedulerParameters=sched_interval=1
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=30
+MinJobAge=3600
 {nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE
 """
@@ -195,7 +197,7 @@ def main() -> int:
     try:
         if arguments.action == "start":
             start(data, arguments.nodes)
-            print("\n".join(f"export {name}={value}" for name, value in environment(data).items()))
+            print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment(data).items()))
         elif arguments.action == "stop":
             stop(data)
         else:

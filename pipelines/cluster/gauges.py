@@ -7,12 +7,15 @@ seconds.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, cast
 
 __all__ = ["Gauge", "LastingGauges", "MakeGauge", "ray_gauge"]
+
+logger = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
 """Half of Ray's interval of reports (seconds): each report has every gauge."""
@@ -65,7 +68,7 @@ class LastingGauges:
         with self._lock:
             self._values[name, tuple(all_labels.items())] = value
             if name in self._gauges:
-                self._gauges[name].set(value, all_labels)
+                self._set_one(name, value, all_labels)
 
     @contextmanager
     def exported(self) -> Iterator[None]:
@@ -82,9 +85,11 @@ class LastingGauges:
             yield
         finally:
             ended.set()
-            thread.join()
-            with self._lock:
-                self._gauges = {}
+            try:
+                thread.join()
+            finally:
+                with self._lock:
+                    self._gauges = {}
 
     def _set_again(self, ended: threading.Event) -> None:
         while not ended.wait(self._again_s):
@@ -93,4 +98,10 @@ class LastingGauges:
     def _set_all(self) -> None:
         with self._lock:
             for (name, labels), value in self._values.items():
-                self._gauges[name].set(value, dict(labels))
+                self._set_one(name, value, dict(labels))
+
+    def _set_one(self, name: str, value: float, labels: dict[str, str]) -> None:
+        try:
+            self._gauges[name].set(value, labels)
+        except (TypeError, ValueError) as error:  # what Ray does not take ends no job
+            logger.debug("%s=%r %r is not exported: %s", name, value, labels, error)

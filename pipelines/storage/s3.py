@@ -138,9 +138,9 @@ class S3Backend(FsspecBackend):
     def _told(self, name: str, question: Callable[[], T]) -> T:
         """Return the answer to a question about an object, where a refusal may mean that it is not there.
 
-        S3 tells only those who may list a key that there is no such object; it refuses all others. Who may list a
-        folder alone is refused for the folder's own name, and by some servers for every name in it (Ceph's until
-        2026). The listing knows.
+        S3 tells only those who may list a name that there is no such object; it refuses all others. Someone who may
+        list only `folder/` is refused for the name `folder`. Some servers (Ceph before 2026) refuse every missing name
+        in it, too. The listing decides.
 
         Raises:
             FileNotFoundError: there is no such object.

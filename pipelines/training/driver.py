@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn, cast
 
-from condgen.errors import ConfigError, Interrupted, JobError
+from condgen.errors import CondgenError, ConfigError, Interrupted, JobError
 from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
 from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles, usable_nodes
 from pipelines.cluster.option_texts import say_seconds
@@ -159,8 +159,15 @@ class _Driver:
             step=newest.step if newest else 0,
             steps=self._job.preset.train.steps,
             workers_wanted=self._demand.most,
-            checkpoint_s=completed_s(self._job.out, newest) if newest else 0.0,
+            checkpoint_s=self._completed_s(newest) if newest else 0.0,
         )
+
+    def _completed_s(self, newest: CheckpointName) -> float:
+        try:
+            return completed_s(self._job.out, newest)
+        except CondgenError as error:  # no run ends for want of a gauge
+            logger.debug("the age of the newest checkpoint is not known: %s", error)
+            return 0.0
 
     @contextmanager
     def room_asked_for(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,9 @@ def test_a_cluster_grows_loses_a_node_and_ends(data: Path, prometheus_program: s
     assert ask(env | {"RAY_AUTH_MODE": "disabled"}).returncode != 0
 
     sees_the_nodes(data, prometheus_program, count=2)
+    submit = [sys.executable, "-m", "jobs", "submit", "--", "validate", str(data / "no-dataset")]
+    done = subprocess.run(submit, env=os.environ | env, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, "no-dataset" in done.stdout + done.stderr) == (2, True), done.stdout + done.stderr
 
     assert script(data, "start").stdout == started.stdout  # the one that runs
     assert script(data, "add", "--cpus", "3").returncode == 0
@@ -79,7 +83,10 @@ def test_a_cluster_grows_loses_a_node_and_ends(data: Path, prometheus_program: s
     assert script(data, "stop").returncode == 0
     assert not data.exists()
     ports = (env["RAY_ADDRESS"].rpartition(":")[2], env["RAY_API_SERVER_ADDRESS"].rpartition(":")[2])
-    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_bytes())
     assert not [line for line in lines if any(f":{port}".encode() in line for port in ports)]
 
 

@@ -46,7 +46,9 @@ def test_prometheus_is_unpacked_and_ceph_and_slurm_are_installed_where_the_syste
     ceph = "radosgw ceph-mon ceph-osd ceph-common"
     assert asked.read_text().splitlines()[-1].endswith(f"install --yes --no-install-recommends {ceph}")
     assert run(programs, monkeypatch, "--infra") == 0
-    assert asked.read_text().endswith(f" {ceph} munge slurmctld slurmd slurm-client buildah mmdebstrap iproute2\n")
+    assert asked.read_text().endswith(
+        f" {ceph} munge slurmctld slurmd slurm-client buildah mmdebstrap iproute2 procps\n"
+    )
 
 
 def test_a_mirror_that_fails_is_tried_again_and_told_and_ends_only_what_must_have_it(
