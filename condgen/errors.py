@@ -108,18 +108,27 @@ class StorageError(CondgenError):
         code: the storage's own code, such as ``HTTP 410`` (default: none is known).
         summary: canonical reason, without addresses, times and local paths (default: the reason).
         scope: ``object`` where the failure is that object's own, ``storage`` where every object's, or ``unclear``.
+        passes: whether another try may succeed, some time later or from another machine.
     """
 
     def __init__(
-        self, uri: str, operation: str, reason: str, code: str = "", summary: str = "", scope: str = "unclear"
+        self,
+        uri: str,
+        operation: str,
+        reason: str,
+        code: str = "",
+        summary: str = "",
+        scope: str = "unclear",
+        passes: bool = False,
     ) -> None:
-        super().__init__(uri, operation, reason, code, summary, scope)
+        super().__init__(uri, operation, reason, code, summary, scope, passes)
         self.uri = uri
         self.operation = operation
         self.reason = reason
         self.code = code
         self.summary = summary or reason
         self.scope = scope
+        self.passes = passes
 
     def message(self) -> str:
         return f"could not {self.operation} {self.uri}: {self.reason}"

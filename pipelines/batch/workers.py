@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import ConfigError, JobError, StorageError
 from pipelines.batch.attempts import begin_attempt, clear_attempts
 from pipelines.batch.pool_shape import PoolShape
 from pipelines.cluster.actor_pool import run_on_actors
@@ -230,8 +230,9 @@ def run_chunks(
 ) -> Iterator[Receipt]:
     """Do all chunks that are pending, and yield a receipt for each as it is committed.
 
-    A failure that Ray can't recover from (a node lost with its blocks) ends a round. The chunks that are pending then
-    are the next round, as long as rounds commit anything.
+    A failure that Ray can't recover from (a node lost with its blocks) ends a round, and so does storage that gives no
+    answer, perhaps to one machine alone. The chunks that are pending then are the next round. Rounds that commit
+    nothing are begun again for some minutes.
 
     Args:
         pending: function that lists the chunks not committed, in `pipelines.datasets.chunk.CHUNK_SCHEMA`; it is called
@@ -241,19 +242,22 @@ def run_chunks(
         actors: actors that were started already and are taken first (default: none).
 
     Raises:
-        StorageError: the archive or the results can't be reached, after retries.
+        StorageError: the archive or the results can't be read or written, or give no answer for minutes.
         JobError: rounds fail and commit nothing.
     """
     from ray.exceptions import RayError
 
     patience, actors = _Patience(), actors or Actors()
-    while (table := pending()).num_rows:
+    while True:
         committed = 0
         try:
+            table = pending()
+            if not table.num_rows:
+                return
             for receipt in _run_round(table, spec, shape(table.num_rows), actors):
                 committed += 1
                 yield receipt
-        except (RayError, ConfigError) as error:
+        except (RayError, ConfigError, StorageError) as error:
             _raise_ours(error, begun=patience.rounds > 0)
             patience.wait(error, committed)
             continue
@@ -274,13 +278,15 @@ class _Patience:
         """Wait after a round that failed, longer each time.
 
         Raises:
-            JobError: rounds have failed for too long.
+            JobError, StorageError: rounds have failed for too long.
         """
         self.rounds += 1
         if committed:
             self._failed, self._since = 0, time.monotonic()
         self._failed += 1
         if self._failed > _ROUNDS and time.monotonic() - self._since > _PATIENCE_S:
+            if (ours := unwrap(error)) is not None:
+                raise ours from error
             raise JobError(f"the cluster fails again and again: {_first_line(error)}") from error
         seconds = min(_LONGEST_WAIT_S, 2.0 ** (self._failed - 1)) if not committed else 0.0
         logger.warning("a round of chunks ended early, the next begins in %.0f s: %s", seconds, _first_line(error))
@@ -288,7 +294,7 @@ class _Patience:
 
 
 def _raise_ours(error: Exception, *, begun: bool) -> None:
-    """Raise an error that no other round would mend (a mistake, a bug), and return where the cluster is to blame.
+    """Raise an error that no other round would mend (a mistake, a bug); return where cluster or storage are to blame.
 
     Args:
         error: error that ended a round.
@@ -302,6 +308,8 @@ def _raise_ours(error: Exception, *, begun: bool) -> None:
             return
         raise error
     ours = unwrap(error)
+    if isinstance(ours, StorageError) and ours.passes:
+        return
     if ours is not None:
         raise ours from error
     if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):

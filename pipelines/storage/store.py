@@ -343,7 +343,7 @@ class Store:
         if trouble.passes:
             reason = f"{reason} (after {failed} tries)"
         raise trouble.error(
-            self.locate(name), operation, reason, trouble.code, trouble.summary, trouble.scope
+            self.locate(name), operation, reason, trouble.code, trouble.summary, trouble.scope, trouble.passes
         ) from error
 
 

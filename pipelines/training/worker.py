@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from condgen import checkpoint
-from condgen.errors import CondgenError, JobError
+from condgen.errors import CondgenError, JobError, StorageError
 from pipelines.streaming.prefetch import prefetched
 from pipelines.training.feed import make_feed
 from pipelines.training.fetching import fetch_checkpoint
@@ -76,6 +76,8 @@ def _lasting(error: Exception, num_workers: int) -> CondgenError | None:
     """
     import ray
 
+    if isinstance(error, StorageError) and error.passes:
+        return None  # storage gave no answer, perhaps to this machine alone
     if isinstance(error, CondgenError):
         return error
     if isinstance(error, torch.OutOfMemoryError):

@@ -1,5 +1,6 @@
 """Rounds of chunks: what the cluster did is tried again, with patience; what is a mistake or a bug is told at once."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pytest
 from fakes import SETTINGS, write_image
 from ray.exceptions import ActorDiedError, OutOfDiskError, RayTaskError
 
-from condgen.errors import CheckpointError, ConfigError, JobError
+from condgen.errors import AccessError, CheckpointError, ConfigError, JobError, StorageError
 from pipelines.batch import workers as ray_batch
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import Functions
@@ -21,6 +22,7 @@ from pipelines.storage.store import open_store
 
 SHAPE = PoolShape(1, 1, 1.0, 0.0)
 FULL = OutOfDiskError("the disk is full\nin many lines")
+NO_ANSWER = StorageError("s3://bucket/x", "write", "no answer (after 6 tries)", passes=True)
 
 
 class Rounds:
@@ -34,6 +36,8 @@ class Rounds:
     def pending(self) -> Any:
         import pyarrow as pa
 
+        if self.outcomes and isinstance(self.outcomes[0], StorageError):
+            raise self.outcomes.pop(0)  # type: ignore[misc]
         return pa.table({"name": list(range(self.left))})
 
     def run(self, *_: Any) -> Iterator[int]:
@@ -66,6 +70,26 @@ def test_patience_ends_in_one_line(run: Callable[..., list[Any]], monkeypatch: p
     with pytest.raises(JobError, match="the disk is full"):
         run(rounds)
     assert rounds.waits == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_storage_that_gives_no_answer_to_a_worker_or_the_driver_is_waited_for(
+    run: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    travelled = copy.copy(NO_ANSWER)  # by its arguments, as pickle does
+    of_worker = RayTaskError("do", "traceback", travelled).as_instanceof_cause()
+    rounds = Rounds(2, of_worker, None, NO_ANSWER)
+    assert run(rounds) == [1, 0]
+    assert rounds.waits == [1.0, 2.0]
+    monkeypatch.setattr(ray_batch, "_PATIENCE_S", 0.0)
+    with pytest.raises(StorageError, match="could not write s3://bucket/x: no answer"):
+        run(Rounds(1, *[of_worker] * 20))
+
+
+def test_storage_that_refuses_ends_the_job_at_once(run: Callable[..., list[Any]]) -> None:
+    rounds = Rounds(2, None, RayTaskError("do", "traceback", AccessError("x", "write", "no")).as_instanceof_cause())
+    with pytest.raises(AccessError):
+        run(rounds)
+    assert not rounds.waits
 
 
 def test_a_cluster_that_is_too_small_is_a_mistake_at_first_and_waited_for_later(run: Callable[..., list[Any]]) -> None:

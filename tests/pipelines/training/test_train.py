@@ -23,7 +23,7 @@ from PIL import Image
 from samples import saved, tar_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import ConfigError, JobError, StorageError
 from condgen.presets import Preset
 from jobs.cli.config import resolve
 from pipelines.storage.store import open_store
@@ -355,6 +355,8 @@ def test_an_error_of_one_workers_own_is_told_at_once_and_a_crash_of_a_group_is_t
     from pipelines.training.worker import _lasting
 
     assert isinstance(_lasting(JobError("x"), 4), JobError)
+    assert isinstance(_lasting(StorageError("x", "read", "refused"), 1), StorageError)
+    assert _lasting(StorageError("x", "read", "no answer", passes=True), 1) is None
     assert "batch_size" in str(_lasting(torch.OutOfMemoryError("CUDA out of memory"), 4))
     assert "ZeroDivisionError: x" in str(_lasting(ZeroDivisionError("x"), 1))
     assert _lasting(RuntimeError("Connection closed by peer"), 2) is None
