@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ class Machines:
     def __init__(self, cluster: ChaosCluster) -> None:
         self.cluster = cluster
         self._nodes: dict[str, subprocess.Popen[Any]] = {}
+        self._timers: list[threading.Timer] = []
         self.env = cluster.env | {"RAY_ADDRESS": cluster.address}
 
     def add(self, *resources: str) -> str:
@@ -79,15 +81,25 @@ class Machines:
         return sorted(node for node, process in self._nodes.items() if process in busy)
 
     def kill(self, node: str) -> None:
-        """SIGKILL a node, and all that is left of it."""
-        self.cluster.end_node(self._nodes.pop(node))
+        """SIGKILL a node, and all that is left of it, unless that was done before."""
+        if (process := self._nodes.pop(node, None)) is not None:
+            self.cluster.end_node(process)
 
     def drain(self, node: str, seconds: float) -> None:
         """Say that a node is about to leave."""
         assert self.cluster.ask("drain", node, seconds)
 
+    def take_back(self, node: str, seconds: float) -> None:
+        """Do what a cloud does with a spot machine: a notice, and the machine is gone when its time is over."""
+        self.drain(node, seconds)
+        self._timers.append(threading.Timer(seconds, self.kill, [node]))
+        self._timers[-1].start()
+
     def end(self) -> None:
         """Kill all nodes, and wait until the cluster has noticed."""
+        for timer in self._timers:
+            timer.cancel()
+            timer.join()
         for node in list(self._nodes):
             self.kill(node)
         deadline = time.monotonic() + START_S

@@ -98,11 +98,11 @@ def test_workers_follow_the_nodes_that_come_and_leave_and_no_step_is_lost(
     # once, before its drain can be seen.
     resumed, told = "training goes on from step", "is about to leave: training goes on from step"
     before = run.log.count(resumed)
-    machines.drain(second, 60)
+    machines.take_back(second, 30)
     run.until(lambda: run.log.count(resumed) > before)
     machines.add("--num-cpus=2")
     before = run.log.count(told)
-    machines.drain(first, 60)
+    machines.take_back(first, 30)
     run.until(lambda: run.log.count(told) > before)
     drained = run.checkpoints()[-1]
     run.until(lambda: run.checkpoints()[-1] > drained)
