@@ -167,6 +167,8 @@ def start_node(data: Path, cluster: Cluster, *options: str) -> None:
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": cluster.token, "RAY_ADDRESS": ""}
+    path = f"{Path(find_ray()).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment["PATH"] = path  # submitted commands run `condgen` from it
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         with log.open("wb") as sink:
