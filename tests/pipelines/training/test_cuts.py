@@ -192,7 +192,7 @@ def test_a_driver_that_was_stopped_past_its_lease_and_continued_is_fenced_and_th
     assert "Traceback" not in first.log
 
 
-def test_storage_that_hangs_for_a_minute_while_a_worker_dies_costs_time_alone(
+def test_storage_that_hangs_for_longer_than_it_is_asked_again_costs_time_alone(
     machines: Machines, make_run: Callable[[str, int], Run], s3: Any
 ) -> None:
     machines.add("--num-cpus=2")
@@ -203,9 +203,8 @@ def test_storage_that_hangs_for_a_minute_while_a_worker_dies_costs_time_alone(
     try:
         for worker in machines.cluster.workers("RayTrainWorker"):
             os.kill(worker, signal.SIGKILL)
-        time.sleep(60)
+        run.until(lambda: "the storage gives no answer" in run.log)
     finally:
         os.kill(s3.pid, signal.SIGCONT)
     assert run.wait() == 0, run.log
-    assert "the storage gives no answer" in run.log
     check(run, outcome(whole.store))
