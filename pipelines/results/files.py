@@ -35,6 +35,7 @@ __all__ = [
     "draws_name",
     "draws_schema",
     "encode_draws",
+    "features_of",
     "iter_footers",
     "read_footer",
     "rows_digest",
@@ -86,13 +87,17 @@ def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
     return _with_features(pa.schema(fields))
 
 
-def _with_features(schema: pa.Schema) -> pa.Schema:
-    """Return a schema with the metadata in which Hugging Face's `datasets` looks for the columns' features."""
-    features = {
+def features_of(schema: pa.Schema) -> dict[str, dict[str, str]]:
+    """Return the features that Hugging Face's `datasets` has for the columns of draws files and tables of errors."""
+    return {
         field.name: {"_type": "Image"} if field.name == "image" else {"dtype": _DTYPES[field.type], "_type": "Value"}
         for field in schema
     }
-    text = json.dumps({"info": {"features": features}}, sort_keys=True)
+
+
+def _with_features(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with the metadata in which `datasets` looks for the columns' features."""
+    text = json.dumps({"info": {"features": features_of(schema)}}, sort_keys=True)
     return schema.with_metadata({b"huggingface": text.encode()})
 
 
