@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from condgen.errors import ConfigError, DatasetError
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.report.evaluation import read_section
-from jobs.report.visible import visible
+from jobs.viewer.visible import visible
 from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.evaluation.stored import PARQUET_NAME
 from pipelines.results.files import draws_schema, features_of

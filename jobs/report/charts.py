@@ -169,9 +169,9 @@ class _Axis:
         least, most = float(min(values)), max(values)
         if may_be_log and least > 0 and math.log10(most / least) >= _DECADES:
             least = max(least, most / 10**_MOST_DECADES)
-            low, high = math.floor(math.log10(least)), math.ceil(math.log10(most) - 1e-9)
-            step = -(-(high - low) // 5)
-            return cls(low=low, high=high, ticks=[10.0**power for power in range(low, high + 1, step)], is_log=True)
+            first, last = math.floor(math.log10(least)), math.ceil(math.log10(most) - 1e-9)
+            powers = range(first, last + 1, -(-(last - first) // 5))
+            return cls(low=first, high=last, ticks=[10.0**power for power in powers], is_log=True)
         if from_zero or (least > 0 and most - least >= most / 2):
             least = min(least, 0.0)
         ticks = round_ticks(least, most, 5)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.report.charts import Chart, Mark, Point, Series, make_chart
 from jobs.report.run_files import RunFiles
-from jobs.report.visible import visible
+from jobs.viewer.visible import visible
 
 __all__ = ["make_charts"]
 

@@ -22,8 +22,8 @@ from jobs.report.charts import Chart, say_count
 from jobs.report.run_charts import make_charts
 from jobs.report.run_files import RunFiles, read_run
 from jobs.report.run_sheets import MAX_SHEETS, Sheet, read_sheets
-from jobs.report.visible import visible
 from jobs.viewer.page import render_page
+from jobs.viewer.visible import visible
 from pipelines.storage.store import open_store
 from pipelines.training.run_config import flat
 
