@@ -1,7 +1,7 @@
 """A page's elements as a tree, for tests that ask what stands where."""
 
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 _EMPTY = {"meta", "img", "input", "br", "link", "hr"}
 
@@ -9,7 +9,7 @@ _EMPTY = {"meta", "img", "input", "br", "link", "hr"}
 class _Builder(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.tree = ElementTree.TreeBuilder()
+        self.tree = ET.TreeBuilder()
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -31,7 +31,7 @@ class _Builder(HTMLParser):
             self.tree.data(data)
 
 
-def parse_html(html: str) -> ElementTree.Element:
+def parse_html(html: str) -> ET.Element:
     """The root of a page, whose elements must all be closed."""
     builder = _Builder()
     builder.feed(html)
@@ -39,11 +39,11 @@ def parse_html(html: str) -> ElementTree.Element:
     return builder.tree.close()
 
 
-def with_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+def with_class(root: ET.Element, name: str) -> list[ET.Element]:
     """The elements of a class, in their order."""
     return [one for one in root.iter() if name in one.get("class", "").split()]
 
 
-def text_of(element: ElementTree.Element) -> str:
+def text_of(element: ET.Element) -> str:
     """An element's text, on one line."""
     return " ".join("".join(element.itertext()).split())
