@@ -1,6 +1,5 @@
 """Hugging Face's libraries as the tests use them: offline, with every cache in a folder of the test's own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 
 @pytest.fixture
-def load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`datasets.load_dataset` without a network and without progress bars."""
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         monkeypatch.setenv(name, "1")
@@ -21,4 +20,4 @@ def load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
     def load(*arguments: Any, **options: Any) -> Any:
         return datasets.load_dataset(*arguments, cache_dir=str(tmp_path / "hf-cache"), **options)
 
-    yield load
+    return load

@@ -16,7 +16,7 @@ from pipelines.batch.archive import plan_archive
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
 from pipelines.results.files import Draw, Failure, draws_name, encode_draws, write_errors
 from pipelines.results.plan import write_plan
-from pipelines.results.settings import BatchSettings
+from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import open_store
 
 __all__ = ["load_dataset"]
@@ -33,7 +33,7 @@ def make_results(root: Path, *, archive: str = "photos", failing: tuple[int, ...
         smooth(number, (20, 15)).save(folder / f"{number}.png")
     store = open_store(root / "results")
     columns = (("caption", "string"), ("stars", "int64"))
-    settings = BatchSettings(draws=DRAWS, columns=columns).to_json()
+    settings = BatchSettings(draws=DRAWS, output=OutputOptions(columns=columns)).to_json()
     facts = {"uri": "/home/somebody/models/mine", "family": "mixture", "digest": "d" * 64, **model}
     chunks = plan_archive(open_store(folder), ChunkLimits(samples=2))
     plan = write_plan(store, chunks, archive=str(folder), model=facts, settings=settings)
