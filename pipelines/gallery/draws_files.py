@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -71,21 +71,25 @@ class DrawsFiles:
 
     def __init__(self, results: Store, draws: int, columns: Sequence[str]) -> None:
         self._results, self._draws = results, draws
-        self._columns = ["source", "key", "draw", "width", "height", *columns]
+        self._columns = ["source", "key", "width", "height", "source_sha256", *columns]
         self._files: KeptValues[str, DrawsFile] = KeptValues(_KEPT_FILES)
         self._rows: KeptValues[tuple[str, int], Sequence[Mapping[str, Any]]] = KeptValues(_KEPT_ROWS)
         self._images: KeptValues[tuple[str, int], pa.ChunkedArray] = KeptValues(_KEPT_BYTES, lambda one: int(one.nbytes))
         self._large = threading.Semaphore(_LARGE_READS)
 
-    def open(self, chunk: ListedChunk) -> DrawsFile:
+    def open(self, chunk: ListedChunk, *, keep: bool = True) -> DrawsFile:
         """Return a chunk's draws file; only its footer is read.
+
+        Args:
+            chunk: the chunk.
+            keep: whether it is kept for who asks next.
 
         Raises:
             DatasetError: it is damaged.
             MissingError: it is not there.
             AccessError, StorageError: see `pipelines.storage.store`.
         """
-        return self._files.get(chunk.name, lambda: self._open(chunk))
+        return self._files.get(chunk.name, lambda: self._open(chunk)) if keep else self._open(chunk)
 
     def rows(self, file: DrawsFile, row: int, count: int = 1) -> list[Mapping[str, Any]]:
         """Return consecutive rows without their images: identity, size, and what was copied from the archive.
@@ -98,13 +102,28 @@ class DrawsFiles:
         start = row - file.group_starts[groups[0]]
         return rows[start : start + count]
 
-    def all_rows(self, file: DrawsFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return all rows of a file, by default without their images.
+    def first_rows(self, file: DrawsFile) -> list[Mapping[str, Any]]:
+        """Return the first row of each image of a file, as `rows` does, in the order of `DrawsFile.first_rows`.
 
         Raises:
             As `open`.
         """
-        return self._read(file, range(file.file.num_row_groups), self._columns if columns is None else columns)
+        table = self._read(file, range(file.file.num_row_groups), self._columns)
+        rows: list[Mapping[str, Any]] = table.take(pa.array(list(file.first_rows.values()), pa.int64())).to_pylist()
+        return rows
+
+    def images(self, file: DrawsFile) -> Iterator[list[bytes]]:
+        """Yield the encoded draws of each image of a file, read a row group at a time.
+
+        Raises:
+            As `open`.
+        """
+        draws: list[bytes] = []
+        for group in range(file.file.num_row_groups):
+            draws += self._read_images(file, group).to_pylist()
+            while len(draws) >= self._draws:
+                yield draws[: self._draws]
+                del draws[: self._draws]
 
     def details(self, file: DrawsFile, row: int, count: int) -> list[dict[str, Any]]:
         """Return consecutive rows with every column but the images' bytes.

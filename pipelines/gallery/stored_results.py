@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -23,6 +22,7 @@ from condgen.errors import CondgenError, DatasetError, MissingError
 from pipelines.gallery.archive_images import ArchiveImages
 from pipelines.gallery.chunk_lists import ChunkList, ListedChunk
 from pipelines.gallery.draws_files import DrawsFile, DrawsFiles
+from pipelines.gallery.side_by_side import side_by_side
 from pipelines.results.account import committed
 from pipelines.results.plan import Plan, load_heads
 from pipelines.results.settings import BatchSettings
@@ -224,11 +224,7 @@ class StoredResults:
             listed, rank = self.find(place)
             by_chunk.setdefault(listed.name, []).append((place, listed, rank))
         parts = list(by_chunk.values())
-        if len(parts) < 2:
-            made = [self._rows(part) for part in parts]
-        else:
-            with ThreadPoolExecutor(min(_READERS, len(parts)), thread_name_prefix="rows") as pool:
-                made = list(pool.map(self._rows, parts))
+        made = map(self._rows, parts) if len(parts) < 2 else side_by_side(self._rows, parts, min(_READERS, len(parts)))
         found = {row.place: row for part in made for row in part}
         return [found[place] for place in places]
 
@@ -301,6 +297,27 @@ class StoredResults:
         failure = file.without[place]
         return Outcome("error" if "stage" in failure else "filtered", place, listed, file, failure=failure)
 
+    def rows_of_chunk(self, listed: ListedChunk) -> tuple[list[ImageRow], bool]:
+        """Return all images of a committed chunk as it left them, and whether its draws file could be read.
+
+        Those of a chunk that does failures again have their places in the chunk in place of their own.
+        """
+        base = None if listed.redoes is not None else listed.base
+        ranks = {place: place if base is None else base + rank for rank, place in enumerate(listed.places)}
+        try:
+            file = self.files.open(listed, keep=False)
+            there = dict(zip(file.first_rows, self.files.first_rows(file), strict=True))
+        except (DatasetError, MissingError) as error:
+            return [_failed(ranks[p], _unreadable(listed, ranks[p], error), "error") for p in listed.places], False
+        rows = []
+        for place, at in ranks.items():
+            if place in there:
+                rows.append(self._drawn(at, there[place], file.version))
+            else:
+                failure = file.without[place]
+                rows.append(_failed(at, failure, "error" if "stage" in failure else "filtered", file.version))
+        return rows, True
+
     def _rows(self, images: Iterable[tuple[int, ListedChunk, int]]) -> list[ImageRow]:
         return [self._row(place, self.outcome_in(listed, rank)) for place, listed, rank in images]
 
@@ -308,29 +325,34 @@ class StoredResults:
         failure, version = outcome.failure, outcome.file.version if outcome.file is not None else ""
         if outcome.file is not None and outcome.row >= 0:
             try:
-                row = self.files.rows(outcome.file, outcome.row)[0]
+                return self._drawn(place, self.files.rows(outcome.file, outcome.row)[0], version)
             except CondgenError as error:
-                failure = _unreadable(outcome.chunk, outcome.place, error)
-            else:
-                return ImageRow(
-                    place=place,
-                    source=row["source"],
-                    key=row["key"],
-                    status="draws",
-                    width=row["width"],
-                    height=row["height"],
-                    facts={name: row[name] for name, _ in self.settings.output.columns},
-                    version=version,
-                )
-        is_error = "stage" in failure
+                failure = _unreadable(outcome.chunk, place, error)
+        return _failed(place, failure or {"source": outcome.chunk.shard or ""}, outcome.status, version)
+
+    def _drawn(self, place: int, row: Mapping[str, Any], version: str) -> ImageRow:
         return ImageRow(
             place=place,
-            source=str(failure.get("source", outcome.chunk.shard or "")),
-            key=str(failure.get("key", f"#{place}")),
-            status="error" if is_error else outcome.status,
-            error={name: str(failure[name]) for name in ("stage", "error", "message")} if is_error else None,
+            source=row["source"],
+            key=row["key"],
+            status="draws",
+            width=row["width"],
+            height=row["height"],
+            facts={name: row[name] for name, _ in self.settings.output.columns},
             version=version,
         )
+
+
+def _failed(place: int, failure: Mapping[str, Any], status: str, version: str = "") -> ImageRow:
+    is_error = "stage" in failure
+    return ImageRow(
+        place=place,
+        source=str(failure["source"]),
+        key=str(failure.get("key", f"#{place}")),
+        status="error" if is_error else status,
+        error={name: str(failure[name]) for name in ("stage", "error", "message")} if is_error else None,
+        version=version,
+    )
 
 
 def _settings(plan: Plan, store: Store) -> BatchSettings:
