@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 from pipelines.gallery.stored_results import ImageRow, StoredResults
 from pipelines.results.plan import Plan
 
-__all__ = ["Commands", "item_of"]
+__all__ = ["Commands", "details_of", "finite", "item_of"]
 
 NOT_DRAWN: Mapping[str, str] = {
     "pending": "not done yet",
@@ -64,7 +65,7 @@ def item_of(
         "width": row.width,
         "height": row.height,
         "pictures": pictures,
-        "values": {name: value for name, value in values.items() if value is not None},
+        "values": {name: finite(value) for name, value in values.items() if value is not None},
         "error": dict(row.error) if row.error is not None else None,
         "commands": {
             "redraw": [commands.redraw_command(uri, row.source, row.key, k) for k in draws] if is_drawn else [],
@@ -140,7 +141,7 @@ def details_of(results: StoredResults, place: int) -> dict[str, Any]:
     if file is not None:
         names = ("family", "model_sha256", "precision", "device", "versions", "rows_sha256")
         found |= {f"file {name}": file.facts[name] for name in names if name in file.facts}
-    return {
+    whole = {
         **found,
         "model": plan.model.get("uri"),
         "model digest": plan.model.get("digest"),
@@ -148,6 +149,18 @@ def details_of(results: StoredResults, place: int) -> dict[str, Any]:
         "archive": plan.archive,
         "settings": dict(plan.settings),
     }
+    return {name: finite(value) for name, value in whole.items()}
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON has it, which knows no number that is none, or is infinite."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
+    return value
 
 
 def _all_same(values: Sequence[Any]) -> bool:
