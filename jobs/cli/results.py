@@ -143,13 +143,17 @@ def report(
         str | None,
         typer.Option(metavar="FILE", help="The page (default: report.html in RESULTS or RUN), or the card."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images of RESULTS to show.")] = 24,
+    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images of RESULTS to show.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Another one, other images at random.")] = 0,
     card: Annotated[bool, typer.Option("--card", help="Write a dataset card of RESULTS for a hub instead.")] = False,
 ) -> None:
-    """Make a page of results, or of a training run: one file, which needs no network.
+    """Make a page of results, or of a training run: one file of less than 16 MB, which needs no network.
 
-    Of RESULTS: inputs and draws side by side, the counts, the errors. Of a RUN, which may be going on: the curves of
-    its loss, speed and validation, the sheets of samples by step, its status, configuration and versions.
+    Of RESULTS: a sample of inputs and draws side by side, the counts, the errors. Half of the sample is random; the
+    other half are the best and the worst images, where condgen evaluate has measured them.
+
+    Of a RUN, which may be going on: the curves of its loss, speed and validation, the sheets of samples by step, its
+    status, configuration and versions.
     """
     from jobs.report.kind import find_kind
     from pipelines.storage.store import open_store
@@ -159,9 +163,7 @@ def report(
         from jobs.report.card import run_card
 
         if kind == "run":
-            raise ConfigError(
-                "--card", target, "RESULTS of condgen colorize or translate: a RUN of training has no draws"
-            )
+            raise ConfigError("--card", target, "RESULTS of condgen colorize or translate: a RUN has no draws")
         print_report(run_card(target, out))
     elif kind == "run":
         from jobs.report import training
@@ -170,4 +172,4 @@ def report(
     else:
         from jobs.report.page import run
 
-        print_report(run(target, out, max_samples=samples))
+        print_report(run(target, out, max_samples=samples, seed=seed))

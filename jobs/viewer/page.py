@@ -16,7 +16,8 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+
+from jobs.viewer.visible import visible
 
 __all__ = ["Page", "bundle", "embed", "read_asset", "render_page"]
 
@@ -33,9 +34,9 @@ class Page:
         data: JSON for the script to read, by the id of its element.
     """
 
-    style: Markup
-    script: Markup
-    data: Mapping[str, Markup] = field(default_factory=dict)
+    style: str
+    script: str
+    data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def policy(self) -> str:
@@ -63,21 +64,22 @@ def render_page(
         context: what the template shows.
     """
     page = Page(
-        style=Markup("\n" + "".join(map(read_asset, styles))),
-        script=Markup("\n" + bundle(script) if script else ""),
+        style="\n" + "".join(map(read_asset, styles)),
+        script="\n" + bundle(script) if script else "",
         data={name: embed(value) for name, value in (data or {}).items()},
     )
     environment = Environment(
         loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    environment.filters["visible"] = visible
     return environment.get_template(template).render(page=page, **context)
 
 
-def embed(value: Any) -> Markup:
+def embed(value: Any) -> str:
     """Return a value as JSON that can stand in a script element: nothing in it ends the element."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def bundle(entry: str) -> str:
