@@ -83,7 +83,7 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A chart and what is told of it beside the picture.
+    """A chart, drawn and in words.
 
     Attributes:
         title: what is shown, with its unit.

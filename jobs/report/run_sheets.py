@@ -1,4 +1,4 @@
-"""The sheets of samples of a training run as pictures of a page: of many some, and each no larger than a page shows."""
+"""The sheets of samples of a training run as a page shows them: of many sheets some, and none in more bytes than it may take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ __all__ = ["MAX_SHEETS", "Sheet", "read_sheets"]
 MAX_SHEETS = 24
 _MOST_PX = (1200, 2400)
 _MOST_PIXELS = 64_000_000
-_QUALITY = 80
+_MOST_BYTES = 10 << 20
+"""Bytes of all sheets together, which a page holds in base64: a third more."""
+_QUALITIES = (80, 65, 50)
+_SHRINK = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +50,35 @@ def read_sheets(
     sheets = []
     for step in steps:
         try:
-            sheets.append(_smaller(step, store.read(f"sheets/step-{step:08d}.png")))
+            png = store.read(f"sheets/step-{step:08d}.png")
+            sheets.append(_smaller(step, png, most_bytes=_MOST_BYTES // len(steps)))
         except (CondgenError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             notes.append(f"The sheet of step {step} can't be read, and is left out.")
         advance(1)
     return sheets
 
 
-def _smaller(step: int, png: bytes) -> Sheet:
+def _smaller(step: int, png: bytes, *, most_bytes: int) -> Sheet:
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         if image.width * image.height > _MOST_PIXELS:
             raise ValueError("too large")
-        picture = image.convert("RGB")
-    picture.thumbnail(_MOST_PX, Image.Resampling.LANCZOS)
-    sink = io.BytesIO()
-    picture.save(sink, "WEBP", quality=_QUALITY)
-    uri = f"data:image/webp;base64,{base64.b64encode(sink.getvalue()).decode()}"
-    return Sheet(step=step, uri=uri, width=picture.width, height=picture.height)
+        shown = image.convert("RGB")
+    shown.thumbnail(_MOST_PX, Image.Resampling.LANCZOS)
+    data = _encoded(shown, most_bytes)
+    while len(data) > most_bytes:
+        shown.thumbnail((shown.width * _SHRINK, shown.height * _SHRINK), Image.Resampling.LANCZOS)
+        data = _encoded(shown, most_bytes)
+    uri = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+    return Sheet(step=step, uri=uri, width=shown.width, height=shown.height)
+
+
+def _encoded(shown: Image.Image, most_bytes: int) -> bytes:
+    """Return an image as WebP, of less quality where it would take more bytes than it may."""
+    data = b""
+    for quality in _QUALITIES:
+        sink = io.BytesIO()
+        shown.save(sink, "WEBP", quality=quality)
+        data = sink.getvalue()
+        if len(data) <= most_bytes:
+            break
+    return data

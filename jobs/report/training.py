@@ -1,10 +1,9 @@
 """`condgen report` of a training run: one HTML file that shows how it goes or went, and needs no network.
 
-    metrics.jsonl ─┐
-    validation.jsonl ┼─ charts by step, with checkpoints and interruptions ┐
-    checkpoints/, lease/ ┘                                                ├─ training.html.j2
-    sheets/*.png ─ smaller pictures, a slider over them                   │
-    status.json, run.json, config.json ───────────────────────────────────┘
+    metrics.jsonl, validation.jsonl ── charts by step ──────────────┐
+    checkpoints/, lease/ ── what is kept, and interruptions ────────┤
+    sheets/*.png ── smaller ones, with a slider over them ──────────┼── training.html.j2
+    status.json, run.json, config.json ── tables ───────────────────┘
 
 What it takes does not grow with the run: rows are thinned, and of many sheets some are shown.
 """

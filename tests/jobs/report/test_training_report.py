@@ -10,6 +10,8 @@ from xml.etree.ElementTree import Element, tostring
 
 import pytest
 from html_tree import parse_html, text_of, with_class
+from PIL import Image
+from samples import noise
 from training_runs import CONFIG, make_old_run, make_run, metric_row
 
 from condgen.errors import DatasetError, MissingError
@@ -147,6 +149,17 @@ def test_of_many_sheets_some_are_shown_the_first_and_the_last_among_them(tmp_pat
     assert data.sheets[0].step == 10
     assert "The sheet of step 600 can't be read, and is left out." in data.notes
     assert all(sheet.uri.startswith("data:image/webp;base64,") for sheet in data.sheets)
+
+
+def test_sheets_are_bounded_in_bytes_whatever_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.report.run_sheets._MOST_BYTES", 30_000)
+    folder = make_run(tmp_path / "run", sheets=())
+    (folder / "sheets").mkdir()
+    for step in (10, 20):
+        Image.fromarray(noise(step, 500, 400)).save(folder / "sheets" / f"step-{step:08d}.png")
+    sheets = collect(str(folder)).sheets
+    assert [sheet.step for sheet in sheets] == [10, 20]
+    assert sum(len(sheet.uri) for sheet in sheets) < 30_000 * 1.4
 
 
 def test_lines_that_are_damaged_are_counted_and_left_out(tmp_path: Path) -> None:
