@@ -1,4 +1,4 @@
-"""The sheets of samples of a training run as a page shows them: of many sheets some, and none in more bytes than it may take."""
+"""The sheets of samples of a training run as a page shows them: some of many, and each in a bounded number of bytes."""
 
 from __future__ import annotations
 
