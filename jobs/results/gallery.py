@@ -195,7 +195,9 @@ def _statements(gallery: Gallery, results: Sequence[str]) -> Iterator[None]:
         yield
         return
     program = [sys.executable, "-P", "-m", "jobs.results.statements", *results]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
     def wait() -> None:
         out, trouble = process.communicate()
