@@ -22,8 +22,8 @@ NARROW = (400, 230)
 WIDE = (1132, 270)
 LEFT, RIGHT, TOP, BOTTOM = 54, 18, 16, 30
 _PX_A_STRETCH = 2
-_DECADES = 2.0
-"""Values over this many powers of ten, or more, are drawn on a logarithmic scale."""
+_LOG_RATIO = 30.0
+"""Positive values are drawn on a logarithmic scale if the greatest is this many times the least, or more."""
 _MOST_DECADES = 8
 _TABLE_ROWS = 12
 
@@ -127,7 +127,7 @@ def make_chart(
         name: word for identifiers.
         last_step: step at the right edge, at least.
         marks: what happened at which steps.
-        may_be_log: whether values over two decades or more are drawn on a logarithmic scale.
+        may_be_log: whether positive values that differ much are drawn on a logarithmic scale.
         from_zero: whether the axis of the values begins at 0.
         is_wide: whether there is a drawing over the whole page's width as well.
     """
@@ -167,7 +167,7 @@ class _Axis:
     @classmethod
     def of(cls, values: Sequence[float], *, may_be_log: bool, from_zero: bool) -> _Axis:
         least, most = float(min(values)), max(values)
-        if may_be_log and least > 0 and math.log10(most / least) >= _DECADES:
+        if may_be_log and least > 0 and most / least >= _LOG_RATIO:
             least = max(least, most / 10**_MOST_DECADES)
             first, last = math.floor(math.log10(least)), math.ceil(math.log10(most) - 1e-9)
             powers = range(first, last + 1, -(-(last - first) // 5))

@@ -54,7 +54,7 @@ def test_a_run_that_goes_on_shows_all_of_it(tmp_path: Path) -> None:
     assert titles(page) == [
         "Loss",
         "Loss: g_adversarial",
-        "Loss: l1",
+        "Loss: l1 (logarithmic)",
         "Error in codes of 0 to 255 in validation",
         "Learning rate",
         "Images/s, all workers",
