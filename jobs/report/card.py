@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from condgen.errors import ConfigError, DatasetError
 from condgen.pretrained import DEFAULT_COLORIZER
 from jobs.report.evaluation import read_section
+from jobs.report.output import open_output
 from jobs.viewer.visible import visible
 from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.evaluation.stored import PARQUET_NAME
@@ -83,10 +84,7 @@ def run_card(results: str, out: str | None = None) -> Card:
     """
     store = open_store(results)
     card = _render(store, results).encode()
-    place, name = store, CARD_NAME
-    if out is not None:
-        parent, slash, name = out.rpartition("/")
-        place = open_store(parent or ("/" if slash else "."))
+    place, name = open_output(store, CARD_NAME, out)
     if place.is_file(name) and place.read(name) != card:
         raise ConfigError("--out", place.locate(name), "a name that is not taken: delete that file to write it anew")
     place.write(name, card)

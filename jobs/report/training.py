@@ -18,6 +18,7 @@ from typing import Any
 
 from jobs.cli.progress import Progress
 from jobs.report.charts import Chart, say_count
+from jobs.report.output import open_output
 from jobs.report.run_charts import make_charts
 from jobs.report.run_files import RunFiles, read_run
 from jobs.report.run_sheets import MAX_SHEETS, Sheet, read_sheets
@@ -99,10 +100,7 @@ def run(uri: str, out: str | None = None) -> RunPage:
     """
     data = collect(uri)
     page = render(data).encode()
-    store, name = open_store(uri), "report.html"
-    if out is not None:
-        parent, slash, name = out.rpartition("/")
-        store = open_store(parent or ("/" if slash else "."))
+    store, name = open_output(open_store(uri), "report.html", out)
     store.write(name, page)
     return RunPage(path=out or store.locate(name), step=data.step, num_sheets=len(data.sheets), size_bytes=len(page))
 
