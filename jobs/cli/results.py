@@ -137,7 +137,7 @@ def report(
     samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images to show.")] = 60,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Another one, other images at random.")] = 0,
 ) -> None:
-    """Make a page of the results: a sample of inputs and draws side by side, the counts, the errors, the training curve.
+    """Make a page of the results: a sample of inputs and draws side by side, counts, errors, the training curve.
 
     One file of less than 16 MB, which needs no network. Half of the sample is random; the other half are the best and
     the worst images, where condgen evaluate has measured them.
