@@ -21,8 +21,8 @@ from samples import saved, smooth
 from pipelines.results.settings import BatchSettings, OutputOptions
 
 SEVERAL_KEYS = ["boats", "city/bridge", "city/tower", "forest", "market", "pond"]
-HOSTILE_KEY = "<img src=x onerror='window.hacked=1'>\u202egpj &amp;"
-HOSTILE_SHOWN = "<img src=x onerror='window.hacked=1'>\\u202egpj &amp;"
+HOSTILE_KEY = "weird <img src=x onerror='window.hacked=1'>\u202egpj &amp;"
+HOSTILE_SHOWN = "weird <img src=x onerror='window.hacked=1'>\\u202egpj &amp;"
 CUT_KEY = "zz-cut"
 SIZE = (96, 72)
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: what it shows, how it is used by mouse, keyboard and screen reader, and what it refuses."""
+"""The report in a real browser: what it shows, how it is used by mouse and keyboard, and what it refuses."""
 
 from pathlib import Path
 from typing import Any
