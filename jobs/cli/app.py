@@ -25,6 +25,7 @@ from jobs.cli.chapter import add_chapter_command
 from jobs.cli.cluster import add_cluster_commands
 from jobs.cli.datasets import add_commands, examples, print_report
 from jobs.cli.evaluation import add_evaluation_commands
+from jobs.cli.gallery import add_gallery_command
 from jobs.cli.models import add_model_commands
 from jobs.cli.options import Command, Group, expand
 from jobs.cli.results import add_results_commands
@@ -185,6 +186,7 @@ def train(
 
 add_batch_commands(app)
 add_results_commands(app)
+add_gallery_command(app)
 add_evaluation_commands(app)
 add_chapter_command(app)
 add_model_commands(app)

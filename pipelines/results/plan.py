@@ -23,7 +23,7 @@ from pipelines.results.settings import BEFORE, BatchSettings
 from pipelines.storage.parquet import parquet_bytes, read_parquet
 from pipelines.storage.store import Store
 
-__all__ = ["Generation", "Plan", "job_digest", "load_plans", "require_plans", "write_plan"]
+__all__ = ["Generation", "Plan", "job_digest", "load_heads", "load_plans", "require_plans", "write_plan"]
 
 _FORMAT = "condgen-plan-2"
 _NEWER = ("taken_as", "left_out")
@@ -149,12 +149,24 @@ def load_plans(results: Store) -> Sequence[Generation]:
     Raises:
         DatasetError: a plan is damaged, missing before a later one, or of another version.
     """
-    names = sorted(entry.name for entry in results.list("plan") if entry.name.endswith(".json"))
-    found = [_load_plan(results, name.removesuffix(".json")) for name in names]
-    for place, generation in enumerate(found):
-        if generation.plan.generation != place:
+    return [_load_chunks(results, plan) for plan, _ in load_heads(results)]
+
+
+def load_heads(results: Store) -> Sequence[tuple[Plan, int]]:
+    """Return the plans of a results folder without their chunks, as `load_plans`, and the size of each one's list.
+
+    A list is `plan/<name>.parquet`, whose size is in bytes (0 where it is not there).
+
+    Raises:
+        DatasetError: as `load_plans`.
+    """
+    sizes = {entry.name: entry.size_bytes for entry in results.list("plan")}
+    names = sorted(name for name in sizes if name.endswith(".json"))
+    found = [_load_head(results, name) for name in names]
+    for place, plan in enumerate(found):
+        if plan.generation != place:
             raise DatasetError(f"{results.uri}/plan/{place:03d}.json is missing: these results can't be continued")
-    return found
+    return [(plan, sizes.get(f"plan/{plan.name}.parquet", 0)) for plan in found]
 
 
 def require_plans(results: Store) -> Sequence[Generation]:
@@ -169,17 +181,25 @@ def require_plans(results: Store) -> Sequence[Generation]:
     return generations
 
 
-def _load_plan(results: Store, name: str) -> Generation:
+def _load_head(results: Store, name: str) -> Plan:
     try:
-        facts = json.loads(results.read(f"{name}.json"))
+        facts = json.loads(results.read(name))
         if facts.pop("format") != _FORMAT:
             raise ValueError("format")
-        plan = Plan(**facts)
-        data = results.read(f"{name}.parquet")
+        return Plan(**facts)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(results, name) from error
+
+
+def _load_chunks(results: Store, plan: Plan) -> Generation:
+    try:
+        data = results.read(f"plan/{plan.name}.parquet")
         if hashlib.sha256(data).hexdigest() != plan.chunks_sha256:
             raise ValueError("checksum")
         return Generation(plan, read_parquet(data).cast(CHUNK_SCHEMA))
-    except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise DatasetError(
-            f"{results.uri}/{name}.json is damaged or of another version: name another RESULTS folder"
-        ) from error
+    except (ValueError, pa.ArrowException) as error:
+        raise _damaged(results, f"plan/{plan.name}.json") from error
+
+
+def _damaged(results: Store, name: str) -> DatasetError:
+    return DatasetError(f"{results.uri}/{name} is damaged or of another version: name another RESULTS folder")

@@ -30,7 +30,10 @@ _OLD_WRITERS_BYTES = 100
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
-    """Return a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
+    """Return a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`.
+
+    A table without rows is a file without row groups: Hugging Face's datasets can't read an empty one.
+    """
     return bytes(_written(table, **options).to_pybytes())
 
 
@@ -116,13 +119,18 @@ class StoredParquet:
             pyarrow.ArrowInvalid: the file is damaged.
             MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
         """
-        names = None if columns is None else list(columns)
-        if self._rest is None:
-            return _plain(_decoded(lambda: self._file.read_row_group(group, columns=names)))
-        ranges = _joined(_column_ranges(self.metadata.row_group(group), names, self._rest[2]))
-        with _fetched(*self._rest, ranges) as source:
+        return self.read_row_groups([group], columns)
+
+    def read_row_groups(self, groups: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of some row groups, as `read_row_group` does; what lies side by side is fetched together."""
+        names, numbers = None if columns is None else list(columns), list(groups)
+        if self._rest is None or not numbers:
+            return _plain(_decoded(lambda: self._file.read_row_groups(numbers, columns=names)))
+        size = self._rest[2]
+        ranges = (one for group in numbers for one in _column_ranges(self.metadata.row_group(group), names, size))
+        with _fetched(*self._rest, _joined(ranges)) as source:
             file = pq.ParquetFile(source, metadata=self.metadata)
-            return _plain(_decoded(lambda: file.read_row_group(group, columns=names)))
+            return _plain(_decoded(lambda: file.read_row_groups(numbers, columns=names)))
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, as `read_row_group` does."""
@@ -228,7 +236,11 @@ def _decoded(read: Callable[[], Any]) -> Any:
 
 def _written(table: pa.Table, **options: Any) -> pa.Buffer:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **options)
+    if table.num_rows:
+        pq.write_table(table, sink, **options)
+    else:
+        options.pop("row_group_size", None)
+        pq.ParquetWriter(sink, table.schema, **options).close()
     return sink.getvalue()
 
 
