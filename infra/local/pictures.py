@@ -31,7 +31,7 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z]+\.js)";', re.MULTILINE)
 
 
 def page_files() -> list[Path]:
-    """Return the files that the report's page is made of: its templates, its style, its script and what that imports."""
+    """Return the files that the report's page is made of: templates, style, script and what that imports."""
     scripts = [VIEWER / "report.js"]
     for script in scripts:  # grows while it is read
         found = (VIEWER / name for name in _IMPORT.findall(script.read_text("utf-8")))
