@@ -33,6 +33,7 @@ def add_results_commands(app: typer.Typer) -> None:
             examples(
                 "condgen extract results/ images/",
                 "condgen extract s3://bucket/results s3://bucket/images --draw all",
+                "condgen extract results/ images/ --key album/0042 --key album/0043",
             ),
         ),
         (
@@ -82,6 +83,17 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over files in DEST that are something else.")
     ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEY", help="Only the image of this key; may be there several times."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="The shard or file of --key, where its key is in several.")
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Only the keys in its lines; - is stdin. A line may be SOURCE, a tab, KEY."),
+    ] = None,
 ) -> None:
     """Write the images of results as files, under the archive's own names and in its folders.
 
@@ -94,6 +106,13 @@ def extract(
     if draw != "all" and not draw.isdecimal():
         raise ConfigError("--draw", draw, "a number from 0, or all")
     number = None if draw == "all" else int(draw)
+    if source is not None and not key:
+        raise ConfigError("--source", source, "with --key; in lines of --keys, the source stands before a tab")
+    if key or keys is not None:
+        images = listed_images(key or [], source, keys)
+        selected = run_selected(results, destination, images, draw=number, overwrite=overwrite)
+        print_report(selected)
+        raise typer.Exit(selected.exit_code)
     found = run(results, destination, draw=number, overwrite=overwrite, verbose=context.obj)
     print_report(found)
     raise typer.Exit(found.exit_code)

@@ -21,7 +21,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from platformdirs import user_cache_dir
 
-from condgen.errors import CondgenError, ConfigError, DatasetError
+from condgen.errors import ConfigError
 from jobs.viewer import commands
 from pipelines.gallery.access import Access, host_names
 from pipelines.gallery.app import make_app
@@ -195,7 +195,9 @@ def _statements(gallery: Gallery, results: Sequence[str]) -> Iterator[None]:
         yield
         return
     program = [sys.executable, "-P", "-m", "jobs.results.statements", *results]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
     def wait() -> None:
         out, trouble = process.communicate()

@@ -48,7 +48,7 @@ class Access:
 
     Attributes:
         names: names and addresses under which the server is asked (lower case, without ports).
-        any_address: whether any IP address will do, which no DNS can point elsewhere; for a server that is bound to all.
+        any_address: whether any IP address will do, which no DNS can point elsewhere.
         token: secret that a request must have.
         cookie: name of the cookie; servers on other ports of the same machine have other ones.
     """
@@ -128,13 +128,15 @@ class Access:
         if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
             response = RedirectResponse("/", status_code=303)
         else:
-            response = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Gallery</a>')
+            response = HTMLResponse(
+                '<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Gallery</a>'
+            )
         response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
         return response
 
 
 def host_names(host: str) -> tuple[frozenset[str], bool]:
-    """Return the names under which a server that is bound to an address is asked, and whether any IP address will do."""
+    """Return the names under which a server at an address is asked, and whether any IP address will do."""
     if is_loopback(host):
         return frozenset({"localhost", "127.0.0.1", "::1", host.lower()}), False
     own = {"localhost", "127.0.0.1", "::1", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}

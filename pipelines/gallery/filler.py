@@ -64,8 +64,6 @@ class Filler:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gallery-index")
         self._evaluated = 0
-        self._is_idle = False
-        self._is_fast = False
 
     def start(self) -> None:
         """Begin, in a thread."""
@@ -111,25 +109,33 @@ class Filler:
                 if self.results.run is not None and self._count(self._done) >= self.results.num_chunks[0]:
                     self.index.speed_up(self.columns)
                     return
-                if not self.results.refresh():
+                if self.results.refresh():
+                    self.index.note("plans", [one.plan.digest for one in self.results.lists])
+                else:
                     self._stop.wait(_LOOK_AGAIN_S)
             except (CondgenError, sqlite3.Error) as error:
                 logger.warning("the gallery's index: %s; trying again", error)
                 self._stop.wait(_AFTER_TROUBLE_S)
 
     def _begin(self) -> None:
+        digests, known = [one.plan.digest for one in self.results.lists], self.index.get("plans")
+        if known is not None and known != digests[: len(known)]:  # other results at the same place
+            self.index.clear()
+        self.index.note("plans", digests)
         for done, numbers in ((self._done, self.index.chunks()), (self._measured, self.index.chunks(measured=True))):
             for number in numbers:
                 self._mark(done, number)
         if self.evaluation is not None:
-            known = self.index.get("evaluation")
-            if known is not None and known["digest"] == self.evaluation.digest:
-                self._evaluated = known["parts"]
-            elif known is not None:
+            noted = self.index.get("evaluation")
+            if noted is not None and noted["digest"] == self.evaluation.digest:
+                self._evaluated = noted["parts"]
+            elif noted is not None:
                 self.index.clear_metrics()
 
     def _fill(self) -> None:
         """Add all chunks that are committed and not in the index."""
+        if self._count(self._done) >= self.results.num_chunks[0]:
+            return
         waiting = self._waiting(self._done)
         while not self._stop.is_set() and (some := list(islice(waiting, _ROUND))):
             for listed, rows, is_lasting in side_by_side(self._read, some, _READERS):

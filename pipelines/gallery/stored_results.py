@@ -374,7 +374,9 @@ def _finished(store: Store, num_plans: int) -> Mapping[str, Any] | None:
 
 
 def _order(lists: Sequence[ChunkList], names: Collection[str]) -> _Committed:
-    chunks = (chunk for one in lists if not one.is_retry for number in range(one.num_groups) for chunk in one.group(number))
+    chunks = (
+        chunk for one in lists if not one.is_retry for number in range(one.num_groups) for chunk in one.group(number)
+    )
     there = [(chunk.samples, chunk.base) for chunk in chunks if chunk.name in names]
     samples, bases = np.array(there, dtype=np.int64).reshape(-1, 2).T
     return _Committed(np.concatenate([[0], np.cumsum(samples)]), bases)
