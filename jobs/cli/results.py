@@ -100,8 +100,11 @@ def extract(
     photos/album/0042.png becomes DEST/album/0042.jpg (0042.draw0.jpg, ... with --draw all), with the metadata of the
     original; of shards, DEST/KEY.jpg, or DEST/SHARD/KEY.jpg where keys are in several shards. Names that are the same
     or that no file system takes are told apart by what is added to them. The same command again writes what is missing.
+
+    With --key or --keys, only these images are read and written, of results that are not complete too. Their names are
+    as if the results had no others.
     """
-    from jobs.results.extract import run
+    from jobs.results.extract import listed_images, run, run_selected
 
     if draw != "all" and not draw.isdecimal():
         raise ConfigError("--draw", draw, "a number from 0, or all")

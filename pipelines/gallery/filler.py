@@ -31,7 +31,6 @@ __all__ = ["Filler"]
 logger = logging.getLogger(__name__)
 
 _READERS = 6
-_LOOK_AGAIN_S = 3.0
 _AFTER_TROUBLE_S = 15.0
 _ROUND = 512
 _GENERATION_BITS = 40
@@ -50,6 +49,7 @@ class Filler:
         evaluation: evaluation beside them, None for none.
         measure: function that measures images; None for no measuring.
         columns: columns that images are ordered by, which is made fast at the end.
+        look_again_s: seconds between two looks at a job that goes on.
     """
 
     results: StoredResults
@@ -57,6 +57,7 @@ class Filler:
     evaluation: EvaluationRows | None = None
     measure: Measure | None = None
     columns: Sequence[Column] = ()
+    look_again_s: float = 3.0
     _done: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _measured: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -112,7 +113,7 @@ class Filler:
                 if self.results.refresh():
                     self.index.note("plans", [one.plan.digest for one in self.results.lists])
                 else:
-                    self._stop.wait(_LOOK_AGAIN_S)
+                    self._stop.wait(self.look_again_s)
             except (CondgenError, sqlite3.Error) as error:
                 logger.warning("the gallery's index: %s; trying again", error)
                 self._stop.wait(_AFTER_TROUBLE_S)
