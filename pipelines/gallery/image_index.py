@@ -88,6 +88,7 @@ class ImageIndex:
     _readers: queue.LifoQueue[sqlite3.Connection | None] = field(default_factory=queue.LifoQueue, repr=False)
 
     def __post_init__(self) -> None:
+        self._is_closed = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._writer = self._open()
@@ -102,12 +103,11 @@ class ImageIndex:
         self._fact_names = [name for name, _ in self.facts]
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, those in use when they are given back; closing again is no error."""
         self._writer.close()
-        for _ in range(_READERS):
-            reader = self._readers.get()
-            if reader is not None:
-                reader.close()
+        self._is_closed = True
+        while not self._readers.empty():
+            self._release(self._readers.get())
 
     def get(self, name: str) -> Any:
         """Return a value that was noted, None where none was."""
@@ -339,7 +339,13 @@ class ImageIndex:
                 reader.execute("PRAGMA query_only = 1")
             yield reader
         finally:
+            self._release(reader)
+
+    def _release(self, reader: sqlite3.Connection | None) -> None:
+        if not self._is_closed:
             self._readers.put(reader)
+        elif reader is not None:
+            reader.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
