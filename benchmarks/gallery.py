@@ -44,13 +44,13 @@ from pipelines.storage.store import Store, open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWS, CHUNK, PAGE = 2, 64, 24
-PHOTOGRAPHS = 200
+PHOTOGRAPHS, SIDE_PX = 400, 128
 METRICS = ("psnr", "ssim", "rgb_error", "ab_error", "auc", "colorfulness", "chroma", "total_variation", "error")
 PART = 128
 
 
 def photographs(count: int) -> list[bytes]:
-    """Crops of real photographs, 256 px, as JPEG: those of the demo's packages."""
+    """Crops of real photographs, 128 px, as JPEG: those of the demo's packages."""
     import skimage.data
     from PIL import Image
 
@@ -58,9 +58,9 @@ def photographs(count: int) -> list[bytes]:
     random, found = np.random.default_rng(0), []
     for number in range(count):
         image = whole[number % len(whole)]
-        left, top = (int(random.integers(0, side - 256)) for side in image.size)
+        left, top = (int(random.integers(0, side - SIDE_PX)) for side in image.size)
         sink = io.BytesIO()
-        image.crop((left, top, left + 256, top + 256)).save(sink, "jpeg", quality=95)
+        image.crop((left, top, left + SIDE_PX, top + SIDE_PX)).save(sink, "jpeg", quality=90)
         found.append(sink.getvalue())
     return found
 
@@ -71,7 +71,7 @@ def make_results(store: Store, archive: str, num_draws: int, images: list[bytes]
     names = [f"album-{number // 1000:04d}/{number:07d}.jpg" for number in range(count)]
     chunks = []
     for ordinal, first in enumerate(range(0, count, CHUNK)):
-        files = tuple(FilePart(name, 40_000) for name in names[first : first + CHUNK])
+        files = tuple(FilePart(name, 6_000) for name in names[first : first + CHUNK])
         name = chunk_name(ordinal, [one.name for one in files])
         chunks.append(
             Chunk(ordinal=ordinal, name=name, shard=None, samples=len(files), first_sample=first, files=files)
@@ -89,8 +89,8 @@ def make_results(store: Store, archive: str, num_draws: int, images: list[bytes]
                 seed=0,
                 image=images[(chunk.first_sample + place * DRAWS + k) % len(images)],
                 path=f"{file.name.removesuffix('.jpg')}.draw{k}.jpg",
-                width=256,
-                height=256,
+                width=SIDE_PX,
+                height=SIDE_PX,
                 source_sha256=hashlib.sha256(file.name.encode()).hexdigest(),
             )
             for place, file in enumerate(chunk.files)

@@ -38,6 +38,8 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _COOKIE_BYTES = 4096
+_OWN_PAGES = ("same-origin", "none")
+"""What browsers say of requests that the page itself, or its user, made."""
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -84,6 +86,8 @@ class Access:
         """Return the answer to a request that does not pass, or that brings the token; None for one that passes."""
         if not self._is_known(request.headers.get("host", "")):
             return _refusal(request, 403, "this server is not asked under this name: open the address that it printed")
+        if request.url.path != "/" and request.headers.get("sec-fetch-site", "none") not in _OWN_PAGES:
+            return _refusal(request, 403, "this is for the gallery's own page")
         token = request.query_params.get("token")
         if request.url.path == "/" and token is not None:
             if not self._is_token(token):
@@ -125,7 +129,7 @@ class Access:
         behind: there a page of our own leads on.
         """
         response: Response
-        if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        if request.headers.get("sec-fetch-site", "none") in _OWN_PAGES:
             response = RedirectResponse("/", status_code=303)
         else:
             response = HTMLResponse(

@@ -31,6 +31,9 @@ __all__ = ["Filler"]
 logger = logging.getLogger(__name__)
 
 _READERS = 6
+_CHUNKS_LISTED = 2000
+"""Of a job with more chunks, listings take more requests, and are made less often."""
+
 _AFTER_TROUBLE_S = 15.0
 _ROUND = 512
 _GENERATION_BITS = 40
@@ -113,7 +116,8 @@ class Filler:
                 if self.results.refresh():
                     self.index.note("plans", [one.plan.digest for one in self.results.lists])
                 else:
-                    self._stop.wait(self.look_again_s)
+                    _, chunks = self.results.num_chunks
+                    self._stop.wait(self.look_again_s * max(1.0, chunks / _CHUNKS_LISTED))
             except (CondgenError, sqlite3.Error) as error:
                 logger.warning("the gallery's index: %s; trying again", error)
                 self._stop.wait(_AFTER_TROUBLE_S)

@@ -255,7 +255,8 @@ class ImageIndex:
             return reader.execute(sql, tuple(places)).fetchall()
 
     def _where(self, query: Query) -> tuple[str, list[Any]]:
-        terms, values = [], []
+        terms: list[str] = []
+        values: list[Any] = []
         if query.errors:
             terms.append("status = 'error'")
         if query.search:

@@ -18,7 +18,7 @@ from PIL import Image
 from samples import saved, smooth, tar_of
 from small_results import write_picture
 
-from condgen.errors import ConfigError, MissingError
+from condgen.errors import CondgenError, ConfigError, MissingError
 from pipelines.gallery.gallery import Gallery
 from pipelines.results.settings import BatchSettings, OutputOptions
 
@@ -402,11 +402,13 @@ def test_an_archive_that_has_another_image_now_says_so(tmp_path: Path, opened: E
     DrawnResults(tmp_path / "archive", tmp_path / "results").make()
     write_picture(tmp_path / "archive/a.png", 2)
     gallery = opened.enter_context(open_gallery(tmp_path / "results", folder=tmp_path))
-    with pytest.raises(Exception, match="another image"):
+    with pytest.raises(CondgenError, match="another image"):
         gallery.renditions.thumbnail("A", 0, "original")
     assert gallery.renditions.thumbnail("A", 0, "draw").data
+    gallery.close()
     shutil.rmtree(tmp_path / "archive")
-    with pytest.raises(Exception, match=r"read: Missing|could not|gone"):
+    gallery = opened.enter_context(open_gallery(tmp_path / "results", folder=tmp_path))
+    with pytest.raises(CondgenError, match=r"read: Missing|could not|gone"):
         gallery.renditions.full("A", 0, "original")
 
 

@@ -103,6 +103,15 @@ def test_a_server_for_others_takes_any_address_and_its_own_name(gallery: Gallery
     assert client(gallery, EVERYWHERE).get("/api/progress", headers={"Host": "10.1.2.3"}).status_code == 401
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])  # another port of this machine is the same site
+def test_other_pages_get_nothing_even_with_the_cookie(gallery: Gallery, site: str) -> None:
+    browser = client(gallery)
+    browser.get(f"/?token={TOKEN}")
+    for path in ("/api/overview", "/thumb/A/1/draw/0"):
+        assert browser.get(path, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+        assert browser.get(path, headers={"Sec-Fetch-Site": site}).status_code == 403
+
+
 def test_every_answer_has_the_headers_of_safety(allowed: TestClient, gallery: Gallery) -> None:
     answers = [
         allowed.get(path) for path in ("/", "/api/overview", "/thumb/A/0/draw/0", "/nothing", "/api/images?count=0")
