@@ -237,6 +237,22 @@ def promtool_program(prometheus_program: str) -> str:
     return str(program)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium without a window, by Playwright.
+
+    It is a file's own: Playwright keeps an event loop in this thread, in which other tests could not run theirs.
+    """
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no Chromium: make programs, as root, installs Debian's")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: make test has it")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] * (os.geteuid() == 0))
+        yield started
+        started.close()
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that ended."""

@@ -2,7 +2,7 @@
 """Get the programs that tests need and that are no Python packages, from Debian's or Ubuntu's own packages.
 
     programs.py            # Prometheus, unpacked into .programs/: no root, nothing of the system changes
-    programs.py --system   # as root: Ceph's gateway too, installed by apt-get
+    programs.py --system   # as root: Ceph's gateway and Chromium too, installed by apt-get
     programs.py --infra    # as root: Slurm and what builds images as well, for make test-infra
 
 What is there already is left alone. SeaweedFS and the photographs are Python packages, which venv.py installs. Only the
@@ -28,6 +28,7 @@ INSTALLED = {
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "ceph": "ceph-common",
+    "chromium": "chromium",
 }
 FOR_INFRA = {
     "munged": "munge",

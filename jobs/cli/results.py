@@ -156,12 +156,14 @@ def report(
     out: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="The page (default: report.html in RESULTS).")
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images to show.")] = 24,
+    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images to show.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Another one, other images at random.")] = 0,
 ) -> None:
-    """Make a page of the results: inputs and draws side by side, the counts, the errors, the training curve.
+    """Make a page of the results: a sample of inputs and draws side by side, the counts, the errors, the training curve.
 
-    One file, which needs no network.
+    One file of less than 16 MB, which needs no network. Half of the sample is random; the other half are the best and
+    the worst images, where condgen evaluate has measured them.
     """
     from jobs.report.page import run
 
-    print_report(run(results, out, max_samples=samples))
+    print_report(run(results, out, max_samples=samples, seed=seed))

@@ -2,71 +2,50 @@
 
     run.json ─ counts, model, versions          model's run ─ metrics.jsonl, validation.jsonl ─ training curve
     plan ─ some chunks ─ draws/*.parquet ─ draws ┐
-                      └─ the archive ─ originals ┴─ side by side
+                      └─ the archive ─ originals ┴─ a sample: at random, and the best and worst of an evaluation
 
-Only what is shown is read: a few chunks, spread evenly over the archive, by range requests. Everything that comes from
-the data (keys, messages, names) is escaped by the template.
+Only what is shown is read, by range requests. Everything that comes from the data (keys, messages, names) is text: the
+template escapes it, and the page's policy runs no script but its own.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
-from condgen.errors import CondgenError, DatasetError, ImageError
+from condgen.errors import CondgenError, DatasetError
 from jobs.cli.progress import Progress
 from jobs.report.checks import check_draws
+from jobs.report.choice import Choice, choose
 from jobs.report.curves import Curve, make_curve
 from jobs.report.evaluation import EvaluationSection, read_section
-from pipelines.datasets.chunk import Chunk, image_member, iter_chunks, read_chunk
+from jobs.report.failures import FailedImage, read_failures, show_inputs
+from jobs.report.items import PageItems, make_items
+from jobs.report.measured import Column, read_evaluated
+from jobs.report.results_files import Originals, ResultsFiles
+from jobs.report.samples import Sample, read_samples, with_values
+from jobs.report.thumbnails import QUALITIES, Quality, qualities_for
+from jobs.viewer.commands import retry_command
+from jobs.viewer.page import render_page
 from pipelines.datasets.opening import archive_store
-from pipelines.images.decoding import decode
-from pipelines.results.files import draws_name
 from pipelines.results.plan import load_plans
-from pipelines.storage.neighbors import Neighbors
-from pipelines.storage.parquet import open_parquet, read_parquet
 from pipelines.storage.store import Store, open_store
 
-__all__ = ["CLAIMS_NAME", "Page", "ReportData", "ReportImage", "SampleRow", "collect", "render", "run"]
+__all__ = ["CLAIMS_NAME", "DEFAULT_SAMPLES", "Page", "ReportData", "collect", "render", "run"]
 
 CLAIMS_NAME = "claims.json"
 """A list of claims and whether they hold, which a job may leave beside its results."""
 
-THUMBNAIL_PX = 256
-MAX_CHUNKS = 12
-MAX_ERRORS = 100
-IDENTITY = ["source", "key", "draw", "width", "height"]
+DEFAULT_SAMPLES = 60
+MAX_IMAGES = 8000
+"""The most thumbnails of a page; fewer samples are shown where they would have more."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ReportImage:
-    """A thumbnail: a label and a data URI, or in its place why there is none."""
-
-    label: str
-    alt: str
-    uri: str | None = None
-    missing: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleRow:
-    """One image of the archive: its input and draws next to each other, and its original where the input is grey."""
-
-    source: str
-    key: str
-    width: int
-    height: int
-    pictures: Sequence[ReportImage]
-    thumbnails: tuple[Image.Image | str, Sequence[Image.Image | str]] = ("", ())
-    """The input and the draws."""
+MAX_BYTES = 16_000_000
+_BYTES_OF_IMAGES = 14_500_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,22 +56,32 @@ class ReportData:
         results: place of the results.
         run: the content of run.json.
         is_color: whether colors were drawn, for which an image's own are hidden from the model.
-        rows: the samples shown.
-        errors: first rows of the tables of errors of all plans, with `plan`.
+        samples: the images shown.
+        choice: how they were chosen.
+        seed: seed of the choice.
+        columns: numbers of each image.
+        errors: first rows of the tables of errors of all plans.
+        retry: the command that tries again what failed; None where there is none.
         curves: curves of the model's training; none where the model has no metrics beside it.
         findings: claims that a job left beside the results (`CLAIMS_NAME`), and what the images shown say of copied
             inputs and ignored noise.
         evaluation: evaluation beside the results, None where `condgen evaluate` was not run.
+        qualities: qualities of the thumbnails that may fit the page, the best first.
     """
 
     results: str
     run: Mapping[str, Any]
     is_color: bool = True
-    rows: Sequence[SampleRow] = ()
-    errors: Sequence[Mapping[str, str]] = ()
+    samples: Sequence[Sample] = ()
+    choice: Choice = field(default_factory=lambda: Choice(reasons={}, num_random=0, num_extreme=0, metrics=[]))
+    seed: int = 0
+    columns: Sequence[Column] = ()
+    errors: Sequence[FailedImage] = ()
+    retry: str | None = None
     curves: Sequence[Curve] = ()
     findings: Sequence[Mapping[str, str]] = field(default_factory=tuple)
     evaluation: EvaluationSection | None = None
+    qualities: Sequence[Quality] = QUALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,29 +97,30 @@ class Page:
         return [f"report        {self.path} ({self.num_samples} samples, {self.size_bytes / 1e6:.1f} MB)"]
 
 
-def run(results: str, out: str | None = None, *, max_samples: int = 24) -> Page:
+def run(results: str, out: str | None = None, *, max_samples: int = DEFAULT_SAMPLES, seed: int = 0) -> Page:
     """Write the page of a batch job's results.
 
     Args:
         results: a folder or prefix that `condgen colorize` or `translate` wrote to completion.
         out: the file, a local path or a URI; `report.html` in the results by default.
         max_samples: the most images shown.
+        seed: seed of those that are shown at random.
 
     Raises:
         DatasetError: the results are not complete.
         StorageError: they, or the page, can't be read or written.
     """
-    data = collect(open_store(results), results, max_samples=max_samples)
+    data = collect(open_store(results), results, max_samples=max_samples, seed=seed)
     page = render(data).encode()
     store, name = open_store(results), "report.html"
     if out is not None:
         parent, slash, name = out.rpartition("/")
         store = open_store(parent or ("/" if slash else "."))
     store.write(name, page)
-    return Page(path=out or store.locate(name), num_samples=len(data.rows), size_bytes=len(page))
+    return Page(path=out or store.locate(name), num_samples=len(data.samples), size_bytes=len(page))
 
 
-def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
+def collect(store: Store, results: str, *, max_samples: int, seed: int = 0) -> ReportData:
     """Read what the page shows."""
     store.require()
     plans = load_plans(store)
@@ -140,161 +130,83 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
         facts = json.loads(store.read("run.json"))
     except ValueError as error:
         raise DatasetError(f"{results}/run.json is damaged: delete it and run the job again") from error
-    is_color = facts["settings"].get("kind", "colorize") == "colorize"
+    settings = facts["settings"]
+    is_color = settings.get("kind", "colorize") == "colorize"
+    of_a_sample = settings["draws"] + (2 if is_color else 1)
+    count = min(max_samples, facts["counts"]["with_draws"], MAX_IMAGES // of_a_sample)
+    files = ResultsFiles(store, pa.concat_tables([one.chunks for one in plans]))
+    originals = Originals(archive_store(facts["archive"]), settings.get("member", ""))
+    evaluated = read_evaluated(store)
+    failures = read_failures(store)
+    qualities = qualities_for(count * of_a_sample + len(failures), _BYTES_OF_IMAGES)
+    size_px = qualities[0].size_px
+    with Progress("report", total=count, unit="samples") as progress:
+        choice = choose(files, evaluated, count, seed)
+        samples = read_samples(
+            files,
+            choice,
+            results=results,
+            originals=originals,
+            settings=settings,
+            size_px=size_px,
+            watch=progress.advance,
+        )
+    columns, samples = with_values(samples, evaluated, is_color=is_color)
     findings = json.loads(store.read(CLAIMS_NAME)) if store.exists(CLAIMS_NAME) else []
-    chunks = pa.concat_tables([one.chunks for one in plans])
-    originals = Originals(archive_store(facts["archive"]), facts["settings"].get("member", ""))
-    rows = _sample_rows(store, originals, chunks, max_samples, is_color=is_color)
     return ReportData(
         results=results,
         run=facts,
-        rows=rows,
         is_color=is_color,
-        errors=_error_rows(store),
+        samples=samples,
+        choice=choice,
+        seed=seed,
+        columns=columns,
+        errors=show_inputs(failures, files, originals, size_px),
+        retry=retry_command(plans[0].plan, results) if facts["counts"]["errors"] else None,
         curves=_curves(facts["model"]["uri"]),
-        findings=[*findings, *check_draws([row.thumbnails for row in rows])],
+        findings=[*findings, *check_draws([(sample.image("input"), sample.draws) for sample in samples])],
         evaluation=read_section(store),
+        qualities=qualities,
     )
 
 
 def render(data: ReportData) -> str:
     """Return the page as HTML: one file, everything in it."""
-    environment = Environment(
-        loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    items = make_items(
+        data.samples, data.errors, retry=data.retry, qualities=data.qualities, budget_bytes=_BYTES_OF_IMAGES
     )
-    environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return environment.get_template("report.html.j2").render(data=data, max_errors=MAX_ERRORS)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return at most `most` of the indices below `count`, evenly spread."""
-    if count <= most:
-        return list(range(count))
-    return [(2 * i + 1) * count // (2 * most) for i in range(most)]
-
-
-def _sample_rows(
-    store: Store, originals: Originals, plan: pa.Table, max_samples: int, *, is_color: bool
-) -> list[SampleRow]:
-    places = _spread(plan.num_rows, min(MAX_CHUNKS, max_samples))
-    rows: list[SampleRow] = []
-    with Progress("report", total=max_samples, unit="samples") as progress:
-        for i, chunk in enumerate(iter_chunks(plan.take(pa.array(places, pa.int64())))):
-            share = -(-(max_samples - len(rows)) // (len(places) - i))
-            made = _chunk_rows(store, originals, chunk, share, is_color=is_color)
-            rows += made
-            progress.advance(len(made))
-    return rows
-
-
-def _chunk_rows(store: Store, originals: Originals, chunk: Chunk, most: int, *, is_color: bool) -> list[SampleRow]:
-    """Return some samples of one chunk: their draws from its Parquet file, their originals from the archive."""
-    with open_parquet(store, draws_name(chunk.name)) as file:
-        identities = file.read(columns=IDENTITY).to_pylist()
-        samples = list(dict.fromkeys((row["source"], row["key"]) for row in identities))
-        wanted = {samples[place] for place in _spread(len(samples), most)}
-        if not wanted:
-            return []
-        draws: dict[tuple[str, str], list[dict[str, Any]]] = {sample: [] for sample in wanted}
-        start = 0
-        for group in range(file.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            if any((row["source"], row["key"]) in wanted for row in identities[start:stop]):
-                for row in file.read_row_group(group, columns=[*IDENTITY, "image"]).to_pylist():
-                    draws.get((row["source"], row["key"]), []).append(row)
-            start = stop
-    images = originals.read(chunk, wanted)
-    return [_row(one, draws[one], images[one], is_color=is_color) for one in samples if one in wanted]
-
-
-@dataclass(frozen=True, slots=True)
-class Originals:
-    """The images of the archive, and which member of a sample they are."""
-
-    archive: Store
-    member: str
-
-    def read(self, chunk: Chunk, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes | CondgenError]:
-        """Return images as they are in the archive, or why they can't be had any more (it was moved, say)."""
-        images: dict[tuple[str, str], bytes | CondgenError] = {
-            sample: DatasetError("not in the archive any more") for sample in wanted
-        }
-        try:
-            samples = read_chunk(self.archive, chunk, neighbors=Neighbors())
-        except CondgenError as error:
-            return dict.fromkeys(images, error)
-        for sample in samples:
-            if (sample.source, sample.key) in images:
-                try:
-                    images[sample.source, sample.key] = image_member(sample, self.member)
-                except ImageError as error:
-                    images[sample.source, sample.key] = error
-        return images
-
-
-def _row(
-    sample: tuple[str, str],
-    draws: Sequence[Mapping[str, Any]],
-    original: bytes | CondgenError,
-    *,
-    is_color: bool,
-) -> SampleRow:
-    key = sample[1]
-    whole = _thumbnail(original)
-    given = whole.convert("L") if is_color and isinstance(whole, Image.Image) else whole
-    pictures = [_picture("input", f"{key}, {'grey ' * is_color}input", given)]
-    made = []
-    for draw in sorted(draws, key=lambda row: int(row["draw"])):
-        number = int(draw["draw"])
-        made.append(_thumbnail(draw["image"]["bytes"]))
-        pictures.append(_picture(f"draw {number}", f"{key}, draw {number}", made[-1]))
-    if is_color:
-        pictures.append(_picture("original", f"{key}, original", whole))
-    first = draws[0]
-    return SampleRow(
-        source=sample[0],
-        key=key,
-        width=first["width"],
-        height=first["height"],
-        pictures=pictures,
-        thumbnails=(given, made),
+    return render_page(
+        "report.html.j2",
+        styles=("page.css", "viewer.css"),
+        script="report.js",
+        data={"data": {"overview": _overview(data, items), "items": items.images, "errors": items.errors}},
+        report=data,
+        items=items,
+        max_mb=MAX_BYTES // 1_000_000,
     )
 
 
-def _thumbnail(data: bytes | CondgenError) -> Image.Image | str:
-    """Return a small image, or why there is none."""
-    if isinstance(data, CondgenError):
-        return str(data)
-    try:
-        image = Image.fromarray(decode(data, min_size_px=THUMBNAIL_PX))
-    except ImageError as error:
-        return str(error)
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    return image
-
-
-def _picture(label: str, alt: str, image: Image.Image | str) -> ReportImage:
-    if isinstance(image, str):
-        return ReportImage(label=label, alt=alt, missing=image)
-    sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=85)
-    return ReportImage(label=label, alt=alt, uri=f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}")
-
-
-def _error_rows(store: Store) -> list[dict[str, str]]:
-    """Return the first errors, of each plan its share."""
-    rows: list[dict[str, str]] = []
-    names = [entry.name for entry in store.list("errors") if entry.name.endswith(".parquet")]
-    tables = sorted(((name, read_parquet(store.read(name))) for name in names), key=_num_rows)
-    for place, (name, table) in enumerate(tables):
-        share = -(-(MAX_ERRORS - len(rows)) // (len(tables) - place))
-        plan = name.removeprefix("errors/").removesuffix(".parquet")
-        rows += [{**row, "plan": plan} for row in table.slice(0, share).to_pylist()]
-    return sorted(rows, key=lambda row: row["plan"])
-
-
-def _num_rows(item: tuple[str, pa.Table]) -> int:
-    return int(item[1].num_rows)
+def _overview(data: ReportData, items: PageItems) -> dict[str, Any]:
+    """Return what the viewer is told of the results, as the gallery's server answers it."""
+    types = {"string": "text", "int64": "number", "float64": "number", "bool": "bool"}
+    copied = data.run["settings"].get("columns", ())
+    columns = [{"name": one.name, "title": one.title, "type": "number", "better": one.better} for one in data.columns]
+    for column in columns:
+        column["of"] = "evaluation" if data.evaluation else "measured"
+    columns += [
+        {"name": name, "title": name, "type": types[kind], "better": None, "of": "file"} for name, kind in copied
+    ]
+    if data.choice.num_extreme:
+        columns.append({"name": "chosen", "title": "shown as", "type": "text", "better": None, "of": "sample"})
+    counts = {"images": len(items.images), "errors": len(items.errors)}
+    return {
+        "title": data.results,
+        "is_color": data.is_color,
+        "draws": data.run["settings"]["draws"],
+        "results": [{"name": "A", "uri": data.results, "counts": counts}],
+        "columns": columns,
+        "comparison": None,
+    }
 
 
 def _curves(model: str) -> list[Curve]:

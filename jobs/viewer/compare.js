@@ -2,20 +2,31 @@
 
 import { dataText, field, make, visible } from "./dom.js";
 
+function missingElement(picture, reason) {
+  const alt = `${visible(picture.alt)}: not shown`;
+  return make("div", { class: "missing", role: "img", "aria-label": alt }, dataText(reason || "no image", "span"));
+}
+
+/** Return why an image can't be loaded: a server says it where the image would be. */
+async function reasonOf(uri) {
+  if (!uri.startsWith("/")) return "the image can't be decoded";
+  try {
+    return (await (await fetch(uri, { credentials: "same-origin" })).json()).error;
+  } catch {
+    return "the image can't be loaded";
+  }
+}
+
 /** Return an image, or the text that says why there is none. */
 export function imageElement(picture, options = {}) {
   const uri = (options.full && picture.full) || picture.thumb;
-  if (!uri) {
-    const missing = make("div", { class: "missing", role: "img", "aria-label": `${visible(picture.alt)}: not shown` });
-    missing.append(dataText(picture.missing || "no image", "span"));
-    return missing;
-  }
+  if (!uri) return missingElement(picture, picture.missing);
   const image = make("img", { alt: options.silent ? "" : visible(picture.alt), decoding: "async", draggable: false });
   if (options.lazy) image.loading = "lazy";
-  image.addEventListener("error", () => {
-    const missing = make("div", { class: "missing", role: "img", "aria-label": `${visible(picture.alt)}: not shown` });
-    missing.textContent = picture.missing || "the image can't be loaded";
-    image.replaceWith(missing);
+  image.addEventListener("error", async () => {
+    const box = image.closest(".over"); // half of a comparison that there can't be
+    if (box) box.remove();
+    else image.replaceWith(missingElement(picture, picture.missing || (await reasonOf(uri))));
   });
   image.src = uri;
   return image;

@@ -5,8 +5,6 @@ import { largeComparison } from "./compare.js";
 import { dataText, field, make, valueText, visible } from "./dom.js";
 import { referenceOf } from "./grid.js";
 
-const TITLES = { redraw: "Make a draw again, and compare it with the stored one", extract: "Write the image as a file" };
-
 function detailsTable(details) {
   const rows = Object.entries(details).map(([name, value]) =>
     make("tr", {}, make("th", { scope: "row" }, dataText(name)), make("td", {}, dataText(typeof value === "object" && value !== null ? JSON.stringify(value) : valueText(value)))),
@@ -65,8 +63,11 @@ export function imageDialog(view) {
     let parts;
     try {
       const whole = await view.details(item);
-      const commands = [...(whole.commands.redraw ?? []).map((one) => [TITLES.redraw, one])];
-      if (whole.commands.extract) commands.push([TITLES.extract, whole.commands.extract]);
+      const draws = whole.pictures.filter((one) => one.role === "draw");
+      const titleOf = (place) => `Make ${draws[place]?.label ?? "a draw"} again, and compare it with the stored one`;
+      const commands = (whole.commands?.redraw ?? []).map((one, place) => [titleOf(place), one]);
+      if (whole.commands?.extract) commands.unshift(["Write the image as a file", whole.commands.extract]);
+      if (whole.commands?.retry) commands.unshift(["Try all that failed again", whole.commands.retry]);
       parts = [
         make("h3", { textContent: "Commands" }),
         ...commands.map(([name, command]) => commandBlock(name, command, announce)),

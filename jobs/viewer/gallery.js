@@ -61,13 +61,20 @@ function progressBox() {
   return { element, update };
 }
 
-function watchProgress(source, box, viewer) {
+function watchProgress(source, box, viewer, tell) {
   let known = "";
+  let isTold = false;
   const look = async () => {
     if (document.visibilityState !== "visible") return again();
     try {
       const progress = await source.progress();
-      const goesOn = box.update(progress);
+      const goesOn = box.update(progress) || progress.pending;
+      if (!isTold && !progress.pending) {
+        const overview = await source.overview(); // what was worked out beside the server is there now
+        tell(overview);
+        viewer.counts(overview.results[0].counts);
+      }
+      isTold = !progress.pending && !progress.unfinished;
       const now = JSON.stringify(progress);
       const page = viewer.page();
       const isFull = page.exact && page.items.length >= page.count;
@@ -92,12 +99,16 @@ async function startGallery() {
   try {
     const overview = await source.overview();
     const box = progressBox();
-    const isAlone = overview.results.length === 1;
+    const tell = (values) => {
+      const parts = [...values.results.map((one) => resultSection(one, values.results.length === 1)), comparisonSection(values.comparison)];
+      if (values.pending) parts.push(make("p", { class: "note", textContent: "The evaluation is being read …" }));
+      about.replaceChildren(...parts.filter(Boolean), box.element);
+    };
     document.title = `${visible(overview.title)} – condgen gallery`;
     header.querySelector("h1").replaceChildren(dataText(overview.title));
-    about.replaceChildren(...[...overview.results.map((one) => resultSection(one, isAlone)), comparisonSection(overview.comparison), box.element].filter(Boolean));
+    tell(overview);
     const viewer = await startViewer(root, { ...source, overview: async () => overview }, { canJump: true });
-    watchProgress(source, box, viewer);
+    watchProgress(source, box, viewer, tell);
   } catch (error) {
     root.replaceChildren(make("p", { class: "no", role: "alert", textContent: `The gallery can't be shown: ${visible(error.message)}` }));
   }

@@ -9,8 +9,10 @@ function startReport() {
   const plain = document.getElementById("plain");
   const data = document.getElementById("data");
   if (!plain || !data) return;
-  const uris = new Map([...document.querySelectorAll("#plain img[id], #plain-errors img[id]")].map((image) => [image.id, image.src]));
-  const source = embeddedSource(JSON.parse(data.textContent), (id) => uris.get(id));
+  const uris = new Map([...document.querySelectorAll("figure img[id]")].map((image) => [image.id, image.src]));
+  const content = JSON.parse(data.textContent);
+  if (!content.items.length && !content.errors.length) return;
+  const source = embeddedSource(content, (id) => uris.get(id));
   const root = document.getElementById("viewer");
   startViewer(root, source).then(() => {
     plain.remove();

@@ -158,13 +158,13 @@ export async function startViewer(root, source, options = {}) {
     trouble.hidden = true;
     const shown = page.items;
     page = { ...found, start: state.start, count: state.count };
-    const card = state.of === "errors" ? errorCard : imageCard;
+    const card = (item) => (item.error ? errorCard(item, view) : imageCard(item, view));
     if (isQuiet && shown.every((item, place) => item.id === page.items[place]?.id)) {
-      grid.append(...page.items.slice(shown.length).map((item) => card(item, view))); // what is there stays as it is
+      grid.append(...page.items.slice(shown.length).map(card)); // what is there stays as it is
     } else {
-      grid.replaceChildren(...page.items.map((item) => card(item, view)));
+      grid.replaceChildren(...page.items.map(card));
     }
-    grid.style.setProperty("--card-width", `${CARD_PICTURE_PX * (page.items[0]?.pictures.length || 1)}px`);
+    grid.style.setProperty("--card-width", `${CARD_PICTURE_PX * (Math.max(1, ...page.items.map((item) => item.pictures.length)))}px`);
     grid.setAttribute("aria-label", state.of === "errors" ? "Errors" : "Images");
     grid.removeAttribute("aria-busy");
     for (const one of [top, bottom]) one.update(page);
