@@ -126,7 +126,8 @@ class _Server:
         """Call a function in a thread; each kind of request has its own few, so that images don't keep JSON waiting."""
         if kind not in self._limiters:
             self._limiters[kind] = CapacityLimiter(_THREADS if kind == "json" else max(2, 2 * usable_cpus()))
-        return await to_thread.run_sync(call, limiter=self._limiters[kind], abandon_on_cancel=True)
+        with self._gallery.requests.working():
+            return await to_thread.run_sync(call, limiter=self._limiters[kind], abandon_on_cancel=True)
 
 
 def _json(content: Any) -> Response:

@@ -23,7 +23,7 @@ from pipelines.gallery.chunk_lists import ListedChunk
 from pipelines.gallery.columns import Column
 from pipelines.gallery.evaluation_rows import EvaluationRows
 from pipelines.gallery.image_index import ImageIndex
-from pipelines.gallery.side_by_side import side_by_side
+from pipelines.gallery.side_by_side import Foreground, side_by_side
 from pipelines.gallery.stored_results import ImageRow, StoredResults
 
 __all__ = ["Filler"]
@@ -34,6 +34,7 @@ _READERS = 6
 _CHUNKS_LISTED = 2000
 """Of a job with more chunks, listings take more requests, and are made less often."""
 
+_MAKE_WAY_S = 0.25
 _AFTER_TROUBLE_S = 15.0
 _ROUND = 512
 _GENERATION_BITS = 40
@@ -52,6 +53,7 @@ class Filler:
         evaluation: evaluation beside them, None for none.
         measure: function that measures images; None for no measuring.
         columns: columns that images are ordered by, which is made fast at the end.
+        requests: requests that are being answered, which go first.
         look_again_s: seconds between two looks at a job that goes on.
     """
 
@@ -61,6 +63,7 @@ class Filler:
     measure: Measure | None = None
     columns: Sequence[Column] = ()
     look_again_s: float = 3.0
+    requests: Foreground = field(default_factory=Foreground)
     _done: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _measured: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -144,6 +147,7 @@ class Filler:
         waiting = self._waiting(self._done)
         while not self._stop.is_set() and (some := list(islice(waiting, _ROUND))):
             for listed, rows, is_lasting in side_by_side(self._read, some, _READERS):
+                self.requests.make_way(_MAKE_WAY_S)
                 if self._stop.is_set():
                     return
                 self._add(listed, rows, is_lasting=is_lasting)
@@ -167,6 +171,7 @@ class Filler:
         if evaluation is None or self._count(self._done) < self.results.num_chunks[0]:
             return
         while self._evaluated < evaluation.num_parts and not self._stop.is_set():
+            self.requests.make_way(_MAKE_WAY_S)
             self.index.set_metrics(evaluation.part(self._evaluated), evaluation.metrics)
             self._evaluated += 1
             self.index.note("evaluation", {"digest": evaluation.digest, "parts": self._evaluated})
@@ -176,6 +181,7 @@ class Filler:
         if measure is None:
             return
         for listed in self._waiting(self._measured):
+            self.requests.make_way(_MAKE_WAY_S)
             if self._stop.is_set():
                 return
             origin = self.index.origin(listed.name)

@@ -14,6 +14,7 @@ from pipelines.gallery.filler import Filler, Measure
 from pipelines.gallery.image_index import MEASURED, ImageIndex, Query, index_path
 from pipelines.gallery.items import Commands, details_of, item_of
 from pipelines.gallery.renditions import Renditions
+from pipelines.gallery.side_by_side import Foreground
 from pipelines.gallery.stored_results import ImageRow, StoredResults
 from pipelines.storage.cache import ChunkCache
 
@@ -95,6 +96,9 @@ class Gallery:
         commands: what makes the commands that are offered.
         measure: function that measures images (default: none are measured).
 
+    Attributes:
+        requests: what is being answered, for which the filling of the indexes makes way.
+
     Raises:
         ConfigError: the results are not of the same archive.
     """
@@ -113,6 +117,9 @@ class Gallery:
         if len(self.shown) > 1:
             self.first.index.beside = self.shown[1].index.path
             self.columns = compared_columns(self.columns, self.shown[1].columns)
+        self.requests = Foreground()
+        for one in self.shown:
+            one.filler.requests = self.requests
         self.renditions = Renditions({one.name: one.results for one in self.shown}, cache)
         self._commands, self._measures = commands, measure is not None
         self._statements: Statements | None = None

@@ -298,6 +298,18 @@ def test_a_damaged_file_is_told_of_its_images_alone(tmp_path: Path, opened: Exit
     assert keys(gallery.images(search="4")) == ["4"]
 
 
+def test_a_chunk_of_which_nothing_was_made_has_its_errors(tmp_path: Path, opened: ExitStack) -> None:
+    (tmp_path / "archive").mkdir()
+    for number in range(3):
+        (tmp_path / f"archive/{number}.jpg").write_bytes(b"nothing")
+    write_picture(tmp_path / "archive/3.png", 3)
+    DrawnResults(tmp_path / "archive", tmp_path / "results").make()
+    for wait in (False, True):
+        gallery = opened.enter_context(open_gallery(tmp_path / "results", folder=tmp_path / str(wait), wait=wait))
+        assert [item["values"]["status"] for item in gallery.images()["items"]] == ["error"] * 3 + ["draws"]
+    assert keys(gallery.images(of="errors")) == ["0", "1", "2"]
+
+
 def test_images_that_were_left_out_say_so(tmp_path: Path, opened: ExitStack) -> None:
     for name in ("a", "left-out", "z"):
         write_picture(tmp_path / f"archive/{name}.png", len(name))
