@@ -36,6 +36,7 @@ _CHUNKS_LISTED = 2000
 
 _MAKE_WAY_S = 0.25
 _AFTER_TROUBLE_S = 15.0
+_END_S = 1.0
 _ROUND = 512
 _GENERATION_BITS = 40
 
@@ -78,10 +79,10 @@ class Filler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, after what is being written."""
+        """Stop, after what is being written; what is being read is not waited for long."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=_END_S)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the index is whole, or the seconds have passed."""
@@ -122,6 +123,8 @@ class Filler:
                     _, chunks = self.results.num_chunks
                     self._stop.wait(self.look_again_s * max(1.0, chunks / _CHUNKS_LISTED))
             except (CondgenError, sqlite3.Error) as error:
+                if self._stop.is_set():
+                    return
                 logger.warning("the gallery's index: %s; trying again", error)
                 self._stop.wait(_AFTER_TROUBLE_S)
 
