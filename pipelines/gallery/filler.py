@@ -72,6 +72,7 @@ class Filler:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gallery-index")
         self._evaluated = 0
+        self._passing: dict[str, tuple[int, Sequence[int] | None]] = {}
 
     def start(self) -> None:
         """Begin, in a thread."""
@@ -156,14 +157,22 @@ class Filler:
                 self._add(listed, rows, is_lasting=is_lasting)
 
     def _add(self, listed: ListedChunk, rows: Sequence[ImageRow], *, is_lasting: bool) -> None:
-        origin = (listed.base, listed.select) if listed.redoes is None else self.index.origin(listed.redoes)
+        origin = (listed.base, listed.select) if listed.redoes is None else self._origin(listed.redoes)
         if origin is None:
             return
+        if not is_lasting:
+            self._passing[listed.name] = origin
+        if self._evaluated:  # an image that is replaced loses its values
+            self._evaluated = 0
+            self.index.note("evaluation", None)
         if listed.redoes is not None:
             rows = [replace(row, place=_place(origin, row.place)) for row in rows]
         number = self._number(listed)
         self.index.add(number, listed.name, origin, rows, is_lasting=is_lasting)
         self._mark(self._done, number)
+
+    def _origin(self, name: str) -> tuple[int, Sequence[int] | None] | None:
+        return self.index.origin(name) or self._passing.get(name)
 
     def _read(self, listed: ListedChunk) -> tuple[ListedChunk, Sequence[ImageRow], bool]:
         return listed, *self.results.rows_of_chunk(listed)
@@ -188,9 +197,8 @@ class Filler:
             if self._stop.is_set():
                 return
             origin = self.index.origin(listed.name)
-            if origin is None:
-                continue
-            self.index.set_measured(self._number(listed), self._measures(measure, listed, origin))
+            if origin is not None:
+                self.index.set_measured(self._number(listed), self._measures(measure, listed, origin))
             self._mark(self._measured, self._number(listed))
 
     def _measures(

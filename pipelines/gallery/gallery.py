@@ -72,8 +72,8 @@ class Shown:
         """Return the numbers of images, committed ones, draws, errors and filtered ones, as far as they are known."""
         results, run = self.results, self.results.run
         if run is not None:
-            counts = run["counts"]
-            drawn, errors, filtered = (int(counts[name]) for name in ("with_draws", "errors", "filtered"))
+            counts = run.get("counts", {})
+            drawn, errors, filtered = (int(counts.get(name, 0)) for name in ("with_draws", "errors", "filtered"))
         else:
             by_status = self.index.counts()
             drawn, errors, filtered = (by_status.get(name, 0) for name in ("draws", "error", "filtered"))
