@@ -23,7 +23,7 @@ from condgen.errors import CondgenError, ConfigError, Interrupted, JobError, Sto
 from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
 from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles, usable_nodes
 from pipelines.cluster.option_texts import say_seconds
-from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
+from pipelines.cluster.starting import LEAST_CPUS, configure_data, keep_statistics_here, ray_cluster, usable_cpus
 from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
 from pipelines.training.capacity import Shares, allowed_counts, choose_count, default_gpus, share_nodes
@@ -101,6 +101,7 @@ def run_workers(
         tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
     ):
         configure_data(verbose=verbose)
+        keep_statistics_here()
         validator = Validator(job, fence=lambda: lease.fence, say=say, on_row=on_validation)
         driver = _Driver(
             job,
