@@ -159,8 +159,8 @@ def test_two_results_stand_side_by_side(browser: Any, results: list[str], tmp_pa
         assert card.locator("figure.draw").count() == 4
         page.locator("button.key", has_text="boats").click()
         page.wait_for_selector("dialog table")
-        assert page.get_by_label("Left", exact=True).evaluate("one => one.selectedOptions[0].text").startswith("A")
-        assert page.get_by_label("Right", exact=True).evaluate("one => one.selectedOptions[0].text").startswith("B")
+        assert page.get_by_label("Left", exact=True).evaluate("one => one.selectedOptions[0].text") == "draw 0, A"
+        assert page.get_by_label("Right", exact=True).evaluate("one => one.selectedOptions[0].text") == "draw 0, B"
         keep_screenshot(page, "gallery-two-dialog")
         page.keyboard.press("Escape")
         page.wait_for_load_state("networkidle")
