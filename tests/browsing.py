@@ -79,7 +79,7 @@ def open_page(
         reduced_motion="reduce",
         java_script_enabled=script,
     )
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(60_000)  # a machine may have other things to do
     page.said = []
     page.on("console", lambda message: message.type in ("error", "warning") and page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))

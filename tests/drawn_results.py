@@ -5,7 +5,7 @@
     drawn.work()
     drawn.finish()
 
-An image's draws are the image with a tint of its own for each; one that can't be decoded is an error, as it is in a job.
+An image's draws are the image with a tint of its own for each. One that can't be decoded is an error, as in a job.
 """
 
 import json

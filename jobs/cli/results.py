@@ -33,6 +33,7 @@ def add_results_commands(app: typer.Typer) -> None:
             examples(
                 "condgen extract results/ images/",
                 "condgen extract s3://bucket/results s3://bucket/images --draw all",
+                "condgen extract results/ images/ --key album/0042 --key album/0043",
             ),
         ),
         (
@@ -87,18 +88,39 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write over files in DEST that are something else.")
     ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEY", help="Only the image of this key; may be there several times."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="The shard or file of --key, where its key is in several.")
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Only the keys in its lines; - is stdin. A line may be SOURCE, a tab, KEY."),
+    ] = None,
 ) -> None:
     """Write the images of results as files, under the archive's own names and in its folders.
 
     photos/album/0042.png becomes DEST/album/0042.jpg (0042.draw0.jpg, ... with --draw all), with the metadata of the
     original; of shards, DEST/KEY.jpg, or DEST/SHARD/KEY.jpg where keys are in several shards. Names that are the same
     or that no file system takes are told apart by what is added to them. The same command again writes what is missing.
+
+    With --key or --keys, only these images are read and written, of results that are not complete too. Their names are
+    as if the results had no others.
     """
-    from jobs.results.extract import run
+    from jobs.results.extract import listed_images, run, run_selected
 
     if draw != "all" and not draw.isdecimal():
         raise ConfigError("--draw", draw, "a number from 0, or all")
     number = None if draw == "all" else int(draw)
+    if source is not None and not key:
+        raise ConfigError("--source", source, "with --key; in lines of --keys, the source stands before a tab")
+    if key or keys is not None:
+        images = listed_images(key or [], source, keys)
+        selected = run_selected(results, destination, images, draw=number, overwrite=overwrite)
+        print_report(selected)
+        raise typer.Exit(selected.exit_code)
     found = run(results, destination, draw=number, overwrite=overwrite, verbose=context.obj)
     print_report(found)
     raise typer.Exit(found.exit_code)

@@ -21,7 +21,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from platformdirs import user_cache_dir
 
-from condgen.errors import CondgenError, ConfigError, DatasetError
+from condgen.errors import ConfigError
 from jobs.viewer import commands
 from pipelines.gallery.access import Access, host_names
 from pipelines.gallery.app import make_app

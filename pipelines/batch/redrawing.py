@@ -10,15 +10,13 @@ again.is_identical          # pixels and bytes, on the same hardware with the sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.batch.engine import Functions
@@ -30,9 +28,9 @@ from pipelines.images.decoding import decode
 from pipelines.models.source import ModelSource, open_model
 from pipelines.results.account import committed
 from pipelines.results.files import Draw, Failure, draws_name, read_footer
+from pipelines.results.finding import FoundRow, WantedImages, candidate_chunks, find_rows
 from pipelines.results.plan import Generation, Plan, require_plans
 from pipelines.results.settings import BatchSettings
-from pipelines.results.verification.draws import identity_ranges
 from pipelines.storage.parquet import open_parquet
 from pipelines.storage.store import Store
 
@@ -104,15 +102,16 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
     if not 0 <= draw < settings.draws:
         raise ConfigError("draw", draw, f"0 to {settings.draws - 1}: these results have {settings.draws} of each image")
     there = committed(results)
+    wanted = WantedImages.of([(source, key)])
     chunks = [
         (generation.plan, chunk)
         for generation in generations
-        for chunk in iter_chunks(_candidates(generation.chunks, key, source))
+        for chunk in iter_chunks(candidate_chunks(generation.chunks, wanted))
         if draws_name(chunk.name) in there
     ]
-    hits: list[tuple[Plan, Chunk, _Hit]] = []
+    hits: list[tuple[Plan, Chunk, FoundRow]] = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="keys") as pool:
-        found = pool.map(lambda one: list(_hits(results, draws_name(one[1].name), key, source)), chunks)
+        found = pool.map(lambda one: list(find_rows(results, draws_name(one[1].name), wanted)), chunks)
         for (plan, chunk), of_chunk in zip(chunks, found, strict=True):
             hits += [(plan, chunk, hit) for hit in of_chunk if hit.draw == draw]
     if len(hits) != 1:
@@ -131,50 +130,6 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
         row=row,
         versions=facts.get("versions", {}),
     )
-
-
-def _candidates(chunks: pa.Table, key: str, source: str | None) -> pa.Table:
-    """Return the chunks that may have an image: those of its shard, or the one that lists its file."""
-    of_shards = chunks.filter(pc.is_valid(chunks["shard"]))
-    if source is not None:
-        of_shards = of_shards.filter(pc.equal(of_shards["shard"], source))
-    loose = chunks.filter(pc.is_null(chunks["shard"])).combine_chunks()
-    files = loose["files"].combine_chunks()
-    names = files.flatten().field("name")
-    if source is not None:
-        wanted = pc.equal(names, source)
-    else:  # a loose file's key is its name, without the extension if it has one
-        wanted = pc.or_(pc.equal(names, key), pc.starts_with(names, f"{key}."))
-    rows = pc.unique(pc.list_parent_indices(files).filter(wanted))
-    return pa.concat_tables([of_shards, loose.take(rows)])
-
-
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    """The place of a row: its row group, and where it is in that and in the file."""
-
-    source: str
-    draw: int
-    group: int
-    row_in_group: int
-    row: int
-
-
-def _hits(results: Store, name: str, key: str, source: str | None) -> Iterator[_Hit]:
-    """Yield the rows of a key; only row groups whose statistics allow it are read, without their images."""
-    try:
-        with open_parquet(results, name) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                low, high = identity_ranges(file, group).get("key", (b"", None))
-                if low <= key.encode() and (high is None or key.encode() <= high):
-                    rows = file.read_row_group(group, columns=["source", "key", "draw"]).to_pylist()
-                    for place, row in enumerate(rows):
-                        if row["key"] == key and source in (None, row["source"]):
-                            yield _Hit(row["source"], row["draw"], group, place, first + place)
-                first += file.metadata.row_group(group).num_rows
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DatasetError(f"{results.locate(name)} is damaged: see condgen verify {results.uri}") from error
 
 
 def _not_one(

@@ -38,6 +38,8 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _COOKIE_BYTES = 4096
+_OWN_PAGES = ("same-origin", "none")
+"""What browsers say of requests that the page itself, or its user, made."""
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -48,7 +50,7 @@ class Access:
 
     Attributes:
         names: names and addresses under which the server is asked (lower case, without ports).
-        any_address: whether any IP address will do, which no DNS can point elsewhere; for a server that is bound to all.
+        any_address: whether any IP address will do, which no DNS can point elsewhere.
         token: secret that a request must have.
         cookie: name of the cookie; servers on other ports of the same machine have other ones.
     """
@@ -84,6 +86,8 @@ class Access:
         """Return the answer to a request that does not pass, or that brings the token; None for one that passes."""
         if not self._is_known(request.headers.get("host", "")):
             return _refusal(request, 403, "this server is not asked under this name: open the address that it printed")
+        if request.url.path != "/" and request.headers.get("sec-fetch-site", "none") not in _OWN_PAGES:
+            return _refusal(request, 403, "this is for the gallery's own page")
         token = request.query_params.get("token")
         if request.url.path == "/" and token is not None:
             if not self._is_token(token):
@@ -125,16 +129,18 @@ class Access:
         behind: there a page of our own leads on.
         """
         response: Response
-        if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        if request.headers.get("sec-fetch-site", "none") in _OWN_PAGES:
             response = RedirectResponse("/", status_code=303)
         else:
-            response = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Gallery</a>')
+            response = HTMLResponse(
+                '<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Gallery</a>'
+            )
         response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
         return response
 
 
 def host_names(host: str) -> tuple[frozenset[str], bool]:
-    """Return the names under which a server that is bound to an address is asked, and whether any IP address will do."""
+    """Return the names under which a server at an address is asked, and whether any IP address will do."""
     if is_loopback(host):
         return frozenset({"localhost", "127.0.0.1", "::1", host.lower()}), False
     own = {"localhost", "127.0.0.1", "::1", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from condgen.errors import CondgenError, ConfigError, ImageError, MissingError, StorageError
+from condgen.errors import CondgenError, ConfigError, DatasetError, ImageError, MissingError
 from pipelines.cluster.starting import usable_cpus
 from pipelines.gallery.access import Access, Asgi
 from pipelines.gallery.gallery import Gallery
@@ -47,6 +47,7 @@ def make_app(gallery: Gallery, access: Access, page: bytes, static: Mapping[str,
     server = _Server(gallery, page, static)
     routes = [
         Route("/", server.page),
+        Route("/favicon.ico", server.icon),
         Route("/static/{name}", server.static),
         Route("/api/overview", server.overview),
         Route("/api/progress", server.progress),
@@ -71,6 +72,10 @@ class _Server:
 
     async def page(self, _request: Request) -> Response:
         return Response(self._page, media_type="text/html; charset=utf-8")
+
+    async def icon(self, _request: Request) -> Response:
+        """Answer what browsers ask by themselves: there is none, and nothing is wrong."""
+        return Response(status_code=204)
 
     async def static(self, request: Request) -> Response:
         found = self._static.get(request.path_params["name"])
@@ -117,7 +122,7 @@ class _Server:
         call = partial(make, parts["result"], place, role, number, request.query_params.get("v", "")[:64])
         try:
             found = await self._in_thread(kind, call)
-        except ImageError as error:
+        except (ImageError, DatasetError) as error:
             raise HTTPException(404, str(error)) from error
         cache = _LASTING if found.is_lasting else _PASSING
         return Response(found.data, media_type=found.media_type, headers={"Cache-Control": cache})
@@ -126,7 +131,8 @@ class _Server:
         """Call a function in a thread; each kind of request has its own few, so that images don't keep JSON waiting."""
         if kind not in self._limiters:
             self._limiters[kind] = CapacityLimiter(_THREADS if kind == "json" else max(2, 2 * usable_cpus()))
-        return await to_thread.run_sync(call, limiter=self._limiters[kind], abandon_on_cancel=True)
+        with self._gallery.requests.working():
+            return await to_thread.run_sync(call, limiter=self._limiters[kind], abandon_on_cancel=True)
 
 
 def _json(content: Any) -> Response:
@@ -149,10 +155,7 @@ def _place(text: str) -> int:
 async def _trouble(_request: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError):
         return JSONResponse({"error": str(error)}, 400)
-    if isinstance(error, MissingError):
-        return JSONResponse({"error": str(error)}, 404)
-    status = 503 if isinstance(error, StorageError | sqlite3.Error) else 404
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": str(error)}, 404 if isinstance(error, MissingError) else 503)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

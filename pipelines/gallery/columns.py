@@ -6,14 +6,15 @@ of the model's answer for each image), or measured by the gallery itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from condgen.errors import ConfigError
 from pipelines.results.settings import BatchSettings
 
-__all__ = ["METRICS", "MODEL_ANSWERS", "OPERATORS", "Column", "Filter", "columns_of", "read_filter"]
+__all__ = ["METRICS", "MODEL_ANSWERS", "OPERATORS", "Column", "Filter", "columns_of", "compared_columns", "read_filter"]
 
 MODEL_ANSWERS = ("draws", "point")
 """The answers of an evaluation whose rows are shown: those of the model."""
@@ -39,6 +40,8 @@ torch: a server has no use for that."""
 OPERATORS: Mapping[str, str] = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 """Names of operators in an address, and what SQL calls them; `contains` is for texts alone."""
 
+_MOST_DIGITS = 18
+
 _TYPES: Mapping[str, Literal["text", "number", "bool"]] = {
     "string": "text",
     "int64": "number",
@@ -58,6 +61,7 @@ class Column:
         of: `file`, `evaluation` or `measured`.
         source: its name in the file that it is read from.
         better: `higher` or `lower`; None where neither is better by itself.
+        result: whose values they are: `A`, `B`, or `B - A` for what B has more than A.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Column:
     of: Literal["file", "evaluation", "measured"]
     source: str
     better: str | None = None
+    result: Literal["A", "B", "B - A"] = "A"
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as the gallery's page reads it."""
@@ -107,6 +112,18 @@ def columns_of(settings: BatchSettings, metrics: Sequence[str], measured: Sequen
     return found
 
 
+def compared_columns(first: Sequence[Column], second: Sequence[Column]) -> list[Column]:
+    """Return the columns of results A and, of values that both have, those of B and of their differences."""
+    found = list(first)
+    for column in first:
+        if column.of != "file" and any((one.of, one.source) == (column.of, column.source) for one in second):
+            name, title = _free(f"B.{column.name}", "of", found), f"{column.title}, B"
+            found.append(replace(column, name=name, title=title, result="B"))
+            name, title = _free(f"B-A.{column.name}", "of", found), f"{column.title}, B \N{MINUS SIGN} A"
+            found.append(replace(column, name=name, title=title, result="B - A"))
+    return found
+
+
 def _free(name: str, of: str, taken: Sequence[Column]) -> str:
     names = {column.name for column in taken}
     return name if name not in names else f"{of}.{name}"
@@ -137,6 +154,9 @@ def _value(column: Column, text: str) -> str | float | int:
             raise ConfigError("where", f"{column.name}:{text}", "true or false")
         return int(text.lower() == "true")
     try:
-        return int(text) if text.removeprefix("-").isdecimal() and len(text) < 18 else float(text)
+        value = int(text) if text.removeprefix("-").isdecimal() and len(text) < _MOST_DIGITS else float(text)
     except ValueError:
-        raise ConfigError("where", f"{column.name}:{text}", "a number") from None
+        value = math.nan
+    if math.isnan(value):
+        raise ConfigError("where", f"{column.name}:{text}", "a number")
+    return value

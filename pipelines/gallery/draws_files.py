@@ -74,7 +74,9 @@ class DrawsFiles:
         self._columns = ["source", "key", "width", "height", "source_sha256", *columns]
         self._files: KeptValues[str, DrawsFile] = KeptValues(_KEPT_FILES)
         self._rows: KeptValues[tuple[str, int], Sequence[Mapping[str, Any]]] = KeptValues(_KEPT_ROWS)
-        self._images: KeptValues[tuple[str, int], pa.ChunkedArray] = KeptValues(_KEPT_BYTES, lambda one: int(one.nbytes))
+        self._images: KeptValues[tuple[str, int], pa.ChunkedArray] = KeptValues(
+            _KEPT_BYTES, lambda one: int(one.nbytes)
+        )
         self._large = threading.Semaphore(_LARGE_READS)
 
     def open(self, chunk: ListedChunk, *, keep: bool = True) -> DrawsFile:

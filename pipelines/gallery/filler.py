@@ -23,7 +23,7 @@ from pipelines.gallery.chunk_lists import ListedChunk
 from pipelines.gallery.columns import Column
 from pipelines.gallery.evaluation_rows import EvaluationRows
 from pipelines.gallery.image_index import ImageIndex
-from pipelines.gallery.side_by_side import side_by_side
+from pipelines.gallery.side_by_side import Foreground, side_by_side
 from pipelines.gallery.stored_results import ImageRow, StoredResults
 
 __all__ = ["Filler"]
@@ -31,8 +31,12 @@ __all__ = ["Filler"]
 logger = logging.getLogger(__name__)
 
 _READERS = 6
-_LOOK_AGAIN_S = 3.0
+_CHUNKS_LISTED = 2000
+"""Of a job with more chunks, listings take more requests, and are made less often."""
+
+_MAKE_WAY_S = 0.25
 _AFTER_TROUBLE_S = 15.0
+_END_S = 1.0
 _ROUND = 512
 _GENERATION_BITS = 40
 
@@ -50,6 +54,8 @@ class Filler:
         evaluation: evaluation beside them, None for none.
         measure: function that measures images; None for no measuring.
         columns: columns that images are ordered by, which is made fast at the end.
+        requests: requests that are being answered, which go first.
+        look_again_s: seconds between two looks at a job that goes on.
     """
 
     results: StoredResults
@@ -57,6 +63,8 @@ class Filler:
     evaluation: EvaluationRows | None = None
     measure: Measure | None = None
     columns: Sequence[Column] = ()
+    look_again_s: float = 3.0
+    requests: Foreground = field(default_factory=Foreground)
     _done: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _measured: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -64,8 +72,7 @@ class Filler:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gallery-index")
         self._evaluated = 0
-        self._is_idle = False
-        self._is_fast = False
+        self._passing: dict[str, tuple[int, Sequence[int] | None]] = {}
 
     def start(self) -> None:
         """Begin, in a thread."""
@@ -73,10 +80,10 @@ class Filler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, after what is being written."""
+        """Stop, after what is being written; what is being read is not waited for long."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=_END_S)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the index is whole, or the seconds have passed."""
@@ -111,41 +118,61 @@ class Filler:
                 if self.results.run is not None and self._count(self._done) >= self.results.num_chunks[0]:
                     self.index.speed_up(self.columns)
                     return
-                if not self.results.refresh():
-                    self._stop.wait(_LOOK_AGAIN_S)
+                if self.results.refresh():
+                    self.index.note("plans", [one.plan.digest for one in self.results.lists])
+                else:
+                    _, chunks = self.results.num_chunks
+                    self._stop.wait(self.look_again_s * max(1.0, chunks / _CHUNKS_LISTED))
             except (CondgenError, sqlite3.Error) as error:
+                if self._stop.is_set():
+                    return
                 logger.warning("the gallery's index: %s; trying again", error)
                 self._stop.wait(_AFTER_TROUBLE_S)
 
     def _begin(self) -> None:
+        digests, known = [one.plan.digest for one in self.results.lists], self.index.get("plans")
+        if known is not None and known != digests[: len(known)]:  # other results at the same place
+            self.index.clear()
+        self.index.note("plans", digests)
         for done, numbers in ((self._done, self.index.chunks()), (self._measured, self.index.chunks(measured=True))):
             for number in numbers:
                 self._mark(done, number)
         if self.evaluation is not None:
-            known = self.index.get("evaluation")
-            if known is not None and known["digest"] == self.evaluation.digest:
-                self._evaluated = known["parts"]
-            elif known is not None:
+            noted = self.index.get("evaluation")
+            if noted is not None and noted["digest"] == self.evaluation.digest:
+                self._evaluated = noted["parts"]
+            elif noted is not None:
                 self.index.clear_metrics()
 
     def _fill(self) -> None:
         """Add all chunks that are committed and not in the index."""
+        if self._count(self._done) >= self.results.num_chunks[0]:
+            return
         waiting = self._waiting(self._done)
         while not self._stop.is_set() and (some := list(islice(waiting, _ROUND))):
             for listed, rows, is_lasting in side_by_side(self._read, some, _READERS):
+                self.requests.make_way(_MAKE_WAY_S)
                 if self._stop.is_set():
                     return
                 self._add(listed, rows, is_lasting=is_lasting)
 
     def _add(self, listed: ListedChunk, rows: Sequence[ImageRow], *, is_lasting: bool) -> None:
-        origin = (listed.base, listed.select) if listed.redoes is None else self.index.origin(listed.redoes)
+        origin = (listed.base, listed.select) if listed.redoes is None else self._origin(listed.redoes)
         if origin is None:
             return
+        if not is_lasting:
+            self._passing[listed.name] = origin
+        if self._evaluated:  # an image that is replaced loses its values
+            self._evaluated = 0
+            self.index.note("evaluation", None)
         if listed.redoes is not None:
             rows = [replace(row, place=_place(origin, row.place)) for row in rows]
         number = self._number(listed)
         self.index.add(number, listed.name, origin, rows, is_lasting=is_lasting)
         self._mark(self._done, number)
+
+    def _origin(self, name: str) -> tuple[int, Sequence[int] | None] | None:
+        return self.index.origin(name) or self._passing.get(name)
 
     def _read(self, listed: ListedChunk) -> tuple[ListedChunk, Sequence[ImageRow], bool]:
         return listed, *self.results.rows_of_chunk(listed)
@@ -156,6 +183,7 @@ class Filler:
         if evaluation is None or self._count(self._done) < self.results.num_chunks[0]:
             return
         while self._evaluated < evaluation.num_parts and not self._stop.is_set():
+            self.requests.make_way(_MAKE_WAY_S)
             self.index.set_metrics(evaluation.part(self._evaluated), evaluation.metrics)
             self._evaluated += 1
             self.index.note("evaluation", {"digest": evaluation.digest, "parts": self._evaluated})
@@ -165,12 +193,12 @@ class Filler:
         if measure is None:
             return
         for listed in self._waiting(self._measured):
+            self.requests.make_way(_MAKE_WAY_S)
             if self._stop.is_set():
                 return
             origin = self.index.origin(listed.name)
-            if origin is None:
-                continue
-            self.index.set_measured(self._number(listed), self._measures(measure, listed, origin))
+            if origin is not None:
+                self.index.set_measured(self._number(listed), self._measures(measure, listed, origin))
             self._mark(self._measured, self._number(listed))
 
     def _measures(

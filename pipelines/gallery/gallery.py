@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from condgen.errors import ConfigError, DatasetError, MissingError
-from pipelines.gallery.columns import Column, columns_of, read_filter
+from pipelines.gallery.columns import Column, columns_of, compared_columns, read_filter
 from pipelines.gallery.evaluation_rows import EvaluationRows, open_evaluation
 from pipelines.gallery.filler import Filler, Measure
 from pipelines.gallery.image_index import MEASURED, ImageIndex, Query, index_path
 from pipelines.gallery.items import Commands, details_of, item_of
 from pipelines.gallery.renditions import Renditions
+from pipelines.gallery.side_by_side import Foreground
 from pipelines.gallery.stored_results import ImageRow, StoredResults
 from pipelines.storage.cache import ChunkCache
 
@@ -58,9 +59,7 @@ class Shown:
         path = index_path(folder, results.store.uri, results.plan.digest)
         index = ImageIndex(path, results.settings.output.columns)
         filler = Filler(results, index, evaluation, measure, columns)
-        return cls(
-            name=name, results=results, index=index, filler=filler, columns=columns, evaluation=evaluation
-        )
+        return cls(name=name, results=results, index=index, filler=filler, columns=columns, evaluation=evaluation)
 
     def rows(self, places: Sequence[int]) -> list[ImageRow]:
         """Return images from the index, and from the draws files where they are not in it yet."""
@@ -70,11 +69,11 @@ class Shown:
         return [known[place] for place in places]
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of images, of committed ones, draws, errors and filtered ones, as far as they are known."""
+        """Return the numbers of images, committed ones, draws, errors and filtered ones, as far as they are known."""
         results, run = self.results, self.results.run
         if run is not None:
-            counts = run["counts"]
-            drawn, errors, filtered = (int(counts[name]) for name in ("with_draws", "errors", "filtered"))
+            counts = run.get("counts", {})
+            drawn, errors, filtered = (int(counts.get(name, 0)) for name in ("with_draws", "errors", "filtered"))
         else:
             by_status = self.index.counts()
             drawn, errors, filtered = (by_status.get(name, 0) for name in ("draws", "error", "filtered"))
@@ -97,6 +96,9 @@ class Gallery:
         commands: what makes the commands that are offered.
         measure: function that measures images (default: none are measured).
 
+    Attributes:
+        requests: what is being answered, for which the filling of the indexes makes way.
+
     Raises:
         ConfigError: the results are not of the same archive.
     """
@@ -110,9 +112,14 @@ class Gallery:
         measure: Measure | None = None,
     ) -> None:
         _check_pair(results)
-        self.shown = [
-            Shown.open(name, one, folder, measure) for name, one in zip(_NAMES, results, strict=False)
-        ]
+        self.shown = [Shown.open(name, one, folder, measure) for name, one in zip(_NAMES, results, strict=False)]
+        self.columns = list(self.first.columns)
+        if len(self.shown) > 1:
+            self.first.index.beside = self.shown[1].index.path
+            self.columns = compared_columns(self.columns, self.shown[1].columns)
+        self.requests = Foreground()
+        for one in self.shown:
+            one.filler.requests = self.requests
         self.renditions = Renditions({one.name: one.results for one in self.shown}, cache)
         self._commands, self._measures = commands, measure is not None
         self._statements: Statements | None = None
@@ -151,9 +158,11 @@ class Gallery:
             "is_color": self.first.results.is_color,
             "draws": self.first.results.settings.draws,
             "results": [self._result(one) for one in self.shown],
-            "columns": [column.to_json() for column in self.first.columns],
+            "columns": [column.to_json() for column in self.columns],
             "index": self._index(),
-            "comparison": list(self._statements.comparison) if self._statements and self._statements.comparison else None,
+            "comparison": list(self._statements.comparison)
+            if self._statements and self._statements.comparison
+            else None,
             "measuring": self._measures,
             "pending": not self._is_told,
         }
@@ -198,12 +207,12 @@ class Gallery:
             raise ConfigError("start, count", f"{start}, {count}", f"a start from 0, a count of 1 to {MAX_COUNT}")
         if of not in ("images", "errors"):
             raise ConfigError("of", of, "images or errors")
-        by_name = {column.name: column for column in self.first.columns}
+        by_name = {column.name: column for column in self.columns}
         if sort and sort not in by_name:
             raise ConfigError.unknown("sort", sort, by_name)
         query = Query(
             search=search,
-            filters=tuple(read_filter(text, self.first.columns) for text in where),
+            filters=tuple(read_filter(text, self.columns) for text in where),
             errors=of == "errors",
             sort=by_name.get(sort),
             descending=descending,
@@ -212,7 +221,7 @@ class Gallery:
             total, is_exact = self.first.results.total, True
             places = self.first.results.places(start, count)
         else:
-            is_exact = self.first.filler.has(query.columns)
+            is_exact = self._has(query.columns)
             total, places = self.first.index.find(query, start, count)
         return {"total": total, "exact": is_exact, "start": start, "items": self._items(places)}
 
@@ -234,12 +243,17 @@ class Gallery:
     def _items(self, places: Sequence[int]) -> list[dict[str, Any]]:
         first = self.first
         rows = first.rows(places)
-        metrics = first.index.metrics(places, first.columns)
+        metrics = first.index.metrics(places, self.columns)
         others = self._others(rows)
         return [
             item_of(row, first.results, self._values(row) | metrics.get(row.place, {}), self._commands, other)
             for row, other in zip(rows, others, strict=True)
         ]
+
+    def _has(self, columns: Sequence[Column]) -> bool:
+        """Return whether all images, and the values of some columns, are in the indexes."""
+        of_b = [column for column in columns if column.result != "A"]
+        return self.first.filler.has(columns) and (not of_b or self.shown[1].filler.has(of_b))
 
     def _values(self, row: ImageRow) -> dict[str, Any]:
         found = {}
@@ -296,4 +310,8 @@ def _check_pair(results: Sequence[StoredResults]) -> None:
     first, second = (one.plan for one in results)
     same = first.archive.rstrip("/") == second.archive.rstrip("/") or first.chunks_sha256 == second.chunks_sha256
     if not same:
-        raise ConfigError("results_b", results[1].store.uri, f"results of the same archive, {first.archive}: these are of {second.archive}")
+        raise ConfigError(
+            "results_b",
+            results[1].store.uri,
+            f"results of the same archive, {first.archive}: these are of {second.archive}",
+        )

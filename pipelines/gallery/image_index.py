@@ -14,7 +14,7 @@ import hashlib
 import json
 import queue
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,13 +79,16 @@ class ImageIndex:
     Args:
         path: path of the database; its folder is made where it is missing.
         facts: names and types of what was copied from the archive (`BatchSettings.output.columns`).
+        beside: path of the index of results B, whose values are looked up by source and key; None for no B.
     """
 
     path: Path
     facts: Sequence[tuple[str, str]]
+    beside: Path | None = None
     _readers: queue.LifoQueue[sqlite3.Connection | None] = field(default_factory=queue.LifoQueue, repr=False)
 
     def __post_init__(self) -> None:
+        self._is_closed = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._writer = self._open()
@@ -100,12 +103,11 @@ class ImageIndex:
         self._fact_names = [name for name, _ in self.facts]
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, those in use when they are given back; closing again is no error."""
         self._writer.close()
-        for _ in range(_READERS):
-            reader = self._readers.get()
-            if reader is not None:
-                reader.close()
+        self._is_closed = True
+        while not self._readers.empty():
+            self._release(self._readers.get())
 
     def get(self, name: str) -> Any:
         """Return a value that was noted, None where none was."""
@@ -159,7 +161,9 @@ class ImageIndex:
                 stored = json.dumps(list(places)) if places is not None else None
                 self._writer.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, 0)", (number, name, base, stored))
             if self._has_trigrams:
-                old = dict(self._writer.execute("SELECT place, key FROM images WHERE place BETWEEN ? AND ?", _span(rows)))
+                old = dict(
+                    self._writer.execute("SELECT place, key FROM images WHERE place BETWEEN ? AND ?", _span(rows))
+                )
                 new = {row.place: _text(row.key) for row in rows}
                 gone = [("delete", place, key) for place, key in old.items() if new.get(place, key) != key]
                 self._writer.executemany("INSERT INTO keys(keys, rowid, key) VALUES (?, ?, ?)", gone)
@@ -179,6 +183,14 @@ class ImageIndex:
         with self._transaction():
             self._writer.executemany(sql, ((*values, _text(key), _text(source)) for source, key, values in rows))
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._transaction():
+            for table in ("images", "chunks", "notes"):
+                self._writer.execute(f"DELETE FROM {table}")  # noqa: S608
+            if self._has_trigrams:
+                self._writer.execute("INSERT INTO keys(keys) VALUES ('delete-all')")
+
     def clear_metrics(self) -> None:
         """Forget all metrics of an evaluation."""
         with self._transaction():
@@ -194,8 +206,7 @@ class ImageIndex:
 
     def speed_up(self, columns: Sequence[Column]) -> None:
         """Make what orders images by columns fast, once the images are there."""
-        for column in columns:
-            name = self._sql(column)
+        for name in dict.fromkeys(self._sql(column) for column in columns if column.result == "A"):
             with self._transaction():
                 self._writer.execute(f"CREATE INDEX IF NOT EXISTS by_{name} ON images ({name})")
 
@@ -244,7 +255,8 @@ class ImageIndex:
             return reader.execute(sql, tuple(places)).fetchall()
 
     def _where(self, query: Query) -> tuple[str, list[Any]]:
-        terms, values = [], []
+        terms: list[str] = []
+        values: list[Any] = []
         if query.errors:
             terms.append("status = 'error'")
         if query.search:
@@ -265,9 +277,14 @@ class ImageIndex:
         return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
 
     def _sql(self, column: Column) -> str:
-        """Return the name of a column in the database, where the data's own names never are."""
+        """Return what a column is in the database, where the data's own names never are."""
         if column.of != "file":
-            return f"{'e' if column.of == 'evaluation' else 'm'}_{column.source}"
+            name = f"{'e' if column.of == 'evaluation' else 'm'}_{column.source}"
+            if column.result == "A":
+                return name
+            same = "other.key = images.key AND other.source = images.source"
+            value = f"(SELECT other.{name} FROM beside.images AS other WHERE {same} LIMIT 1)"  # noqa: S608
+            return value if column.result == "B" else f"({value} - {name})"
         if column.name in _OWN:
             return column.name
         return f"f{self._fact_names.index(column.source)}"
@@ -318,10 +335,18 @@ class ImageIndex:
         try:
             if reader is None:
                 reader = self._connect()
+                if self.beside is not None:
+                    reader.execute("ATTACH DATABASE ? AS beside", (str(self.beside),))
                 reader.execute("PRAGMA query_only = 1")
             yield reader
         finally:
+            self._release(reader)
+
+    def _release(self, reader: sqlite3.Connection | None) -> None:
+        if not self._is_closed:
             self._readers.put(reader)
+        elif reader is not None:
+            reader.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)

@@ -1,4 +1,4 @@
-"""Calls side by side in threads that no one waits for when the process ends, as a server's must not be waited for."""
+"""Calls side by side, in threads that nobody waits for when the process ends; and work that others make way for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,41 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["side_by_side"]
+__all__ = ["Foreground", "side_by_side"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Foreground:
+    """Work that goes first. Safe in threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._is_none = threading.Event()
+        self._is_none.set()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Do such work."""
+        with self._lock:
+            self._count += 1
+            self._is_none.clear()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+                if self._count == 0:
+                    self._is_none.set()
+
+    def make_way(self, seconds: float) -> None:
+        """Wait until there is no such work, or so many seconds."""
+        self._is_none.wait(seconds)
 
 
 def side_by_side(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -24,6 +24,7 @@ from pipelines.gallery.chunk_lists import ChunkList, ListedChunk
 from pipelines.gallery.draws_files import DrawsFile, DrawsFiles
 from pipelines.gallery.side_by_side import side_by_side
 from pipelines.results.account import committed
+from pipelines.results.files import draws_name
 from pipelines.results.plan import Plan, load_heads
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import RetryPolicy, Store, open_store
@@ -95,12 +96,17 @@ class _Committed:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is there: plans' lists, `run.json` (None where it is not, or of fewer plans), and what is committed."""
+    """What is there: plans' lists, and `run.json` (None where it is not, or of fewer plans).
+
+    Of a job that goes on, also the committed chunks of new images, the names of all committed chunks, and the files
+    that were listed.
+    """
 
     lists: tuple[ChunkList, ...]
     run: Mapping[str, Any] | None
     order: _Committed | None = None
     done: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
 
 
 class StoredResults:
@@ -193,11 +199,11 @@ class StoredResults:
         if run is not None:
             self._state = _State(lists, run)
             return True
-        names = {name.removeprefix("draws/").removesuffix(".parquet") for name in committed(self.store)}
+        files = frozenset(committed(self.store))
         known = self._state
-        if known.order is not None and len(lists) == len(known.lists) and names == known.done:
+        if known.order is not None and len(lists) == len(known.lists) and files == known.files:
             return False
-        self._state = _State(lists, None, _order(lists, names), frozenset(names))
+        self._state = _State(lists, None, *_committed(lists, files), files)
         return True
 
     def page(self, start: int, count: int) -> list[ImageRow]:
@@ -370,14 +376,16 @@ def _finished(store: Store, num_plans: int) -> Mapping[str, Any] | None:
         return None
     except ValueError as error:
         raise DatasetError(f"{store.uri}/run.json is damaged: delete it and run the job again") from error
-    return facts if isinstance(facts, dict) and len(facts.get("plans", ())) == num_plans else None
+    return facts if isinstance(facts, dict) and len(facts.get("plans", ())) in (0, num_plans) else None
 
 
-def _order(lists: Sequence[ChunkList], names: Collection[str]) -> _Committed:
-    chunks = (chunk for one in lists if not one.is_retry for number in range(one.num_groups) for chunk in one.group(number))
-    there = [(chunk.samples, chunk.base) for chunk in chunks if chunk.name in names]
-    samples, bases = np.array(there, dtype=np.int64).reshape(-1, 2).T
-    return _Committed(np.concatenate([[0], np.cumsum(samples)]), bases)
+def _committed(lists: Sequence[ChunkList], files: Collection[str]) -> tuple[_Committed, frozenset[str]]:
+    """Return the chunks of new images whose draws files are there, and the names of all chunks whose files are."""
+    chunks = (chunk for one in lists for number in range(one.num_groups) for chunk in one.group(number))
+    there = [chunk for chunk in chunks if draws_name(chunk.name) in files]
+    new = [(chunk.samples, chunk.base) for chunk in there if chunk.redoes is None]
+    samples, bases = np.array(new, dtype=np.int64).reshape(-1, 2).T
+    return _Committed(np.concatenate([[0], np.cumsum(samples)]), bases), frozenset(chunk.name for chunk in there)
 
 
 def _unreadable(chunk: ListedChunk, place: int, error: CondgenError) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 settings.py     the options that decide the bytes: `BatchSettings`
 plan.py         plans: chunks, model and settings, written down first
 files.py        draws files, their footers, and the tables of errors
+finding.py      images found by their keys
 account.py      what became of every image, from plans and footers
 verification/   whether results are what their plans say
 extraction/     images out of draws files, as files

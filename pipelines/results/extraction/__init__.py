@@ -1,1 +1,1 @@
-"""The images of results as files: `job` does all of it, `chunks` some draws files."""
+"""The images of results as files: `job` does all, `chunks` some draws files, `selected` the images of some keys."""

@@ -19,7 +19,7 @@ from pipelines.results.names import Identity, stem_digest, stem_of
 from pipelines.storage.parquet import open_parquet
 from pipelines.storage.store import Store
 
-__all__ = ["ExtractedChunks", "Extraction", "extract_chunks", "read_digests", "read_identities"]
+__all__ = ["ExtractedChunks", "Extraction", "extract_chunks", "put_image", "read_digests", "read_identities"]
 
 _WHOLE_BYTES = 16 << 20
 _SHOWN = 3
@@ -175,10 +175,15 @@ def _extract(
                     found.renamed += is_first and (stem.is_mended or place in others)
                     if extraction.draw in (None, values["draw"]):
                         target = extraction.file_name(others.get(place, stem.text), values["draw"])
-                        _put(destination, extraction, found, target, values["image"]["bytes"])
+                        put_image(destination, extraction, found, target, values["image"]["bytes"])
 
 
-def _put(destination: Store, extraction: Extraction, found: ExtractedChunks, name: str, data: bytes) -> None:
+def put_image(destination: Store, extraction: Extraction, found: ExtractedChunks, name: str, data: bytes) -> None:
+    """Write an image's file unless it is there, and count it; one that is something else is left as it is.
+
+    Raises:
+        StorageError: see `pipelines.storage.store`.
+    """
     if not extraction.is_empty and not extraction.overwrite:
         there = _size(destination, name)
         if there == len(data) and (extraction.is_ours or destination.read(name) == data):

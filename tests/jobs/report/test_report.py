@@ -15,11 +15,11 @@ from samples import saved
 from small_results import run_job, write_picture
 
 from condgen.errors import DatasetError, MissingError
-from jobs.report.curves import make_curve, round_ticks
 from jobs.report.choice import RANDOM, choose
+from jobs.report.curves import make_curve, round_ticks
 from jobs.report.failures import read_failures
 from jobs.report.measured import read_evaluated
-from jobs.report.page import collect, run
+from jobs.report.page import run
 from jobs.report.results_files import ResultsFiles
 from jobs.report.thumbnails import Quality, encode_within, qualities_for
 from pipelines.batch.archive import plan_archive
@@ -316,8 +316,10 @@ def test_the_values_of_an_image_are_those_of_its_rows(results: Path) -> None:
 
     _, parsed = read(run(str(results)))
     items = {item["key"]: item for item in parsed.content["items"]}
-    query = f"select key, width, source_sha256, image_sha256 from '{results}/draws/*.parquet' where draw = 1"
-    for key, width, source_sha256, image_sha256 in duckdb.sql(query).fetchall():
+    query = "select key, width, source_sha256, image_sha256 from read_parquet(?) where draw = 1"
+    rows = duckdb.execute(query, [f"{results}/draws/*.parquet"]).fetchall()
+    assert len(rows) == 6
+    for key, width, source_sha256, image_sha256 in rows:
         details = items[key]["details"]
         assert (details["width"], details["source_sha256"]) == (width, source_sha256)
         assert image_sha256 in details["draw 1"]

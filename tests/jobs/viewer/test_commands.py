@@ -34,9 +34,7 @@ def test_names_are_one_word_of_a_shell_each() -> None:
 
 
 def test_an_image_of_a_shard_is_named_with_its_source() -> None:
-    assert extract_command("r", "0.tar", "k") == (
-        "printf '%s\\t%s\\n' 0.tar k | condgen extract r images/ --keys -"
-    )
+    assert extract_command("r", "0.tar", "k") == ("printf '%s\\t%s\\n' 0.tar k | condgen extract r images/ --keys -")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +43,9 @@ def test_an_image_of_a_shard_is_named_with_its_source() -> None:
         BatchSettings(draws=3),
         BatchSettings(draws=5, seed=7, batch_size=4, chunk_samples=9, member="image"),
         BatchSettings(draws=2, sample=SampleOptions(temperature=0.5, steps=8, top_p=0.9)),
-        BatchSettings(draws=2, output=OutputOptions(output_format="png", columns=(("year", "int64"), ("album", "string")))),
+        BatchSettings(
+            draws=2, output=OutputOptions(output_format="png", columns=(("year", "int64"), ("album", "string")))
+        ),
         BatchSettings(kind="translate", draws=1),
         BatchSettings().as_point(),
     ],
