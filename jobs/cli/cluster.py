@@ -70,7 +70,7 @@ def submit(
     variables["RAY_JOB_STOP_WAIT_TIME_S"] = str(stop_wait)
     runtime_env: dict[str, object] = {"env_vars": variables}
     if upload:
-        runtime_env |= {"working_dir": upload, "excludes": [".git", ".venv", "*.tar", "*.parquet"]}
+        runtime_env |= {"working_dir": upload, "excludes": [".git", ".venv*", "*.tar", "*.parquet"]}
     program = "python -m jobs" if upload else "condgen"
     cluster = _cluster(address)
     job, is_new = cluster.submit(command, entrypoint=shell_command(command, program=program), runtime_env=runtime_env)

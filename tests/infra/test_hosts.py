@@ -33,6 +33,12 @@ SETTINGS = (
     "train.batch_size=8 train.warmup_steps=2 train.log_every_steps=50 train.checkpoint_every_steps=100"
 )
 PHOTOGRAPHS, BROKEN = 480, 3
+# Ray takes a node that does not answer for dead after 20 s, and not after a minute, so that the tests are over sooner.
+HEALTH = {
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+}
 
 
 def wait_for(what: str, happened: Callable[[], object], seconds: float = WAIT_S) -> None:
@@ -80,7 +86,7 @@ class Pods:
         )
         wait_for("the S3 server", lambda: "environment" in (self._folder / "s3.log").read_text())
         self.aws = json.loads((self._folder / "s3.log").read_text().splitlines()[-1])["environment"]
-        self.env = own | self.aws | variables | {"HOME": "/tmp", "RAY_AUTH_TOKEN": self.secrets["token"]}
+        self.env = own | self.aws | variables | HEALTH | {"HOME": "/tmp", "RAY_AUTH_TOKEN": self.secrets["token"]}
         self.laptop.boot("exec sleep infinity", self.env, log=self._folder / "laptop.log")
         self.boot()
         self._keeper.start()
@@ -155,14 +161,19 @@ class Pods:
             return host.run("pgrep", "-f", f"^ray::.*{kind}", env=self.env).returncode == 0
         return False
 
-    def worker_with(self, kind: str) -> Host:
-        """The worker that has an actor of a class; waits for one."""
+    def worker_with(self, kind: str, *, is_one: bool = False) -> Host:
+        """The first worker that has an actor of a class; waits for one.
+
+        Args:
+            kind: the class.
+            is_one: wait until there is one alone: who was cut off still has his own, until Ray tells him of his death.
+        """
         found: list[Host] = []
 
         def is_there() -> bool:
             assert not self.trouble, self.trouble
-            found.extend(one for one in self.workers if self.has(one, kind))
-            return bool(found)
+            found[:] = [one for one in self.workers if self.has(one, kind)]
+            return len(found) == 1 if is_one else bool(found)
 
         wait_for(f"a {kind}", is_there)
         return found[0]
@@ -211,6 +222,29 @@ def bucket(pods: Pods, photos: Path) -> Any:
     return files
 
 
+def train(out: str) -> tuple[str, ...]:
+    """The arguments of a training whose run is a prefix of the bucket."""
+    settings = [word for setting in SETTINGS.split() for word in ("--set", setting)]
+    place = ("--preset", "regression-small", "--data", "s3://bucket/data", "--out", f"s3://bucket/{out}")
+    return ("train", *place, "--workers", "1", "--gpus-per-worker", "0", "--threads", "1", *settings)
+
+
+@pytest.fixture(scope="module")
+def whole(pods: Pods, bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], bytes]:
+    """A training that nothing cuts, on the laptop, beside what the cluster does; the result waits for its model."""
+    alone = {name: value for name, value in pods.env.items() if not name.startswith("RAY_")}
+    log = tmp_path_factory.mktemp("whole") / "log"
+    words = (sys.executable, "-m", "jobs", *train("whole"))
+    with log.open("w") as sink:
+        process = pods.laptop.start(*words, env=alone, stdout=sink, stderr=sink)
+
+    def model() -> bytes:
+        assert process.wait(WAIT_S) == 0, log.read_text()
+        return bytes(bucket.cat_file("bucket/whole/model.safetensors"))
+
+    return model
+
+
 def test_without_the_token_the_cluster_refuses_who_reaches_it(pods: Pods) -> None:
     bare = {name: value for name, value in pods.env.items() if not name.startswith("RAY_AUTH")}
     output, _ = pods.submit("validate", "s3://bucket/data", env=bare).communicate(timeout=WAIT_S)
@@ -222,6 +256,7 @@ def test_without_the_token_the_cluster_refuses_who_reaches_it(pods: Pods) -> Non
     assert refused.returncode != 0, refused.stdout
 
 
+@pytest.mark.usefixtures("whole")
 def test_a_batch_job_loses_no_row_to_a_cut_link_a_lost_host_and_a_new_head(pods: Pods, bucket: Any) -> None:
     import pyarrow.parquet as pq
 
@@ -267,13 +302,10 @@ def _column(pq: Any, files: Any, path: str, name: str) -> list[str]:
         return values
 
 
-def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost(pods: Pods, bucket: Any) -> None:
+def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost(
+    pods: Pods, bucket: Any, whole: Callable[[], bytes]
+) -> None:
     """A cut link, a deleted worker pod, a lost worker, a deleted head pod, a lost head; within the grace period."""
-    settings = [word for setting in SETTINGS.split() for word in ("--set", setting)]
-
-    def train(out: str) -> tuple[str, ...]:
-        place = ("--preset", "regression-small", "--data", "s3://bucket/data", "--out", f"s3://bucket/{out}")
-        return ("train", *place, "--workers", "1", "--gpus-per-worker", "0", "--threads", "1", *settings)
 
     def epoch() -> int:
         """The attempt that has saved the newest checkpoint; attempts that saved none are left out."""
@@ -292,20 +324,19 @@ def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost
     def status() -> Any:
         return json.loads(bucket.cat_file("bucket/cut/status.json"))
 
-    pods.submit_until_done(*train("whole"))
     submitter = pods.submit(*train("cut"))
     saved_after(0)
-    before, cut = epoch(), pods.worker_with("RayTrainWorker")
+    before, cut = epoch(), pods.worker_with("RayTrainWorker", is_one=True)
     cut.unplug()
     saved_after(before)
     cut.plug_in()
 
-    before, leaving = epoch(), pods.worker_with("RayTrainWorker")
+    before, leaving = epoch(), pods.worker_with("RayTrainWorker", is_one=True)
     worker_s = leaving.leave(("bash", str(BASE / "leave_worker.sh")), pods.env, pods.grace_s)
     saved_after(before)
 
     before = epoch()
-    pods.worker_with("RayTrainWorker").lose()
+    pods.worker_with("RayTrainWorker", is_one=True).lose()
     saved_after(before)
 
     pods.check_logs()
@@ -314,6 +345,7 @@ def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost
     submitter.communicate(timeout=WAIT_S)
     assert submitter.returncode != 0
 
+    pods.boot()
     before, submitter = epoch(), pods.submit(*train("cut"))
     saved_after(before)
     pods.check_logs()
@@ -323,7 +355,7 @@ def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost
     pods.check_logs()
     print(f"ended within {worker_s:.0f} s (worker) and {head_s:.0f} s (head) of {pods.grace_s:.0f} s")
     assert max(worker_s, head_s) < pods.grace_s
-    assert bucket.cat_file("bucket/cut/model.safetensors") == bucket.cat_file("bucket/whole/model.safetensors")
+    assert bucket.cat_file("bucket/cut/model.safetensors") == whole()
 
 
 def test_what_was_written_holds_no_secret(pods: Pods, bucket: Any) -> None:

@@ -1,6 +1,7 @@
 """`condgen submit` and its like against a real head of Ray with a token: jobs, logs that are cut, stops, exit codes."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from ray._private.authentication_test_utils import reset_auth_token_state
 from ray_head import TINY, Head, free_port, wait_for
 from samples import gradient, saved, tar_of
+from scripts import ROOT
 
 from condgen.errors import Interrupted
 from jobs.submission import exit_code
@@ -200,6 +202,23 @@ def test_a_training_that_is_stopped_leaves_a_checkpoint_and_goes_on(head: Head, 
     assert condgen(head, *submit).returncode == 0
     wait_for("training to go on", lambda: step() > status["step"])
     condgen(head, "stop", name[:-1] + "2", "--address", head.address)
+
+
+def test_an_uploaded_project_is_what_runs_in_the_driver_and_in_its_workers(head: Head, tmp_path: Path) -> None:
+    project, archive, seen = (tmp_path / name for name in ("project", "archive", "seen"))
+    for folder in (archive, seen):
+        folder.mkdir()
+    for package in ("condgen", "pipelines", "jobs"):
+        shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    note = f"import pathlib, sys; (pathlib.Path({str(seen)!r}) / pathlib.Path(sys.argv[0]).name).touch()\n"
+    with (project / "pipelines" / "__init__.py").open("a") as file:
+        file.write(note)
+    for number in range(3):
+        (archive / f"{number}.jpg").write_bytes(saved(gradient(number, (40, 40)), "JPEG"))
+    colorize = ("colorize", str(archive), str(tmp_path / "results"), "--draws", "1")
+    done = condgen(head, "submit", "--address", head.address, "--upload", str(project), "--", *colorize)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in seen.iterdir()} >= {"__main__.py", "default_worker.py"}
 
 
 def test_without_the_token_the_cluster_refuses(head: Head, tmp_path: Path) -> None:
