@@ -21,7 +21,7 @@ VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs programs-infra lint format constraints clean python venv venv-dev
+.PHONY: help demo pictures bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs programs-infra lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ venv-dev: python
 
 demo: venv ## photographs -> shards -> training -> colorizing -> Parquet -> report (OUT=demo-out)
 	@$(RUN)/condgen demo --out "$(OUT)"
+
+pictures: venv-dev ## the README's picture of the report, from what the demo left (OUT=demo-out)
+	@$(RUN)/python infra/local/pictures.py --results "$(OUT)/showcase-results"
 
 bench-read: venv-dev ## this reader against its peers, which live in .venv-peers (BENCH_ARGS="--images 20000")
 	@$(PYTHON) $(VENV_SCRIPT) --requirements benchmarks/peers.txt --venv .venv-peers
@@ -76,7 +79,7 @@ test-oldest: python ## the suite on the oldest versions that pyproject.toml admi
 	@$(PYTHON) $(VENV_SCRIPT) --extras demo,dev --oldest --venv .venv-oldest
 	@.venv-oldest/bin/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
 
-programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway)
+programs: python ## as root: install what only Debian's packages have and tests use (Ceph's gateway, Chromium)
 	@$(PYTHON) infra/local/programs.py --system
 
 programs-infra: python ## as root: that, and what test-infra needs besides (Slurm, buildah)

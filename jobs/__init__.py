@@ -9,6 +9,7 @@ report/       the job of ``report``
 evaluation/   the jobs of ``evaluate`` and ``compare``
 demo/         the job of ``demo``
 chapter/      the job of ``chapter``: claims, and the experiments that check them
+viewer/       the front end of the pages that show images
 templates/    the HTML of the pages
 
 A new command is a function in ``cli/`` and a job beside it; what others may want to use from Python is in

@@ -21,8 +21,8 @@ from samples import saved, smooth
 from pipelines.results.settings import BatchSettings, OutputOptions
 
 SEVERAL_KEYS = ["boats", "city/bridge", "city/tower", "forest", "market", "pond"]
-HOSTILE_KEY = "<img src=x onerror='window.hacked=1'>\u202egpj &amp;"
-HOSTILE_SHOWN = "<img src=x onerror='window.hacked=1'>\\u202egpj &amp;"
+HOSTILE_KEY = "weird <img src=x onerror='window.hacked=1'>\u202egpj &amp;"
+HOSTILE_SHOWN = "weird <img src=x onerror='window.hacked=1'>\\u202egpj &amp;"
 CUT_KEY = "zz-cut"
 SIZE = (96, 72)
 
@@ -79,7 +79,7 @@ def open_page(
         reduced_motion="reduce",
         java_script_enabled=script,
     )
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(60_000)  # a machine may have other things to do
     page.said = []
     page.on("console", lambda message: message.type in ("error", "warning") and page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))

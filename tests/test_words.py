@@ -31,6 +31,8 @@ RETIRED: Mapping[str, str] = {
 """The forms of each retired word, as a regular expression for a whole word."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
+    "CONTRIBUTING.md": ("`make pictures`",),  # a command
+    "docs/reports.md": ("`make pictures`",),
     "condgen/preset_parts.py": ("``pictures``",),  # a value of data.task
     "docs/batch.md": ("`picture`",),  # a value of the metrics' label `stage`
     "pipelines/training/feed.py": ("pictures",),  # a value of `data.task`

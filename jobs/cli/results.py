@@ -46,8 +46,13 @@ def add_results_commands(app: typer.Typer) -> None:
         ),
         (
             report,
-            "A page that shows the results.",
-            examples("condgen report results/", "condgen report s3://bucket/results --out report.html"),
+            "A page that shows results or a run.",
+            examples(
+                "condgen report results/",
+                "condgen report runs/facades",
+                "condgen report s3://bucket/results --out report.html",
+                "condgen report results/ --card",
+            ),
         ),
     ]
     for command, summary, epilog in commands:
@@ -152,18 +157,41 @@ def redraw(
 
 
 def report(
-    results: Results,
+    target: Annotated[
+        str,
+        typer.Argument(metavar="RESULTS|RUN", help="What condgen colorize or translate wrote, or condgen train --out."),
+    ],
     out: Annotated[
-        str | None, typer.Option(metavar="FILE.html", help="The page (default: report.html in RESULTS).")
+        str | None,
+        typer.Option(metavar="FILE", help="The page (default: report.html in RESULTS or RUN), or the card."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images to show.")] = 60,
+    samples: Annotated[int, typer.Option(min=0, metavar="N", help="The most images of RESULTS to show.")] = 60,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Another one, other images at random.")] = 0,
+    card: Annotated[bool, typer.Option("--card", help="Write a dataset card of RESULTS for a hub instead.")] = False,
 ) -> None:
-    """Make a page of the results: a sample of inputs and draws side by side, the counts, the errors, the training curve.
+    """Make a page of results, or of a training run: one file of less than 16 MB, which needs no network.
 
-    One file of less than 16 MB, which needs no network. Half of the sample is random; the other half are the best and
-    the worst images, where condgen evaluate has measured them.
+    Of RESULTS: a sample of inputs and draws side by side, the counts, the errors. Half of the sample is random; the
+    other half are the best and the worst images, where condgen evaluate has measured them.
+
+    Of a RUN, which may be going on: the curves of its loss, speed and validation, the sheets of samples by step, its
+    status, configuration and versions.
     """
-    from jobs.report.page import run
+    from jobs.report.kind import find_kind
+    from pipelines.storage.store import open_store
 
-    print_report(run(results, out, max_samples=samples, seed=seed))
+    kind = find_kind(open_store(target))
+    if card:
+        from jobs.report.card import run_card
+
+        if kind == "run":
+            raise ConfigError("--card", target, "RESULTS of condgen colorize or translate: a RUN has no draws")
+        print_report(run_card(target, out))
+    elif kind == "run":
+        from jobs.report import training
+
+        print_report(training.run(target, out))
+    else:
+        from jobs.report.page import run
+
+        print_report(run(target, out, max_samples=samples, seed=seed))

@@ -74,6 +74,7 @@ class DemoReport:
     results: str
     page: str
     showcase_page: str
+    showcase_results: str
     claims: DemoClaims
     archive: str
     seconds: float
@@ -95,7 +96,9 @@ class DemoReport:
             f"showcase      {self.showcase_page} (the shipped colorizer)",
             f"took          {self.seconds:.0f} s",
             "",
-            "Next: draws of your own photographs, by the shipped colorizer",
+            "Next: all of these images in a browser, with search, orders and a slider",
+            f"  condgen gallery {self.showcase_results}",
+            "Then: draws of your own photographs, by the shipped colorizer",
             "  condgen colorize PHOTOS my-results && condgen report my-results",
         ]
 
@@ -216,6 +219,7 @@ def _work(
         results=f"{out}/results",
         page=page.path,
         showcase_page=showcase_page,
+        showcase_results=f"{out}/showcase-results",
         claims=claims,
         archive=f"{out}/archive",
         seconds=time.monotonic() - start,

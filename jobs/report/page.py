@@ -26,6 +26,7 @@ from jobs.report.evaluation import EvaluationSection, read_section
 from jobs.report.failures import FailedImage, read_failures, show_inputs
 from jobs.report.items import PageItems, make_items
 from jobs.report.measured import Column, read_evaluated
+from jobs.report.output import open_output
 from jobs.report.results_files import Originals, ResultsFiles
 from jobs.report.samples import Sample, read_samples, with_values
 from jobs.report.thumbnails import QUALITIES, Quality, qualities_for
@@ -112,10 +113,7 @@ def run(results: str, out: str | None = None, *, max_samples: int = DEFAULT_SAMP
     """
     data = collect(open_store(results), results, max_samples=max_samples, seed=seed)
     page = render(data).encode()
-    store, name = open_store(results), "report.html"
-    if out is not None:
-        parent, slash, name = out.rpartition("/")
-        store = open_store(parent or ("/" if slash else "."))
+    store, name = open_output(open_store(results), "report.html", out)
     store.write(name, page)
     return Page(path=out or store.locate(name), num_samples=len(data.samples), size_bytes=len(page))
 

@@ -3,6 +3,8 @@
 page.css      what all pages share: colors for light and dark, tiles, tables, figures, controls
 viewer.css    the viewer's controls, cards and dialog
 report.js     the report's page: a viewer of what the page itself holds (embedded.js)
+training.css  the charts, the slider and the tables of a training run
+steps.js      the page of a training run: a slider over the steps of its sheets
 gallery.js    the gallery's page: a viewer of what a server answers (remote.js)
 viewer.js     the viewer: a grid of images from a source, with a selection and a dialog
 toolbar.js    search, filters, orders and pages

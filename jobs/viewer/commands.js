@@ -2,6 +2,9 @@
 
 import { make, visible } from "./dom.js";
 
+/** What a retry is called: a plan does not hold which images a job left to other jobs. */
+export const RETRY_TITLE = "Try all that failed again (add the job's own --where, --limit or --roles if it had any)";
+
 const PLAIN = /^[A-Za-z0-9_@%+=:,./-]+$/;
 const CONTROL = /[\u0000-\u001f\u007f]/;
 const MOST_KEYS = 8;

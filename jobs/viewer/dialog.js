@@ -1,6 +1,6 @@
 // The dialog of one image: two of its pictures compared at full size, its row's values, and commands.
 
-import { commandBlock } from "./commands.js";
+import { commandBlock, RETRY_TITLE } from "./commands.js";
 import { largeComparison } from "./compare.js";
 import { dataText, field, make, valueText, visible } from "./dom.js";
 import { referenceOf } from "./grid.js";
@@ -67,7 +67,7 @@ export function imageDialog(view) {
       const titleOf = (place) => `Make ${draws[place]?.label ?? "a draw"} again, and compare it with the stored one`;
       const commands = (whole.commands?.redraw ?? []).map((one, place) => [titleOf(place), one]);
       if (whole.commands?.extract) commands.unshift(["Write the image as a file", whole.commands.extract]);
-      if (whole.commands?.retry) commands.unshift(["Try all that failed again", whole.commands.retry]);
+      if (whole.commands?.retry) commands.unshift([RETRY_TITLE, whole.commands.retry]);
       parts = [
         make("h3", { textContent: "Commands" }),
         ...commands.map(([name, command]) => commandBlock(name, command, announce)),

@@ -1,6 +1,6 @@
 // The grid: a card for each image with its input, draws and original, and a card for each error.
 
-import { commandBlock } from "./commands.js";
+import { commandBlock, RETRY_TITLE } from "./commands.js";
 import { imageElement, pair, slider } from "./compare.js";
 import { dataText, hiddenText, make, newId, valueText, visible } from "./dom.js";
 
@@ -108,6 +108,6 @@ export function errorCard(item, view) {
     make("div", { class: "card-head" }, make("h3", { id: title }, dataText(item.key)), sizeText(item)),
     body,
   );
-  if (item.commands?.retry) article.append(commandBlock("Try all that failed again", item.commands.retry, view.announce));
+  if (item.commands?.retry) article.append(commandBlock(RETRY_TITLE, item.commands.retry, view.announce));
   return make("li", { class: "card card-error" }, article);
 }

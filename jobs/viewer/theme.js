@@ -23,16 +23,12 @@ function applyTheme(name) {
 
 /** Put the switch at the beginning of the page's header. */
 export function addThemeSwitch(header) {
-  const label = document.createElement("label");
-  label.className = "theme";
-  const text = document.createElement("span");
-  text.className = "hidden-text";
-  text.textContent = "Colors of the page";
   const select = document.createElement("select");
+  select.className = "theme";
+  select.setAttribute("aria-label", "Colors of the page");
   for (const [value, title] of Object.entries(THEMES)) select.append(new Option(title, value));
   select.value = storedTheme();
   select.addEventListener("change", () => applyTheme(select.value));
-  label.append(text, select);
-  header.prepend(label);
+  header.prepend(select);
   applyTheme(select.value);
 }

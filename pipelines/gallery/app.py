@@ -47,6 +47,7 @@ def make_app(gallery: Gallery, access: Access, page: bytes, static: Mapping[str,
     server = _Server(gallery, page, static)
     routes = [
         Route("/", server.page),
+        Route("/favicon.ico", server.icon),
         Route("/static/{name}", server.static),
         Route("/api/overview", server.overview),
         Route("/api/progress", server.progress),
@@ -71,6 +72,10 @@ class _Server:
 
     async def page(self, _request: Request) -> Response:
         return Response(self._page, media_type="text/html; charset=utf-8")
+
+    async def icon(self, _request: Request) -> Response:
+        """Answer what browsers ask by themselves: there is none, and nothing is wrong."""
+        return Response(status_code=204)
 
     async def static(self, request: Request) -> Response:
         found = self._static.get(request.path_params["name"])

@@ -35,6 +35,7 @@ __all__ = [
     "draws_name",
     "draws_schema",
     "encode_draws",
+    "features_of",
     "iter_footers",
     "read_footer",
     "rows_digest",
@@ -69,7 +70,7 @@ def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
     """Return the schema of draws files: one row a draw, and what is copied from the sample into each of its rows.
 
     Its metadata is what Hugging Face's `datasets` reads to show the column `image` as images (its `Image` feature
-    is the same struct).
+    is the same struct, and may be null: `datasets` takes the feature of no other column, though no row is without).
 
     Args:
         columns: names and types (`COLUMN_TYPES`) of what is copied.
@@ -77,22 +78,31 @@ def draws_schema(columns: Sequence[tuple[str, str]] = ()) -> pa.Schema:
     Raises:
         ConfigError: a name that is taken, or an unknown type.
     """
-    fields = [pa.field(name, kind, nullable=False) for name, kind in _FIELDS]
+    fields = [pa.field(name, kind, nullable=name == "image") for name, kind in _FIELDS]
     for name, kind in columns:
         check_choice(f"columns.{name}", kind, COLUMN_TYPES)
         if name in [field.name for field in fields]:
             raise ConfigError("columns", name, f"a name that is not taken: {', '.join(field.name for field in fields)}")
         fields.append(pa.field(name, COLUMN_TYPES[kind]))
-    features = {
-        field.name: {"_type": "Image"} if field.name == "image" else {"dtype": str(field.type), "_type": "Value"}
-        for field in fields
-    }
-    for feature in features.values():
-        if feature.get("dtype") == "double":
-            feature["dtype"] = "float64"
-    metadata = {b"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True).encode()}
-    return pa.schema(fields, metadata=metadata)
+    return _with_features(pa.schema(fields))
 
+
+def features_of(schema: pa.Schema) -> dict[str, dict[str, str]]:
+    """Return the features that Hugging Face's `datasets` has for the columns of draws files and tables of errors."""
+    return {
+        field.name: {"_type": "Image"} if field.name == "image" else {"dtype": _DTYPES[field.type], "_type": "Value"}
+        for field in schema
+    }
+
+
+def _with_features(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with the metadata in which `datasets` looks for the columns' features."""
+    text = json.dumps({"info": {"features": features_of(schema)}}, sort_keys=True)
+    return schema.with_metadata({b"huggingface": text.encode()})
+
+
+_DTYPES = {kind: str(kind) for kind in (pa.string(), pa.int32(), pa.int64(), pa.bool_())} | {pa.float64(): "float64"}
+"""The names that `datasets` has for Arrow's types."""
 
 DRAWS_SCHEMA = draws_schema()
 
@@ -273,5 +283,6 @@ def iter_footers(store: Store, sizes: Mapping[str, int]) -> Iterator[dict[str, A
 def write_errors(store: Store, name: str, failures: Iterable[Failure]) -> None:
     """Write the table `errors/<name>.parquet`, also where there is no error: an empty table is an answer."""
     rows = [failure.row() for failure in failures]
-    data = parquet_bytes(pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA), compression="zstd")
+    table = pa.Table.from_pylist(rows, schema=_with_features(ERRORS_SCHEMA))
+    data = parquet_bytes(table, compression="zstd")
     store.write(f"errors/{name}.parquet", data)

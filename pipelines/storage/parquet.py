@@ -30,7 +30,10 @@ _OLD_WRITERS_BYTES = 100
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
-    """Return a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`."""
+    """Return a table as a Parquet file; `options` are those of `pyarrow.parquet.write_table`.
+
+    A table without rows is a file without row groups: Hugging Face's datasets can't read an empty one.
+    """
     return bytes(_written(table, **options).to_pybytes())
 
 
@@ -233,7 +236,11 @@ def _decoded(read: Callable[[], Any]) -> Any:
 
 def _written(table: pa.Table, **options: Any) -> pa.Buffer:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **options)
+    if table.num_rows:
+        pq.write_table(table, sink, **options)
+    else:
+        options.pop("row_group_size", None)
+        pq.ParquetWriter(sink, table.schema, **options).close()
     return sink.getvalue()
 
 

@@ -15,14 +15,19 @@ from samples import saved
 from small_results import run_job, write_picture
 
 from condgen.errors import DatasetError, MissingError
+from jobs.report.choice import RANDOM, choose
 from jobs.report.curves import make_curve, round_ticks
-from jobs.report.page import collect, run
+from jobs.report.failures import read_failures
+from jobs.report.measured import read_evaluated
+from jobs.report.page import run
+from jobs.report.results_files import ResultsFiles
+from jobs.report.thumbnails import Quality, encode_within, qualities_for
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.engine import About, Functions
 from pipelines.batch.job import BatchJob
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
 from pipelines.results.files import Draw, Failure, draws_name, encode_draws, write_errors
-from pipelines.results.plan import job_digest, write_plan
+from pipelines.results.plan import job_digest, load_plans, write_plan
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
@@ -84,12 +89,13 @@ def results(photos: Path, tmp_path: Path) -> Path:
 
 
 class _Page(HTMLParser):
-    """Counts a page's elements and collects its attributes and text."""
+    """Counts a page's elements and collects its attributes and its text, that of scripts apart."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.images: list[dict[str, str | None]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
         self.text = ""
         self.feed(html)
 
@@ -97,9 +103,25 @@ class _Page(HTMLParser):
         self.tags.append(tag)
         if tag == "img":
             self.images.append(dict(attrs))
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.cdata_elem == "script":
+            attributes, before = self.scripts[-1]
+            self.scripts[-1] = attributes, before + data
+        elif self.cdata_elem is None:
+            self.text += data
+
+    @property
+    def samples(self) -> list[dict[str, str | None]]:
+        """The images of samples, without those of errors."""
+        return [image for image in self.images if str(image["id"]).startswith("i")]
+
+    @property
+    def content(self) -> Any:
+        """What the page's script reads."""
+        return json.loads(next(text for attributes, text in self.scripts if attributes.get("id") == "data"))
 
 
 def read(page: Any) -> tuple[str, _Page]:
@@ -113,17 +135,17 @@ def test_each_sample_has_its_input_its_draws_and_its_original(results: Path) -> 
     assert page.num_samples == 6
     _, parsed = read(page)
     assert parsed.tags.count("article") == 6
-    assert len(parsed.images) == 6 * (DRAWS + 2)
+    assert len(parsed.samples) == 6 * (DRAWS + 2)
     assert all(image["alt"] for image in parsed.images)
     labels = re.findall(r"<figcaption>([^<]*)</figcaption>", read(page)[0])
-    assert labels[: DRAWS + 2] == ["input", "draw 0", "draw 1", "draw 2", "original"]
+    assert labels[: DRAWS + 2] == ["grey input", "draw 0", "draw 1", "draw 2", "original"]
 
 
 def test_the_images_are_images(results: Path) -> None:
     import base64
 
     _, parsed = read(run(str(results), max_samples=1))
-    sources = [image["src"] or "" for image in parsed.images]
+    sources = [image["src"] or "" for image in parsed.samples]
     assert len(sources) == DRAWS + 2
     modes = []
     for source in sources:
@@ -137,9 +159,10 @@ def test_the_images_are_images(results: Path) -> None:
 
 def test_what_comes_from_the_data_is_escaped(results: Path) -> None:
     html, parsed = read(run(str(results)))
-    assert "script" not in parsed.tags
+    assert [attributes.get("type") for attributes, _ in parsed.scripts] == ["application/json", None]
     assert NASTY not in html
     assert NASTY in parsed.text
+    assert parsed.content["errors"][0]["error"]["message"] == NASTY
 
 
 def test_a_nasty_name_of_an_image_is_shown_as_it_is(photos: Path, tmp_path: Path) -> None:
@@ -149,14 +172,15 @@ def test_a_nasty_name_of_an_image_is_shown_as_it_is(photos: Path, tmp_path: Path
     shutil.copyfile(photos / "china.jpg", archive / name)
     make_results(archive, tmp_path / "results", model=tmp_path)
     _, parsed = read(run(str(tmp_path / "results")))
-    assert len(parsed.images) == DRAWS + 2
+    assert len(parsed.samples) == DRAWS + 2
     assert all("onerror" not in image for image in parsed.images)
     assert Path(name).stem in parsed.text
 
 
 def test_nothing_is_loaded_from_anywhere(results: Path) -> None:
     html, parsed = read(run(str(results)))
-    assert not {"script", "link", "iframe", "object", "base"} & set(parsed.tags)
+    assert not {"link", "iframe", "object", "base"} & set(parsed.tags)
+    assert not any("src" in attributes for attributes, _ in parsed.scripts)
     assert "http://" not in html
     assert "https://" not in html
     assert not re.search(r"url\(|@import", html)
@@ -175,10 +199,11 @@ def test_a_page_goes_where_it_is_asked_to(results: Path, tmp_path: Path) -> None
     assert not (results / "report.html").exists()
 
 
-def test_fewer_samples_are_spread_over_the_archive(results: Path) -> None:
+def test_fewer_samples_are_random_ones_by_a_seed(results: Path) -> None:
     _, parsed = read(run(str(results), max_samples=3))
     assert parsed.tags.count("article") == 3
-    assert len({image["alt"] for image in parsed.images if "original" in str(image["alt"])}) == 3
+    assert len({image["alt"] for image in parsed.samples if "original" in str(image["alt"])}) == 3
+    assert "3 of 6 images with draws: chosen at random (seed 0)." in " ".join(parsed.text.split())
 
 
 def test_originals_that_are_gone_are_named_and_the_draws_still_shown(photos: Path, tmp_path: Path) -> None:
@@ -187,7 +212,7 @@ def test_originals_that_are_gone_are_named_and_the_draws_still_shown(photos: Pat
     make_results(archive, tmp_path / "results", model=tmp_path)
     shutil.rmtree(archive)
     _, parsed = read(run(str(tmp_path / "results")))
-    assert len(parsed.images) == 6 * DRAWS
+    assert len(parsed.samples) == 6 * DRAWS
     assert parsed.tags.count("polyline") == 0
 
 
@@ -241,7 +266,7 @@ def test_a_translation_shows_its_input_in_color_and_once(translated: Path) -> No
 
     html, parsed = read(run(str(translated)))
     labels = re.findall(r"<figcaption>([^<]*)</figcaption>", html)
-    assert labels == ["input", "draw 0", "draw 1"] * 5
+    assert labels[: 5 * 3] == ["input", "draw 0", "draw 1"] * 5
     assert "translated by" in parsed.text
     data = (parsed.images[0]["src"] or "").split(",")[1]
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
@@ -259,8 +284,7 @@ def test_all_plans_are_told_with_their_errors_and_what_was_filtered(translated: 
     assert "1 decode" in text
 
 
-def test_errors_of_every_plan_have_their_share_of_the_page(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.report.page.MAX_ERRORS", 4)
+def test_errors_of_every_plan_have_their_share_of_the_page(results: Path) -> None:
     store = open_store(results)
 
     def failures(source: str, count: int) -> list[Failure]:
@@ -272,10 +296,97 @@ def test_errors_of_every_plan_have_their_share_of_the_page(results: Path, monkey
     write_errors(store, "000", failures("many", 50))
     write_errors(store, "001", failures("few", 1))
     write_errors(store, "002", failures("more", 9))
-    rows = collect(store, str(results), max_samples=0).errors
-    assert [(row["source"], row["plan"]) for row in rows] == [
+    assert [(one.row["source"], one.plan) for one in read_failures(store, 4)] == [
         ("many0", "000"), ("few0", "001"), ("more0", "002"), ("more1", "002"),
     ]  # fmt: skip
+
+
+def test_a_failed_image_is_shown_with_the_command_that_tries_it_again(results: Path) -> None:
+    _, parsed = read(run(str(results)))
+    (example,) = (image for image in parsed.images if image["id"] == "e0-0")
+    assert example["alt"] == "flower, input"
+    (error,) = parsed.content["errors"]
+    assert error["commands"]["retry"].startswith("condgen colorize ")
+    assert error["commands"]["retry"].endswith(" --retry-errors")
+    assert f"--model {results.parent / 'model'}" in error["commands"]["retry"]
+
+
+def test_the_values_of_an_image_are_those_of_its_rows(results: Path) -> None:
+    import duckdb
+
+    _, parsed = read(run(str(results)))
+    items = {item["key"]: item for item in parsed.content["items"]}
+    query = "select key, width, source_sha256, image_sha256 from read_parquet(?) where draw = 1"
+    rows = duckdb.execute(query, [f"{results}/draws/*.parquet"]).fetchall()
+    assert len(rows) == 6
+    for key, width, source_sha256, image_sha256 in rows:
+        details = items[key]["details"]
+        assert (details["width"], details["source_sha256"]) == (width, source_sha256)
+        assert image_sha256 in details["draw 1"]
+        assert f"--key {key} --source {items[key]['source']} --draw 1" in items[key]["commands"]["redraw"][1]
+
+
+def test_without_an_evaluation_the_thumbnails_are_measured(results: Path) -> None:
+    _, parsed = read(run(str(results)))
+    columns = {column["name"]: column for column in parsed.content["overview"]["columns"]}
+    assert set(columns) == {"energy_score", "colorfulness", "diversity"}
+    assert columns["energy_score"]["better"] == "lower"
+    assert all(item["values"]["diversity"] > 0 for item in parsed.content["items"])
+
+
+def write_evaluation_rows(results: Path, scores: dict[str, float]) -> None:
+    """An evaluation that says only how good the draws of each image are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.evaluation.parts import ROWS_SCHEMA
+
+    nothing = dict.fromkeys(ROWS_SCHEMA.names)
+    rows = [
+        {**nothing, "source": f"{key}.jpg", "key": key, "answer": answer, "draw": -1, "draws": 1, "energy_score": score}
+        for key, value in scores.items()
+        for answer, score in (("draws", value), ("grey", -value))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, ROWS_SCHEMA), results / "evaluation.parquet")
+    (results / "evaluation.json").write_text("{}")
+
+
+def test_half_of_a_sample_are_the_best_and_the_worst_of_an_evaluation(results: Path) -> None:
+    keys = ["astronaut", "chelsea", "china", "coffee", "retina", "rocket"]
+    scores = dict(zip(keys, [3.0, 9.0, 1.0, 5.0, 4.0, 2.0], strict=True))
+    write_evaluation_rows(results, scores)
+    store = open_store(results)
+    files = ResultsFiles(store, load_plans(store)[0].chunks)
+    evaluated = read_evaluated(store)
+    assert evaluated is not None
+    choice = choose(files, evaluated, 4, seed=0)
+    reasons = {files.read([chunk])[0].images[place][1]: why for (chunk, place), why in choice.reasons.items()}
+    assert reasons["china"][0] == "best energy score"
+    assert reasons["chelsea"][0] == "worst energy score"
+    assert len(reasons) == 4
+    assert all(RANDOM in why for key, why in reasons.items() if key not in ("china", "chelsea"))
+    assert (choice.num_random, choice.num_extreme, choice.metrics) == (2, 1, ["energy score"])
+    assert evaluated.values([("coffee.jpg", "coffee")]) == {("coffee.jpg", "coffee"): {"energy_score": 5.0}}
+
+
+def test_a_seed_chooses_the_same_images_and_another_seed_others(results: Path) -> None:
+    store = open_store(results)
+    files = ResultsFiles(store, load_plans(store)[0].chunks)
+    chosen = [set(choose(files, None, 2, seed).reasons) for seed in (0, 0, *range(1, 9))]
+    assert chosen[0] == chosen[1]
+    assert any(one != chosen[0] for one in chosen[2:])
+    assert all(len(one) == 2 for one in chosen)
+
+
+def test_more_images_are_smaller_ones_within_the_same_bound() -> None:
+    image = Image.effect_noise((512, 400), 60).convert("RGB")
+    steps = (Quality(512, 85), Quality(128, 70), Quality(64, 60))
+    uris, quality = encode_within([image] * 4, 60_000, steps)
+    assert sum(map(len, uris)) <= 60_000
+    assert quality != steps[0]
+    assert qualities_for(10, 14_000_000)[0].size_px == 512
+    assert qualities_for(2000, 14_000_000)[0].size_px < 256
+    assert qualities_for(10**6, 14_000_000)
 
 
 def test_results_and_page_in_object_storage(results: Path, s3: Any) -> None:
@@ -283,7 +394,7 @@ def test_results_and_page_in_object_storage(results: Path, s3: Any) -> None:
     s3.filesystem().put(str(results), f"{bucket}/results", recursive=True)
     page = run(f"{bucket}/results")
     html = s3.filesystem().cat_file(page.path.removeprefix("s3://")).decode()
-    assert len(_Page(html).images) == 6 * (DRAWS + 2)
+    assert len(_Page(html).samples) == 6 * (DRAWS + 2)
 
 
 def test_ticks_are_round_and_cover_the_range() -> None:

@@ -1,5 +1,6 @@
 """The gallery in a real browser, against the real server: one result, two of them, and one that is still being made."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from browsing import (
 )
 from drawn_results import DrawnResults
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.slow
 
 NUM_IMAGES = len(SEVERAL_KEYS) + 2
@@ -76,11 +78,11 @@ def test_the_result_and_its_images_are_there(page: Any) -> None:
 def test_search_filter_and_order_ask_the_server(page: Any) -> None:
     wait_for_index(page)
     page.get_by_label("Key contains").fill("tower")
-    page.wait_for_function("document.querySelectorAll('.card').length === 1")
+    expect(page.locator(".card")).to_have_count(1)
     page.get_by_label("Key contains").fill("")
-    page.wait_for_function(f"document.querySelectorAll('.card').length === {NUM_IMAGES}")
+    expect(page.locator(".card")).to_have_count(NUM_IMAGES, timeout=60_000)
     page.get_by_label("Order", exact=True).select_option(label="most colorful")
-    page.wait_for_function("document.querySelector('.value.is-sorted') !== null")
+    expect(page.locator(".value.is-sorted").first).to_be_visible()
     down = [float(text) for text in page.locator(".value.is-sorted b").all_text_contents()]
     assert down == sorted(down, reverse=True)
     assert len(down) == len(SEVERAL_KEYS) + 1
@@ -88,14 +90,14 @@ def test_search_filter_and_order_ask_the_server(page: Any) -> None:
     page.get_by_label("Column", exact=True).select_option(label="key")
     page.get_by_label("Value", exact=True).fill("city/")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('.card').length === 2")
+    expect(page.locator(".card")).to_have_count(2)
 
 
 def test_a_jump_goes_to_an_image_by_its_number(browser: Any, gallery: str) -> None:
     page = open_page(browser, gallery)
     page.get_by_label("Go to number").fill("4")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.place').textContent.startsWith('4')")
+    expect(page.locator(".place").first).to_contain_text(re.compile("^4–"))
     assert len(keys(page)) == NUM_IMAGES - 3
     page.close()
 
@@ -130,7 +132,7 @@ def test_what_is_selected_stays_over_pages(browser: Any, gallery: str) -> None:
     page = open_page(browser, f"{gallery}#count=3")
     page.locator(".card input[type=checkbox]").first.check()
     page.get_by_role("navigation", name="Pages, above the images").get_by_role("button", name="Next").click()
-    page.wait_for_function("document.querySelector('.place').textContent.startsWith('4')")
+    expect(page.locator(".place").first).to_contain_text(re.compile("^4–"))
     page.locator(".card input[type=checkbox]").first.check()
     assert "2 images selected" in page.get_by_role("region", name="Selection").text_content()
     page.close()
@@ -157,8 +159,8 @@ def test_two_results_stand_side_by_side(browser: Any, results: list[str], tmp_pa
         assert card.locator("figure.draw").count() == 4
         page.locator("button.key", has_text="boats").click()
         page.wait_for_selector("dialog table")
-        assert page.get_by_label("Left", exact=True).evaluate("one => one.selectedOptions[0].text").startswith("A")
-        assert page.get_by_label("Right", exact=True).evaluate("one => one.selectedOptions[0].text").startswith("B")
+        assert page.get_by_label("Left", exact=True).evaluate("one => one.selectedOptions[0].text") == "draw 0, A"
+        assert page.get_by_label("Right", exact=True).evaluate("one => one.selectedOptions[0].text") == "draw 0, B"
         keep_screenshot(page, "gallery-two-dialog")
         page.keyboard.press("Escape")
         page.wait_for_load_state("networkidle")
@@ -180,6 +182,6 @@ def test_results_that_are_still_being_made_grow_while_they_are_watched(
         page.get_by_text("The job is not complete: 3 of 8 images committed").wait_for()
         page.locator("button.key").first.focus()
         drawn.work()
-        page.wait_for_function(f"document.querySelectorAll('.card').length === {NUM_IMAGES}")
+        expect(page.locator(".card")).to_have_count(NUM_IMAGES, timeout=60_000)
         assert page.evaluate("document.activeElement.className") == "key", "what is there stays as it is"
         page.close()
