@@ -27,6 +27,10 @@ TEMPLATES = ROOT / "jobs" / "templates"
 PICTURE = ROOT / "docs" / "figures" / "report.jpg"
 SIZE = {"width": 1200, "height": 860}
 QUALITY = 88
+_SHOWN = """[...document.images].every((image) => {
+  const place = image.getBoundingClientRect();
+  return image.complete || place.top > innerHeight || place.bottom < 0;
+})"""
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z]+\.js)";', re.MULTILINE)
 
 
@@ -77,7 +81,8 @@ def photograph(page: Path) -> bytes:
             if int(slider.input_value()) >= 50:
                 break
         tab.evaluate("document.activeElement.blur(); document.getElementById('viewer').scrollIntoView()")
-        tab.evaluate("Promise.all([...document.images].slice(0, 30).map((image) => image.decode().catch(() => {})))")
+        while not tab.evaluate(_SHOWN):
+            tab.wait_for_timeout(100)
         data = tab.screenshot()
         browser.close()
     return data

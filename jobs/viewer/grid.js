@@ -39,7 +39,8 @@ function picturesOf(item, open) {
 }
 
 function valuesOf(item, columns, sort) {
-  const ordered = [...columns].sort((a, b) => (b.name === sort) - (a.name === sort));
+  const told = columns.filter((column) => column.name === sort || !["width", "height"].includes(column.name)); // the title has these
+  const ordered = told.sort((a, b) => (b.name === sort) - (a.name === sort));
   const known = ordered.filter((column) => item.values?.[column.name] !== undefined && item.values[column.name] !== null);
   const parts = known.slice(0, MOST_VALUES).map((column) =>
     make(
