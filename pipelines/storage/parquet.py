@@ -22,12 +22,14 @@ import pyarrow.types as pt
 from condgen.errors import DatasetError
 from pipelines.storage.store import Store
 
-__all__ = ["StoredParquet", "open_checked", "open_parquet", "parquet_bytes", "read_parquet", "write_parquet"]
+__all__ = ["HELD_BYTES", "StoredParquet", "open_checked", "open_parquet", "parquet_bytes", "read_parquet", "write_parquet"]
+
+HELD_BYTES = 64 << 20
+"""Size up to which `open_checked` holds a file in memory; of larger ones, row groups are read as they are asked for."""
 
 _FOOTER_GUESS_BYTES = 1 << 16
 _GAP_BYTES = 1 << 16
 _PIECE_BYTES = 64 << 20
-_HELD_BYTES = 64 << 20
 _OLD_WRITERS_BYTES = 100
 """Bytes by which parquet-mr before 1.2.9 states a column too short (PARQUET-816)."""
 
@@ -131,7 +133,7 @@ def open_checked(store: Store, name: str, sha256: str, *, size_bytes: int | None
         MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     size, digest = store.size(name) if size_bytes is None else size_bytes, hashlib.sha256()
-    held = store.read(name) if size <= _HELD_BYTES else None
+    held = store.read(name) if size <= HELD_BYTES else None
     for start in range(0, size, _PIECE_BYTES) if held is None else ():
         digest.update(store.read_range(name, start, min(size, start + _PIECE_BYTES)))
     digest.update(held or b"")
