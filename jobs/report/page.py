@@ -30,7 +30,7 @@ from pipelines.datasets.chunk import Chunk, image_member, iter_chunks, read_chun
 from pipelines.datasets.opening import archive_store
 from pipelines.images.decoding import decode
 from pipelines.results.files import draws_name
-from pipelines.results.plan import load_plans
+from pipelines.results.plan import Generation, load_plans, take_chunks
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.parquet import open_parquet, read_parquet
 from pipelines.storage.store import Store, open_store
@@ -133,7 +133,7 @@ def run(results: str, out: str | None = None, *, max_samples: int = 24) -> Page:
 def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
     """Read what the page shows."""
     store.require()
-    plans = load_plans(store)
+    plans = load_plans(store, checked=False)
     if not plans or not store.exists("run.json"):
         raise DatasetError(f"{results} is not complete: run condgen colorize or translate to its end, then the report")
     try:
@@ -142,9 +142,8 @@ def collect(store: Store, results: str, *, max_samples: int) -> ReportData:
         raise DatasetError(f"{results}/run.json is damaged: delete it and run the job again") from error
     is_color = facts["settings"].get("kind", "colorize") == "colorize"
     findings = json.loads(store.read(CLAIMS_NAME)) if store.exists(CLAIMS_NAME) else []
-    chunks = pa.concat_tables([one.chunks for one in plans])
     originals = Originals(archive_store(facts["archive"]), facts["settings"].get("member", ""))
-    rows = _sample_rows(store, originals, chunks, max_samples, is_color=is_color)
+    rows = _sample_rows(store, originals, plans, max_samples, is_color=is_color)
     return ReportData(
         results=results,
         run=facts,
@@ -174,12 +173,12 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _sample_rows(
-    store: Store, originals: Originals, plan: pa.Table, max_samples: int, *, is_color: bool
+    store: Store, originals: Originals, plans: Sequence[Generation], max_samples: int, *, is_color: bool
 ) -> list[SampleRow]:
-    places = _spread(plan.num_rows, min(MAX_CHUNKS, max_samples))
+    places = _spread(sum(one.plan.num_chunks for one in plans), min(MAX_CHUNKS, max_samples))
     rows: list[SampleRow] = []
     with Progress("report", total=max_samples, unit="samples") as progress:
-        for i, chunk in enumerate(iter_chunks(plan.take(pa.array(places, pa.int64())))):
+        for i, chunk in enumerate(iter_chunks(take_chunks(plans, places))):
             share = -(-(max_samples - len(rows)) // (len(places) - i))
             made = _chunk_rows(store, originals, chunk, share, is_color=is_color)
             rows += made

@@ -20,15 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condgen.errors import ConfigError, DatasetError, ImageError
+from condgen.errors import ConfigError, DatasetError, ImageError, MissingError
 from pipelines.batch.engine import Functions
 from pipelines.batch.workers import WorkerSpec
 from pipelines.cluster.tasks import one_thread
 from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, read_chunk
 from pipelines.datasets.opening import archive_store
+from pipelines.datasets.stored_chunks import StoredChunks
 from pipelines.images.decoding import decode
 from pipelines.models.source import ModelSource, open_model
-from pipelines.results.account import committed
 from pipelines.results.files import Draw, Failure, draws_name, read_footer
 from pipelines.results.plan import Generation, Plan, require_plans
 from pipelines.results.settings import BatchSettings
@@ -99,27 +99,22 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
         DatasetError: there is no plan, or a draws file is damaged.
         StorageError: see `pipelines.storage.store`.
     """
-    generations = require_plans(results)
+    generations = require_plans(results, checked=False)
     settings = BatchSettings.from_json(generations[0].plan.settings)
     if not 0 <= draw < settings.draws:
         raise ConfigError("draw", draw, f"0 to {settings.draws - 1}: these results have {settings.draws} of each image")
-    there = committed(results)
-    chunks = [
-        (generation.plan, chunk)
-        for generation in generations
-        for chunk in iter_chunks(_candidates(generation.chunks, key, source))
-        if draws_name(chunk.name) in there
-    ]
     hits: list[tuple[Plan, Chunk, _Hit]] = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="keys") as pool:
-        found = pool.map(lambda one: list(_hits(results, draws_name(one[1].name), key, source)), chunks)
-        for (plan, chunk), of_chunk in zip(chunks, found, strict=True):
-            hits += [(plan, chunk, hit) for hit in of_chunk if hit.draw == draw]
+        for generation in generations:
+            for chunks in _candidates(generation.stored, key, source):
+                found = pool.map(lambda chunk: list(_hits(results, draws_name(chunk.name), key, source)), chunks)
+                for chunk, of_chunk in zip(chunks, found, strict=True):
+                    hits += [(generation.plan, chunk, hit) for hit in of_chunk if hit.draw == draw]
     if len(hits) != 1:
-        raise _not_one(results, generations, key, [hit.source for _, _, hit in hits], len(there))
+        raise _not_one(results, generations, key, [hit.source for _, _, hit in hits])
     ((plan, chunk, hit),) = hits
     name = draws_name(chunk.name)
-    facts = read_footer(results, name, there[name])
+    facts = read_footer(results, name)
     without = {one["place"] for one in (*facts["errors"], *facts["filtered"])}
     places = [place for place in chunk.places if place not in without]
     row = open_parquet(results, name).read_row_group(hit.group).slice(hit.row_in_group, 1).to_pylist()[0]
@@ -133,7 +128,14 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
     )
 
 
-def _candidates(chunks: pa.Table, key: str, source: str | None) -> pa.Table:
+def _candidates(stored: StoredChunks, key: str, source: str | None) -> Iterator[Sequence[Chunk]]:
+    """Yield the chunks that may have an image, those of one piece together."""
+    for number, light in enumerate(stored.pieces(["shard", "files"])):
+        if _of_image(light, key, source).num_rows:
+            yield list(iter_chunks(_of_image(stored.piece(number), key, source)))
+
+
+def _of_image(chunks: pa.Table, key: str, source: str | None) -> pa.Table:
     """Return the chunks that may have an image: those of its shard, or the one that lists its file."""
     of_shards = chunks.filter(pc.is_valid(chunks["shard"]))
     if source is not None:
@@ -161,7 +163,10 @@ class _Hit:
 
 
 def _hits(results: Store, name: str, key: str, source: str | None) -> Iterator[_Hit]:
-    """Yield the rows of a key; only row groups whose statistics allow it are read, without their images."""
+    """Yield the rows of a key; only row groups whose statistics allow it are read, without their images.
+
+    There are none where the file is not there: its chunk is not committed.
+    """
     try:
         with open_parquet(results, name) as file:
             first = 0
@@ -173,13 +178,14 @@ def _hits(results: Store, name: str, key: str, source: str | None) -> Iterator[_
                         if row["key"] == key and source in (None, row["source"]):
                             yield _Hit(row["source"], row["draw"], group, place, first + place)
                 first += file.metadata.row_group(group).num_rows
+    except MissingError as error:
+        if error.scope == "storage":
+            raise
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise DatasetError(f"{results.locate(name)} is damaged: see condgen verify {results.uri}") from error
 
 
-def _not_one(
-    results: Store, generations: Sequence[Generation], key: str, sources: Sequence[str], num_files: int
-) -> ConfigError:
+def _not_one(results: Store, generations: Sequence[Generation], key: str, sources: Sequence[str]) -> ConfigError:
     if len(set(sources)) > 1:
         shown = ", ".join(sorted(set(sources))[:_SHOWN])
         return ConfigError("key", key, f"a key of one image; it is in {len(set(sources))} sources ({shown}): --source")
@@ -194,6 +200,7 @@ def _not_one(
                         reason = f"{row['stage']} {row['error']}: {row['message']}"
                         return ConfigError("key", key, f"an image with draws; this one is in errors/ ({reason})")
     total = sum(generation.plan.num_chunks for generation in generations)
+    num_files = sum(1 for _ in results.iter_list("draws"))
     unfinished = f"; the job is not complete, {total - num_files} of {total} chunks are missing"
     return ConfigError("key", key, "a key of the column `key`" + (unfinished if num_files < total else ""))
 

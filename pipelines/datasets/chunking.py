@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipelines.datasets.chunk import CHUNK_SCHEMA, ChunkLimits
 from pipelines.datasets.extent import EXTENT_SCHEMA
 
-__all__ = ["chunk_name", "chunk_table", "cut_chunks", "file_table"]
+__all__ = ["chunk_name", "chunk_table", "cut_chunks", "file_table", "shard_segments"]
 
 _NAMED_AT_ONCE = 1 << 16
 _FILES_AT_ONCE = 1 << 20
@@ -73,11 +73,7 @@ def _first_extents(index: pa.Table, limits: ChunkLimits) -> tuple[npt.NDArray[np
     """Return where chunks begin and end in an index that lies in one piece."""
     samples = index["samples"].to_numpy().astype(np.int64)
     start, stop = index["start"].to_numpy(), index["stop"].to_numpy()
-    # Shards are told apart by where the name changes: a row of text each would be most of the time.
-    shard = index["shard"].chunk(0)
-    changes = np.ones(len(shard), dtype=bool)
-    changes[1:] = pc.not_equal(shard.slice(1), shard.slice(0, len(shard) - 1)).to_numpy(zero_copy_only=False)
-    firsts = _first_runs(changes, samples, stop - start, limits)
+    firsts = _first_runs(_changes(index["shard"].chunk(0)), samples, stop - start, limits)
     return firsts, np.append(firsts[1:], len(samples))
 
 
@@ -103,6 +99,20 @@ def _extents_table(index: pa.Table, firsts: npt.NDArray[np.int64], ordinal: int,
         ],
         schema=CHUNK_SCHEMA,
     )
+
+
+def shard_segments(shards: pa.Array) -> Iterator[tuple[str, int, int]]:
+    """Yield the names of shards, and where (begin, end) each lies in a column of names, one time after the other."""
+    begins = np.flatnonzero(_changes(shards))
+    names = shards.take(pa.array(begins)).to_pylist()
+    return zip(names, begins.tolist(), [*begins[1:].tolist(), len(shards)], strict=True)
+
+
+def _changes(shards: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return where the name of the shard is another than before: a row of text each would be most of the time."""
+    changes = np.ones(len(shards), dtype=bool)
+    changes[1:] = pc.not_equal(shards.slice(1), shards.slice(0, max(0, len(shards) - 1))).to_numpy(zero_copy_only=False)
+    return changes
 
 
 def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: ChunkLimits) -> pa.Table:

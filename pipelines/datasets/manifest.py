@@ -217,10 +217,21 @@ class Dataset:
         """All of the index in memory: a table in ``EXTENT_SCHEMA``, in the order of the manifest's shards."""
         return pa.concat_tables([EXTENT_SCHEMA.empty_table(), *self.pieces()])
 
-    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the index in pieces, with all columns or some of them."""
+    def pieces(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pa.Table]:
+        """Yield the index of a split, or of all, in pieces.
+
+        Args:
+            columns: names of columns (default: all); `shard` is among them where a split is named.
+            split: split (default: all).
+
+        Raises:
+            DatasetError: there is no such split.
+        """
         schema = EXTENT_SCHEMA if columns is None else pa.schema([EXTENT_SCHEMA.field(name) for name in columns])
-        return (piece.cast(schema) for piece in self.extents.pieces(columns))
+        shards = self._shards_of(split) if split is not None else None
+        for piece in self.extents.pieces(columns):
+            piece = piece.select(schema.names).cast(schema)
+            yield piece if shards is None else piece.filter(pc.is_in(piece["shard"], value_set=shards))
 
     def runs(self, split: str | None = None) -> list[Extent]:
         """Return the runs of a split, or of all.
@@ -238,11 +249,13 @@ class Dataset:
         """
         if split is None:
             return self.index
+        return pa.concat_tables([EXTENT_SCHEMA.empty_table(), *self.pieces(split=split)])
+
+    def _shards_of(self, split: str) -> pa.Array:
         if split not in self.manifest.splits:
             known = ", ".join(self.manifest.splits) or "none"
             raise DatasetError(f"{self.uri} has no split {split!r}; it has: {known}")
-        names = [shard.name for shard in self.manifest.shards if shard.split == split]
-        return self.index.filter(pc.is_in(self.index["shard"], value_set=pa.array(names, pa.string())))
+        return pa.array([shard.name for shard in self.manifest.shards if shard.split == split], pa.string())
 
 
 def table_bytes(table: pa.Table) -> bytes:

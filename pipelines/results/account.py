@@ -150,7 +150,7 @@ def retried_places(generations: Sequence[Generation]) -> dict[str, frozenset[int
     found: dict[str, frozenset[int]] = {}
     for generation in generations:
         if generation.plan.kind == "retry":
-            for piece in generation.pieces(["redoes", "select"]):
+            for piece in generation.stored.pieces(["redoes", "select"]):
                 for name, places in zip(piece["redoes"].to_pylist(), piece["select"].to_pylist(), strict=True):
                     found[name] = frozenset(places)
     return found

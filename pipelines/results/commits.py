@@ -82,7 +82,7 @@ def look_up(
         StorageError: see `pipelines.storage.store`.
     """
     for generation in generations:
-        for chunks in generation.pieces(columns):
+        for chunks in generation.stored.pieces(columns):
             yield PieceCommits(generation, chunks, listing.sizes(chunks["name"].to_pylist()))
 
 
@@ -142,15 +142,13 @@ class PendingChunks:
         """
         for generation, mask in zip(self.generations, self.is_pending, strict=True):
             begin = 0
-            for group, rows in enumerate(generation.stored.group_rows):
+            for group, rows in enumerate(generation.stored.piece_rows):
                 wanted = mask[begin : begin + rows]
                 begin += rows
                 if wanted.any():
-                    yield generation.piece(group).filter(pa.array(wanted))
+                    yield generation.stored.piece(group).filter(pa.array(wanted))
 
     def to_batches(self, max_chunksize: int) -> Iterator[pa.RecordBatch]:
         """Yield the pending chunks as record batches of at most so many rows."""
         for piece in self.pieces():
             yield from piece.to_batches(max_chunksize=max_chunksize)
-
-

@@ -2,8 +2,9 @@
 
 A plan freezes all that decides the bytes of the results: the chunks, the model, and the settings. It is written once,
 the list of chunks first (`plan/<generation>.parquet`, in pieces) and `plan/<generation>.json` last, so that the JSON's
-presence means that the plan is whole. Running again reads it, and refuses settings that would give other bytes. An archive that
-has grown, and failures that are to be tried again, add a generation: a plan of what is new, or to be done again.
+presence means that the plan is whole. Running again reads it, and refuses settings that would give other bytes. An
+archive that has grown, and failures that are to be tried again, add a generation: a plan of what is new, or to be done
+again.
 """
 
 from __future__ import annotations
@@ -20,14 +21,12 @@ import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import CHUNK_SCHEMA
+from pipelines.datasets.stored_chunks import PIECE_CHUNKS, StoredChunks
 from pipelines.results.settings import BEFORE, BatchSettings
 from pipelines.storage.parquet import HELD_BYTES, StoredParquet, open_checked, open_parquet, write_parquet
 from pipelines.storage.store import Store
 
-__all__ = ["PIECE_CHUNKS", "Generation", "Plan", "job_digest", "load_heads", "load_plans", "require_plans", "write_plan"]
-
-PIECE_CHUNKS = 4096
-"""Number of chunks in a piece of a plan's list, which is a row group of its file."""
+__all__ = ["Generation", "Plan", "job_digest", "load_heads", "load_plans", "require_plans", "take_chunks", "write_plan"]
 
 _FORMAT = "condgen-plan-2"
 _NEWER = ("taken_as", "left_out")
@@ -93,47 +92,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A plan and its list of chunks, which is read in pieces: row groups of its file.
-
-    Attributes:
-        plan: plan.
-        stored: file of the list.
-    """
+    """A plan and its list of chunks, which is read in pieces."""
 
     plan: Plan
-    stored: StoredParquet = field(repr=False)
+    stored: StoredChunks = field(repr=False)
 
     @property
     def chunks(self) -> pa.Table:
         """All of the list in memory, in `pipelines.datasets.chunk.CHUNK_SCHEMA`."""
-        return pa.concat_tables([CHUNK_SCHEMA.empty_table(), *self.pieces()]).combine_chunks()
-
-    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the list in pieces, with all columns or some of them.
-
-        Raises:
-            DatasetError: the list is damaged.
-            StorageError: see `pipelines.storage.store`.
-        """
-        return (self.piece(group, columns) for group in range(self.stored.num_row_groups))
-
-    def piece(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return one piece, as `pieces` yields it."""
-        schema = CHUNK_SCHEMA if columns is None else pa.schema([CHUNK_SCHEMA.field(name) for name in columns])
-        try:
-            return self.stored.read_row_group(group, columns).cast(schema)
-        except pa.ArrowException as error:
-            raise DatasetError(f"plan {self.plan.name} is damaged: name another RESULTS folder") from error
-
-    def take(self, rows: Sequence[int]) -> pa.Table:
-        """Return some chunks by their places in the list, in ascending order; no other piece is read."""
-        ends = np.cumsum(self.stored.group_rows)
-        groups = np.searchsorted(ends, rows, side="right")
-        parts = [CHUNK_SCHEMA.empty_table()]
-        for group in np.unique(groups):
-            begin = int(ends[group - 1]) if group else 0
-            parts.append(self.piece(int(group)).take(pa.array(np.asarray(rows)[groups == group] - begin)))
-        return pa.concat_tables(parts).combine_chunks()
+        return self.stored.table()
 
 
 def job_digest(model_digest: str, settings: Mapping[str, Any]) -> str:
@@ -184,7 +151,11 @@ def write_plan(
     )
     facts = {name: value for name, value in asdict(plan).items() if value or name not in _NEWER}
     results.write_json(f"plan/{plan.name}.json", {"format": _FORMAT, **facts})
-    return Generation(plan, open_parquet(results, name, whole_up_to_bytes=HELD_BYTES))
+    return _generation(results, plan, open_parquet(results, name, whole_up_to_bytes=HELD_BYTES))
+
+
+def _generation(results: Store, plan: Plan, file: StoredParquet) -> Generation:
+    return Generation(plan, StoredChunks(file, results.locate(_list_name(plan.generation))))
 
 
 def _list_name(generation: int) -> str:
@@ -228,6 +199,21 @@ def load_heads(results: Store) -> Sequence[tuple[Plan, int]]:
     return [(plan, sizes.get(_list_name(plan.generation), 0)) for plan in found]
 
 
+def take_chunks(generations: Sequence[Generation], places: Sequence[int]) -> pa.Table:
+    """Return some chunks by their places in the lists of all plans one after the other, in ascending order.
+
+    Raises:
+        DatasetError: a list is damaged.
+        StorageError: see `pipelines.storage.store`.
+    """
+    parts, begin = [CHUNK_SCHEMA.empty_table()], 0
+    for one in generations:
+        end = begin + one.plan.num_chunks
+        parts.append(one.stored.take([place - begin for place in places if begin <= place < end]))
+        begin = end
+    return pa.concat_tables(parts)
+
+
 def require_plans(results: Store, *, checked: bool = True) -> Sequence[Generation]:
     """Return the plans of results that were begun, see `load_plans`.
 
@@ -254,8 +240,8 @@ def _load_chunks(results: Store, plan: Plan, size_bytes: int, *, checked: bool) 
     name = _list_name(plan.generation)
     try:
         if not checked and size_bytes > HELD_BYTES:
-            return Generation(plan, open_parquet(results, name, size_bytes=size_bytes))
-        return Generation(plan, open_checked(results, name, plan.chunks_sha256, size_bytes=size_bytes))
+            return _generation(results, plan, open_parquet(results, name, size_bytes=size_bytes))
+        return _generation(results, plan, open_checked(results, name, plan.chunks_sha256, size_bytes=size_bytes))
     except DatasetError as error:
         raise _damaged(results, f"plan/{plan.name}.json") from error
 

@@ -32,7 +32,7 @@ def retry_chunks(generations: Sequence[Generation], account: Account) -> Iterato
     for generation in generations:
         failures = account.failures_of(generation.plan.name).by_chunk()
         name, failed = next(failures, ("", []))
-        for group, names in enumerate(generation.pieces(["name"])):
+        for group, names in enumerate(generation.stored.pieces(["name"])):
             places: dict[str, tuple[int, ...]] = {}
             for known in names["name"].to_pylist():
                 if known == name:
@@ -40,7 +40,7 @@ def retry_chunks(generations: Sequence[Generation], account: Account) -> Iterato
                     name, failed = next(failures, ("", []))
             if places:
                 wanted = pc.is_in(names["name"], value_set=pa.array(list(places), pa.string()))
-                chunks = iter_chunks(generation.piece(group).filter(wanted))
+                chunks = iter_chunks(generation.stored.piece(group).filter(wanted))
                 again = [_again(chunk, ordinal + i, places[chunk.name], listed) for i, chunk in enumerate(chunks)]
                 ordinal += len(again)
                 yield chunks_to_table(again)
@@ -56,7 +56,7 @@ def _again(chunk: Chunk, ordinal: int, places: tuple[int, ...], listed: frozense
 def _listed_later(generations: Sequence[Generation], unread: Set[str]) -> frozenset[str | None]:
     """Return those of the shards and tables that could not be read for one plan, and were for another."""
     read: set[str | None] = set()
-    for piece in (piece for generation in generations for piece in generation.pieces()):
+    for piece in (piece for generation in generations for piece in generation.stored.pieces()):
         some = piece.filter(pc.is_in(piece["shard"], value_set=pa.array(list(unread), pa.string())))
         read |= {chunk.shard for chunk in iter_chunks(some) if chunk.start >= 0}
     return frozenset(read)

@@ -22,7 +22,15 @@ import pyarrow.types as pt
 from condgen.errors import DatasetError
 from pipelines.storage.store import Store
 
-__all__ = ["HELD_BYTES", "StoredParquet", "open_checked", "open_parquet", "parquet_bytes", "read_parquet", "write_parquet"]
+__all__ = [
+    "HELD_BYTES",
+    "StoredParquet",
+    "open_checked",
+    "open_parquet",
+    "parquet_bytes",
+    "read_parquet",
+    "write_parquet",
+]
 
 HELD_BYTES = 64 << 20
 """Size up to which `open_checked` holds a file in memory; of larger ones, row groups are read as they are asked for."""

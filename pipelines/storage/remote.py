@@ -205,7 +205,7 @@ class _RemoteDraft:
 
     def __init__(self, backend: FsspecBackend, name: str) -> None:
         self._backend, self._name = backend, name
-        self._file = tempfile.NamedTemporaryFile(prefix="condgen-")
+        self._file = tempfile.NamedTemporaryFile(prefix="condgen-")  # noqa: SIM115  # it lives as long as this
         self.path = self._file.name
 
     def store(self) -> None:
