@@ -128,13 +128,13 @@ class NewChunks:
         while rows < _FIRST_CHUNKS and (piece := next(pieces, None)) is not None:
             parts.append(piece)
             rows += piece.num_rows
-        self.first = first = pa.concat_tables(parts)
+        self.first = pa.concat_tables(parts)
         self.is_all = rows < _FIRST_CHUNKS or next(pieces, None) is None
-        self._cut = (lambda: iter([first])) if self.is_all else cut
+        self._cut = None if self.is_all else cut  # an archive's listing is let go
 
     def pieces(self) -> Iterator[pa.Table]:
         """Yield them all, in pieces of `CHUNK_SCHEMA`."""
-        return self._cut()
+        return iter([self.first]) if self._cut is None else self._cut()
 
 
 def _shard_chunks(

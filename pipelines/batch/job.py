@@ -101,7 +101,7 @@ class ListedJob:
     @property
     def some_chunks(self) -> int:
         """The number of chunks to be done, as far as it is known before they are all cut."""
-        return self.pending.num_rows + self.fresh.first.num_rows
+        return self.pending.num_rows + int(self.fresh.first.num_rows)
 
     def left(self) -> Iterator[pa.Table]:
         """Yield the chunks to be done in pieces of `CHUNK_SCHEMA`, without the failures to be tried again."""

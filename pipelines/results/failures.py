@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,7 +25,7 @@ class FailureList:
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[dict[str, Any]] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -46,7 +47,7 @@ class FailureList:
         for chunk, rows in groupby(self._each_row(), itemgetter("chunk")):
             yield str(chunk), [Failure(**{name: row[name] for name in row if name != "chunk"}) for row in rows]
 
-    def _each_row(self) -> Iterator[dict[str, object]]:
+    def _each_row(self) -> Iterator[dict[str, Any]]:
         for data in self._packed:
             yield from read_parquet(data).to_pylist()
         yield from self._rows
