@@ -46,7 +46,11 @@ def work(archive: Store, results: Store, plans: list[Generation], most: int = 10
     return len(chunks)
 
 
-def test_an_account_closes_over_growth_and_retries(archive: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece_chunks", [4096, 1])
+def test_an_account_closes_over_growth_and_retries(
+    archive: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_chunks: int
+) -> None:
+    monkeypatch.setattr("pipelines.results.plan.PIECE_CHUNKS", piece_chunks)
     results = open_store(str(tmp_path / "results"))
     limits = ChunkLimits(samples=3)
     plans = add_plan(results, plan_archive(archive, limits))
