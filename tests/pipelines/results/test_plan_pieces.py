@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> random.Random:
-    return random.Random(request.node.name)  # noqa: S311
+    return random.Random(request.node.name)
 
 
 def extents(shards: int, rng: random.Random) -> pa.Table:
@@ -108,9 +108,8 @@ from pipelines.results.plan import write_plan
 from pipelines.storage.store import open_store
 def pieces():
     for at in range(0, 20_000, 5_000):
-        yield chunks_to_table(
-            Chunk(ordinal=n, name=f"{{n:08d}}-0", shard="x.tar", samples=1, first_sample=n) for n in range(at, at + 5_000)
-        )
+        numbers = range(at, at + 5_000)
+        yield chunks_to_table(Chunk(ordinal=n, name=f"{{n:08d}}", shard="x", samples=1, first_sample=n) for n in numbers)
         if at == stop_at:
             os.kill(os.getpid(), signal.SIGKILL)
 for stop_at in (10_000, -1):
