@@ -108,8 +108,8 @@ from pipelines.results.plan import write_plan
 from pipelines.storage.store import open_store
 def pieces():
     for at in range(0, 20_000, 5_000):
-        numbers = range(at, at + 5_000)
-        yield chunks_to_table(Chunk(ordinal=n, name=f"{{n:08d}}", shard="x", samples=1, first_sample=n) for n in numbers)
+        them = range(at, at + 5_000)
+        yield chunks_to_table(Chunk(ordinal=n, name=f"{{n:08d}}", shard="x", samples=1, first_sample=n) for n in them)
         if at == stop_at:
             os.kill(os.getpid(), signal.SIGKILL)
 for stop_at in (10_000, -1):
@@ -178,7 +178,7 @@ def test_new_chunks_are_held_only_where_there_are_few(rng: random.Random) -> Non
     new = NewChunks(lambda: pieces_of(few, rng, 4))
     assert new.is_all
     assert pa.concat_tables(new.pieces()).equals(few)
-    many = chunk_table(extents(600, rng), ChunkLimits(samples=16))
+    many = chunk_table(extents(1500, rng), ChunkLimits(samples=16))
     new = NewChunks(lambda: pieces_of(many, rng, 2000))
     assert not new.is_all
     assert 8192 <= new.first.num_rows < many.num_rows
