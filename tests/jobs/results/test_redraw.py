@@ -207,7 +207,8 @@ def test_only_row_groups_that_may_hold_the_key_are_read(tmp_path: Path, monkeypa
     whole = pq.ParquetFile.read_row_group
 
     def counting(self: pq.ParquetFile, group: int, *args: object, **kwargs: object) -> pa.Table:
-        read.append(group)
+        if "draw" in self.schema_arrow.names:  # a draws file, and no plan
+            read.append(group)
         return whole(self, group, *args, **kwargs)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counting)
