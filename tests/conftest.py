@@ -86,6 +86,7 @@ class S3:
 
     endpoint: str
     env: Mapping[str, str]
+    pid: int = 0
 
     def uri(self, bucket: str) -> str:
         """The URI of a bucket, which is made where it is missing."""
@@ -149,7 +150,7 @@ def s3(_s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3
     data = tmp_path_factory.mktemp("s3")
     running = script.start(data, server.port, server.access_key, server.secret_key)
     try:
-        yield S3(endpoint=running.endpoint, env=running.environment())
+        yield S3(endpoint=running.endpoint, env=running.environment(), pid=running.pid)
     finally:
         script.stop(data, keep=False)
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from condgen.errors import CondgenError, ConfigError, JobError
 from pipelines.cluster.imports import check_packages, working_in_root
 
-__all__ = ["LEAST_CPUS", "configure_data", "ray_cluster", "usable_cpus"]
+__all__ = ["LEAST_CPUS", "configure_data", "keep_statistics_here", "ray_cluster", "usable_cpus"]
 
 _REACH_S = 20.0
 _PID_DIGITS = 2
@@ -200,3 +200,14 @@ def configure_data(*, verbose: bool) -> None:
     context.memory_usage_poll_interval_s = None  # else a thread for each task looks at it every second
     if not verbose:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def keep_statistics_here() -> None:
+    """Have Ray Data's actor of statistics on this node, for as long as the cluster lives.
+
+    It lives on the node of whoever first reads a dataset. Where that is a training worker, its machine could not leave
+    before its time was over: Ray ends a machine that is drained only when nothing runs on it any more.
+    """
+    from ray.data._internal.stats import get_or_create_stats_actor  # no public name
+
+    get_or_create_stats_actor()

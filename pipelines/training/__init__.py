@@ -7,6 +7,7 @@ data.py              which presets can be trained, and how their datasets are st
 driver.py            attempts until training has ended: waits, drains, other numbers of workers, failures, signals
 attempt.py           one attempt: ``fit`` of Ray Train with a fixed number of workers
 attempt_watch.py     when an attempt is asked to stop
+patience.py          storage that gives no answer is asked again, for minutes
 failures.py          how many failures of workers a run bears
 capacity.py          how the cluster is shared between workers and decoding
 monitor.py           the actor by which the driver and the workers of an attempt talk

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn, cast
 
-from condgen.errors import CondgenError, ConfigError, Interrupted, JobError
+from condgen.errors import CondgenError, ConfigError, Interrupted, JobError, StorageError
 from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
 from pipelines.cluster.nodes import Node, answers, is_own_cluster, look_at_nodes, request_bundles, usable_nodes
 from pipelines.cluster.option_texts import say_seconds
-from pipelines.cluster.starting import LEAST_CPUS, configure_data, ray_cluster, usable_cpus
+from pipelines.cluster.starting import LEAST_CPUS, configure_data, keep_statistics_here, ray_cluster, usable_cpus
 from pipelines.training.attempt import Attempt, AttemptEnd
 from pipelines.training.attempt_watch import AttemptWatch
 from pipelines.training.capacity import Shares, allowed_counts, choose_count, default_gpus, share_nodes
@@ -31,7 +31,8 @@ from pipelines.training.checkpoint_names import CheckpointName, completed_s
 from pipelines.training.failures import FAILURES, FailureBudget
 from pipelines.training.gauges import RunGauges
 from pipelines.training.job import TrainJob
-from pipelines.training.lease import Lease
+from pipelines.training.lease import Fence, Lease
+from pipelines.training.patience import patiently
 from pipelines.training.run_folder import MetricRow, RunFolder
 from pipelines.training.signals import Received, signals_noted
 from pipelines.training.validation_rows import ValidationRow
@@ -100,6 +101,7 @@ def run_workers(
         tempfile.TemporaryDirectory(prefix="condgen-train-") as scratch,
     ):
         configure_data(verbose=verbose)
+        keep_statistics_here()
         validator = Validator(job, fence=lambda: lease.fence, say=say, on_row=on_validation)
         driver = _Driver(
             job,
@@ -194,7 +196,7 @@ class _Driver:
             self._tell("running", workers=workers)
             attempt = Attempt(
                 # Workers of the attempt before may live on behind a network that was cut: they write nothing more.
-                replace(self._job, fence=self._lease.advance() if self._has_trained else self._lease.fence),
+                replace(self._job, fence=self._advanced() if self._has_trained else self._lease.fence),
                 workers,
                 shares,
                 scratch=self._scratch,
@@ -249,8 +251,8 @@ class _Driver:
 
     def _validate_last(self) -> None:
         """Have the finished model validated, and wait for it; the model is there, so that nothing here is an error."""
-        newest = self._folder.newest()
-        if newest is None or not self._job.held_out:
+        newest = patiently(self._folder.newest, tell=self._say, pause=self._pause) if self._job.held_out else None
+        if newest is None:
             return
         self._validator.offer(newest, is_last=True)
         deadline = time.monotonic() + _VALIDATION_S
@@ -266,15 +268,21 @@ class _Driver:
             self._say("the finished model was not validated: it was stopped by Ctrl-C")
 
     def _count_failure(self, error: str) -> None:
-        if not self._failures.count(self._folder.newest_step()):
+        if not self._failures.count(self._newest_step()):
             raise JobError(
                 f"training failed {FAILURES} times without a newer checkpoint ({error}): --verbose shows Ray's log"
             )
         self._say(f"a worker failed ({error}): {self._goes_on()}")
 
     def _goes_on(self) -> str:
-        step = self._folder.newest_step()
+        step = self._newest_step()
         return f"training goes on from step {step}" if step else "training begins again"
+
+    def _newest_step(self) -> int:
+        return patiently(self._folder.newest_step, tell=self._tell_waiting, pause=self._pause)
+
+    def _advanced(self) -> Fence:
+        return patiently(self._lease.advance, tell=self._tell_waiting, pause=self._pause)
 
     def _wait_for_room(self) -> Sequence[Node]:
         try:
@@ -337,8 +345,11 @@ class _Driver:
         return f"--max-duration {say_seconds(self._job.options.max_duration_s)} is over"
 
     def _interrupt(self, cause: str) -> NoReturn:
-        step = self._folder.newest_step()
-        where = f"a checkpoint of step {step} is saved" if step else "no checkpoint was saved yet"
+        try:
+            step = self._folder.newest_step()
+            where = f"a checkpoint of step {step} is saved" if step else "no checkpoint was saved yet"
+        except StorageError as error:
+            where = f"its newest checkpoint is not known ({error})"
         raise Interrupted(f"stopped by {cause}, {where}: run the same command again to go on")
 
     def _tell(self, state: str, *, workers: int, **fields: Any) -> None:

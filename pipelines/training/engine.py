@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from condgen.errors import ConfigError, Interrupted, JobError
+from condgen.errors import ConfigError, Interrupted, JobError, StorageError
 from condgen.presets import DataConfig, Preset, TrainConfig
 from pipelines.models.source import open_model
 from pipelines.storage.store import open_store
@@ -67,7 +67,8 @@ def train(
         ConfigError: a setting is not allowed, or is not the one that the run was begun with.
         DatasetError, StorageError, CheckpointError: the data or the run's folder can't be used.
         JobError: the loss is not finite, workers die again and again, or another driver has taken the run over.
-        Interrupted: SIGTERM came, or lost machines did not come back in time; the same call goes on.
+        Interrupted: SIGTERM came, lost machines did not come back in time, or storage that had answered gave no answer
+            for minutes; the same call goes on.
         KeyboardInterrupt: the run was stopped; a checkpoint was saved.
     """
     with interrupted_by_sigterm():
@@ -135,6 +136,12 @@ def _run(
     except (KeyboardInterrupt, Interrupted) as error:
         status.update(state="interrupted", reason=str(error) or "stopped by Ctrl-C", workers=0)
         raise
+    except StorageError as error:
+        if not error.passes:
+            status.update(state="failed", reason=str(error), workers=0)
+            raise
+        status.update(state="interrupted", reason=str(error), workers=0)
+        raise Interrupted(f"{error}: run the same command again to go on from the newest checkpoint") from error
     except BaseException as error:
         status.update(state="failed", reason=str(error) or type(error).__name__, workers=0)
         raise

@@ -158,6 +158,7 @@ class Lease:
         self._step = 0
         self._lock = threading.Lock()
         self._fenced: FencedError | None = None
+        self._following: Holder | None = None
         self._ended = threading.Event()
         self._begin(holder)
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -189,14 +190,19 @@ class Lease:
 
         Raises:
             FencedError: another process was quicker.
+            StorageError: the storage gives no answer; another call goes on where this one has stopped.
         """
         with self._lock:
-            before = self._holder
-            following = replace(before, epoch=before.epoch + 1, beat=0, kept=None, token=secrets.token_hex(16))
-            if not self._store.create(_name(following.epoch), following.to_bytes()):
+            if self._following is None:
+                epoch = self._holder.epoch + 1
+                self._following = replace(self._holder, epoch=epoch, beat=0, kept=None, token=secrets.token_hex(16))
+            name, following = _name(self._following.epoch), self._following
+            is_ours = self._store.create(name, following.to_bytes())
+            if not is_ours and read_holder(self._store, following.epoch).token != following.token:
                 self._fence.check()
                 raise FencedError(f"{self._store.uri} was taken over: nothing more is written here")
             self._begin(following)
+            self._following = None
             return self._fence
 
     def release(self) -> None:
@@ -234,6 +240,8 @@ class Lease:
     def _renew(self) -> None:
         while not self._ended.wait(self._holder.ttl_s / _BEATS):
             with self._lock:
+                if self._following is not None:  # the next epoch may be there already, and is ours
+                    continue
                 try:
                     self._fence.check()
                     self._write(replace(self._holder, beat=self._holder.beat + 1))

@@ -345,6 +345,7 @@ def test_training_ends_with_the_same_bytes_after_links_hosts_and_heads_were_lost
     submitter.communicate(timeout=WAIT_S)
     assert submitter.returncode != 0
 
+    pods.boot()
     before, submitter = epoch(), pods.submit(*train("cut"))
     saved_after(before)
     pods.check_logs()

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -91,19 +92,29 @@ def test_the_heads_hook_waits_until_a_command_has_saved_and_no_longer_than_it_ma
             command.wait()
 
 
-def run_worker_hook(tmp_path: Path, program: str, **env: str) -> tuple[int, float, list[str]]:
-    """Run the worker's hook with a `ray` of ours on the PATH; return its exit code, its time and Ray's arguments."""
+def run_worker_hook(tmp_path: Path, program: str, raylet_s: float = 60.0, **env: str) -> tuple[int, float, list[str]]:
+    """Run the worker's hook in a process namespace with a `ray` and a raylet of ours, which ends after a while.
+
+    Returns the hook's exit code, its time (seconds) and the arguments of `ray`.
+    """
     fake = tmp_path / "ray"
     fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\n{program}\n')
     fake.chmod(0o755)
+    shutil.copy(str(shutil.which("sleep")), tmp_path / "raylet")
+    inside = f'"{tmp_path}/raylet" {raylet_s} & bash "{WORKER}"'
+    command = ["unshare", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "bash", "-c", inside]
     began = time.monotonic()
-    done = subprocess.run(["bash", WORKER], env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **env}, check=False)
+    done = subprocess.run(command, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **env}, check=False)
     asked = tmp_path / "asked"
     return done.returncode, time.monotonic() - began, asked.read_text().splitlines() if asked.exists() else []
 
 
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="process namespaces need root")
+
+
+@needs_root
 def test_the_workers_hook_tells_ray_and_leaves_it_the_time(tmp_path: Path) -> None:
-    code, took_s, asked = run_worker_hook(tmp_path, "exit 0", CONDGEN_DRAIN_S="1")
+    code, took_s, asked = run_worker_hook(tmp_path, "exit 0", CONDGEN_DRAIN_S="2")
     assert code == 0
     assert took_s >= 1
     from ray.scripts.scripts import drain_node  # its real command line reads what the hook says
@@ -111,12 +122,20 @@ def test_the_workers_hook_tells_ray_and_leaves_it_the_time(tmp_path: Path) -> No
     assert asked[0] == "drain-node"
     parsed = drain_node.make_context("drain-node", asked[1:]).params
     assert parsed["reason"] == "DRAIN_NODE_REASON_PREEMPTION"
-    assert parsed["deadline_remaining_seconds"] == 1
+    assert parsed["deadline_remaining_seconds"] == 2
     assert parsed["node_id"] is None
 
 
+@needs_root
+def test_the_workers_hook_ends_when_ray_has_ended(tmp_path: Path) -> None:
+    code, took_s, _ = run_worker_hook(tmp_path, "exit 0", raylet_s=1.5, CONDGEN_DRAIN_S="60")
+    assert code == 0
+    assert 1 <= took_s < 20
+
+
+@needs_root
 def test_the_workers_hook_waits_for_the_heads_as_well_where_nobody_heard_it(tmp_path: Path) -> None:
-    code, took_s, asked = run_worker_hook(tmp_path, "exit 1", CONDGEN_DRAIN_S="1")
+    code, took_s, asked = run_worker_hook(tmp_path, "exit 1", CONDGEN_DRAIN_S="2")
     assert code == 0
     assert took_s >= 1
     assert asked

@@ -190,3 +190,21 @@ def test_a_driver_that_was_stopped_past_its_lease_and_continued_is_fenced_and_th
         second.kill()
     check(second, outcome(whole.store))
     assert "Traceback" not in first.log
+
+
+def test_storage_that_hangs_for_longer_than_it_is_asked_again_costs_time_alone(
+    machines: Machines, make_run: Callable[[str, int], Run], s3: Any
+) -> None:
+    machines.add("--num-cpus=2")
+    whole, run = make_run("diffusion", 1), make_run("diffusion", 1)
+    assert whole.start().wait() == 0, whole.log
+    run.start().until(lambda: bool(run.checkpoints()))
+    os.kill(s3.pid, signal.SIGSTOP)
+    try:
+        for worker in machines.cluster.workers("RayTrainWorker"):
+            os.kill(worker, signal.SIGKILL)
+        run.until(lambda: "the storage gives no answer" in run.log)
+    finally:
+        os.kill(s3.pid, signal.SIGCONT)
+    assert run.wait() == 0, run.log
+    check(run, outcome(whole.store))

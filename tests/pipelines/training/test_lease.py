@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from condgen.errors import ConfigError, JobError
+from condgen.errors import ConfigError, JobError, StorageError
 from pipelines.storage.backend import Backend
 from pipelines.storage.store import Store, open_store
 from pipelines.training.checkpoint_names import CheckpointName
@@ -120,6 +120,53 @@ def test_a_holder_elsewhere_that_gives_no_sign_of_life_is_succeeded_after_its_ti
     with taken(store) as lease:
         assert time.monotonic() - began >= 0.5
         assert lease.fence.epoch == 2
+
+
+@pytest.mark.parametrize("lost", ["question", "answer"])
+@pytest.mark.parametrize("operation", ["create", "list", "write"])
+def test_an_epoch_that_the_storage_did_not_answer_for_is_taken_by_the_next_call(
+    store: Store, monkeypatch: pytest.MonkeyPatch, operation: str, lost: str
+) -> None:
+    ask = getattr(Store, operation)
+    is_out = False
+
+    def out(self: Store, *arguments: Any) -> Any:
+        if is_out and lost == "answer":
+            ask(self, *arguments)
+        if is_out:
+            raise StorageError(self.uri, operation, "no answer", passes=True)
+        return ask(self, *arguments)
+
+    monkeypatch.setattr(Store, operation, out)
+    with taken(store, ttl_s=0.3) as lease:
+        is_out = True
+        with pytest.raises(StorageError):
+            lease.advance()
+        time.sleep(0.3)  # some renewals
+        is_out = False
+        assert lease.advance().epoch == 2
+        time.sleep(0.3)
+        assert lease.fenced is None
+        assert lease.holder.epoch == 2
+        assert lease.holder.beat > 0
+        lease.fence.check()
+    assert taken(store).fence.epoch == 3
+
+
+def test_an_epoch_that_another_took_while_the_storage_gave_no_answer_is_theirs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out(self: Store, *_: Any) -> bool:
+        raise StorageError(self.uri, "write", "no answer", passes=True)
+
+    with taken(store) as lease:
+        with monkeypatch.context() as here:
+            here.setattr(Store, "create", out)
+            with pytest.raises(StorageError):
+                lease.advance()
+        take_over(store)
+        with pytest.raises(FencedError, match="taken over"):
+            lease.advance()
 
 
 HOLD = """
