@@ -1,7 +1,8 @@
 """What the batch job costs besides the images: its driver's memory, and CPU an image, from 1,000 images on.
 
     python benchmarks/scale.py [--images 200000] [--out DIR]
-    python benchmarks/scale.py --listing 10000000       # planning, committed files and accounts, without images
+    python benchmarks/scale.py --listing 10000000       # planning loose files, without images
+    python benchmarks/scale.py --index 1000000000 [--chunk-samples 1024]   # plan, resume, growth, account
 
 Pictures of 32 px go through a model that does nothing, so that what is left is the engine: reading, decoding, encoding,
 commits, receipts, the driver. Each size is a process of its own, the first one three times. Told of each: the driver's
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from pipelines.results.settings import BatchSettings
 HERE = Path(__file__).resolve().parent
 SIZE_PX = 32
 SHARD_SAMPLES = 2000
+MODEL = {"uri": "m", "family": "f", "digest": "d"}
 MARKS = (1_000, 10_000, 50_000, 100_000, 200_000)
 
 
@@ -150,45 +153,70 @@ def list_files(files: int) -> pa.Table:
         return file_table(listing["name"], listing["size_bytes"].to_numpy(), ChunkLimits())
 
 
-def account(chunks: pa.Table, committed_files: int) -> None:
-    """What the account of a job costs: its plan, what is committed, and the footers."""
-    from pipelines.results.account import make_account, pending_chunks
-    from pipelines.results.files import draws_name, encode_draws
+def loose_files(files: int) -> None:
+    """Planning loose files, which are all in memory: their list as chunks, and as a plan."""
     from pipelines.results.plan import load_plans, write_plan
     from pipelines.storage.store import open_store
 
+    chunks = list_files(files)
     with tempfile.TemporaryDirectory() as folder:
-        store = open_store(folder)
-        model = {"uri": "m", "family": "f", "digest": "d"}
         with step(f"  plan of {chunks.num_rows:,} chunks written"):
-            write_plan(store, chunks, archive="a", model=model, settings={})
-        with step("  and read"):
-            generations = load_plans(store)
-        names = [draws_name(name) for name in chunks["name"].to_pylist()]
-        with step("  pending of it, half committed"):
-            pending_chunks(generations, dict.fromkeys(names[::2], 1))
-        some = chunks.slice(0, committed_files)
-        with step(f"  ({some.num_rows:,} draws files made)"):
-            for name, samples in zip(some["name"].to_pylist(), some["samples"].to_pylist(), strict=True):
-                data = encode_draws([], [], {"job": "j", "chunk": name}, samples=samples)
-                Path(folder, draws_name(name)).parent.mkdir(exist_ok=True)
-                Path(folder, draws_name(name)).write_bytes(data)
-        with step(f"  account of {some.num_rows:,} footers, page cache warm"):
-            make_account(store, generations, "j", 1)
+            write_plan(open_store(folder), chunks, archive="a", model=MODEL, settings={})
+        with step("  and opened"):
+            load_plans(open_store(folder))
 
 
-def shards_table(images: int) -> None:
-    """An index of shards, in runs of 16 images, to chunks."""
-    from plan import synthetic_index
+def plan_step(name: str, folder: Path, images: int, samples: int) -> None:
+    """One step of a job on an archive that is only an index, in this process: what it took, and its peak memory."""
+    from synthetic_archive import grown, made_up_results, write_index
 
+    from pipelines.batch.archive import NewChunks, cut_archive
     from pipelines.datasets.chunk import ChunkLimits
-    from pipelines.datasets.chunking import chunk_table
+    from pipelines.datasets.opening import open_archive
+    from pipelines.results.account import make_account
+    from pipelines.results.commits import PendingChunks
+    from pipelines.results.plan import load_plans, write_plan
+    from pipelines.storage.store import open_store
 
-    with step(f"{images:,} images in shards (synthetic index)"):
-        index = synthetic_index(images // 16)
-        index = index.set_column(index.schema.get_field_index("samples"), "samples", pa.array([16] * index.num_rows))
-    with step("  to chunks of 64"):
-        chunk_table(index, ChunkLimits(samples=64, size_bytes=1 << 40))
+    results, limits = folder / f"results-{samples}", ChunkLimits(samples=samples, size_bytes=1 << 40)
+
+    def new(*, is_grown: bool = False) -> NewChunks:
+        archive, plans = open_archive(str(folder / f"index-{images}")), load_plans(open_store(str(results)))
+        archive = grown(archive, max(10_000, images // 100)) if is_grown else archive
+        return NewChunks(partial(cut_archive, archive, limits, Selection(), [one.stored for one in plans]))
+
+    def write(chunks: NewChunks) -> str:
+        store = open_store(str(results))
+        begun = len(load_plans(store, checked=False))
+        plan = write_plan(store, chunks.pieces(), archive="a", model=MODEL, settings={}, generation=begun).plan
+        return f"{plan.num_chunks:,} chunks of {plan.num_samples:,} images"
+
+    began, cpu_began = time.perf_counter(), time.process_time()
+    if name == "index":
+        write_index(folder / f"index-{images}", images)
+        told = f"{images // 16:,} extents"
+    elif name == "plan":
+        told = write(new())
+    elif name == "resume":
+        is_new = new().first.num_rows
+        pending = PendingChunks.of(made_up_results(results, samples=samples, step=2), load_plans(open_store(results)))
+        told = f"{is_new} chunks are new, {pending.num_rows:,} pending"
+    elif name == "growth":
+        told = write(new(is_grown=True))
+    else:
+        store = made_up_results(results, samples=samples)
+        account = make_account(store, load_plans(store), "j", 1)
+        told = f"{account.images:,} images, {len(account.missing)} files are missing"
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+    print(f"{name:<8}{seconds:9.1f} s,{cpu_s:8.1f} s of CPU   peak {peak_mib():6.0f} MiB   {told}", flush=True)
+
+
+def plan_steps(folder: Path, images: int, samples: int) -> None:
+    """All steps, each in a process of its own."""
+    print(f"{images:,} images in shards, chunks of {samples}", flush=True)
+    for name in ("index", "plan", "resume", "growth", "account"):
+        command = [sys.executable, __file__, "--step", name, "--index", str(images)]
+        subprocess.run([*command, "--chunk-samples", str(samples), "--out", str(folder)], check=True)
 
 
 def main() -> None:
@@ -196,6 +224,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200_000)
     parser.add_argument("--listing", type=int, default=0)
+    parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--chunk-samples", type=int, default=64)
+    parser.add_argument("--step", default="", help=argparse.SUPPRESS)
     parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--shards", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "condgen-benchmark")
@@ -203,10 +234,16 @@ def main() -> None:
     if options.one:
         print(json.dumps(run_one(options.shards, options.one, options.out)))
         return
-    print(describe(), flush=True)
+    if options.step:
+        plan_step(options.step, options.out, options.index, options.chunk_samples)
+        return
+    print(f"{describe()}, load {os.getloadavg()[0]:.1f}", flush=True)
     if options.listing:
-        account(list_files(options.listing), min(options.listing // 64, 20_000))
-        shards_table(options.listing)
+        loose_files(options.listing)
+        return
+    if options.index:
+        with tempfile.TemporaryDirectory(dir=options.out) as folder:
+            plan_steps(Path(folder), options.index, options.chunk_samples)
         return
     options.out.mkdir(parents=True, exist_ok=True)
     shards = make_shards(options.out / f"tiny-{options.images}", options.images)

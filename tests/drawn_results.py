@@ -23,9 +23,11 @@ from pipelines.datasets.chunk import Chunk, ChunkLimits, Sample, image_member, i
 from pipelines.datasets.opening import archive_store
 from pipelines.images.decoding import decode
 from pipelines.images.encoding import SUFFIXES, encode
-from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
+from pipelines.results.account import make_account
+from pipelines.results.commits import PendingChunks
 from pipelines.results.files import Draw, Failure, FilteredImage, draws_name, encode_draws
 from pipelines.results.plan import load_plans, write_plan
+from pipelines.results.retrying import retry_chunks
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import open_store
 
@@ -80,7 +82,7 @@ class DrawnResults:
     def work(self, most: int = 1 << 30) -> None:
         """Do so many chunks that are not done."""
         archive = archive_store(str(self.archive))
-        for chunk in list(iter_chunks(pending_chunks(load_plans(self.store), committed(self.store))))[:most]:
+        for chunk in list(iter_chunks(PendingChunks.of(self.store, load_plans(self.store))))[:most]:
             samples = read_chunk(archive, chunk)
             self.store.write(draws_name(chunk.name), self._chunk(chunk, samples))
 

@@ -1,13 +1,13 @@
-"""What a batch job reads, as a table of chunks: shards, loose images, or Parquet with an image column.
+"""What a batch job reads, as chunks: shards, loose images, or Parquet with an image column.
 
 `plan_archive` cuts what is wanted of an archive (`Selection`), and in no earlier plan, into chunks: an archive that has
-grown gives what is new, without a request for each image.
+grown gives what is new, without a request for each image. `cut_archive` does it in pieces.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -20,19 +20,21 @@ import pyarrow.compute as pc
 from condgen.checks import check_choice
 from condgen.errors import ConfigError, ImageError
 from pipelines.datasets.chunk import CHUNK_SCHEMA, Chunk, ChunkLimits, RowPart, chunks_to_table, iter_chunks
-from pipelines.datasets.chunking import chunk_name, chunk_table, file_table
+from pipelines.datasets.chunking import chunk_name, cut_chunks, file_table, shard_segments
 from pipelines.datasets.extent import UNREAD
 from pipelines.datasets.manifest import Dataset
 from pipelines.datasets.opening import Archive, open_archive
 from pipelines.datasets.row_filter import Where
+from pipelines.datasets.stored_chunks import StoredChunks
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import Store
 
-__all__ = ["Selection", "limit_chunks", "plan_archive", "some_names"]
+__all__ = ["NewChunks", "Selection", "cut_archive", "limit_chunks", "limit_pieces", "plan_archive", "some_names"]
 
 logger = logging.getLogger(__name__)
 
 _KNOWN = 8
+_FIRST_CHUNKS = 8192
 _FILE_COLUMNS = ("name", "extension", "size_bytes")
 _SHARD_COLUMNS = ("shard",)
 
@@ -79,61 +81,110 @@ def plan_archive(
         ConfigError: the selection names a column that its listing does not have.
         MissingError, AccessError, StorageError: it can't be listed.
     """
+    archive = open_archive(archive, taken_as=selection.taken_as if selection else None)
+    pieces = cut_archive(archive, limits, selection, [StoredChunks.of_table(table) for table in planned])
+    return pa.concat_tables([CHUNK_SCHEMA.empty_table(), *pieces])
+
+
+def cut_archive(
+    archive: Archive, limits: ChunkLimits, selection: Selection | None = None, planned: Sequence[StoredChunks] = ()
+) -> Iterator[pa.Table]:
+    """Yield the chunks that `plan_archive` returns, in pieces; of shards, nothing else is in memory.
+
+    Raises:
+        ConfigError, MissingError, AccessError, StorageError: as in `plan_archive`.
+    """
     selection = selection or Selection()
-    before = [table.filter(pc.is_null(table["redoes"])) for table in planned]
-    archive = open_archive(archive, taken_as=selection.taken_as)
     if archive.dataset is not None:
-        table = _shard_chunks(archive.dataset, limits, selection, before)
-    elif archive.tables:
-        table = _parquet_chunks(archive.store, archive.tables, limits, selection, before)
+        pieces = _shard_chunks(archive.dataset, limits, selection, planned)
     else:
-        table = file_table(*_files(archive.files, selection, before), limits)
-    if selection.limit:
-        done = sum(int(pc.sum(t["samples"]).as_py() or 0) for t in before)
-        table = limit_chunks(table, max(0, selection.limit - done))
-    return table
+        tables = (one.table() for one in planned)
+        before = [table.filter(pc.is_null(table["redoes"])) for table in tables]
+        if archive.tables:
+            pieces = iter([_parquet_chunks(archive.store, archive.tables, limits, selection, before)])
+        else:
+            pieces = iter([file_table(*_files(archive.files, selection, before), limits)])
+    return limit_pieces(pieces, selection.limit - _planned_samples(planned)) if selection.limit else pieces
 
 
-def _shard_chunks(dataset: Dataset, limits: ChunkLimits, selection: Selection, before: Sequence[pa.Table]) -> pa.Table:
-    """Return chunks of the runs that are in no earlier plan, after what a limit cut off from the last chunk of one."""
-    index = dataset.table()
+def _planned_samples(planned: Sequence[StoredChunks]) -> int:
+    pieces = (piece for one in planned for piece in one.pieces(["samples", "redoes"]))
+    return sum(int(pc.sum(piece.filter(pc.is_null(piece["redoes"]))["samples"]).as_py() or 0) for piece in pieces)
+
+
+class NewChunks:
+    """The chunks of an archive that no plan has yet. They are cut whenever they are asked for, and never all held.
+
+    Args:
+        cut: function that cuts them, in pieces.
+
+    Attributes:
+        first: the first chunks, as many as tell how a job is to be done.
+        is_all: whether there are no others.
+    """
+
+    def __init__(self, cut: Callable[[], Iterator[pa.Table]]) -> None:
+        pieces, parts, rows = cut(), [CHUNK_SCHEMA.empty_table()], 0
+        while rows < _FIRST_CHUNKS and (piece := next(pieces, None)) is not None:
+            parts.append(piece)
+            rows += piece.num_rows
+        self.first = pa.concat_tables(parts)
+        self.is_all = rows < _FIRST_CHUNKS or next(pieces, None) is None
+        self._cut = None if self.is_all else cut  # an archive's listing is let go
+
+    def pieces(self) -> Iterator[pa.Table]:
+        """Yield them all, in pieces of `CHUNK_SCHEMA`."""
+        return iter([self.first]) if self._cut is None else self._cut()
+
+
+def _shard_chunks(
+    dataset: Dataset, limits: ChunkLimits, selection: Selection, planned: Sequence[StoredChunks]
+) -> Iterator[pa.Table]:
+    """Yield chunks of the runs that are in no earlier plan, after what a limit cut off from the last chunk of one."""
     if selection.where is not None:
         selection.where.check(_SHARD_COLUMNS)
-        index = index.filter(selection.where.filter(index.select(["shard"])))
-    shards = pc.unique(index["shard"])
-    for table in before:
-        runs = table["runs"].combine_chunks()
-        covered = pa.table(
-            {
-                "shard": table["shard"].combine_chunks().take(pc.list_parent_indices(runs)),
-                "start": runs.flatten().field("start"),
-            }
-        )
-        known = pa.table({"shard": index["shard"], "start": index["start"], "row": _numbers(index.num_rows)})
-        fresh = known.join(covered, ["shard", "start"], join_type="left anti")["row"].combine_chunks()
-        index = index.take(fresh.take(pc.sort_indices(fresh)))
+    rest = list(_rests(dataset, selection, planned))
+    if rest:
+        yield chunks_to_table(replace(chunk, ordinal=place) for place, chunk in enumerate(rest))
+    covered: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for shard, starts in (found for one in planned for found in one.starts()):
+        covered.setdefault(shard, []).append(starts)
+    fresh = (_without(piece, covered) for piece in _extents(dataset, selection))
+    for table in cut_chunks(fresh, limits):
+        yield _numbered_from(table, len(rest)) if rest else table
+
+
+def _extents(dataset: Dataset, selection: Selection, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the index of what is wanted, in pieces."""
+    for piece in dataset.pieces(columns):
+        where = selection.where
+        yield piece if where is None else piece.filter(where.filter(piece.select(["shard"])))
+
+
+def _without(piece: pa.Table, covered: Mapping[str, Sequence[npt.NDArray[np.int64]]]) -> pa.Table:
+    """Return the extents of a piece of an index but those of a shard that begin where covered ones do."""
+    if not covered or not piece.num_rows:
+        return piece
+    is_fresh, starts = np.ones(piece.num_rows, np.bool_), piece["start"].to_numpy()
+    for shard, begin, end in shard_segments(piece["shard"].combine_chunks()):
+        if shard in covered:
+            is_fresh[begin:end] = ~np.isin(starts[begin:end], np.concatenate(covered[shard]))
+    return piece if is_fresh.all() else piece.filter(pa.array(is_fresh))
+
+
+def _rests(dataset: Dataset, selection: Selection, planned: Sequence[StoredChunks]) -> Iterator[Chunk]:
+    """Yield what is left of the chunks of earlier plans of which only a part was wanted, where it is wanted now."""
     taken: dict[tuple[str | None, int], tuple[Chunk, set[int]]] = {}
-    for chunk in _cut(before):
+    for chunk in (chunk for one in planned for chunk in one.cut()):
         _, places = taken.setdefault((chunk.shard, chunk.runs[0].start), (chunk, set()))
         places.update(chunk.places)
-    rest = []
+    shards: set[str] = set()
+    for piece in _extents(dataset, selection, ["shard"]) if taken else ():
+        shards.update(pc.unique(piece["shard"]).to_pylist())
     for chunk, places in taken.values():
         select = tuple(p for p in range(sum(run.samples for run in chunk.runs)) if p not in places)
-        if select and pc.is_in(pa.scalar(chunk.shard), value_set=shards).as_py():
-            rest.append(_part(chunk, select))
-    table = chunk_table(index, limits)
-    return _numbered(pa.concat_tables([chunks_to_table(rest), table])) if rest else table
-
-
-def _numbers(count: int) -> pa.Array:
-    """Return 0 to count - 1 in memory of Arrow's own: its threads must not hold an object of Python's at exit."""
-    return pc.subtract(pc.cumulative_sum(pa.repeat(1, count)), 1)
-
-
-def _cut(before: Sequence[pa.Table]) -> Iterator[Chunk]:
-    """Yield the chunks of earlier plans of which only a part was wanted."""
-    for table in before:
-        yield from iter_chunks(table.filter(pc.is_valid(table["select"])))
+        if select and chunk.shard in shards:
+            yield _part(chunk, select)
 
 
 def _files(
@@ -151,7 +202,8 @@ def _files(
         for table in before
         for part in table.filter(pc.is_null(table["select"]))["files"].chunks
     ]
-    planned.append(pa.array([chunk.files[place].name for chunk in _cut(before) for place in chunk.places], pa.string()))
+    cut = (chunk for table in before for chunk in iter_chunks(table.filter(pc.is_valid(table["select"]))))
+    planned.append(pa.array([chunk.files[place].name for chunk in cut for place in chunk.places], pa.string()))
     wanted += [pc.invert(pc.is_in(listing["name"], value_set=names)) for names in planned if len(names)]
     if wanted:
         listing = listing.filter(reduce(pc.and_, wanted))
@@ -245,16 +297,36 @@ def limit_chunks(table: pa.Table, limit: int) -> pa.Table:
     return kept
 
 
-def _numbered(table: pa.Table) -> pa.Table:
-    """Return the chunks with new ordinals, where tables were joined."""
+def limit_pieces(pieces: Iterator[pa.Table], limit: int) -> Iterator[pa.Table]:
+    """Yield the first chunks as `limit_chunks` returns them, in pieces."""
+    while limit > 0 and (piece := next(pieces, None)) is not None:
+        kept = limit_chunks(piece, limit)
+        limit -= int(pc.sum(kept["samples"]).as_py() or 0)
+        yield kept
+
+
+def _spread(count: int) -> list[int]:
+    """Return a few of the numbers below `count`, far from each other."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(_KNOWN, count)).tolist()})
+
+
+def _numbered_from(table: pa.Table, ordinal: int) -> pa.Table:
+    """Return chunks with new ordinals, where others come before them."""
     place = CHUNK_SCHEMA.get_field_index("ordinal")
-    return table.set_column(place, CHUNK_SCHEMA.field(place), pa.array(np.arange(table.num_rows)))
+    return table.set_column(place, CHUNK_SCHEMA.field(place), pc.add(table["ordinal"], ordinal))
 
 
-def some_names(chunks: pa.Table) -> tuple[str, ...]:
-    """Return the names of a few objects from all over some chunks, those that are far from each other first."""
-    places = np.unique(np.linspace(0, chunks.num_rows - 1, min(_KNOWN, chunks.num_rows)).round().astype(int))
-    some = list(iter_chunks(chunks.take([*places[:1], *places[:0:-1]])))
+def some_names(new: pa.Table, *planned: StoredChunks) -> tuple[str, ...]:
+    """Return the names of a few objects from all over some chunks, those that are far from each other first.
+
+    Args:
+        new: chunks that are in no plan yet.
+        planned: chunks of plans.
+    """
+    parts = [part.take(_spread(sum(part.piece_rows))) for part in planned]
+    table = pa.concat_tables([new.take(pa.array(_spread(new.num_rows), pa.int64())), *parts])
+    places = _spread(table.num_rows)
+    some = list(iter_chunks(table.take(pa.array([*places[:1], *places[:0:-1]], pa.int64()))))
     shards = [chunk.shard for chunk in some if chunk.shard is not None]
     files = [chunk.files[len(chunk.files) * part // 3].name for part in range(3) for chunk in some if chunk.files]
     return tuple(dict.fromkeys([*shards, *files]))[:_KNOWN]

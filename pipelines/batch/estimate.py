@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from pipelines.batch.job import BatchJob, BatchRun, list_job
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.report import image_columns
@@ -53,13 +55,17 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
     """
     listed = list_job(job)
     run = BatchRun(listed, inspect_model(listed.source, listed.settings))
-    table = run.listed.left
-    images = sum(table["samples"].to_pylist())
+    images = num_chunks = 0
+    columns: tuple[str, ...] = ()
+    for piece in run.listed.left():
+        images += int(pc.sum(piece["samples"]).as_py() or 0)
+        num_chunks += piece.num_rows
+        columns = tuple(dict.fromkeys([*columns, *image_columns([piece])]))
     draw_bytes: list[int] = []
     tried_images, seconds = 0, 0.0
-    if table.num_rows:
+    if num_chunks:
         engine = run.worker_spec().make_engine()
-        chunk = next(iter_chunks(table))
+        chunk = next(chunk for piece in run.listed.left() for chunk in iter_chunks(piece))
         placed = list(zip(chunk.places, engine.read(chunk), strict=True))[:sample_images]
         engine.outcomes(placed[:1])  # the first call sets things up
         start = time.perf_counter()
@@ -69,12 +75,12 @@ def estimate_job(job: BatchJob, *, sample_images: int = 16) -> Estimate:
         draw_bytes = [len(draw.image) for one in outcomes.values() if isinstance(one, list) for draw in one]
     return Estimate(
         images=images,
-        chunks=table.num_rows,
+        chunks=num_chunks,
         archive=listed.archive.description,
         model_uri=listed.source.uri,
         family=run.model.family,
         settings=run.model.settings,
-        image_columns=image_columns([table]),
+        image_columns=columns,
         tried_images=tried_images,
         output_bytes=sum(draw_bytes) / tried_images * images if draw_bytes else None,
         cpu_seconds=seconds / tried_images * images if draw_bytes else None,

@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from condgen.errors import ConfigError, DatasetError, JobError
-from pipelines.batch.archive import Selection, plan_archive, some_names
+from pipelines.batch.archive import NewChunks, Selection, cut_archive, some_names
 from pipelines.batch.attempts import forget_run
 from pipelines.batch.outcome import check_outcome, check_rate
 from pipelines.batch.pool_shape import Resources, await_room, cluster_shape
@@ -41,11 +39,16 @@ from pipelines.datasets.opening import Archive, listing_table, open_archive
 from pipelines.datasets.shard_names import locate
 from pipelines.models.hooks import Functions
 from pipelines.models.source import ModelSource, open_model
-from pipelines.results.account import Account, committed, make_account, pending_chunks, retry_chunks
+from pipelines.results.account import Account, make_account
+from pipelines.results.commits import PendingChunks
 from pipelines.results.files import draws_schema, write_errors
 from pipelines.results.plan import Generation, job_digest, load_plans, write_plan
+from pipelines.results.retrying import retry_chunks
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["BatchJob", "BatchRun", "ListedJob", "Resources", "list_job", "run_batch"]
 
@@ -83,7 +86,7 @@ class BatchJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedJob:
-    """A job's places, its plans and what of them is done, and the chunks of its archive that no plan has yet."""
+    """A job's places, its plans and what of them is pending, and the chunks of its archive that no plan has yet."""
 
     job: BatchJob
     archive: Archive
@@ -92,14 +95,17 @@ class ListedJob:
     source: ModelSource
     settings: BatchSettings
     begun: list[Generation]
-    fresh: pa.Table
-    done: dict[str, int]
+    fresh: NewChunks
+    pending: PendingChunks
 
     @property
-    def left(self) -> pa.Table:
-        """The chunks to be done, in `pipelines.datasets.chunk.CHUNK_SCHEMA`, without the failures to be tried again."""
-        pending = [pending_chunks(self.begun, self.done)] if self.begun else []
-        return pa.concat_tables([*pending, self.fresh])
+    def some_chunks(self) -> int:
+        """The number of chunks to be done, as far as it is known before they are all cut."""
+        return self.pending.num_rows + int(self.fresh.first.num_rows)
+
+    def left(self) -> Iterator[pa.Table]:
+        """Yield the chunks to be done in pieces of `CHUNK_SCHEMA`, without the failures to be tried again."""
+        return chain(self.pending.pieces(), self.fresh.pieces())
 
 
 def list_job(job: BatchJob) -> ListedJob:
@@ -115,7 +121,7 @@ def list_job(job: BatchJob) -> ListedJob:
         raise ConfigError("results", job.results, "a place outside ARCHIVE")
     draws_schema(job.settings.output.columns)
     source = open_model(job.model, trust_code=job.trust_code)
-    begun, done = list(load_plans(results)), committed(results)
+    begun = list(load_plans(results))
     before = BatchSettings.from_json(begun[0].plan.settings) if begun else None
     settings = job.settings.settle(before, functions=job.functions.digest())
     job = replace(job, selection=replace(job.selection, taken_as=_taken_as(job, begun)))
@@ -129,7 +135,7 @@ def list_job(job: BatchJob) -> ListedJob:
         settings=settings,
         begun=begun,
         fresh=_fresh(job, archive, settings, begun),
-        done=done,
+        pending=PendingChunks.of(results, begun),
     )
 
 
@@ -141,13 +147,13 @@ def _taken_as(job: BatchJob, begun: list[Generation]) -> str | None:
     return wanted or before or None
 
 
-def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list[Generation]) -> pa.Table:
+def _fresh(job: BatchJob, archive: Archive, settings: BatchSettings, begun: list[Generation]) -> NewChunks:
     selection = replace(job.selection, facts=tuple(name for name, _ in settings.output.columns))
-    limits = ChunkLimits(samples=settings.chunk_samples)
-    table = plan_archive(archive, limits, selection, [one.chunks for one in begun])
-    if not begun and table.num_rows == 0:
+    limits, planned = ChunkLimits(samples=settings.chunk_samples), [one.stored for one in begun]
+    fresh = NewChunks(partial(cut_archive, archive, limits, selection, planned))
+    if not begun and fresh.first.num_rows == 0:
         raise DatasetError(f"{job.archive}: no image is left by the options (where, limit)")
-    return table
+    return fresh
 
 
 def run_batch(
@@ -172,7 +178,7 @@ def run_batch(
     watch = watch or (lambda _: None)
     # All places are resolved here: Ray's start leaves the working directory for a while.
     listed = list_job(job)
-    num_chunks = listed.left.num_rows
+    num_chunks = listed.some_chunks
     actors = Actors()
     with cluster() if num_chunks or job.retry_errors else nullcontext():
         if num_chunks or job.retry_errors:
@@ -222,27 +228,27 @@ class BatchRun:
             try:
                 listed.begun[0].plan.check(archive=listed.archive_uri, model_digest=model.digest, settings=settings)
             except ConfigError:
-                if listed.done:
+                if listed.pending.has_commits:
                     raise
                 archive = open_archive(listed.job.archive, taken_as=listed.job.selection.taken_as)
                 fresh = _fresh(listed.job, archive, model.settings, [])
-                listed, self._abandons = replace(listed, begun=[], fresh=fresh), True
+                listed, self._abandons = replace(listed, begun=[], fresh=fresh, pending=PendingChunks()), True
         self.listed, self.model = listed, model
         self._plans = list(listed.begun)
         # Results that were begun before an option was there don't get it.
         self._plan_settings = dict(listed.begun[0].plan.settings) if listed.begun else settings
         self._digest = job_digest(model.digest, self._plan_settings)
 
-    def begin(self) -> pa.Table:
+    def begin(self) -> PendingChunks:
         """Write the plan of what is in no plan yet, and return all chunks that are not committed."""
         if self._abandons:  # nothing was committed: another plan takes the place of those begun
             for entry in self.listed.results.list("plan"):
                 self.listed.results.delete(entry.name)
-        if self.listed.fresh.num_rows:
-            self._add_plan(self.listed.fresh, "archive")
-        return pending_chunks(self._plans, self.listed.done)
+        if not self.listed.fresh.first.num_rows:
+            return self.listed.pending
+        return self.listed.pending.joined(self._add_plan(self.listed.fresh.pieces(), "archive"))
 
-    def _add_plan(self, chunks: pa.Table, kind: str) -> pa.Table:
+    def _add_plan(self, chunks: Iterator[pa.Table], kind: str) -> Generation:
         generation = write_plan(
             self.listed.results,
             chunks,
@@ -255,7 +261,7 @@ class BatchRun:
             left_out=self.listed.archive.left_out if kind == "archive" else {},
         )
         self._plans.append(generation)
-        return generation.chunks
+        return generation
 
     def worker_spec(self) -> WorkerSpec:
         """Return what the actors need."""
@@ -274,22 +280,22 @@ class BatchRun:
             functions=self.listed.job.functions,
             run=secrets.token_hex(4),
             import_path=self.listed.job.import_path,
-            known=some_names(pa.concat_tables([self.listed.left, *(one.chunks for one in self._plans)])),
+            known=some_names(self.listed.fresh.first, *(one.stored for one in self._plans)),
         )
 
-    def pending(self) -> pa.Table:
-        """Return the chunks that are not committed, in `pipelines.datasets.chunk.CHUNK_SCHEMA`."""
-        return pending_chunks(self._plans, committed(self.listed.results))
+    def pending(self) -> PendingChunks:
+        """Return the chunks that are not committed."""
+        return PendingChunks.of(self.listed.results, self._plans)
 
     def account(self) -> Account:
         """Return what became of the images, see `pipelines.results.account`."""
         return make_account(self.listed.results, self._plans, self._digest, self.model.settings.draws)
 
-    def plan_retry(self, account: Account) -> pa.Table | None:
+    def plan_retry(self, account: Account) -> PendingChunks | None:
         """Plan to do again what failed, where the job asks for it and something did; return the chunks."""
         if not self.listed.job.retry_errors or not account.errors or account.missing:
             return None
-        return self._add_plan(retry_chunks(self._plans, account), "retry")
+        return PendingChunks().joined(self._add_plan(retry_chunks(self._plans, account), "retry"))
 
     def finish(self, account: Account, pace: Pace) -> BatchReport:
         """Write the tables of errors and, last, run.json.
@@ -299,16 +305,16 @@ class BatchRun:
         """
         results = self.listed.results
         if account.missing:
-            first = account.missing[0]
+            first = account.missing.first[0]
             raise JobError(f"{len(account.missing)} chunks were not committed, {first} first: run it again")
         if account.foreign:
-            first = account.foreign[0]
+            first = account.foreign.first[0]
             raise JobError(f"{results.uri}/{first} belongs to another job: delete it and run this one again")
         if not account.is_closed:
             counts = f"{account.with_draws} images with draws, {account.errors} errors and {account.filtered} filtered"
             raise JobError(f"{counts} are not the {account.images} images of the plans: see `condgen verify`")
         for generation in self._plans:
-            write_errors(results, generation.plan.name, account.of_plan(generation.plan.name))
+            write_errors(results, generation.plan.name, account.failures_of(generation.plan.name))
         forget_run(results)
         report = BatchReport(
             results=self.listed.job.results,
@@ -317,11 +323,11 @@ class BatchRun:
             draws=account.draws,
             errors=account.errors,
             filtered=account.filtered,
-            errors_by_kind=account.kinds,
+            errors_by_kind=dict(account.kinds),
             generations=len(self._plans),
             pace=pace,
             archive=self.listed.archive.description,
-            image_columns=image_columns([one.chunks for one in self._plans]),
+            image_columns=image_columns(piece for one in self._plans for piece in one.stored.pieces(["rows"])),
         )
         if pace.images or not results.exists("run.json"):  # complete already: what it says of its own run stays
             write_run(results, self._plans, report)
@@ -329,7 +335,7 @@ class BatchRun:
         return report
 
 
-def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Callable[[Pace], None]) -> None:
+def _work(run: BatchRun, chunks: PendingChunks, pace: Pace, actors: Actors, watch: Callable[[Pace], None]) -> None:
     """Do the chunks that are pending, on the cluster that is connected."""
     import ray
 
@@ -339,7 +345,7 @@ def _work(run: BatchRun, chunks: pa.Table, pace: Pace, actors: Actors, watch: Ca
     pace.archive = run.listed.archive.description
     spec = run.worker_spec()
     chunks_left = chunks.num_rows
-    pace.total += int(pc.sum(chunks["samples"]).as_py() or 0)
+    pace.total += chunks.num_samples
     gauges = JobMetrics(results.uri)
     gauges.left(chunks=chunks_left, images=pace.total - pace.images)
     start, before = time.perf_counter(), pace.seconds

@@ -26,9 +26,8 @@ from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, r
 from pipelines.datasets.opening import archive_store
 from pipelines.images.decoding import decode
 from pipelines.models.source import ModelSource, open_model
-from pipelines.results.account import committed
 from pipelines.results.files import Draw, Failure, draws_name, read_footer
-from pipelines.results.finding import FoundRow, WantedImages, candidate_chunks, find_rows
+from pipelines.results.finding import FoundRow, WantedImages, candidates, find_rows
 from pipelines.results.plan import Generation, Plan, require_plans
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.parquet import open_parquet
@@ -97,28 +96,26 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
         DatasetError: there is no plan, or a draws file is damaged.
         StorageError: see `pipelines.storage.store`.
     """
-    generations = require_plans(results)
+    generations = require_plans(results, checked=False)
     settings = BatchSettings.from_json(generations[0].plan.settings)
     if not 0 <= draw < settings.draws:
         raise ConfigError("draw", draw, f"0 to {settings.draws - 1}: these results have {settings.draws} of each image")
-    there = committed(results)
     wanted = WantedImages.of([(source, key)])
-    chunks = [
-        (generation.plan, chunk)
-        for generation in generations
-        for chunk in iter_chunks(candidate_chunks(generation.chunks, wanted))
-        if draws_name(chunk.name) in there
-    ]
+
+    def look(chunk: Chunk) -> list[FoundRow]:
+        return list(find_rows(results, draws_name(chunk.name), wanted))
+
     hits: list[tuple[Plan, Chunk, FoundRow]] = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="keys") as pool:
-        found = pool.map(lambda one: list(find_rows(results, draws_name(one[1].name), wanted)), chunks)
-        for (plan, chunk), of_chunk in zip(chunks, found, strict=True):
-            hits += [(plan, chunk, hit) for hit in of_chunk if hit.draw == draw]
+        for generation in generations:
+            for chunks in map(list, map(iter_chunks, candidates(generation.stored, wanted))):
+                for chunk, of_chunk in zip(chunks, pool.map(look, chunks), strict=True):
+                    hits += [(generation.plan, chunk, hit) for hit in of_chunk if hit.draw == draw]
     if len(hits) != 1:
-        raise _not_one(results, generations, key, [hit.source for _, _, hit in hits], len(there))
+        raise _not_one(results, generations, key, [hit.source for _, _, hit in hits])
     ((plan, chunk, hit),) = hits
     name = draws_name(chunk.name)
-    facts = read_footer(results, name, there[name])
+    facts = read_footer(results, name)
     without = {one["place"] for one in (*facts["errors"], *facts["filtered"])}
     places = [place for place in chunk.places if place not in without]
     row = open_parquet(results, name).read_row_group(hit.group).slice(hit.row_in_group, 1).to_pylist()[0]
@@ -132,9 +129,7 @@ def find_draw(results: Store, *, key: str, draw: int, source: str | None = None)
     )
 
 
-def _not_one(
-    results: Store, generations: Sequence[Generation], key: str, sources: Sequence[str], num_files: int
-) -> ConfigError:
+def _not_one(results: Store, generations: Sequence[Generation], key: str, sources: Sequence[str]) -> ConfigError:
     if len(set(sources)) > 1:
         shown = ", ".join(sorted(set(sources))[:_SHOWN])
         return ConfigError("key", key, f"a key of one image; it is in {len(set(sources))} sources ({shown}): --source")
@@ -149,6 +144,7 @@ def _not_one(
                         reason = f"{row['stage']} {row['error']}: {row['message']}"
                         return ConfigError("key", key, f"an image with draws; this one is in errors/ ({reason})")
     total = sum(generation.plan.num_chunks for generation in generations)
+    num_files = sum(1 for _ in results.iter_list("draws"))
     unfinished = f"; the job is not complete, {total - num_files} of {total} chunks are missing"
     return ConfigError("key", key, "a key of the column `key`" + (unfinished if num_files < total else ""))
 

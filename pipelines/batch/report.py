@@ -125,9 +125,9 @@ class BatchReport:
         ]
 
 
-def image_columns(plans: Iterable[pa.Table]) -> tuple[str, ...]:
-    """Return the columns of tables that the images of some plans' chunks are taken from; none of other archives."""
-    columns = [pc.unique(pc.struct_field(chunks["rows"], "image")).to_pylist() for chunks in plans]
+def image_columns(pieces: Iterable[pa.Table]) -> tuple[str, ...]:
+    """Return the columns of tables that the images of some chunks are taken from; none of other archives."""
+    columns = [pc.unique(pc.struct_field(chunks["rows"], "image")).to_pylist() for chunks in pieces]
     return tuple(dict.fromkeys(name for names in columns for name in names if name is not None))
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pipelines.cluster.errors import unwrapped
 
-__all__ = ["one_thread", "ray_tasks", "run_tasks", "thread_tasks"]
+__all__ = ["one_thread", "ray_tasks", "run_in_order", "run_tasks", "thread_tasks"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,28 @@ def run_tasks(
         ray.exceptions.RayError: the cluster failed beyond what Ray itself retries.
     """
     return ray_tasks(function, tasks) if on_ray else thread_tasks(function, tasks, threads)
+
+
+def run_in_order(
+    function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], threads: int, *, on_ray: bool
+) -> Iterator[T]:
+    """Do as `run_tasks`, and yield the results in the order of the tasks.
+
+    Raises:
+        As `run_tasks`.
+    """
+    numbered = ((function, number, arguments) for number, arguments in enumerate(tasks))
+    waiting: dict[int, T] = {}
+    expected = 0
+    for number, result in run_tasks(_numbered, numbered, threads, on_ray=on_ray):
+        waiting[number] = result
+        while expected in waiting:
+            yield waiting.pop(expected)
+            expected += 1
+
+
+def _numbered(function: Callable[..., T], number: int, arguments: tuple[Any, ...]) -> tuple[int, T]:
+    return number, function(*arguments)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ tar.py             tars: a writer, and a reader that trusts nothing
 scan.py            one look at a tar: its runs, checksums and faults
 chunk.py           chunks, and how one is read
 chunking.py        indexes and listings cut into chunks, in columns
+stored_chunks.py   lists of chunks that are read in pieces
 parquet.py         images in a column of a table, Parquet or text
 text_table.py      CSV, TSV and JSON lines as Arrow tables, every text as it is
 option_texts.py    what is written for an option, and what it means

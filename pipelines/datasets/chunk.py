@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
-from pipelines.datasets.extent import LISTED_LATER
+from pipelines.datasets.extent import LISTED_LATER, UNREAD_KEY
 from pipelines.datasets.tar import TarSample, group_samples, renamed
 from pipelines.images.formats import EXTENSIONS, format_of
 from pipelines.storage.cache import CachedStore
@@ -202,7 +202,7 @@ def chunks_to_table(chunks: Iterable[Chunk]) -> pa.Table:
 
 
 def iter_chunks(table: pa.Table) -> Iterator[Chunk]:
-    """Yield the chunks of a table in `CHUNK_SCHEMA`."""
+    """Yield the chunks of a table in `CHUNK_SCHEMA`, or of what comes in batches as one (`to_batches`)."""
     for batch in table.to_batches(max_chunksize=1024):
         yield from map(Chunk.from_row, batch.to_pylist())
 
@@ -253,7 +253,7 @@ def read_chunk(
 def _unreadable(chunk: Chunk, error: ImageError) -> list[Sample]:
     """Return the samples of a chunk whose shard or table can't be read: their keys are in it."""
     first = chunk.rows.start if chunk.rows is not None else chunk.first_sample
-    keys = ["#all"] if chunk.start < 0 else [f"#{first + place}" for place in chunk.places]
+    keys = [UNREAD_KEY] if chunk.start < 0 else [f"#{first + place}" for place in chunk.places]
     return [Sample(source=str(chunk.shard), key=key, fault=error) for key in keys]
 
 
@@ -267,7 +267,7 @@ def _read_unread(store: Store, shard: str, start: int, neighbors: Neighbors | No
         (neighbors or Neighbors()).read(store, shard, lambda store: store.read_range(shard, 0, 1))
         message = "it could not be read when the images were listed, and can be now: run the same command again"
         raise ImageError("read", "NotListed", message)
-    return Sample(source=shard, key="#all", is_listed_later=True)
+    return Sample(source=shard, key=UNREAD_KEY, is_listed_later=True)
 
 
 def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:

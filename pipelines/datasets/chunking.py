@@ -1,12 +1,13 @@
-"""How archives are cut into chunks: runs of shards, loose files, and whole datasets at once in columns.
+"""How archives are cut into chunks: runs of shards, loose files, and whole datasets in columns.
 
-In columns, a million chunks take seconds and no object each.
+In columns, a million chunks take seconds and no object each. An index is cut piece by piece.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.datasets.chunk import CHUNK_SCHEMA, ChunkLimits
+from pipelines.datasets.extent import EXTENT_SCHEMA
 
-__all__ = ["chunk_name", "chunk_table", "file_table"]
+__all__ = ["chunk_name", "chunk_table", "cut_chunks", "file_table", "shard_segments"]
 
 _NAMED_AT_ONCE = 1 << 16
 _FILES_AT_ONCE = 1 << 20
@@ -37,16 +39,48 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
     Returns:
         A table in `CHUNK_SCHEMA`.
     """
-    if index.num_rows == 0:
-        return CHUNK_SCHEMA.empty_table()
-    index = index.combine_chunks()
+    return pa.concat_tables([CHUNK_SCHEMA.empty_table(), *cut_chunks([index], limits)]).combine_chunks()
+
+
+def cut_chunks(pieces: Iterable[pa.Table], limits: ChunkLimits) -> Iterator[pa.Table]:
+    """Cut a dataset's index into chunks as `chunk_table` does, piece by piece.
+
+    Args:
+        pieces: index, as tables of any length one after the other.
+        limits: bounds of a chunk.
+
+    Yields:
+        Tables in `CHUNK_SCHEMA`, which together are that of `chunk_table`.
+    """
+    open_chunk, ordinal, first_sample = EXTENT_SCHEMA.empty_table(), 0, 0
+    for piece in itertools.chain(pieces, [None]):
+        index = pa.concat_tables([open_chunk, piece]) if piece is not None else open_chunk
+        if index.num_rows == 0:
+            continue
+        index = index.combine_chunks()
+        firsts, ends = _first_extents(index, limits)
+        if piece is not None:  # the last chunk may go on in the next piece
+            firsts, ends = firsts[:-1], firsts[1:]
+            open_chunk = index.slice(int(ends[-1]) if len(ends) else 0)
+        if len(firsts):
+            table = _extents_table(index.slice(0, int(ends[-1])), firsts, ordinal, first_sample)
+            yield table
+            ordinal += table.num_rows
+            first_sample += int(pc.sum(table["samples"]).as_py())
+
+
+def _first_extents(index: pa.Table, limits: ChunkLimits) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where chunks begin and end in an index that lies in one piece."""
     samples = index["samples"].to_numpy().astype(np.int64)
     start, stop = index["start"].to_numpy(), index["stop"].to_numpy()
-    # Shards are told apart by where the name changes: a row of text each would be most of the time.
+    firsts = _first_runs(_changes(index["shard"].chunk(0)), samples, stop - start, limits)
+    return firsts, np.append(firsts[1:], len(samples))
+
+
+def _extents_table(index: pa.Table, firsts: npt.NDArray[np.int64], ordinal: int, first_sample: int) -> pa.Table:
+    """Return the chunks of an index that begin at some of its rows; the ordinal and first sample are of the first."""
+    samples = index["samples"].to_numpy().astype(np.int64)
     shard = index["shard"].chunk(0)
-    changes = np.ones(len(shard), dtype=bool)
-    changes[1:] = pc.not_equal(shard.slice(1), shard.slice(0, len(shard) - 1)).to_numpy(zero_copy_only=False)
-    firsts = _first_runs(changes, samples, stop - start, limits)
     lists = pa.array(np.append(firsts, len(samples)).astype(np.int32))
     run_type = CHUNK_SCHEMA.field("runs").type.value_type
     columns = [index[name].chunk(0).cast(run_type.field(name).type) for name in ("start", "stop", "samples", "sha256")]
@@ -54,17 +88,31 @@ def chunk_table(index: pa.Table, limits: ChunkLimits) -> pa.Table:
     shards = shard.take(pa.array(firsts))
     return pa.Table.from_arrays(
         [
-            pa.array(np.arange(len(firsts), dtype=np.int64)),
-            _names(shards, index, firsts),
+            pa.array(np.arange(ordinal, ordinal + len(firsts), dtype=np.int64)),
+            _names(shards, index, firsts, ordinal),
             shards,
             pa.array(in_chunks.astype(np.int32)),
-            pa.array(np.cumsum(in_chunks) - in_chunks),
+            pa.array(first_sample + np.cumsum(in_chunks) - in_chunks),
             pa.ListArray.from_arrays(lists, pa.StructArray.from_arrays(columns, fields=list(run_type))),
             _nothing("files", len(firsts)),
             *(pa.nulls(len(firsts), CHUNK_SCHEMA.field(name).type) for name in ("rows", "select", "redoes")),
         ],
         schema=CHUNK_SCHEMA,
     )
+
+
+def shard_segments(shards: pa.Array) -> Iterator[tuple[str, int, int]]:
+    """Yield the names of shards, and where (begin, end) each lies in a column of names, one time after the other."""
+    begins = np.flatnonzero(_changes(shards))
+    names = shards.take(pa.array(begins)).to_pylist()
+    return zip(names, begins.tolist(), [*begins[1:].tolist(), len(shards)], strict=True)
+
+
+def _changes(shards: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return where the name of the shard is another than before: a row of text each would be most of the time."""
+    changes = np.ones(len(shards), dtype=bool)
+    changes[1:] = pc.not_equal(shards.slice(1), shards.slice(0, max(0, len(shards) - 1))).to_numpy(zero_copy_only=False)
+    return changes
 
 
 def file_table(names: pa.ChunkedArray, sizes: npt.NDArray[np.int64], limits: ChunkLimits) -> pa.Table:
@@ -136,7 +184,7 @@ def _first_runs(
     return np.array(firsts, dtype=np.int64)
 
 
-def _names(shards: pa.Array, index: pa.Table, firsts: npt.NDArray[np.int64]) -> pa.Array:
+def _names(shards: pa.Array, index: pa.Table, firsts: npt.NDArray[np.int64], ordinal: int) -> pa.Array:
     """Return the chunks' names, which are made from their places and contents."""
     lasts = np.append(firsts[1:], index.num_rows)
     names: list[pa.Array] = []
@@ -150,7 +198,7 @@ def _names(shards: pa.Array, index: pa.Table, firsts: npt.NDArray[np.int64]) -> 
         part = []
         for place, shard in enumerate(shards.slice(at, _NAMED_AT_ONCE).to_pylist(), at):
             text = "\n".join([shard, *content[firsts[place] - begin : lasts[place] - begin]])
-            part.append(f"{place:08d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+            part.append(f"{ordinal + place:08d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
         names.append(pa.array(part, pa.string()))
     return pa.concat_arrays(names)
 

@@ -14,6 +14,7 @@ __all__ = [
     "EXTENT_SCHEMA",
     "LISTED_LATER",
     "UNREAD",
+    "UNREAD_KEY",
     "Extent",
     "cut_extents",
     "extents_to_table",
@@ -27,6 +28,9 @@ EXTENT_BYTES = 32 << 20
 
 UNREAD = -1
 """The ``start`` of the one run, of one sample, that stands for all of a shard which could not be read when listed."""
+
+UNREAD_KEY = "#all"
+"""The key of that sample."""
 
 LISTED_LATER = -2
 """The ``start`` of such a run, tried again, of a shard whose samples are in a later plan."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 
 from condgen.errors import DatasetError, MissingError
 from condgen.statistics import DatasetStatistics
-from pipelines.datasets.extent import Extent
-from pipelines.storage.parquet import parquet_bytes
+from pipelines.datasets.extent import EXTENT_SCHEMA, Extent
+from pipelines.storage.parquet import StoredParquet, parquet_bytes
 from pipelines.storage.store import Store, json_bytes
 
 __all__ = [
@@ -53,6 +53,9 @@ DOMAINS_NAME = "domains.json"
 BUILDING_NAME = "manifest.building.json"
 """Mark of a dataset that is being made: what stands beside it without a manifest is incomplete and may be replaced."""
 
+
+PIECE_ROWS = 1 << 16
+"""Number of rows that the pieces of a dataset's tables have."""
 
 _FORMAT = "condgen-dataset"
 _VERSION = 1
@@ -188,14 +191,14 @@ class Dataset:
     Attributes:
         store: store of the shards; runs and shards are named relative to it.
         manifest: manifest of the dataset.
-        index: table in ``EXTENT_SCHEMA``, in the order of the manifest's shards.
+        extents: index, as it is read in pieces.
         home: store of the manifest, where that is not the store of the shards.
         description: what the place was taken for and what of it is left out, where its shards were scanned.
     """
 
     store: Store
     manifest: Manifest
-    index: pa.Table = field(repr=False)
+    extents: StoredParquet = field(repr=False)
     home: Store | None = None
     description: str = ""
 
@@ -208,6 +211,27 @@ class Dataset:
     def is_complete(self) -> bool:
         """Whether it has a manifest and an index in storage; else its shards were scanned."""
         return bool(self.manifest.index_sha256)
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """All of the index in memory: a table in ``EXTENT_SCHEMA``, in the order of the manifest's shards."""
+        return pa.concat_tables([EXTENT_SCHEMA.empty_table(), *self.pieces()])
+
+    def pieces(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pa.Table]:
+        """Yield the index of a split, or of all, in pieces.
+
+        Args:
+            columns: names of columns (default: all); `shard` is among them where a split is named.
+            split: split (default: all).
+
+        Raises:
+            DatasetError: there is no such split.
+        """
+        schema = EXTENT_SCHEMA if columns is None else pa.schema([EXTENT_SCHEMA.field(name) for name in columns])
+        shards = self._shards_of(split) if split is not None else None
+        for piece in self.extents.pieces(columns):
+            piece = piece.select(schema.names).cast(schema)
+            yield piece if shards is None else piece.filter(pc.is_in(piece["shard"], value_set=shards))
 
     def runs(self, split: str | None = None) -> list[Extent]:
         """Return the runs of a split, or of all.
@@ -225,16 +249,18 @@ class Dataset:
         """
         if split is None:
             return self.index
+        return pa.concat_tables([EXTENT_SCHEMA.empty_table(), *self.pieces(split=split)])
+
+    def _shards_of(self, split: str) -> pa.Array:
         if split not in self.manifest.splits:
             known = ", ".join(self.manifest.splits) or "none"
             raise DatasetError(f"{self.uri} has no split {split!r}; it has: {known}")
-        names = [shard.name for shard in self.manifest.shards if shard.split == split]
-        return self.index.filter(pc.is_in(self.index["shard"], value_set=pa.array(names, pa.string())))
+        return pa.array([shard.name for shard in self.manifest.shards if shard.split == split], pa.string())
 
 
 def table_bytes(table: pa.Table) -> bytes:
     """Return a table as a Parquet file, the same for equal tables."""
-    return parquet_bytes(table, compression="zstd", row_group_size=1 << 16)
+    return parquet_bytes(table, compression="zstd", row_group_size=PIECE_ROWS)
 
 
 def load_manifest(store: Store) -> Manifest | None:

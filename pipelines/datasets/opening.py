@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,11 @@ import pyarrow as pa
 
 from condgen.errors import DatasetError, ImageError, MissingError
 from pipelines.datasets.contents import KINDS, Contents, NothingTakenError, counted, read_contents
-from pipelines.datasets.extent import EXTENT_SCHEMA, UNREAD, Extent, extents_to_table
+from pipelines.datasets.extent import UNREAD, Extent, extents_to_table
 from pipelines.datasets.manifest import (
     BUILDING_NAME,
     DOMAINS_NAME,
+    PIECE_ROWS,
     Dataset,
     Manifest,
     ShardInfo,
@@ -28,7 +28,7 @@ from pipelines.datasets.shard_names import Place, locate, split_of
 from pipelines.datasets.tar import renamed
 from pipelines.storage.backend import Entry
 from pipelines.storage.neighbors import Neighbors
-from pipelines.storage.parquet import read_parquet
+from pipelines.storage.parquet import StoredParquet, open_checked
 from pipelines.storage.store import Store, open_store
 
 __all__ = [
@@ -244,7 +244,7 @@ def _scan(store: Store, names: Sequence[str], *, checksums: bool, neighbors: Nei
     with ThreadPoolExecutor(min(_READERS, len(names)), thread_name_prefix="scan") as pool:
         scans = list(pool.map(scan, names))
     manifest, runs = foreign_manifest(scans)
-    return Dataset(store, manifest, extents_to_table(runs))
+    return Dataset(store, manifest, StoredParquet.of_table(extents_to_table(runs), row_group_size=PIECE_ROWS))
 
 
 def _complete(store: Store) -> Dataset | None:
@@ -261,10 +261,10 @@ def _complete(store: Store) -> Dataset | None:
             raise DatasetError(f"{store.uri} holds two domains: name one, {store.locate('a')} or {store.locate('b')}")
         return None
     name = table_name("index", manifest.generation)
-    data = store.read(name)
-    if hashlib.sha256(data).hexdigest() != manifest.index_sha256:
-        raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again")
-    index = read_parquet(data).cast(EXTENT_SCHEMA)
+    try:
+        index = open_checked(store, name, manifest.index_sha256)
+    except DatasetError as error:
+        raise DatasetError(f"{store.locate(name)} is not the manifest's: make the dataset again") from error
     if manifest.base:
         return Dataset(open_store(manifest.base), manifest, index, home=store)
     return Dataset(store, manifest, index)

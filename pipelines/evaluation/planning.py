@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from condgen.errors import CondgenError, ConfigError, DatasetError
-from pipelines.batch.archive import limit_chunks, plan_archive
+from pipelines.batch.archive import cut_archive, limit_pieces
 from pipelines.batch.probe import inspect_model
 from pipelines.batch.workers import WorkerSpec
-from pipelines.datasets.chunk import ChunkLimits
-from pipelines.datasets.chunking import chunk_table
+from pipelines.datasets.chunk import CHUNK_SCHEMA, ChunkLimits
+from pipelines.datasets.chunking import cut_chunks
 from pipelines.datasets.opening import NoShardsError, archive_store, open_archive
 from pipelines.evaluation.judging import JudgeSpec, can_judge
 from pipelines.evaluation.options import EvaluateOptions
@@ -22,9 +22,8 @@ from pipelines.evaluation.references import ArchiveReferences, KeyedReferences
 from pipelines.evaluation.sources import AnswerSource, ModelAnswers, StoredAnswers
 from pipelines.evaluation.survey import Survey
 from pipelines.models.source import ModelSource, PackagedModel, StoredModel, kind_of, open_model
-from pipelines.results.account import committed
-from pipelines.results.files import draws_name
-from pipelines.results.plan import require_plans
+from pipelines.results.commits import PendingChunks
+from pipelines.results.plan import Generation, require_plans, take_chunks
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
 
@@ -81,7 +80,7 @@ class Subject:
 
 
 def open_reference(
-    uri: str, *, split: str | None = None, preferred_split: str | None = None, samples: int = 64
+    uri: str, *, split: str | None = None, preferred_split: str | None = None, samples: int = 64, limit: int = 0
 ) -> ReferenceSet:
     """Open a set of images: a dataset of shards, shards made elsewhere, a folder or prefix of images, or Parquet.
 
@@ -90,6 +89,7 @@ def open_reference(
         split: split of a dataset of shards (default: all of it).
         preferred_split: split to take where none is named and a dataset's manifest has this one.
         samples: most images in a chunk.
+        limit: most images in all; 0 for no limit.
 
     Raises:
         DatasetError: there is no image, or no such split.
@@ -101,10 +101,11 @@ def open_reference(
         split = preferred_split
     if split is not None and dataset is None:
         raise NoShardsError(open_store(uri).uri)
+    pieces = cut_chunks(dataset.pieces(split=split), limits) if dataset is not None else cut_archive(archive, limits)
     return ReferenceSet(
         uri=uri,
         store=archive.store,
-        chunks=chunk_table(dataset.table(split), limits) if dataset is not None else plan_archive(archive, limits),
+        chunks=pa.concat_tables([CHUNK_SCHEMA.empty_table(), *(limit_pieces(pieces, limit) if limit else pieces)]),
         member_names=dict(dataset.manifest.member_names) if dataset is not None else {},
         split=split,
     )
@@ -121,17 +122,12 @@ def results_subject(results: Store, options: EvaluateOptions) -> Subject:
         DatasetError: no job was begun there, or nothing of it is done.
         ConfigError: a split of the archive itself.
     """
-    generations = require_plans(results)
+    generations = require_plans(results, checked=False)
     plan = generations[0].plan
     settings = BatchSettings.from_json(plan.settings)
-    planned = pa.concat_tables([one.chunks for one in generations])
-    there = {draws_name(name) for name in planned["name"].to_pylist()} & committed(results).keys()
-    is_there = pa.array([draws_name(name) in there for name in planned["name"].to_pylist()])
-    chunks = planned.filter(is_there)
+    chunks, missing = _committed(results, generations, options.limit)
     if not chunks.num_rows:
         raise DatasetError(f"{results.uri} has no draws yet: run its condgen {settings.kind} first")
-    if options.limit:
-        chunks = _first_chunks(chunks, options.limit)
     archive = archive_store(plan.archive)
     found = _reference_of(chunks, options, plan.archive, archive, settings)
     inputs = archive if found.is_keyed and archive.exists("") else None
@@ -165,7 +161,7 @@ def results_subject(results: Store, options: EvaluateOptions) -> Subject:
             "settings": dict(plan.settings),
         },
         judge=_judge_of(plan.model),
-        missing=int(pc.sum(planned.filter(pc.invert(is_there))["samples"]).as_py() or 0),
+        missing=missing,
     )
 
 
@@ -181,14 +177,21 @@ def _judge_of(model: Mapping[str, str]) -> JudgeSpec | None:
     return JudgeSpec(source, model["digest"]) if can_judge(loaded) else None
 
 
-def _first_chunks(chunks: pa.Table, limit: int) -> pa.Table:
-    """Return the first chunks that have `limit` images together: a draws file is measured as a whole."""
-    samples = chunks["samples"].to_pylist()
-    count = total = 0
-    while count < len(samples) and total < limit:
-        total += samples[count]
-        count += 1
-    return chunks.slice(0, count)
+def _committed(results: Store, generations: Sequence[Generation], limit: int) -> tuple[pa.Table, int]:
+    """Return the committed chunks, and the number of images in all others.
+
+    Where there is a limit, they are the first that have so many images together: a draws file is measured as a whole.
+    """
+    pending = PendingChunks.of(results, generations)
+    places, images, begin = [], 0, 0
+    for generation, is_pending in zip(generations, pending.is_pending, strict=True):
+        samples = [piece["samples"].to_numpy() for piece in generation.stored.pieces(["samples"])]
+        done = np.flatnonzero(~is_pending)
+        before = images + np.append(0, np.cumsum(np.concatenate([np.zeros(0, np.int64), *samples])[done]))
+        wanted = done[before[:-1] < limit] if limit else done
+        places += (begin + wanted).tolist()
+        images, begin = int(before[-1]), begin + len(is_pending)
+    return take_chunks(generations, places), pending.num_samples
 
 
 def _reference_of(
@@ -234,8 +237,8 @@ def model_subject(source: ModelSource, data: str, options: EvaluateOptions) -> S
     asked = {"point": settings.as_point()} if point or not stochastic else {}
     if num_draws and (stochastic or draws is not None):
         asked["draws"] = replace(settings, draws=num_draws)
-    found = open_reference(data, split=options.split, preferred_split="test")
-    chunks = limit_chunks(found.chunks, limit) if limit else found.chunks
+    found = open_reference(data, split=options.split, preferred_split="test", limit=limit)
+    chunks = found.chunks
     workers = {name: _worker(source, found.store, one) for name, one in asked.items()}
     one = next(iter(workers.values()))
     answers = ModelAnswers(workers=workers, member_names=found.member_names)

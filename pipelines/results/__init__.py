@@ -4,7 +4,10 @@ settings.py     the options that decide the bytes: `BatchSettings`
 plan.py         plans: chunks, model and settings, written down first
 files.py        draws files, their footers, and the tables of errors
 finding.py      images found by their keys
+commits.py      what of the plans is committed, and what is pending
+failures.py     many failures in little memory
 account.py      what became of every image, from plans and footers
+retrying.py     the plan that does again what failed
 verification/   whether results are what their plans say
 extraction/     images out of draws files, as files
 names.py        the names of those files

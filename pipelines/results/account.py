@@ -7,22 +7,37 @@ again at any time, by anyone. A failure that a later plan tried again counts the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from condgen.errors import DatasetError
-from pipelines.datasets.chunk import Chunk, chunks_to_table, iter_chunks
-from pipelines.datasets.chunking import chunk_name
-from pipelines.datasets.extent import LISTED_LATER, UNREAD
+from pipelines.results.commits import DrawsListing, look_up
+from pipelines.results.failures import FailureList
 from pipelines.results.files import Failure, draws_name, iter_footers
 from pipelines.results.plan import Generation
 from pipelines.storage.store import Store
 
-__all__ = ["Account", "committed", "make_account", "pending_chunks", "retried_places", "retry_chunks"]
+__all__ = ["Account", "NamedFiles", "committed", "make_account", "retried_places"]
+
+_SHOWN = 50
+
+
+@dataclass(slots=True)
+class NamedFiles:
+    """How many files there are of a kind, and the names of the first."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def add(self, name: str) -> None:
+        """Count a file."""
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(name)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +49,8 @@ class Account:
         draws, errors, filtered: numbers that are committed: K draws an image, errors not tried again, and images
             that the user's function left out.
         num_draws: K, draws of each image.
-        failures: the errors, by the name of the plan and of the chunk.
+        kinds: number of errors by stage and name.
+        failures: the errors, by the name of the plan.
         missing: draws files that are not there.
         foreign: draws files that are of another job.
     """
@@ -44,9 +60,10 @@ class Account:
     draws: int = 0
     errors: int = 0
     filtered: int = 0
-    failures: dict[str, dict[str, list[Failure]]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, FailureList] = field(default_factory=dict)
+    missing: NamedFiles = field(default_factory=NamedFiles)
+    foreign: NamedFiles = field(default_factory=NamedFiles)
 
     @property
     def with_draws(self) -> int:
@@ -60,18 +77,8 @@ class Account:
         adds_up = self.with_draws + self.errors + self.filtered == self.images
         return whole and adds_up and not self.missing and not self.foreign
 
-    @property
-    def kinds(self) -> dict[str, int]:
-        """The number of errors by stage and name."""
-        return dict(Counter(f"{one.stage} {one.error}" for one in self._each_failure()))
-
-    def _each_failure(self) -> Iterator[Failure]:
-        for chunks in self.failures.values():
-            for failures in chunks.values():
-                yield from failures
-
     def add(self, plan: str, facts: Mapping[str, Any], retried: frozenset[int] = frozenset()) -> None:
-        """Count a committed chunk.
+        """Count a committed chunk; those of a plan are counted in their order.
 
         Args:
             plan: name of its plan.
@@ -85,32 +92,22 @@ class Account:
         self.draws += facts["counts"]["draws"]
         self.filtered += facts["counts"]["filtered"]
         self.errors += len(kept)
-        failures = self.failures.setdefault(plan, {})
+        self.kinds.update(f"{one.stage} {one.error}" for one in kept)
         if kept:
-            failures[facts["chunk"]] = kept
+            self.failures.setdefault(plan, FailureList()).add(facts["chunk"], kept)
 
-    def of_plan(self, name: str) -> list[Failure]:
+    def failures_of(self, plan: str) -> FailureList:
         """Return the errors of one plan, in its order."""
-        return [failure for failures in self.failures.get(name, {}).values() for failure in failures]
+        return self.failures.get(plan, FailureList())
 
 
 def committed(results: Store) -> dict[str, int]:
-    """Return the draws files that are there: size in bytes by name."""
-    return {entry.name: entry.size_bytes for entry in results.list("draws")}
-
-
-def pending_chunks(generations: Sequence[Generation], done: Mapping[str, int]) -> pa.Table:
-    """Return the chunks of all plans whose draws file is not there."""
-    tables = []
-    known = pa.array(list(done), pa.string())
-    for generation in generations:
-        names = pc.binary_join_element_wise("draws/", generation.chunks["name"], ".parquet", "")
-        tables.append(generation.chunks.filter(pc.invert(pc.is_in(names, value_set=known))))
-    return pa.concat_tables(tables).combine_chunks()
+    """Return all draws files that are there, in memory: size in bytes by name (`look_up` holds less)."""
+    return {entry.name: entry.size_bytes for entry in results.iter_list("draws")}
 
 
 def make_account(results: Store, generations: Sequence[Generation], job: str, num_draws: int) -> Account:
-    """Make the account from what is committed.
+    """Make the account from what is committed, whose footers are added up as they come.
 
     Args:
         results: store of the job's results.
@@ -122,19 +119,21 @@ def make_account(results: Store, generations: Sequence[Generation], job: str, nu
         DatasetError: a draws file is damaged.
     """
     account = Account(num_draws=num_draws)
-    sizes = committed(results)
+    account.images = sum(one.plan.num_samples for one in generations if one.plan.kind == "archive")
     retried = retried_places(generations)
-    for generation in generations:
-        if generation.plan.kind == "archive":
-            account.images += generation.plan.num_samples
-        names = [draws_name(name) for name in generation.chunks["name"].to_pylist()]
-        account.missing += [name for name in names if name not in sizes]
-        there = {name: sizes[name] for name in names if name in sizes}
+    for part in look_up(DrawsListing(results), generations):
+        names = [draws_name(name) for name in part.chunks["name"].to_pylist()]
+        there: dict[str, int] = {}
+        for name, size in zip(names, part.sizes.tolist(), strict=True):
+            if size < 0:
+                account.missing.add(name)
+            else:
+                there[name] = size
         for name, facts in zip(there, iter_footers(results, there), strict=True):
             if facts.get("job") != job:
-                account.foreign.append(name)
+                account.foreign.add(name)
                 continue
-            account.add(generation.plan.name, facts, retried.get(facts["chunk"], frozenset()))
+            account.add(part.generation.plan.name, facts, retried.get(facts["chunk"], frozenset()))
     return account
 
 
@@ -151,55 +150,7 @@ def retried_places(generations: Sequence[Generation]) -> dict[str, frozenset[int
     found: dict[str, frozenset[int]] = {}
     for generation in generations:
         if generation.plan.kind == "retry":
-            for chunk in iter_chunks(generation.chunks):
-                found[str(chunk.redoes)] = frozenset(chunk.places)
+            for piece in generation.stored.pieces(["redoes", "select"]):
+                for name, places in zip(piece["redoes"].to_pylist(), piece["select"].to_pylist(), strict=True):
+                    found[name] = frozenset(places)
     return found
-
-
-def retry_chunks(generations: Sequence[Generation], account: Account) -> pa.Table:
-    """Return the chunks that do again what failed: the same chunks, with only the places of their errors.
-
-    What stood for a whole shard or table, and is listed now, needs no doing: its samples are in a plan of their own.
-    """
-    chunks: list[Chunk] = []
-    listed = _listed_later(generations)
-    for generation in generations:
-        failures = account.failures.get(generation.plan.name, {})
-        wanted = generation.chunks.filter(
-            pc.is_in(generation.chunks["name"], value_set=pa.array(list(failures), pa.string()))
-        )
-        for chunk in iter_chunks(wanted):
-            places = tuple(sorted(failure.place for failure in failures[chunk.name]))
-            name = chunk_name(len(chunks), [chunk.name, "+".join(map(str, places))])
-            if chunk.start == UNREAD and chunk.shard in listed:
-                chunk = _as_listed(chunk)
-            chunks.append(
-                replace(
-                    chunk,
-                    ordinal=len(chunks),
-                    name=name,
-                    samples=len(places),
-                    select=places,
-                    redoes=chunk.name,
-                )
-            )
-    return chunks_to_table(chunks)
-
-
-def _listed_later(generations: Sequence[Generation]) -> frozenset[str | None]:
-    """Return the shards and tables that could not be read for one plan, and were for another."""
-    unread: set[str | None] = set()
-    read: set[str | None] = set()
-    for generation in generations:
-        whole = pc.equal(generation.chunks["samples"], 1)
-        unread |= {chunk.shard for chunk in iter_chunks(generation.chunks.filter(whole)) if chunk.start == UNREAD}
-    for generation in generations if unread else ():
-        some = pc.is_in(generation.chunks["shard"], value_set=pa.array(list(unread), pa.string()))
-        read |= {chunk.shard for chunk in iter_chunks(generation.chunks.filter(some)) if chunk.start >= 0}
-    return frozenset(read)
-
-
-def _as_listed(chunk: Chunk) -> Chunk:
-    if chunk.rows is not None:
-        return replace(chunk, rows=replace(chunk.rows, start=LISTED_LATER, stop=LISTED_LATER + 1))
-    return replace(chunk, runs=tuple(replace(run, start=LISTED_LATER, stop=LISTED_LATER) for run in chunk.runs))

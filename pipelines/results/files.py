@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from condgen.checks import check_choice
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import ERRORS_SCHEMA
 from pipelines.datasets.parquet import plain_value
-from pipelines.storage.parquet import open_parquet, parquet_bytes
+from pipelines.storage.parquet import open_parquet, parquet_bytes, write_parquet
 from pipelines.storage.store import Store
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
 
 FOOTER_KEY = b"condgen"
 _FOOTER_READERS = 16
+_ROWS_AT_ONCE = 1 << 16
+_ERRORS_A_GROUP = 1 << 20
 
 _FIELDS = (
     ("source", pa.string()),
@@ -282,7 +285,9 @@ def iter_footers(store: Store, sizes: Mapping[str, int]) -> Iterator[dict[str, A
 
 def write_errors(store: Store, name: str, failures: Iterable[Failure]) -> None:
     """Write the table `errors/<name>.parquet`, also where there is no error: an empty table is an answer."""
-    rows = [failure.row() for failure in failures]
-    table = pa.Table.from_pylist(rows, schema=_with_features(ERRORS_SCHEMA))
-    data = parquet_bytes(table, compression="zstd")
-    store.write(f"errors/{name}.parquet", data)
+    schema = _with_features(ERRORS_SCHEMA)
+    rows = (failure.row() for failure in failures)
+    batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
+    tables = (pa.Table.from_pylist(batch, schema=schema) for batch in batches)
+    path = f"errors/{name}.parquet"
+    write_parquet(store, path, tables, schema, row_group_size=_ERRORS_A_GROUP, compression="zstd")

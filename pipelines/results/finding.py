@@ -14,12 +14,13 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from condgen.errors import DatasetError
+from condgen.errors import DatasetError, MissingError
+from pipelines.datasets.stored_chunks import StoredChunks
 from pipelines.results.verification.draws import identity_ranges
 from pipelines.storage.parquet import open_parquet
 from pipelines.storage.store import Store
 
-__all__ = ["FoundRow", "WantedImages", "candidate_chunks", "find_rows"]
+__all__ = ["FoundRow", "WantedImages", "candidates", "find_rows"]
 
 _WITHOUT_EXTENSION = r"(?s)^(.*[^/])\.[^./]*$"
 """A loose file's key is its name without the extension, if it has one."""
@@ -79,8 +80,17 @@ class FoundRow:
     row: int
 
 
-def candidate_chunks(chunks: pa.Table, wanted: WantedImages) -> pa.Table:
-    """Return the chunks of a plan that may have wanted images: those of their shards, or that list their files."""
+def candidates(stored: StoredChunks, wanted: WantedImages) -> Iterator[pa.Table]:
+    """Yield the chunks of a plan that may have wanted images: those of their shards, or that list their files.
+
+    Those of one piece of the list come together; of other pieces, only the names are read.
+    """
+    for number, light in enumerate(stored.pieces(["shard", "files"])):
+        if _of_images(light, wanted).num_rows:
+            yield _of_images(stored.piece(number), wanted)
+
+
+def _of_images(chunks: pa.Table, wanted: WantedImages) -> pa.Table:
     of_shards = chunks.filter(pc.is_valid(chunks["shard"]))
     sources = wanted.all_sources
     known = pa.array(sorted(sources), pa.string()) if sources is not None else None
@@ -100,6 +110,8 @@ def candidate_chunks(chunks: pa.Table, wanted: WantedImages) -> pa.Table:
 
 def find_rows(results: Store, name: str, wanted: WantedImages, size_bytes: int | None = None) -> Iterator[FoundRow]:
     """Yield the rows of wanted images in a draws file; only row groups whose statistics allow it are read.
+
+    There are none where the file is not there: its chunk is not committed.
 
     Args:
         results: store of the results.
@@ -121,5 +133,8 @@ def find_rows(results: Store, name: str, wanted: WantedImages, size_bytes: int |
                         if wanted.has(row["source"], row["key"]):
                             yield FoundRow(row["source"], row["key"], row["draw"], group, place, first + place)
                 first += file.metadata.row_group(group).num_rows
+    except MissingError as error:
+        if error.scope == "storage":
+            raise
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise DatasetError(f"{results.locate(name)} is damaged: see condgen verify {results.uri}") from error

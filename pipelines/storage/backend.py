@@ -5,10 +5,11 @@ A local folder without detours is in `pipelines.storage.local`, all else, by fss
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Backend", "Entry"]
+__all__ = ["Backend", "Draft", "Entry"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,6 +23,23 @@ class Entry:
     name: str
     size_bytes: int
     modified_s: float = field(default=0.0, compare=False)
+
+
+class Draft(Protocol):
+    """A local file that is to become an object; it may be filled by its path."""
+
+    @property
+    def path(self) -> str:
+        """Path of the file, which is empty at first."""
+        ...
+
+    def store(self) -> None:
+        """Store what the file holds under the object's name, atomically; after an error it may be called again."""
+        ...
+
+    def discard(self) -> None:
+        """Remove the file."""
+        ...
 
 
 class Backend(Protocol):
@@ -62,6 +80,10 @@ class Backend(Protocol):
         """Store an object atomically unless one of that name is there; return whether it was stored."""
         ...
 
+    def draft(self, name: str) -> Draft:
+        """Return a local file that is to become an object."""
+        ...
+
     def exists(self, name: str) -> bool:
         """Return whether there is an object or folder."""
         ...
@@ -78,6 +100,13 @@ class Backend(Protocol):
         """Return the objects under a folder in any order, names relative to the root.
 
         Those with a dot before a part of their names are left out unless ``hidden``, or may be.
+        """
+        ...
+
+    def pages(self, prefix: str) -> Callable[[], Sequence[Entry] | None]:
+        """Return a function that lists the objects under a folder: some more of them, in order, or None at the end.
+
+        After an error it may be called again. It is not said whether hidden ones are among them.
         """
         ...
 

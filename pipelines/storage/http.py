@@ -73,6 +73,14 @@ class HttpBackend(FsspecBackend):
         """
         raise PermissionError(f"{name}: {len(data)} bytes can't be stored on a web server")
 
+    def put_file(self, path: str, name: str) -> None:  # noqa: ARG002
+        """Refuse, as ``write`` does.
+
+        Raises:
+            PermissionError: always.
+        """
+        self.write(name, b"")
+
     def create(self, name: str, data: bytes) -> bool:
         """Refuse, as ``write`` does.
 

@@ -6,8 +6,9 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pipelines.storage.backend import Entry
@@ -15,6 +16,7 @@ from pipelines.storage.backend import Entry
 __all__ = ["LocalBackend"]
 
 _TEMPORARY = ".condgen-write-"
+_PAGE = 10_000
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 
 _swept: set[tuple[int, str]] = set()
@@ -78,30 +80,16 @@ class LocalBackend:
 
     def _put(self, name: str, data: bytes, publish: Callable[[str, str], None]) -> None:
         """Write a file under a temporary name, and give it its own by a call of the system that can't be divided."""
-        target = self._path(name)
-        folder = str(Path(target).parent)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        if (os.getpid(), folder) not in _swept:
-            _swept.add((os.getpid(), folder))
-            _sweep(folder)
-        temporary = f"{folder}/{_TEMPORARY}{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        draft = _LocalDraft(self._path(name))
         try:
-            _lock(descriptor)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view[: 1 << 30]) :]
-            os.fsync(descriptor)
-            try:
-                publish(temporary, target)
-            except FileNotFoundError as error:  # swept between its creation and its lock: to be tried again
-                raise InterruptedError(errno.EINTR, "the temporary file was removed by another writer") from error
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            draft.fill(data)
+            draft.store(publish)
         finally:
-            os.close(descriptor)
-        _sync_folder(folder)
+            draft.discard()
+
+    def draft(self, name: str) -> _LocalDraft:
+        """Return a file with a temporary name, which is to become one with its own."""
+        return _LocalDraft(self._path(name))
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file or folder."""
@@ -128,7 +116,24 @@ class LocalBackend:
         if not Path(top).is_dir():
             return []
         start = f"{prefix}/" if prefix else ""
-        return list(_walk(top, start, recursive, hidden, frozenset()))
+        found = _walk(top, start, recursive, hidden, frozenset())
+        return [entry for name, path in found if (entry := _entry(name, path)) is not None]
+
+    def pages(self, prefix: str) -> Callable[[], Sequence[Entry] | None]:
+        """Return a function that lists files page by page; their names alone are held."""
+        names: Iterator[str] | None = None
+
+        def read() -> Sequence[Entry] | None:
+            nonlocal names
+            if names is None:
+                top, start = self._path(prefix), f"{prefix}/" if prefix else ""
+                found = _walk(top, start, True, False, frozenset()) if Path(top).is_dir() else ()
+                names = iter(sorted(name for name, _ in found))
+            page = list(islice(names, _PAGE))
+            entries = (_entry(name, self._path(name)) for name in page)
+            return [entry for entry in entries if entry is not None] if page else None
+
+        return read
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
@@ -138,7 +143,52 @@ class LocalBackend:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
 
-def _walk(folder: str, start: str, recursive: bool, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+class _LocalDraft:
+    """A file under a temporary name, locked while its writer lives.
+
+    Args:
+        target: path that it is to have.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target, self._folder = target, str(Path(target).parent)
+        Path(self._folder).mkdir(parents=True, exist_ok=True)
+        if (os.getpid(), self._folder) not in _swept:
+            _swept.add((os.getpid(), self._folder))
+            _sweep(self._folder)
+        self.path = f"{self._folder}/{_TEMPORARY}{secrets.token_hex(8)}"
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(self._descriptor)
+        except BaseException:
+            self.discard()
+            raise
+
+    def fill(self, data: bytes) -> None:
+        """Write bytes behind those that are there."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view[: 1 << 30]) :]
+
+    def store(self, publish: Callable[[str, str], None] = os.replace) -> None:
+        """Flush the file to the disk, and give it its name by a call of the system that can't be divided."""
+        os.fsync(self._descriptor)
+        try:
+            publish(self.path, self._target)
+        except FileNotFoundError as error:  # swept between its creation and its lock: to be tried again
+            raise InterruptedError(errno.EINTR, "the temporary file was removed by another writer") from error
+        _sync_folder(self._folder)
+
+    def discard(self) -> None:
+        """Remove the temporary file, if it still has that name."""
+        os.close(self._descriptor)
+        Path(self.path).unlink(missing_ok=True)
+
+
+def _walk(
+    folder: str, start: str, recursive: bool, hidden: bool, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, str]]:
+    """Yield the names of files, or of links to nothing, and their paths."""
     status = Path(folder).stat()
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link to a folder that it is in
@@ -150,12 +200,18 @@ def _walk(folder: str, start: str, recursive: bool, hidden: bool, above: frozens
             if item.is_dir():
                 if recursive and not (item.name.startswith(".") and not os.access(item.path, os.R_OK | os.X_OK)):
                     yield from _walk(item.path, f"{start}{item.name}/", recursive, hidden, above | {here})
-            elif item.is_file():
-                status = item.stat()
-                # A copy that keeps its time stamp is new to the file system all the same.
-                yield Entry(start + item.name, status.st_size, max(status.st_mtime, status.st_ctime))
-            elif item.is_symlink() and not Path(item.path).exists():
-                yield Entry(start + item.name, 0)
+            elif item.is_file() or (item.is_symlink() and not Path(item.path).exists()):
+                yield start + item.name, item.path
+
+
+def _entry(name: str, path: str) -> Entry | None:
+    """Return what is listed of a file, or of a link to nothing; None where neither is there any more."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # for each of millions of files
+    except FileNotFoundError:
+        return Entry(name, 0) if Path(path).is_symlink() else None
+    # A copy that keeps its time stamp is new to the file system all the same.
+    return Entry(name, status.st_size, max(status.st_mtime, status.st_ctime))
 
 
 def _link(temporary: str, target: str) -> None:

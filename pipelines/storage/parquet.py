@@ -7,9 +7,11 @@ So Arrow is given memory of its own here, and what it reads of a large file is f
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,18 @@ import pyarrow.types as pt
 from condgen.errors import DatasetError
 from pipelines.storage.store import Store
 
-__all__ = ["StoredParquet", "open_parquet", "parquet_bytes", "read_parquet"]
+__all__ = [
+    "HELD_BYTES",
+    "StoredParquet",
+    "open_checked",
+    "open_parquet",
+    "parquet_bytes",
+    "read_parquet",
+    "write_parquet",
+]
+
+HELD_BYTES = 64 << 20
+"""Size up to which `open_checked` holds a file in memory; of larger ones, row groups are read as they are asked for."""
 
 _FOOTER_GUESS_BYTES = 1 << 16
 _GAP_BYTES = 1 << 16
@@ -35,6 +48,50 @@ def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
     A table without rows is a file without row groups: Hugging Face's datasets can't read an empty one.
     """
     return bytes(_written(table, **options).to_pybytes())
+
+
+def write_parquet(
+    store: Store, name: str, tables: Iterable[pa.Table], schema: pa.Schema, *, row_group_size: int, **options: Any
+) -> str:
+    """Store tables as one Parquet file, and hold no more of them than a row group and the table that is at hand.
+
+    Args:
+        store: store to write to.
+        name: name of the file.
+        tables: tables; how the rows are divided among them decides nothing.
+        schema: schema of all of them.
+        row_group_size: number of rows of each row group.
+        options: options of `pyarrow.parquet.ParquetWriter`.
+
+    Returns:
+        The file's SHA-256; the bytes are those that `parquet_bytes` gives of all rows in one piece.
+
+    Raises:
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
+    """
+    with store.writing(name) as path:
+        with pq.ParquetWriter(path, schema, **options) as writer:
+            for group in _in_groups(tables, row_group_size):
+                writer.write_table(group, row_group_size)
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_groups(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of all tables in tables of so many rows, each in one piece; the last has what is left."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += table.num_rows
+        if count >= rows:
+            joined, at = pa.concat_tables(waiting), 0
+            while count - at >= rows:
+                yield joined.slice(at, rows).combine_chunks()
+                at += rows
+            waiting, count = [joined.slice(at)], count - at
+    if count:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def read_parquet(data: bytes) -> pa.Table:
@@ -66,6 +123,34 @@ def open_parquet(
         if size <= whole_up_to_bytes:
             return StoredParquet(_copied(store.read(name)))
         return StoredParquet(_read_footer(store, name, size), (store, name, size))
+    except pa.ArrowException as error:
+        raise DatasetError(f"{store.locate(name)} is no Parquet file, or damaged: {error}") from error
+
+
+def open_checked(store: Store, name: str, sha256: str, *, size_bytes: int | None = None) -> StoredParquet:
+    """Open a Parquet file whose bytes have a SHA-256: a large one is read twice, for its sum and for its rows.
+
+    Args:
+        store: store of the file.
+        name: name of the file.
+        sha256: SHA-256, in hexadecimal.
+        size_bytes: size of the file (default: it is asked for).
+
+    Raises:
+        DatasetError: its bytes have another sum, or are no Parquet.
+        MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
+    """
+    size, digest = store.size(name) if size_bytes is None else size_bytes, hashlib.sha256()
+    held = store.read(name) if size <= HELD_BYTES else None
+    for start in range(0, size, _PIECE_BYTES) if held is None else ():
+        digest.update(store.read_range(name, start, min(size, start + _PIECE_BYTES)))
+    digest.update(held or b"")
+    if digest.hexdigest() != sha256:
+        raise DatasetError(f"{store.locate(name)} has other bytes than its checksum says")
+    if held is None:
+        return open_parquet(store, name, size_bytes=size)
+    try:
+        return StoredParquet(_copied(held))
     except pa.ArrowException as error:
         raise DatasetError(f"{store.locate(name)} is no Parquet file, or damaged: {error}") from error
 
@@ -131,6 +216,16 @@ class StoredParquet:
         with _fetched(*self._rest, _joined(ranges)) as source:
             file = pq.ParquetFile(source, metadata=self.metadata)
             return _plain(_decoded(lambda: file.read_row_groups(numbers, columns=names)))
+
+    @property
+    def group_rows(self) -> list[int]:
+        """The number of rows of each row group."""
+        return [int(self.metadata.row_group(group).num_rows) for group in range(self.num_row_groups)]
+
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield all rows, a row group at a time, as `read_row_group` returns them."""
+        for group in range(self.num_row_groups):
+            yield self.read_row_group(group, columns)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows, as `read_row_group` does."""

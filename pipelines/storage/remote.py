@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -105,6 +106,16 @@ class FsspecBackend:
             return False
         return True
 
+    def draft(self, name: str) -> _RemoteDraft:
+        """Return a file in the folder of temporary files, which is to become an object."""
+        return _RemoteDraft(self, name)
+
+    def put_file(self, path: str, name: str) -> None:
+        """Store what a local file holds."""
+        target = self._path(name)
+        self._fs().makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._fs().put_file(path, target)
+
     def exists(self, name: str) -> bool:
         """Return whether there is an object, or anything under a prefix."""
         try:
@@ -145,6 +156,20 @@ class FsspecBackend:
                 entries.append(Entry(path[len(start) :], int(info["size"] or 0), modified_s(info)))
         return entries
 
+    def pages(self, prefix: str) -> Callable[[], Sequence[Entry] | None]:
+        """Return a function that lists the objects under a prefix, all at once."""
+        is_listed = False
+
+        def read() -> Sequence[Entry] | None:
+            nonlocal is_listed
+            if is_listed:
+                return None
+            entries = sorted(self.list(prefix, recursive=True))
+            is_listed = True
+            return entries
+
+        return read
+
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
         try:
@@ -173,6 +198,23 @@ class FsspecBackend:
 
         options = {"use_listings_cache": False, "skip_instance_cache": True, **ours, **self.options}
         return fsspec.url_to_fs(self.uri, **options)[0]
+
+
+class _RemoteDraft:
+    """A temporary file that is sent when it is full."""
+
+    def __init__(self, backend: FsspecBackend, name: str) -> None:
+        self._backend, self._name = backend, name
+        self._file = tempfile.NamedTemporaryFile(prefix="condgen-")  # noqa: SIM115  # it lives as long as this
+        self.path = self._file.name
+
+    def store(self) -> None:
+        """Send it."""
+        self._backend.put_file(self.path, self._name)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.close()
 
 
 def modified_s(info: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from condgen.errors import ConfigError
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _ONE_PUT_BYTES = 50 << 20
+_DIRECTORY_BUCKET = "--x-s3"
+"""What the names of directory buckets end with, the only ones of AWS whose listings are in no order."""
 _IS_THERE = frozenset({"PreconditionFailed", "412"})
 _REFUSED = frozenset({"AccessDenied", "403"})
 
@@ -71,6 +74,14 @@ class S3Backend(FsspecBackend):
         else:
             self._fs().pipe_file(self._path(name), data)
 
+    def put_file(self, path: str, name: str) -> None:
+        """Store what a local file holds: one PUT, or a multipart upload's completion."""
+        file = Path(path)
+        if file.stat().st_size <= _ONE_PUT_BYTES:
+            self.write(name, file.read_bytes())
+        else:
+            self._fs().put_file(path, self._path(name))
+
     def create(self, name: str, data: bytes) -> bool:
         """Store an object in one PUT unless one of that name is there; return whether it was stored.
 
@@ -112,6 +123,23 @@ class S3Backend(FsspecBackend):
     def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:  # noqa: ARG002  # all have come
         """Return the objects under a prefix, names relative to the root."""
         return list(self._sync(self._list(prefix, recursive)))
+
+    def pages(self, prefix: str) -> Callable[[], Sequence[Entry] | None]:
+        """Return a function that lists the objects under a prefix, a request a page."""
+        if self._place("")["Bucket"].endswith(_DIRECTORY_BUCKET):
+            return super().pages(prefix)
+        where, last = self._under(prefix), ""
+
+        def read() -> Sequence[Entry] | None:
+            nonlocal last
+            answer = self._call("list_objects_v2", **where, **({"StartAfter": last} if last else {}))
+            items = answer.get("Contents", ())
+            if not items:
+                return None
+            last = items[-1]["Key"]
+            return self._entries(items)
+
+        return read
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -186,11 +214,12 @@ class S3Backend(FsspecBackend):
             body.close()
 
     async def _list(self, prefix: str, recursive: bool) -> Sequence[Entry]:
-        where = self._under(prefix)
-        own = len(self._under("")["Prefix"])
-        arguments = {**where, "Delimiter": "" if recursive else "/"}
+        arguments = {**self._under(prefix), "Delimiter": "" if recursive else "/"}
         pages = self._fs()._list_pages("list_objects_v2", **arguments)  # noqa: SLF001
-        items = [item async for page in pages for item in page.get("Contents", ())]
+        return self._entries([item async for page in pages for item in page.get("Contents", ())])
+
+    def _entries(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Entry]:
+        own = len(self._under("")["Prefix"])
         return [
             Entry(item["Key"][own:], int(item["Size"]), modified_s(item))
             for item in items

@@ -19,7 +19,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -214,6 +215,23 @@ class Store:
         name = self._checked(name)
         self._try("write", name, lambda: self.backend.write(name, data))
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[str]:
+        """Give the path of an empty local file to fill, which is stored as ``write`` does where the block ends well.
+
+        It is beside the object in a local folder, and else in the folder of temporary files.
+
+        Raises:
+            MissingError, AccessError, StorageError: as the module says.
+        """
+        name = self._checked(name)
+        draft = self._try("write", name, lambda: self.backend.draft(name))
+        try:
+            yield draft.path
+            self._try("write", name, draft.store)
+        finally:
+            draft.discard()
+
     def create(self, name: str, data: bytes) -> bool:
         """Store an object where none of that name is there: of several writers at once, one succeeds.
 
@@ -284,6 +302,22 @@ class Store:
         prefix = self._checked(prefix)
         found = self._try("list", prefix, lambda: self.backend.list(prefix, recursive, hidden))
         return sorted(_as_text(entry) for entry in found if hidden or not _is_hidden(entry.name))
+
+    def iter_list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield what ``list`` returns, page by page, so that a long listing takes little memory.
+
+        Raises:
+            MissingError, AccessError, StorageError: as ``list``; or the storage lists in no order.
+        """
+        prefix = self._checked(prefix)
+        read, last = self.backend.pages(prefix), ""
+        while (page := self._try("list", prefix, read)) is not None:
+            for entry in page:
+                if entry.name < last:
+                    raise StorageError(self.locate(prefix), "list", "the storage lists names in no order")
+                last = entry.name
+                if not _is_hidden(entry.name):
+                    yield _as_text(entry)
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error.

@@ -175,10 +175,10 @@ def _is_empty(target: Store) -> bool:
 
 def _counts(work: _Work) -> Mapping[str, int]:
     """Return the counts of run.json, which complete results have."""
-    store, names = work.results, [draws_name(name) for name, _ in work.chunks()]
-    missing = sum(name not in work.sizes for name in names)
+    store, total = work.results, sum(one.plan.num_chunks for one in work.generations)
+    missing = sum(draws_name(name) not in work.sizes for name, _ in work.chunks())
     if missing or not store.exists("run.json"):
-        left = f"{missing:,} of {len(names):,} chunks are missing" if missing else "run.json is missing"
+        left = f"{missing:,} of {total:,} chunks are missing" if missing else "run.json is missing"
         raise DatasetError(f"{store.uri} is not complete, {left}: run the job to its end, then extract")
     try:
         counts = json.loads(store.read("run.json"))["counts"]
@@ -233,8 +233,8 @@ class _Work:
 
     def chunks(self) -> Iterator[tuple[str, bool]]:
         """Yield the chunks of all plans, and whether they are of loose files."""
-        for one in self.generations:
-            for name, shard in zip(one.chunks["name"].to_pylist(), one.chunks["shard"].to_pylist(), strict=True):
+        for piece in (piece for one in self.generations for piece in one.stored.pieces(["name", "shard"])):
+            for name, shard in zip(piece["name"].to_pylist(), piece["shard"].to_pylist(), strict=True):
                 yield name, shard is None
 
     def names(self, suffix: str) -> Names:

@@ -18,7 +18,7 @@ from pipelines.images.encoding import SUFFIXES
 from pipelines.results.account import committed
 from pipelines.results.extraction.chunks import ExtractedChunks, Extraction, put_image
 from pipelines.results.files import draws_name
-from pipelines.results.finding import FoundRow, WantedImages, candidate_chunks, find_rows
+from pipelines.results.finding import FoundRow, WantedImages, candidates, find_rows
 from pipelines.results.names import Identity, Names, name_images, stem_digest, stem_of
 from pipelines.results.plan import Generation, require_plans
 from pipelines.results.settings import BatchSettings
@@ -158,9 +158,9 @@ def _find(
     sizes = committed(store)
     chunks: list[tuple[str, bool]] = []
     for generation in generations:
-        table = candidate_chunks(generation.chunks, wanted)
-        is_loose = pc.is_null(table["shard"]).to_pylist()
-        chunks += zip(table["name"].to_pylist(), is_loose, strict=True)
+        for table in candidates(generation.stored, wanted):
+            is_loose = pc.is_null(table["shard"]).to_pylist()
+            chunks += zip(table["name"].to_pylist(), is_loose, strict=True)
     there = [(name, is_loose) for name, is_loose in chunks if draws_name(name) in sizes]
 
     def look(name: str) -> list[FoundRow]:

@@ -6,23 +6,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from condgen.errors import DatasetError
 from pipelines.cluster.starting import usable_cpus
-from pipelines.cluster.tasks import run_tasks
+from pipelines.cluster.tasks import run_in_order
 from pipelines.datasets.chunk import Chunk, iter_chunks
 from pipelines.datasets.contents import parts_of
 from pipelines.datasets.opening import archive_store
-from pipelines.results.account import Account, committed, retried_places
+from pipelines.results.account import Account, NamedFiles, retried_places
+from pipelines.results.commits import DrawsListing, look_up
 from pipelines.results.files import draws_name
 from pipelines.results.plan import Generation, job_digest, load_plans
 from pipelines.results.settings import BatchSettings
-from pipelines.results.verification.draws import ChunkFindings, ExpectedChunk, ResultFault, check_chunks
+from pipelines.results.verification.draws import ExpectedChunk, ResultFault, check_chunks
 from pipelines.results.verification.tables import Findings, check_plans, check_run, check_strays, check_tables
 from pipelines.storage.store import Store, open_store
 
 __all__ = ["RAY_FROM_BYTES", "Verification", "verify_results"]
+
+Sizes: TypeAlias = npt.NDArray[np.int64]
 
 RAY_FROM_BYTES = 4 << 30
 """From this many bytes of draws files on, in storage that any machine reaches, Ray reads them; else threads do."""
@@ -155,27 +163,14 @@ def _verified(
         seed=settings.seed,
         columns=settings.output.columns,
     )
-    sizes = committed(store)
     findings = Findings(Account(num_draws=settings.draws))
     account = findings.account
     account.images = sum(one.plan.num_samples for one in generations if one.plan.kind == "archive")
     findings.add(check_plans(generations))
-    findings.add(check_strays(store, generations, sizes))
-    plan_of: dict[str, str] = {}
-    for one in generations:
-        for name in one.chunks["name"].to_pylist():
-            plan_of[name] = one.plan.name
-            if draws_name(name) not in sizes:
-                account.missing.append(draws_name(name))
-    findings.add(ResultFault(name, "Missing", "the chunk was not committed: run the job") for name in account.missing)
-    retried = retried_places(generations)
-    for found in _read(store, generations, sizes, expected, sources, quick=quick, cluster=cluster, watch=watch):
-        findings.add_chunk(plan_of[found.chunk], found, retried.get(found.chunk, frozenset()))
-    for one in generations:  # they came in any order
-        failures = account.failures.get(one.plan.name, {})
-        account.failures[one.plan.name] = {
-            name: failures[name] for name in one.chunks["name"].to_pylist() if name in failures
-        }
+    sizes, strays = _listed(store, generations, account.missing)
+    findings.add(check_strays(store, generations, strays))
+    findings.add_missing(account.missing)
+    _read_all(store, generations, sizes, findings, expected, sources, quick=quick, cluster=cluster, watch=watch)
     if not account.is_closed:
         parts = f"{account.with_draws} images with draws, {account.errors} errors and {account.filtered} filtered"
         findings.add([ResultFault("draws", "Account", f"{parts} are not the {account.images} images of the plans")])
@@ -185,36 +180,61 @@ def _verified(
     return findings
 
 
-def _read(
+def _listed(
+    store: Store, generations: Sequence[Generation], missing: NamedFiles
+) -> tuple[Sequence[Sizes], Iterator[str]]:
+    """Return the sizes of each plan's draws files (-1 where there is none), and the names of files of no plan.
+
+    Those that are not there are added to `missing`.
+    """
+    listing = DrawsListing(store)
+    parts: dict[int, list[Sizes]] = {one.plan.generation: [] for one in generations}
+    for part in look_up(listing, generations):
+        parts[part.generation.plan.generation].append(part.sizes)
+        for row in np.flatnonzero(~part.is_there).tolist():
+            missing.add(draws_name(part.chunks["name"][row].as_py()))
+    return [np.concatenate([np.zeros(0, np.int64), *sizes]) for sizes in parts.values()], listing.rest()
+
+
+def _read_all(
     store: Store,
     generations: Sequence[Generation],
-    sizes: Mapping[str, int],
+    sizes: Sequence[Sizes],
+    findings: Findings,
     expected: ExpectedChunk,
     sources: Store | None,
     *,
     quick: bool,
     cluster: Callable[[], AbstractContextManager[None]],
     watch: Callable[[int, int, int], None],
-) -> Iterator[ChunkFindings]:
-    """Yield what is found in each draws file, in any order."""
-    there = _there(generations, sizes)
-    tasks = (
-        (store, batch, expected, sources, quick) for batch in iter(lambda: list(islice(there, _CHUNKS_A_TASK)), [])
-    )
-    by_ray = not quick and "://" in store.uri and sum(sizes.values()) >= RAY_FROM_BYTES
+) -> None:
+    """Add what is found in each draws file, in the order of the plans."""
+    retried = retried_places(generations)
+    total = sum(int((one >= 0).sum()) for one in sizes)
+    by_ray = not quick and "://" in store.uri and sum(int(one.clip(0).sum()) for one in sizes) >= RAY_FROM_BYTES
     # Hashing leaves Python's lock; footers, and answers from afar, are waited for.
     threads = _FOOTER_READERS if quick or "://" in store.uri else usable_cpus()
     read = faults = 0
     with cluster() if by_ray else nullcontext():
-        for found in run_tasks(check_chunks, tasks, threads, on_ray=by_ray):
-            read += len(found)
-            faults += sum(len(one.faults) for one in found)
-            watch(read, len(sizes), faults)
-            yield from found
+        for generation, its_sizes in zip(generations, sizes, strict=True):
+            there = _there(generation, its_sizes)
+            batches = iter(partial(_first, there), [])
+            tasks = ((store, batch, expected, sources, quick) for batch in batches)
+            for found in run_in_order(check_chunks, tasks, threads, on_ray=by_ray):
+                read += len(found)
+                faults += sum(len(one.faults) for one in found)
+                watch(read, total, faults)
+                for one in found:
+                    findings.add_chunk(generation.plan.name, one, retried.get(one.chunk, frozenset()))
 
 
-def _there(generations: Sequence[Generation], sizes: Mapping[str, int]) -> Iterator[tuple[Chunk, int]]:
-    for generation in generations:
-        for chunk in iter_chunks(generation.chunks):
-            if draws_name(chunk.name) in sizes:
-                yield chunk, sizes[draws_name(chunk.name)]
+def _first(chunks: Iterator[tuple[Chunk, int]]) -> list[tuple[Chunk, int]]:
+    return list(islice(chunks, _CHUNKS_A_TASK))
+
+
+def _there(generation: Generation, sizes: Sizes) -> Iterator[tuple[Chunk, int]]:
+    begin = 0
+    for piece in generation.stored.pieces():
+        its_sizes = sizes[begin : begin + piece.num_rows].tolist()
+        begin += piece.num_rows
+        yield from ((chunk, size) for chunk, size in zip(iter_chunks(piece), its_sizes, strict=True) if size >= 0)

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from condgen.errors import DatasetError, MissingError
-from pipelines.datasets.chunk import Chunk, iter_chunks
-from pipelines.results.account import Account
+from pipelines.results.account import Account, NamedFiles
 from pipelines.results.files import draws_name
 from pipelines.results.plan import Generation
 from pipelines.results.verification.draws import ChunkFindings, ResultFault
-from pipelines.storage.parquet import read_parquet
+from pipelines.storage.parquet import HELD_BYTES, StoredParquet, open_parquet
 from pipelines.storage.store import Store
 
 __all__ = ["Findings", "check_plans", "check_run", "check_strays", "check_tables"]
 
 _EXAMPLES = 50
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -56,6 +59,13 @@ class Findings:
             if len(self.examples) < _EXAMPLES:
                 self.examples.append(fault)
 
+    def add_missing(self, missing: NamedFiles) -> None:
+        """Add the draws files that are not there."""
+        if missing:
+            self.counts["Missing"] += len(missing)
+        said, room = "the chunk was not committed: run the job", _EXAMPLES - len(self.examples)
+        self.examples += [ResultFault(name, "Missing", said) for name in missing.first[:room]]
+
     def add_chunk(self, plan: str, found: ChunkFindings, retried: frozenset[int]) -> None:
         """Add a chunk of a plan; `retried` are the places in it that a later plan does again."""
         self.add(found.faults)
@@ -78,49 +88,63 @@ def check_plans(generations: Sequence[Generation]) -> list[ResultFault]:
     """Check that plans count what they list, and that no image is in two of them."""
     faults = []
     for generation in generations:
-        plan, chunks = generation.plan, generation.chunks
-        counted = chunks.num_rows, int(pc.sum(chunks["samples"]).as_py() or 0)
-        if counted != (plan.num_chunks, plan.num_samples):
+        plan, counted = generation.plan, np.zeros(2, np.int64)
+        for piece in generation.stored.pieces(["samples"]):
+            counted += piece.num_rows, int(pc.sum(piece["samples"]).as_py() or 0)
+        if counted.tolist() != [plan.num_chunks, plan.num_samples]:
             faults.append(ResultFault(f"plan/{plan.name}.json", "Count", "it counts other chunks than it lists"))
         begun = generations[0].plan
         if (plan.model["digest"], plan.settings) != (begun.model["digest"], begun.settings):
             faults.append(ResultFault(f"plan/{plan.name}.json", "OtherJob", "another model or settings than plan 000"))
-    tables = [generation.chunks for generation in generations]
-    names = pa.chunked_array([chunk for table in tables for chunk in table["name"].chunks], pa.string())
-    if pc.count_distinct(names).as_py() != len(names):
+    if _has_repeated_names(generations):
         faults.append(ResultFault("plan", "Duplicate", "two chunks have one name"))
-    new = [table.filter(pc.is_null(table["redoes"])) for table in tables]
-    whole = pa.concat_tables([table.filter(pc.is_null(table["select"])) for table in new])
-    parts = [chunk for table in new for chunk in iter_chunks(table.filter(pc.is_valid(table["select"])))]
-    if _has_repeated_units(whole) or _has_repeated_parts(parts):
+    if _has_repeated_starts(generations) or _has_repeated_files(generations) or _has_repeated_parts(generations):
         faults.append(ResultFault("plan", "Duplicate", "an image is in two chunks"))
     return faults
 
 
-def _has_repeated_units(whole: pa.Table) -> bool:
-    """Return whether a file, a run of a shard or a first row is in two chunks."""
-    table = whole.combine_chunks()
-    files = table["files"].combine_chunks().flatten()
-    runs = table["runs"].combine_chunks()
-    rows = table.filter(pc.is_valid(table["rows"]))
-    units = [
-        pa.table({"shard": pa.nulls(len(files), pa.string()), "unit": files.field("name")}),
-        _units(table["shard"].combine_chunks().take(pc.list_parent_indices(runs)), runs.flatten().field("start")),
-        _units(rows["shard"], pc.struct_field(rows["rows"], "start")),
-    ]
-    for table in units:
-        if table.num_rows and table.group_by(["shard", "unit"]).aggregate([]).num_rows != table.num_rows:
-            return True
-    return False
+def _has_repeated_names(generations: Sequence[Generation]) -> bool:
+    """Return whether two chunks have one name: of such two, the second is not beyond all names before it."""
+    highest, late = "", Counter[str]()
+    for name in _names(generations):
+        if name > highest:
+            highest = name
+        else:
+            late[name] = 0
+    for name in _names(generations) if late else ():
+        if name in late:
+            late[name] += 1
+    return any(count > 1 for count in late.values())
 
 
-def _units(shard: Any, start: Any) -> pa.Table:
-    return pa.table({"shard": shard, "unit": start})
+def _names(generations: Sequence[Generation]) -> Iterator[str]:
+    for piece in (piece for one in generations for piece in one.stored.pieces(["name"])):
+        yield from piece["name"].to_pylist()
 
 
-def _has_repeated_parts(parts: Sequence[Chunk]) -> bool:
+def _has_repeated_starts(generations: Sequence[Generation]) -> bool:
+    """Return whether an extent of a shard, or a part of a table, is in two chunks."""
+    by_shard: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for shard, starts in (found for one in generations for found in one.stored.starts(of_whole_chunks=True)):
+        by_shard.setdefault(shard, []).append(starts)
+    return any(len(np.unique(starts)) < len(starts) for starts in map(np.concatenate, by_shard.values()))
+
+
+def _has_repeated_files(generations: Sequence[Generation]) -> bool:
+    """Return whether a file is in two chunks."""
+    parts = [pa.array([], pa.string())]
+    for piece in (piece for one in generations for piece in one.stored.pieces(["shard", "files", "redoes", "select"])):
+        wanted = pc.and_(pc.is_null(piece["redoes"]), pc.is_null(piece["select"]))
+        loose = piece.filter(pc.and_(wanted, pc.is_null(piece["shard"]))).combine_chunks()
+        parts += [files.flatten().field("name") for files in loose["files"].chunks]
+    names = pa.chunked_array(parts)
+    return bool(pc.count_distinct(names).as_py() < len(names))
+
+
+def _has_repeated_parts(generations: Sequence[Generation]) -> bool:
+    """Return whether an image is in two chunks of which only a part was wanted."""
     seen: set[tuple[str, int]] = set()
-    for chunk in parts:
+    for chunk in (chunk for one in generations for chunk in one.stored.cut()):
         start = chunk.runs[0].start if chunk.runs else chunk.rows.start if chunk.rows else 0
         for place in chunk.places:
             unit = (chunk.files[place].name, 0) if chunk.shard is None else (f"{chunk.shard}:{start}", place)
@@ -130,33 +154,41 @@ def _has_repeated_parts(parts: Sequence[Chunk]) -> bool:
     return False
 
 
-def check_strays(results: Store, generations: Sequence[Generation], there: Iterable[str]) -> list[ResultFault]:
-    """Find files in draws/ and errors/ that no plan names: readers of the folder would count them too."""
-    planned = {draws_name(name) for one in generations for name in one.chunks["name"].to_pylist()}
+def check_strays(results: Store, generations: Sequence[Generation], strays: Iterable[str]) -> Iterator[ResultFault]:
+    """Yield the files in draws/ and errors/ that no plan names: readers of the folder would count them too.
+
+    Args:
+        results: store of the results.
+        generations: plans.
+        strays: names of those in draws/.
+    """
     tables = {f"errors/{one.plan.name}.parquet" for one in generations}
-    strays = [name for name in there if name not in planned]
-    strays += [entry.name for entry in results.list("errors") if entry.name not in tables]
-    return [ResultFault(name, "Stray", "no plan names it: delete it") for name in strays]
+    others = (entry.name for entry in results.list("errors") if entry.name not in tables)
+    for name in chain(strays, others):
+        yield ResultFault(name, "Stray", "no plan names it: delete it")
 
 
 def check_tables(results: Store, generations: Sequence[Generation], account: Account) -> list[ResultFault]:
     """Check that the tables of errors are what the draws files' footers say, without what was tried again."""
     faults = []
     for generation in generations:
-        name = f"errors/{generation.plan.name}.parquet"
-        want = [failure.row() for failure in account.of_plan(generation.plan.name)]
+        name, failures = f"errors/{generation.plan.name}.parquet", account.failures_of(generation.plan.name)
         try:
-            rows = read_parquet(results.read(name)).to_pylist()
+            with open_parquet(results, name, whole_up_to_bytes=HELD_BYTES) as file:
+                pairs = zip_longest(_rows(file), (failure.row() for failure in failures))
+                if any(row != want for row, want in pairs):
+                    wrong = f"{file.metadata.num_rows} rows are not the {len(failures)} errors of the draws files"
+                    faults.append(ResultFault(name, "Errors", f"{wrong}: run the job again"))
         except MissingError:
             faults.append(ResultFault(name, "Missing", "it is written when the job is complete: run it again"))
-            continue
-        except (pa.ArrowException, OSError):
+        except (DatasetError, pa.ArrowException, OSError):
             faults.append(ResultFault(name, "Damaged", "it can't be read: delete it and run the job again"))
-            continue
-        if rows != want:
-            message = f"{len(rows)} rows are not the {len(want)} errors of the draws files: run the job again"
-            faults.append(ResultFault(name, "Errors", message))
     return faults
+
+
+def _rows(file: StoredParquet) -> Iterator[dict[str, Any]]:
+    for batch in (batch for piece in file.pieces() for batch in piece.to_batches(max_chunksize=_ROWS_AT_ONCE)):
+        yield from batch.to_pylist()
 
 
 def check_run(results: Store, generations: Sequence[Generation], account: Account) -> list[ResultFault]:

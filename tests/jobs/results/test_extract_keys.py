@@ -96,14 +96,15 @@ def test_only_row_groups_that_have_them_are_read(tmp_path: Path, monkeypatch: py
     real = StoredParquet.read_row_groups
 
     def noted(self: StoredParquet, groups: Any, columns: Any = None) -> pa.Table:
-        read.append((list(groups), columns))
+        if "draw" in self.schema_arrow.names:  # a draws file, and no plan
+            read.append((list(groups), columns))
         return real(self, groups, columns)
 
     monkeypatch.setattr(StoredParquet, "read_row_groups", noted)
     assert extract(tmp_path, tmp_path / "out", "--key", "1-050") == 0
     assert sorted(files(tmp_path / "out")) == ["1-050.jpg"]
     assert [groups for groups, columns in read if columns == ["image"]] == [[1]]  # rows 100 and 101, of one file
-    assert sum(1 for _ in read) == 2
+    assert len(read) == 2
 
 
 def test_results_that_are_not_complete_will_do_and_the_names_are_by_shard_where_they_must(tmp_path: Path) -> None:

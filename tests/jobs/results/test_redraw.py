@@ -207,7 +207,8 @@ def test_only_row_groups_that_may_hold_the_key_are_read(tmp_path: Path, monkeypa
     whole = pq.ParquetFile.read_row_groups
 
     def counting(self: pq.ParquetFile, groups: list[int], *args: object, **kwargs: object) -> pa.Table:
-        read.extend(groups)
+        if "draw" in self.schema_arrow.names:  # a draws file, and no plan
+            read.extend(groups)
         return whole(self, groups, *args, **kwargs)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counting)

@@ -11,19 +11,14 @@ from pipelines.batch.job import BatchJob
 from pipelines.batch.outcome import check_outcome, check_rate
 from pipelines.batch.report import Pace
 from pipelines.results.account import Account
-from pipelines.results.files import Failure
 from pipelines.storage.store import open_store
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def account(images: int, errors: int) -> Account:
-    failures = [
-        Failure(source="s", key=str(n), stage="read", error="HTTP 410", message="m", place=n) for n in range(errors)
-    ]
-    return Account(
-        num_draws=2, images=images, draws=2 * (images - errors), errors=errors, failures={"000": {"c": failures}}
-    )
+    kinds = Counter({"read HTTP 410": errors} if errors else {})
+    return Account(num_draws=2, images=images, draws=2 * (images - errors), errors=errors, kinds=kinds)
 
 
 @pytest.mark.parametrize(("images", "errors", "most"), [(6, 6, None), (1, 1, 1.0), (10, 2, 0.1), (300, 299, 0.5)])

@@ -28,6 +28,19 @@ def test_a_hundred_thousand_chunks_are_planned_in_seconds_and_little_memory() ->
     assert max(peaks) < 800  # 240 MiB were seen, the interpreter and Arrow among them
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc, which is not here")
+def test_an_index_and_a_plan_are_read_and_written_in_little_memory(tmp_path: Path) -> None:
+    script = "import sys; sys.path.insert(0, 'benchmarks'); import scale; scale.main()"
+    for name in ("index", "plan", "growth"):
+        arguments = ["--step", name, "--index", "12000000", "--out", str(tmp_path)]
+        command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        peak_mib = float(done.stdout.partition("peak")[2].split()[0])
+        assert peak_mib < 450, done.stdout  # 310 MiB were seen; the index and the plan as tables take 650
+
+
 def test_a_plan_in_columns_has_the_chunks_that_are_listed_one_by_one(photos: Path, tmp_path: Path) -> None:
     from pipelines.datasets.tar import TarWriter
 

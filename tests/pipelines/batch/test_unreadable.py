@@ -18,12 +18,13 @@ from servers import FlatS3, WebServer
 from condgen.errors import AccessError, JobError, MissingError
 from pipelines.batch.archive import Selection, plan_archive, some_names
 from pipelines.batch.engine import ChunkEngine
-from pipelines.datasets.chunk import ChunkLimits, iter_chunks
+from pipelines.datasets.chunk import CHUNK_SCHEMA, ChunkLimits, iter_chunks
 from pipelines.datasets.opening import open_archive
 from pipelines.datasets.tar import TarWriter
 from pipelines.models.colorization import ColorizeTask
-from pipelines.results.account import make_account, retry_chunks
+from pipelines.results.account import make_account
 from pipelines.results.plan import Generation, write_plan
+from pipelines.results.retrying import retry_chunks
 from pipelines.storage.neighbors import Neighbors
 from pipelines.storage.store import RetryPolicy, Store, open_store
 
@@ -66,10 +67,11 @@ class Job:
             archive.store, plan_archive(archive, LIMITS, self.selection, [p.chunks for p in self.plans]), "archive"
         )
         if retry:
-            self._do(archive.store, retry_chunks(self.plans, self.account()), "retry")
+            again = pa.concat_tables([CHUNK_SCHEMA.empty_table(), *retry_chunks(self.plans, self.account())])
+            self._do(archive.store, again, "retry")
         account = self.account()
         assert account.is_closed
-        failures = [one for of_plan in account.failures.values() for some in of_plan.values() for one in some]
+        failures = [one for of_plan in account.failures.values() for one in of_plan]
         return {f"{one.source} {one.key}": (one.stage, one.error) for one in failures}
 
     def account(self) -> Any:
@@ -148,7 +150,7 @@ def test_messages_are_the_same_in_every_run(tmp_path: Path, png: bytes) -> None:
             ]
             job = Job(table(tmp_path / f"t{run}", uris), tmp_path / f"results{run}")
             job.run()
-            found.append([one.message for one in job.account().of_plan("000")])
+            found.append([one.message for one in job.account().failures_of("000")])
     assert found[0] == found[1]
     assert found[0][0] == "the server answers 500 Internal Server Error"
     assert not any("127.0.0.1" in message for message in found[0])

@@ -16,6 +16,11 @@ from pipelines.datasets.text_table import is_text_table, read_text_table
 from pipelines.storage.store import open_store
 
 
+def packed(data: bytes) -> bytes:
+    """Gzip's bytes of these, the same at any time: they are names of tests, which two processes have to agree on."""
+    return gzip.compress(data, mtime=0)
+
+
 def read(folder: Path, name: str, data: bytes) -> pa.Table:
     (folder / name).write_bytes(data)
     return read_text_table(open_store(str(folder)), name)
@@ -59,8 +64,8 @@ def test_no_text_is_taken_for_anything_else(tmp_path: Path, suffix: str) -> None
         ("a.csv", b"url,caption\n a ,  x\n", [(" a ", "  x")]),
         ("a.tsv", b'url\tcaption\na\t"Hi", she said\nb\t5" x 7"\n', [("a", '"Hi", she said'), ("b", '5" x 7"')]),
         ("a.tsv", "url\tcaption\r\na\tç\r\n".encode("utf-16"), [("a", "ç")]),
-        ("a.CSV.GZ", gzip.compress(b"url,caption\na,x\n", mtime=0) + gzip.compress(b"b,y\n", mtime=0), [("a", "x"), ("b", "y")]),
-        ("a.csv", gzip.compress(b"url,caption\na,x\n", mtime=0), [("a", "x")]),
+        ("a.CSV.GZ", packed(b"url,caption\na,x\n") + packed(b"b,y\n"), [("a", "x"), ("b", "y")]),
+        ("a.csv", packed(b"url,caption\na,x\n"), [("a", "x")]),
     ],
 )  # fmt: skip
 def test_tables_as_programs_write_them(tmp_path: Path, name: str, data: bytes, found: list[tuple[Any, Any]]) -> None:
@@ -85,7 +90,7 @@ def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
         ("a.csv", b"url,caption\na,x\nb,caf\xe9\n", "line 3 is not text in UTF-8"),
         ("a.csv", b"", "it is empty"),
         ("a.csv", b"PK\x03\x04\xff\xfe", "not text in UTF-8"),
-        ("a.csv.gz", gzip.compress(b"url\n" + bytes(range(32, 120)) * 50)[:-9], "cut"),
+        ("a.csv.gz", packed(b"url\n" + bytes(range(32, 120)) * 50)[:-9], "cut"),
         ("a.csv.gz", b"\x1f\x8bnonsense", "damaged"),
         ("a.jsonl", b'{"url": "a"}\n\n{"url": }\n', "row 2 is no JSON"),
         ("a.jsonl", b'[{"url": "a"}]', "row 1 is no JSON object"),

@@ -1,6 +1,7 @@
 """A job's account over several plans, and the engine with the user's functions, tables' columns and large pictures."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from pipelines.batch.archive import Selection, plan_archive
 from pipelines.batch.attempts import begin_attempt, clear_attempts, forget_run
 from pipelines.batch.engine import About, Functions
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks
-from pipelines.results.account import committed, make_account, pending_chunks, retry_chunks
+from pipelines.results.account import committed, make_account
+from pipelines.results.commits import PendingChunks
 from pipelines.results.files import draws_schema, read_footer
 from pipelines.results.plan import Generation, load_plans, write_plan
+from pipelines.results.retrying import retry_chunks
 from pipelines.results.settings import BatchSettings, OutputOptions
 from pipelines.storage.store import Store, open_store
 
@@ -29,7 +32,7 @@ def archive(tmp_path: Path) -> Store:
     return write_archive(tmp_path / "archive", range(60, 200, 20))
 
 
-def add_plan(results: Store, chunks: pa.Table, kind: str = "archive") -> list[Generation]:
+def add_plan(results: Store, chunks: pa.Table | Iterator[pa.Table], kind: str = "archive") -> list[Generation]:
     begun = list(load_plans(results))
     write_plan(results, chunks, archive="a", model={"digest": "d"}, settings={}, generation=len(begun), kind=kind)
     return list(load_plans(results))
@@ -37,13 +40,17 @@ def add_plan(results: Store, chunks: pa.Table, kind: str = "archive") -> list[Ge
 
 def work(archive: Store, results: Store, plans: list[Generation], most: int = 1000) -> int:
     """Do chunks that are pending, at most so many; returns how many."""
-    chunks = list(iter_chunks(pending_chunks(plans, committed(results))))[:most]
+    chunks = list(iter_chunks(PendingChunks.of(results, plans)))[:most]
     for chunk in chunks:
         fake_engine(archive, results).run(chunk)
     return len(chunks)
 
 
-def test_an_account_closes_over_growth_and_retries(archive: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece_chunks", [4096, 1])
+def test_an_account_closes_over_growth_and_retries(
+    archive: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_chunks: int
+) -> None:
+    monkeypatch.setattr("pipelines.results.plan.PIECE_CHUNKS", piece_chunks)
     results = open_store(str(tmp_path / "results"))
     limits = ChunkLimits(samples=3)
     plans = add_plan(results, plan_archive(archive, limits))
@@ -66,13 +73,13 @@ def test_an_account_closes_over_growth_and_retries(archive: Store, tmp_path: Pat
 
     write_image(tmp_path / "archive" / "black.png", 90)  # mended
     for errors in (1, 1):  # a second retry does again what the first could not
-        again = retry_chunks(plans, make_account(results, plans, JOB, 2))
+        again = pa.concat_tables(retry_chunks(plans, make_account(results, plans, JOB, 2)))
         assert sum(again["samples"].to_pylist()) == errors + (len(plans) == 2)
         plans = add_plan(results, again, "retry")
         assert work(archive, results, plans) == again.num_rows
         account = make_account(results, plans, JOB, 2)
         assert (account.images, account.with_draws, account.errors, account.is_closed) == (10, 9, errors, True)
-    assert [failure.source for plan in plans for failure in account.of_plan(plan.plan.name)] == ["5.dat"]
+    assert [failure.source for plan in plans for failure in account.failures_of(plan.plan.name)] == ["5.dat"]
     rows = [
         (row["source"], row["draw"])
         for name in committed(results)

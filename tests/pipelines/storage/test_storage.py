@@ -107,6 +107,24 @@ def test_what_was_written_is_listed_in_order_and_read(store: Store) -> None:
     assert store.child("b").read("2.bin") == b"b/2.bin"
     assert store.child("b").list() == [Entry("10.bin", 8), Entry("2.bin", 7)]
     assert open_store(store.uri).list() == store.list()
+    assert list(store.iter_list()) == store.list()
+    assert list(store.iter_list("b")) == store.list("b")
+    assert list(store.iter_list("nowhere")) == []
+
+
+def test_a_file_that_is_filled_is_stored_when_it_is_whole_and_else_nothing_is(store: Store) -> None:
+    store.write("deep/x", b"old")
+    with pytest.raises(ZeroDivisionError), store.writing("deep/x") as path:
+        Path(path).write_bytes(b"half of the n" * (1 // int(not path)))
+    assert store.read("deep/x") == b"old"
+    with store.writing("deep/x") as path:
+        Path(path).write_bytes(b"half of the n")
+        assert store.list() == [Entry("deep/x", 3)]
+        with Path(path).open("ab") as file:
+            file.write(b"ew one")
+    assert store.read("deep/x") == b"half of the new one"
+    assert store.list() == [Entry("deep/x", 19)]
+    assert not Path(path).exists()
 
 
 def test_what_is_not_there_is_missing_and_an_empty_list(store: Store) -> None:
@@ -252,6 +270,28 @@ def test_hidden_names_are_not_listed_and_lists_are_sorted() -> None:
     assert [entry.name for entry in faulty().list(hidden=True)] == [".hidden", "a", "b", "d/.tmp/x"]
 
 
+def test_a_long_listing_goes_on_where_a_page_failed_and_refuses_one_without_order() -> None:
+    class Pages(FaultyBackend):
+        listed = (["a", "b"], OSError(errno.ECONNRESET, "reset"), [".hidden"], ["c", "d"])
+
+        def pages(self, prefix: str) -> Callable[[], list[Entry] | None]:
+            listed = list(self.listed)
+
+            def read() -> list[Entry] | None:
+                page = listed.pop(0) if listed else None
+                if isinstance(page, OSError):
+                    raise page
+                return None if page is None else [Entry(name, 1) for name in page]
+
+            return read
+
+    store = Store(Pages(), "s3://bucket/p", QUICK)
+    with pytest.raises(StorageError, match="lists names in no order"):
+        list(store.iter_list())
+    Pages.listed = (["a", "b"], OSError(errno.ECONNRESET, "reset"), ["b/.hidden"], ["c", "d"])
+    assert [entry.name for entry in store.iter_list()] == ["a", "b", "c", "d"]
+
+
 def test_waits_double_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
@@ -358,6 +398,7 @@ def test_a_list_of_more_than_a_page_is_whole_and_in_order(each_s3: Any) -> None:
     each_s3.filesystem().pipe({f"{uri}/{name}": b"1" for name in names})
     assert [entry.name for entry in open_store(uri).list()] == sorted(names)
     assert [entry.name for entry in open_store(uri).list("3")] == sorted(n for n in names if n.startswith("3/"))
+    assert [entry.name for entry in open_store(uri).iter_list()] == sorted(names)
 
 
 def test_a_large_object_goes_up_in_parts_and_comes_back(each_s3: Any) -> None:
@@ -366,6 +407,9 @@ def test_a_large_object_goes_up_in_parts_and_comes_back(each_s3: Any) -> None:
     store.write("x", data)
     assert store.read("x") == data
     assert store.read_range("x", 60 << 20, 61 << 20) == data[60 << 20 : 61 << 20]
+    with store.writing("y") as path:
+        Path(path).write_bytes(data)
+    assert store.read("y") == data
 
 
 def test_ceph_is_written_to_without_a_setting_of_its_own(ceph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
