@@ -1,5 +1,6 @@
 """The data: storage, datasets, training and batch jobs, on Ray.
 
+gallery/      results in a browser
 evaluation/   how good results and models are
 batch/        the batch engine: ``run_batch``
 training/     the training engine: ``train``

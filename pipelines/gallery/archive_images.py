@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from condgen.errors import CondgenError, ConfigError, DatasetError, ImageError
+from condgen.errors import CondgenError, ConfigError, DatasetError, ImageError, JobError, MissingError
 from pipelines.datasets.chunk import Chunk, FilePart, Sample, image_member, read_chunk
 from pipelines.datasets.opening import archive_store
 from pipelines.gallery.memory import KeptValues
@@ -70,11 +70,20 @@ class ArchiveImages:
         if isinstance(store, CondgenError):
             raise store
         if whole is None:
-            file = Chunk(ordinal=0, name="", shard=None, samples=1, first_sample=0, files=(FilePart(source, 0),))
-            return self._samples.get((source, 0, 0), lambda: read_chunk(store, file, neighbors=Neighbors()))[0]
-        part, at = _part_of(whole(), place)
-        name = (str(part.shard), part.start, part.first_sample)
-        return self._samples.get(name, lambda: read_chunk(store, part, neighbors=Neighbors()))[at]
+            part, at, name = _file(source), 0, (source, 0, 0)
+        else:
+            part, at = _part_of(whole(), place)
+            name = (str(part.shard), part.start, part.first_sample)
+        try:
+            return self._samples.get(name, lambda: read_chunk(store, part, neighbors=Neighbors()))[at]
+        except (JobError, MissingError) as error:
+            raise DatasetError(
+                f"the archive {store.uri} can't be read: was it moved, or is its storage out?"
+            ) from error
+
+
+def _file(source: str) -> Chunk:
+    return Chunk(ordinal=0, name="", shard=None, samples=1, first_sample=0, files=(FilePart(source, 0),))
 
 
 def _part_of(chunk: Chunk, place: int) -> tuple[Chunk, int]:

@@ -43,7 +43,7 @@ def test_prometheus_is_unpacked_and_ceph_and_slurm_are_installed_where_the_syste
     assert "Dir::State=" in download
     asked.unlink()
     assert run(programs, monkeypatch, "--system") == 0
-    ceph = "radosgw ceph-mon ceph-osd ceph-common"
+    ceph = "radosgw ceph-mon ceph-osd ceph-common chromium"
     assert asked.read_text().splitlines()[-1].endswith(f"install --yes --no-install-recommends {ceph}")
     assert run(programs, monkeypatch, "--infra") == 0
     assert asked.read_text().endswith(

@@ -14,6 +14,7 @@ from small_results import job_in, run_job, write_picture
 from condgen.errors import DatasetError
 from jobs.evaluation.compare import Comparison, run
 from jobs.evaluation.evaluate import run as evaluate
+from jobs.results.statements import state
 from pipelines.evaluation.comparison import Difference
 from pipelines.evaluation.options import EvaluateOptions
 from pipelines.models.options import ColorizeOptions
@@ -49,6 +50,16 @@ def test_paler_draws_are_really_nearer_to_the_truth(made: Path, tmp_path: Path) 
     assert any(line.startswith("B is really better in: AuC raw") for line in found.lines())
     stored = json.loads((tmp_path / "ab.json").read_text())["differences"]
     assert [one["metric"] for one in stored] == [one.metric for one in found.differences]
+
+
+def test_a_gallery_of_both_says_the_same(made: Path, tmp_path: Path) -> None:
+    said = state([str(made / "one"), str(made / "pale")])
+    assert said["comparison"] == run(str(made / "one"), str(made / "pale")).lines()
+    table = said["evaluations"]["B"]
+    assert [len(row) for row in table["rows"]] == [len(table["answers"]) + 1] * len(table["rows"])
+    assert "2 draws" in table["answers"]
+    shutil.copytree(made / "one", tmp_path / "bare", ignore=shutil.ignore_patterns("evaluation.*"))
+    assert state([str(made / "one"), str(tmp_path / "bare")])["comparison"] is None
 
 
 def test_draws_of_another_seed_are_not_really_better(made: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_run_that_goes_on_shows_all_of_it(tmp_path: Path) -> None:
     assert alerts(page) == []
     assert tiles(page)[:2] == ["running", "600"]
     assert titles(page) == [
-        "Loss",
+        "Loss (logarithmic)",
         "Loss: g_adversarial",
         "Loss: l1 (logarithmic)",
         "Error in codes of 0 to 255 in validation",

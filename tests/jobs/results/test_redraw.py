@@ -204,13 +204,13 @@ def test_only_row_groups_that_may_hold_the_key_are_read(tmp_path: Path, monkeypa
         write_picture(tmp_path / f"archive/{number:02d}.png", number, size=(8, 8))
     run_job(job(tmp_path, chunk_samples=64))
     read: list[int] = []
-    whole = pq.ParquetFile.read_row_group
+    whole = pq.ParquetFile.read_row_groups
 
-    def counting(self: pq.ParquetFile, group: int, *args: object, **kwargs: object) -> pa.Table:
-        read.append(group)
-        return whole(self, group, *args, **kwargs)
+    def counting(self: pq.ParquetFile, groups: list[int], *args: object, **kwargs: object) -> pa.Table:
+        read.extend(groups)
+        return whole(self, groups, *args, **kwargs)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counting)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counting)
     stored = find_draw(open_store(tmp_path / "results"), key="30", draw=2)
     assert (stored.row["key"], stored.row["draw"], stored.place) == ("30", 2, 30)
     assert read == [1, 1], "150 rows are three groups; the second has key 30, whose row is read after it is found"
