@@ -27,10 +27,12 @@ TEMPLATES = ROOT / "jobs" / "templates"
 PICTURE = ROOT / "docs" / "figures" / "report.jpg"
 SIZE = {"width": 1200, "height": 860}
 QUALITY = 88
-_SHOWN = """[...document.images].every((image) => {
-  const place = image.getBoundingClientRect();
-  return image.complete || place.top > innerHeight || place.bottom < 0;
-})"""
+# An image that lies over another one, and is not drawn aside, is loaded only when it is.
+_SHOWN = """[...document.querySelectorAll(".card:first-child img, .card > article > .pictures > figure > .pair > img")]
+  .every((image) => {
+    const place = image.getBoundingClientRect();
+    return image.complete || place.top > innerHeight || place.bottom < 0;
+  })"""
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z]+\.js)";', re.MULTILINE)
 
 
