@@ -60,13 +60,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what has a command of its own to `make soak` and `make test-infra`, and begin with the files of Ray."""
+    """Leave what has a command of its own to `make soak` and `make test-infra`, and begin with what takes long.
+
+    That are the files with most tests of Ray; of infra/'s, those whose tests have the longest time limits.
+    """
     for mark in ("long", "infra"):
         if mark not in config.option.markexpr:
             config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(mark)])
             items[:] = [item for item in items if not item.get_closest_marker(mark)]
-    tests_of_ray = Counter(item.path for item in items if item.get_closest_marker("ray"))
-    items.sort(key=lambda item: -tests_of_ray[item.path])  # by files: --dist loadfile hands them out in this order
+    weights = Counter(item.path for item in items if item.get_closest_marker("ray"))
+    if "infra" in config.option.markexpr:
+        limits = ((item.path, item.get_closest_marker("timeout")) for item in items)
+        weights = Counter({path: limit.args[0] for path, limit in limits if limit})
+    items.sort(key=lambda item: -weights[item.path])  # by files: --dist loadfile hands them out in this order
 
 
 @pytest.hookimpl(wrapper=True)
