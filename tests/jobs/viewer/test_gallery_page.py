@@ -1,6 +1,9 @@
 """The gallery in a real browser, against the real server: one result, two of them, and one that is still being made."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,10 @@ from browsing import (
     write_archive,
 )
 from drawn_results import DrawnResults
+
+from jobs.evaluation.compare import run as compare
+from pipelines.evaluation.job import evaluate
+from pipelines.evaluation.options import EvaluateOptions
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.slow
@@ -163,11 +170,42 @@ def test_two_results_stand_side_by_side(browser: Any, results: list[str], tmp_pa
         assert page.get_by_label("Right", exact=True).evaluate("one => one.selectedOptions[0].text") == "draw 0, B"
         keep_screenshot(page, "gallery-two-dialog")
         page.keyboard.press("Escape")
+        page.locator("#viewer").scroll_into_view_if_needed()
         page.wait_for_load_state("networkidle")
-        keep_screenshot(page, "gallery-two", full=True)
+        keep_screenshot(page, "gallery-two")
         assert violations(page) == []
         assert page.said == []
         page.close()
+
+
+def test_what_compare_says_of_two_evaluations_stands_above_them(
+    browser: Any, results: list[str], tmp_path: Path
+) -> None:
+    """The whole of it: condgen evaluate of both, condgen gallery as a process, condgen compare's own lines."""
+    for place in results:
+        evaluate(EvaluateOptions(results=place, weights="none", size_px=64, resamples=100))
+    lines = compare(*results).lines()
+    assert any("really better" in line or "No real difference" in line for line in lines)
+    command = [sys.executable, "-m", "jobs", "gallery", *results]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            page = open_page(browser, process.stdout.readline().split()[1])
+            shown = page.locator("section", has_text="B compared with A").locator("pre")
+            shown.wait_for()
+            assert shown.text_content() == "\n".join(lines)
+            assert page.get_by_text("Evaluation", exact=True).count() == 2
+            page.wait_for_load_state("networkidle")
+            keep_screenshot(page, "gallery-compared")
+            assert violations(page) == []
+            assert overflow_px(page) == 0
+            assert page.said == []
+            page.close()
+        finally:
+            process.kill()
 
 
 def test_results_that_are_still_being_made_grow_while_they_are_watched(
