@@ -11,8 +11,7 @@ OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
 # Two processes, each with a cluster of Ray, take one file of tests after the other.
-PYTEST = -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
-PROCESSES := 2
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?=
 FAULTS ?= 40
 FILES ?= 2400
@@ -72,7 +71,6 @@ test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one ma
 	@$(PYTHON) $(VENV_SCRIPT) --requirements infra/airflow/requirements.txt --venv .venv-airflow
 	@$(PYTHON) infra/local/programs.py
 	@$(RUN)/python $(PYTEST) -m infra tests/infra $(PYTEST_ARGS)
-test-infra: PROCESSES := 3 # its tests wait much: for nodes that are taken for dead, for Slurm
 
 soak: venv-dev ## the random tests at length, and what takes minutes: faults, cut trainings, machines, bad files, flipped bits (FAULTS=40 CUTS=100 FILES=2400 SEED=a number)
 	@SOAK_FAULTS=$(FAULTS) SOAK_CUTS=$(CUTS) SOAK_FILES=$(FILES) SOAK_SEED=$(SEED) $(RUN)/python -m pytest -m "soak or long" -s $(PYTEST_ARGS)

@@ -23,7 +23,7 @@ from hosts import Host, Network, why_not
 from samples import gradient, saved, tar_of
 from scripts import ROOT
 
-pytestmark = [pytest.mark.infra, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.infra, pytest.mark.timeout(1800)]
 
 WAIT_S = 300.0
 BASE = ROOT / "infra" / "kuberay" / "base"
@@ -149,7 +149,7 @@ class Pods:
     def submit_until_done(self, *command: str) -> str:
         """Submit a command, again where its head is lost or it was interrupted, as KubeRay's submitter does."""
         for _ in range(4):
-            output, _ = self.submit(*command).communicate(timeout=WAIT_S)
+            output, _ = self.submit(*command).communicate(timeout=2 * WAIT_S)  # all that is left
             assert self.submitter is not None
             if self.submitter.returncode == 0:
                 return output
