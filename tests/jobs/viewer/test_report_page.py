@@ -36,7 +36,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     account = drawn.account()
     from pipelines.results.files import write_errors
 
-    write_errors(drawn.store, "000", account.of_plan("000"))
+    write_errors(drawn.store, "000", account.failures_of("000"))
     complete_run(root / "results", {"draws": account.draws, "errors_by_kind": account.kinds})
     return Path(run(str(root / "results")).path).as_uri()
 
