@@ -11,6 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -97,10 +100,18 @@ class DemoReport:
             f"took          {self.seconds:.0f} s",
             "",
             "Next: all of these images in a browser, with search, orders and a slider",
-            f"  condgen gallery {self.showcase_results}",
+            f"  {_condgen()} gallery {self.showcase_results}",
             "Then: draws of your own photographs, by the shipped colorizer",
-            "  condgen colorize PHOTOS my-results && condgen report my-results",
+            f"  {_condgen()} colorize PHOTOS my-results && {_condgen()} report my-results",
         ]
+
+
+def _condgen() -> str:
+    """Return the command as this user can type it: its path, unless it is on the PATH."""
+    ours, found = Path(sys.executable).with_name("condgen"), shutil.which("condgen")
+    if not ours.exists() or (found and ours.samefile(found)):
+        return "condgen"
+    return shlex.quote(os.path.relpath(ours))
 
 
 class _Stages:
