@@ -118,9 +118,7 @@ def extract_selected(
         raise ConfigError("dest", target.uri, "a place outside ARCHIVE and RESULTS")
     wanted = WantedImages.of(images)
     rows = _find(store, generations, wanted, watch)
-    there = {(row.source, row.key) for _, of_chunk in rows.values() for row in of_chunk}
-    keys = {key for _, key in there}
-    missing = sorted({key for source, key in images if not (key in keys if source is None else (source, key) in there)})
+    missing = _missing(images, rows)
     if not rows:
         raise ConfigError("--key", _shown(missing), "keys of images with draws, as the column `key` has them")
     suffix = SUFFIXES[settings.output.output_format]
@@ -150,6 +148,13 @@ def extract_selected(
 
 Found = Mapping[str, tuple[bool, Sequence[FoundRow]]]
 """By chunk, in the order of the plans: whether it is of loose files, and the rows of wanted images."""
+
+
+def _missing(images: Sequence[tuple[str | None, str]], rows: Found) -> list[str]:
+    """Return the keys of images that were not found, in order."""
+    there = {(row.source, row.key) for _, of_chunk in rows.values() for row in of_chunk}
+    keys = {key for _, key in there}
+    return sorted({key for source, key in images if not (key in keys if source is None else (source, key) in there)})
 
 
 def _find(
