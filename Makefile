@@ -10,8 +10,8 @@ endif
 OUT ?= demo-out
 TESTS ?= tests
 PYTEST_ARGS ?=
-# Two processes, each with a cluster of Ray, take one file of tests after the other.
-PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Two processes, each with a cluster of Ray, take one file of tests after the other; one that dies ends the run.
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 BENCH_ARGS ?=
 FAULTS ?= 40
 FILES ?= 2400
@@ -63,9 +63,10 @@ gpu: python ## on a machine with a GPU: its tests, what training steps and draws
 quick: venv-dev ## the quick tests: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
 	@$(RUN)/python $(PYTEST) -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)
 
+# A test that its own time limit can't end, since it holds Python's lock, ends the process after 15 minutes and tells where.
 test: venv-dev ## the whole test suite (TESTS=tests/jobs for a part)
 	@$(PYTHON) infra/local/programs.py
-	@$(RUN)/python $(PYTEST) $(TESTS) $(PYTEST_ARGS)
+	@$(RUN)/python $(PYTEST) -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true $(TESTS) $(PYTEST_ARGS)
 
 test-infra: venv-dev ## what infra/ holds for clusters, checked as far as one machine can
 	@$(PYTHON) $(VENV_SCRIPT) --requirements infra/airflow/requirements.txt --venv .venv-airflow

@@ -25,6 +25,7 @@ from pipelines.training.run_folder import METRICS, MetricRow, RunFolder, rows_to
 ELSEWHERE = ProcessIdentity(host="node-7", machine="another boot", pid=71, started="1")
 LONG_S = 3600.0
 RACES = 100
+TAKEN: list[Lease] = []
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -38,9 +39,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return open_store(f"{server.uri('lease-tests')}/{tmp_path.name}")
 
 
+@pytest.fixture(autouse=True)
+def _no_renewals_afterwards() -> Iterator[None]:
+    """End the threads of the leases that a test took, while its storage is there."""
+    yield
+    while TAKEN:
+        TAKEN.pop().release()
+
+
 def taken(store: Store, ttl_s: float = LONG_S) -> Lease:
     lease = take_lease(store, ttl_s=ttl_s)
     assert isinstance(lease, Lease)
+    TAKEN.append(lease)
     return lease
 
 
@@ -48,6 +58,7 @@ def take_over(store: Store) -> Lease:
     """Take the next epoch as one does who has found the holder dead."""
     lease = _create(store, Fence.newest(store).epoch + 1, LONG_S)
     assert lease is not None
+    TAKEN.append(lease)
     return lease
 
 
