@@ -60,7 +60,9 @@ class SampleOptions:
     guidance_scale: NotNegative | None = option(
         None, "Diffusion: above 1 draws keep closer to the condition.", metavar="S", min=0.0
     )
-    sampler: str | None = option(None, "Diffusion's sampler: heun, euler, ddim, ddpm or dpm-solver++.", metavar="NAME")
+    sampler: str | None = option(
+        None, "Diffusion's sampler: heun, euler, ddim, ddpm, dpm-solver++ or adams-bashforth.", metavar="NAME"
+    )
     top_k: Count | None = option(None, "Autoregressive: draw among the N likeliest.", metavar="N", min=1)
     top_p: PositiveShare | None = option(
         None, "Autoregressive: draw among the likeliest values that hold P.", metavar="P", min=0.0, max=1.0

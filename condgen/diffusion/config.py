@@ -10,7 +10,7 @@ from condgen.errors import ConfigError
 
 __all__ = ["SAMPLER_NAMES", "PathConfig"]
 
-SAMPLER_NAMES = ("ddim", "ddpm", "dpm-solver++", "euler", "heun")
+SAMPLER_NAMES = ("adams-bashforth", "ddim", "ddpm", "dpm-solver++", "euler", "heun")
 """The keys of ``condgen.diffusion.samplers.SAMPLERS``."""
 
 
@@ -31,6 +31,8 @@ class PathConfig:
         uniform_times: share of training times that are spread evenly instead (EDM: of ln sigma from sigma_min to
             sigma_max; flow: of t). The published distributions, 0, all but leave out pure noise, where a sampler's
             first step sets the modes' weights: short trainings do better with 0.1.
+        time_shift: factor s of the odds of the flow's sampling times, t = s u / (1 + (s - 1) u) with u evenly spread
+            (Esser et al. 2024, arXiv:2403.03206, eq. 23): above 1 there are more steps where noise prevails.
     """
 
     parametrization: Literal["edm", "epsilon", "v", "flow"] = "edm"
@@ -45,6 +47,7 @@ class PathConfig:
     logit_mean: float = 0.0
     logit_std: Positive = 1.0
     uniform_times: Share = 0.0
+    time_shift: Positive = 1.0
 
     def __post_init__(self) -> None:
         check_fields("model", self)

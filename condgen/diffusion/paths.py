@@ -108,10 +108,14 @@ class CosinePath(Path):
 
 @dataclass(frozen=True)
 class LinearPath(Path):
-    """A straight line from data to noise of standard deviation ``scale``; ``t_max`` as in ``CosinePath``."""
+    """A straight line from data to noise of standard deviation ``scale``; ``t_max`` as in ``CosinePath``.
+
+    ``shift`` above 1 moves a sampler's times towards noise, see ``PathConfig.time_shift``.
+    """
 
     scale: float = 1.0
     t_max: float = 1.0
+    shift: float = 1.0
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, self.scale * t
@@ -120,7 +124,8 @@ class LinearPath(Path):
         return -1.0, self.scale
 
     def times(self, steps: int) -> tuple[float, ...]:
-        return tuple(self.t_max * (1 - i / steps) for i in range(steps + 1))
+        even = (1 - i / steps for i in range(steps + 1))
+        return tuple(self.t_max * self.shift * u / (1 + (self.shift - 1) * u) for u in even)
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,7 @@ class _V(Parametrization):
 class _Flow(Parametrization):
     def __init__(self, config: PathConfig) -> None:
         super().__init__(config)
-        self.path = LinearPath()
+        self.path = LinearPath(shift=config.time_shift)
 
     def coefficients(self, t: Tensor) -> Coefficients:
         return Coefficients(torch.ones_like(t), -t, torch.ones_like(t), 2 * t - 1)

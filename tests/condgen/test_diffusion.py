@@ -64,6 +64,7 @@ PATHS = {
     "cosine": CosinePath(),
     "short cosine": CosinePath(0.992),
     "linear": LinearPath(),
+    "shifted linear": LinearPath(shift=2.0),
 }
 
 
@@ -109,7 +110,10 @@ def test_edms_denoiser_is_the_same_on_another_path() -> None:
         torch.testing.assert_close(gaussian(parametrization.path)(moved, sigma), gaussian(path)(y, t))
 
 
-@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpm-solver++", 2)])
+ORDERS = {"euler": 1, "ddim": 1, "heun": 2, "dpm-solver++": 2, "adams-bashforth": 2}
+
+
+@pytest.mark.parametrize(("sampler", "order"), ORDERS.items())
 def test_twice_the_steps_leave_a_half_or_a_quarter_of_the_error(sampler: str, order: int) -> None:
     path, std = ExplodingPath(sigma_min=1e-4, sigma_max=10.0), 0.5
     errors = []
@@ -119,6 +123,23 @@ def test_twice_the_steps_leave_a_half_or_a_quarter_of_the_error(sampler: str, or
         exact = 0.3 + (first - 0.3) * std / math.hypot(std, 10.0)  # the flow keeps a Gaussian's quantiles
         errors.append(float((y - exact).abs().mean()))
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.15)
+
+
+def test_shifted_times_have_so_many_times_the_odds() -> None:
+    even, shifted = (LinearPath(shift=shift).times(5)[1:-1] for shift in (1.0, 3.0))
+    for u, t in zip(even, shifted, strict=True):
+        assert t / (1 - t) == pytest.approx(3 * u / (1 - u))
+
+
+def test_two_steps_of_adams_and_bashforth_are_those_of_its_formula() -> None:
+    path, first = LinearPath(shift=2.0), torch.tensor([1.5, -0.5], dtype=torch.float64)
+    denoise = gaussian(path)
+    (t0, t1, t2), y = path.times(2), first
+    v0 = (y - denoise(y, t0)) / t0
+    y = y + (t1 - t0) * v0
+    v1 = (y - denoise(y, t1)) / t1
+    y = y + (t2 - t1) * (v1 + (t2 - t1) / (2 * (t1 - t0)) * (v1 - v0))
+    torch.testing.assert_close(SAMPLERS["adams-bashforth"](denoise, path, 2, first, torch.zeros_like), y)  # type: ignore[arg-type]
 
 
 def test_one_euler_step_of_a_flow_gives_the_mean() -> None:

@@ -1,15 +1,16 @@
 """What version 0.1 left on disk is read by today's code, which goes on with it to the same bytes."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
-from numpy.testing import assert_allclose
 from old_data.make import TRAIN, TRANSLATE
 
 OLD = Path(__file__).resolve().parents[1] / "old_data"
@@ -39,6 +40,12 @@ def draws(folder: Path) -> dict[str, tuple[list[dict[str, Any]], dict[str, Any]]
         footer = json.loads(table.schema.metadata[b"condgen"])
         content[path.name] = (table.to_pylist(), {name: footer[name] for name in footer.keys() - {"versions"}})
     return content
+
+
+def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """How far the weights of two models are from each other, of the same names and shapes."""
+    assert one.keys() == other.keys()
+    return math.sqrt(sum(float(np.square(one[name] - other[name]).sum()) for name in one))
 
 
 @pytest.fixture
@@ -82,6 +89,9 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_model(done: Callable[...
     for facts in (ours, theirs):
         del facts["condgen"], facts["extra"]["versions"]
     assert ours == theirs
-    weights = safetensors.numpy.load_file(run / "model.safetensors")
-    for name, expected in safetensors.numpy.load_file(finished / "model.safetensors").items():
-        assert_allclose(weights[name], expected, atol=1e-5, err_msg=name)  # CPUs of another kind round otherwise
+    began, ended, expected = (
+        safetensors.numpy.load_file(folder / "model.safetensors")
+        for folder in (old / "run/checkpoints/step-00000004", run, finished)
+    )
+    # CPUs of another kind round otherwise: 0.4 % of the way gone, where a lost moment of the optimizer leaves 68 %.
+    assert distance(ended, expected) < 0.02 * distance(began, expected)

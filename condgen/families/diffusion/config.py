@@ -48,7 +48,7 @@ class DiffusionConfig(PathConfig, ModulatedConfig):
     size_px: Count = 32
     condition_dropout: Probability = 0.1
     dropped_parts: tuple[Literal["image", "label", "text"], ...] = _PARTS
-    sampler: Literal["ddim", "ddpm", "dpm-solver++", "euler", "heun"] = "heun"
+    sampler: Literal["adams-bashforth", "ddim", "ddpm", "dpm-solver++", "euler", "heun"] = "heun"
     steps: Count = 18
     guidance_scale: NotNegative = 1.0
     clip: NotNegative = 0.0
