@@ -47,6 +47,11 @@ def broadcast_draws(draws: Tensor, per_sample: Tensor) -> Tensor:
     return (torch.unflatten(draws, 0, (per_sample.shape[0], -1)) + per_sample[:, None]).flatten(0, 1)
 
 
+def _silu(x: Tensor) -> Tensor:
+    """Return SiLU of a tensor that nothing else reads, in its place where no gradient is asked for."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class Block(nn.Module):
     """Two 3 x 3 convolutions, each after normalization and SiLU, around an identity; modulated between them.
 
@@ -70,11 +75,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """Map ``[N, in, h, w]`` and ``[N, embedding_width]`` to ``[N, out, h, w]``."""
-        h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
+        h = self.norm_out(self.conv_in(_silu(self.norm_in(x))))
         if self.modulation is not None and embedding is not None:
             scale, shift = self.modulation(F.silu(embedding))[..., None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        out: Tensor = self.skip(x) + self.conv_out(self.dropout(F.silu(h)))
+            h = h * (1 + scale) + shift if torch.is_grad_enabled() else h.mul_(1 + scale).add_(shift)
+        out: Tensor = self.skip(x) + self.conv_out(self.dropout(_silu(h)))
         return out
 
 
@@ -309,7 +314,7 @@ class ModulatedUNet(nn.Module):
         for blocks, grow, skip in zip(reversed(self.up), reversed(self.grow), reversed(skips), strict=True):
             x = grow(F.interpolate(x, scale_factor=2.0, mode="nearest"))
             x = blocks(torch.cat([x, skip], dim=1), embedding)
-        out: Tensor = self.head(F.silu(self.head_norm(x)))
+        out: Tensor = self.head(_silu(self.head_norm(x)))
         return out[..., :height, :width].float()
 
     def _start(self, y: Tensor | None, num: int, encoded: Encoded) -> Tensor:
