@@ -205,7 +205,7 @@ class Chaos:
 
     def _release_disk(self) -> None:
         if self._disk_until:
-            self._cluster.ask("free")
             (self._cluster.spill / "full").unlink(missing_ok=True)
             self._cluster.spill.chmod(0o755)
+            self._cluster.ask("free")
             self._disk_until = 0.0

@@ -24,6 +24,7 @@ from typing import Any, Self
 __all__ = ["START_S", "ChaosCluster", "kill_session"]
 
 START_S = 150.0
+_FILL_S = 15.0
 _SYSTEM = {"health_check_period_ms": 500, "health_check_failure_threshold": 6, "health_check_initial_delay_ms": 2000}
 
 
@@ -221,6 +222,8 @@ class _Hand:
 
         self._address = address
         self._ballast: list[Any] = []
+        self._filling: threading.Thread | None = None
+        self._refusal = ""
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
 
     def nodes(self) -> int:
@@ -264,19 +267,36 @@ class _Hand:
         return True
 
     def fill(self) -> str:
-        """Put objects until the cluster refuses one; the name of its refusal."""
+        """Put objects until the cluster refuses one; the name of its refusal, or that it neither takes nor refuses it.
+
+        Ray may also wait until a spill succeeds. The disk is only free again once this has returned.
+        """
+        self._refusal = "nothing was refused"
+        self._filling = threading.Thread(target=self._fill, daemon=True)
+        self._filling.start()
+        self._filling.join(_FILL_S)
+        return "nothing happened" if self._filling.is_alive() else self._refusal
+
+    def _fill(self) -> None:
         import numpy as np
         import ray
 
-        try:
-            for _ in range(60):
+        filling = self._filling
+        for _ in range(60):
+            if self._filling is not filling:
+                return
+            try:
                 self._ballast.append(ray.put(np.ones(4 << 20, np.uint8)))
-        except ray.exceptions.RayError as error:
-            return type(error).__name__
-        return "nothing was refused"
+            except ray.exceptions.RayError as error:
+                self._refusal = type(error).__name__
+                return
 
     def free(self) -> bool:
         """Let go of what was put."""
+        filling, self._filling = self._filling, None
+        self._ballast.clear()
+        if filling is not None:
+            filling.join(START_S)  # its put has room now
         self._ballast.clear()
         return True
 
