@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -48,7 +49,8 @@ def gallery(
     options = GalleryOptions(
         host=host, port=port, measure=measure, cache_bytes=read_size("--cache", cache), open_browser=open_browser
     )
-    run([results, *([results_b] if results_b else [])], options, _say)
+    with suppress(KeyboardInterrupt):  # the way to end it
+        run([results, *([results_b] if results_b else [])], options, _say)
 
 
 def _say(line: str) -> None:
