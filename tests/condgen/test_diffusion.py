@@ -131,6 +131,11 @@ def test_shifted_times_have_so_many_times_the_odds() -> None:
         assert t / (1 - t) == pytest.approx(3 * u / (1 - u))
 
 
+def test_a_flows_configuration_shifts_its_samplers_times() -> None:
+    config = DiffusionConfig(parametrization="flow", time_shift=3.0)
+    assert PARAMETRIZATIONS["flow"](config).sampling_path(4).times(4) == LinearPath(shift=3.0).times(4)
+
+
 def test_two_steps_of_adams_and_bashforth_are_those_of_its_formula() -> None:
     path, first = LinearPath(shift=2.0), torch.tensor([1.5, -0.5], dtype=torch.float64)
     denoise = gaussian(path)
