@@ -183,7 +183,7 @@ def run_peer(name: str, shards: Path, model: Path, options: argparse.Namespace) 
 
 
 @contextmanager
-def _cluster_at(address: bool) -> Iterator[dict[str, str]]:
+def cluster_at(address: bool) -> Iterator[dict[str, str]]:
     """The environment of a command, with a Ray cluster that runs already or without one."""
     environment = {"PYTHONPATH": str(HERE.parent)}
     if not address:
@@ -199,7 +199,7 @@ def _cluster_at(address: bool) -> Iterator[dict[str, str]]:
 
 def first_chunk_seconds(shards: Path, model: Path, options: argparse.Namespace, *, running: bool) -> float:
     """Seconds from the start of the command to the first committed chunk."""
-    with _cluster_at(running) as environment, tempfile.TemporaryDirectory(dir=options.out) as results:
+    with cluster_at(running) as environment, tempfile.TemporaryDirectory(dir=options.out) as results:
         command = [sys.executable, "-m", "jobs", "colorize", str(shards), results, "--model", str(model)]
         command += ["--draws", str(options.draws), "--limit", "1024"]
         start = time.perf_counter()

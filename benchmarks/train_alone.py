@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from condgen import checkpoint
 from condgen.base import Batch, Condition, ConditionalModel, SampleOptions
+from condgen.checkpoint_files import FILES
 from condgen.color.lab import color_pair, denormalize_ab, rgb_to_lab
 from condgen.families import find_family
 from condgen.metrics.color import AB_CELLS, NUM_THRESHOLDS, ab_cells, ab_distance, auc_balanced, auc_raw, count_hits
@@ -109,7 +110,7 @@ def first_model(squares: Squares, arguments: argparse.Namespace) -> ConditionalM
     if encoder is not None and arguments.encoder_weights:
         encoder.load_pretrained(torch.load(arguments.encoder_weights, weights_only=True))
     if arguments.init_from:
-        files = {name: (arguments.init_from / name).read_bytes() for name in checkpoint.FILES}
+        files = {name: (arguments.init_from / name).read_bytes() for name in FILES}
         given, wanted = checkpoint.load(files)[0].state_dict(), model.state_dict()
         taken = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
         print(f"{len(taken)} of {len(wanted)} tensors are those of {arguments.init_from}", flush=True)

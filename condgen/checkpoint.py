@@ -20,16 +20,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from condgen.base import ConditionalModel
+from condgen.checkpoint_files import META_NAME, WEIGHTS_NAME
 from condgen.errors import CheckpointError, ConfigError
 from condgen.families import FAMILIES, build
 from condgen.version import __version__
 
-__all__ = ["FILES", "META_NAME", "WEIGHTS_NAME", "digest", "dump", "load"]
+__all__ = ["digest", "dump", "load"]
 
-WEIGHTS_NAME = "model.safetensors"
-META_NAME = "model.json"
-FILES = (WEIGHTS_NAME, META_NAME)
-"""The files of a checkpoint, relative to its folder."""
 _FORMAT = 1
 
 

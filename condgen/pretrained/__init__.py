@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from types import MappingProxyType
 
+from condgen.checkpoint_files import FILES
 from condgen.checks import check_choice
 
 __all__ = ["DEFAULT_COLORIZER", "PRETRAINED", "read_pretrained"]
@@ -22,8 +23,6 @@ PRETRAINED: Mapping[str, str] = MappingProxyType(
 )
 """The models' names, and a line on each."""
 
-_FILES = ("model.safetensors", "model.json")
-
 
 def read_pretrained(name: str) -> dict[str, bytes]:
     """Return the files of a checkpoint that ships with condgen, by name.
@@ -33,4 +32,4 @@ def read_pretrained(name: str) -> dict[str, bytes]:
     """
     check_choice("model", name, PRETRAINED)
     folder = files(__name__) / name
-    return {file: (folder / file).read_bytes() for file in _FILES}
+    return {file: (folder / file).read_bytes() for file in FILES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -91,6 +91,12 @@ class JobOptions:
     )
     archive_columns: Mapping[str, str] | None = option(
         None, "The name that --roles had in 0.1.", read=read_roles, hidden=True
+    )
+    engine: Literal["auto", "local", "ray"] = option(
+        "auto",
+        "ray; local: this machine without Ray; auto: local for up to 512 images without a cluster or a GPU.",
+        metavar="NAME",
+        heading="Resources",
     )
     actors: tuple[int, int] | None = option(
         None,
@@ -212,7 +218,12 @@ def _run(
             columns=options.roles or options.archive_columns or {},
             taken_as=options.taken_as,
         ),
-        resources=Resources(actors=options.actors, num_gpus=options.num_gpus, wait_for_s=options.wait_for_s),
+        resources=Resources(
+            engine=options.engine,
+            actors=options.actors,
+            num_gpus=options.num_gpus,
+            wait_for_s=options.wait_for_s,
+        ),
         retry_errors=options.retry_errors,
         trust_code=options.trust_code,
         max_error_rate=options.max_error_rate,

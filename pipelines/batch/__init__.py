@@ -3,10 +3,12 @@
 job.py         the job: `BatchJob`, and `run_batch`, which does it or what is left of it
 archive.py     what a job reads, as a table of chunks
 probe.py       a look at the model before the plan is frozen
-pool_shape.py  how many actors, what each takes of the cluster, and the wait for nodes that are still to come
-workers.py     actors that do chunks, on Ray
-pool_shape.py  how many actors, and what each takes of the cluster
-engine.py      what a worker does with a chunk, without Ray
+rounds.py      pending chunks handed to workers, with patience
+worker.py      what a worker does, and what all kinds of workers have in common
+ray_workers.py    workers that are Ray's actors
+local_workers.py  workers that are processes of this machine, without Ray
+pool_shape.py  Ray or not, how many workers, what each takes, and the wait for nodes that are still to come
+engine.py      what is done with a chunk
 isolation.py   images that end a process, tried alone in one of their own
 attempts.py    marks of chunks that were begun
 metrics.py     counters and gauges for Prometheus

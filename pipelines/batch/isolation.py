@@ -34,14 +34,14 @@ from pipelines.cluster.imports import python_command
 from pipelines.datasets.chunk import Sample
 from pipelines.results.files import Failure
 
-__all__ = ["IsolatedEngine", "serve"]
+__all__ = ["LATE_IMPORTS", "IsolatedEngine", "serve"]
 
 _DEATHS = 2
 _START_DEATHS = 3
 _SAMPLE_SECONDS = 900.0
 _START_SECONDS = 900.0
 _GRACE_SECONDS = 60.0
-_LATE_IMPORTS = (
+LATE_IMPORTS = (
     "pipelines.models.source",
     "pipelines.models.colorization",
     "pipelines.models.translation",
@@ -203,7 +203,7 @@ def serve(descriptor: int) -> None:
 
 def _import_for(make_engine: bytes) -> None:
     """Import what a pickled function refers to, and what engines import late: torch, and numba for color."""
-    for module in _LATE_IMPORTS:
+    for module in LATE_IMPORTS:
         importlib.import_module(module)
     with suppress(Exception):  # the child meets it again, and tells
         pickle.loads(make_engine)  # noqa: S301 - from our own parent

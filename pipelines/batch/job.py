@@ -1,6 +1,6 @@
 """The batch job: an archive, a model, and K draws of each image into Parquet, every image accounted for.
 
-    archive ─ plan of chunks ─ (those not yet committed) ─ actors ─ draws/*.parquet ─ errors/*.parquet ─ run.json
+    archive ─ plan of chunks ─ (those not yet committed) ─ workers ─ draws/*.parquet ─ errors/*.parquet ─ run.json
 
 Running the same job again goes on where it stopped: a chunk whose draws file is there is done. An archive that has
 grown, and failures that are to be tried again, are plans of their own.
@@ -19,21 +19,25 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from condgen.errors import ConfigError, DatasetError, JobError
 from pipelines.batch.archive import NewChunks, Selection, cut_archive, some_names
 from pipelines.batch.attempts import forget_run
 from pipelines.batch.outcome import check_outcome, check_rate
-from pipelines.batch.pool_shape import Resources, await_room, cluster_shape
+from pipelines.batch.pool_shape import Resources, runs_here
 from pipelines.batch.probe import ModelFacts, inspect_model
 from pipelines.batch.report import VERSIONS, BatchReport, Pace, image_columns, write_run
-from pipelines.batch.workers import Actors, WorkerSpec, run_chunks
+from pipelines.batch.rounds import run_chunks
+from pipelines.batch.worker import Workers, WorkerSpec
+from pipelines.cluster.starting import stops_by_signal
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.opening import Archive, listing_table, open_archive
 from pipelines.datasets.shard_names import locate
@@ -46,9 +50,6 @@ from pipelines.results.plan import Generation, job_digest, load_plans, write_pla
 from pipelines.results.retrying import retry_chunks
 from pipelines.results.settings import BatchSettings
 from pipelines.storage.store import Store, open_store
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["BatchJob", "BatchRun", "ListedJob", "Resources", "list_job", "run_batch"]
 
@@ -102,6 +103,12 @@ class ListedJob:
     def some_chunks(self) -> int:
         """The number of chunks to be done, as far as it is known before they are all cut."""
         return self.pending.num_rows + int(self.fresh.first.num_rows)
+
+    @property
+    def most_samples(self) -> int:
+        """The largest number of images that may be done, as far as it is known before all chunks are cut."""
+        begun = sum(one.plan.num_samples for one in self.begun) if self.job.retry_errors else self.pending.num_samples
+        return begun + int(pc.sum(self.fresh.first["samples"]).as_py() or 0)
 
     def left(self) -> Iterator[pa.Table]:
         """Yield the chunks to be done in pieces of `CHUNK_SCHEMA`, without the failures to be tried again."""
@@ -166,7 +173,8 @@ def run_batch(
 
     Args:
         job: the job.
-        cluster: context that starts Ray and ends it; by default Ray is there (`ray.init()`), or starts by itself.
+        cluster: context that starts Ray and ends it, where the job needs Ray (`pipelines.batch.pool_shape.runs_here`);
+            by default Ray is there (`ray.init()`), or starts by itself.
         watch: function that is told the pace, at the beginning and after each chunk.
 
     Raises:
@@ -178,37 +186,39 @@ def run_batch(
     watch = watch or (lambda _: None)
     # All places are resolved here: Ray's start leaves the working directory for a while.
     listed = list_job(job)
-    num_chunks = listed.some_chunks
-    actors = Actors()
-    with cluster() if num_chunks or job.retry_errors else nullcontext():
-        if num_chunks or job.retry_errors:
-            model = _inspect_on_cluster(listed, max(1, num_chunks), actors)
-        else:
-            model = inspect_model(listed.source, listed.settings)
-        run, pace = BatchRun(listed, model), Pace()
+    pace = Pace()
+    if not listed.some_chunks and not job.retry_errors:
+        run = BatchRun(listed, inspect_model(listed.source, listed.settings))
+        return run.finish(run.account(), pace)
+    with _workers(listed, cluster) as workers:
+        workers.begin(max(1, listed.some_chunks))
+        # In one of them, on the device that the model will run on: the driver imports no torch.
+        run = BatchRun(listed, workers.ask(inspect_model, listed.source, listed.settings))
         chunks = run.begin()
         if chunks.num_rows:
-            _work(run, chunks, pace, actors, watch)
+            _work(run, chunks, pace, workers, watch)
         account = run.account()
         again = run.plan_retry(account)
         if again is not None:
-            _work(run, again, pace, actors, watch)
+            _work(run, again, pace, workers, watch)
             account = run.account()
     return run.finish(account, pace)
 
 
-def _inspect_on_cluster(listed: ListedJob, num_chunks: int, actors: Actors) -> ModelFacts:
-    """Begin the actors, and look at the model in one of them, on the device that it will run on.
+@contextmanager
+def _workers(listed: ListedJob, cluster: Callable[[], AbstractContextManager[None]]) -> Iterator[Workers]:
+    """The workers of a job for the time of the block: on Ray, or of this machine alone."""
+    resources = listed.job.resources
+    if runs_here(resources, listed.most_samples):
+        from pipelines.batch.local_workers import LocalWorkers
 
-    The driver imports no torch: the actors do while the plan is made.
-    """
-    import ray
+        with stops_by_signal(), LocalWorkers(resources) as here:
+            yield here
+        return
+    from pipelines.batch.ray_workers import RayWorkers
 
-    if not ray.is_initialized():
-        ray.init()
-    await_room(listed.job.resources)
-    actors.begin(cluster_shape(num_chunks, listed.job.resources))
-    return actors.ask(inspect_model, listed.source, listed.settings)
+    with cluster():
+        yield RayWorkers(resources)
 
 
 class BatchRun:
@@ -335,32 +345,24 @@ class BatchRun:
         return report
 
 
-def _work(run: BatchRun, chunks: PendingChunks, pace: Pace, actors: Actors, watch: Callable[[Pace], None]) -> None:
-    """Do the chunks that are pending, on the cluster that is connected."""
-    import ray
-
-    from pipelines.batch.metrics import JobMetrics
-
+def _work(run: BatchRun, chunks: PendingChunks, pace: Pace, workers: Workers, watch: Callable[[Pace], None]) -> None:
+    """Do the chunks that are pending."""
     results, job = run.listed.results, run.listed.job
     pace.archive = run.listed.archive.description
     spec = run.worker_spec()
     chunks_left = chunks.num_rows
     pace.total += chunks.num_samples
-    gauges = JobMetrics(results.uri)
-    gauges.left(chunks=chunks_left, images=pace.total - pace.images)
     start, before = time.perf_counter(), pace.seconds
-
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    pace.cpus, pace.gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    pace.engine, pace.cpus, pace.gpus = workers.engine, workers.cpus, workers.gpus
     watch(pace)
     rounds = chain([chunks], iter(run.pending, None))  # what a second round has is listed before it
-    shape = partial(cluster_shape, resources=job.resources)
     try:
-        with gauges.exported():
-            for receipt in run_chunks(partial(next, rounds), spec, shape, actors):
+        with workers.metrics(results.uri) as tell_left:
+            tell_left(chunks=chunks_left, images=pace.total - pace.images)
+            for receipt in run_chunks(partial(next, rounds), spec, workers):
                 pace.add(receipt, before + time.perf_counter() - start)
                 chunks_left -= 1
-                gauges.left(chunks=chunks_left, images=pace.total - pace.images)
+                tell_left(chunks=chunks_left, images=pace.total - pace.images)
                 watch(pace)
                 if chunks_left:
                     check_rate(pace, job.max_error_rate)

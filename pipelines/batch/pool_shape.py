@@ -1,16 +1,22 @@
-"""The batch engine's pool: the number of its actors, what each takes of the cluster, and the wait for nodes to come."""
+"""The batch engine's pool: Ray or not, the number of workers, what each takes, and the wait for nodes to come."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError
 from pipelines.cluster.capacity import Demand, default_wait, wait_for_room
 from pipelines.cluster.nodes import is_own_cluster, look_at_nodes, request_bundles, usable_nodes
+from pipelines.cluster.starting import usable_cpus
 
-__all__ = ["PoolShape", "Resources", "await_room", "cluster_shape", "pool_shape"]
+__all__ = ["PoolShape", "Resources", "await_room", "cluster_shape", "local_shape", "pool_shape", "runs_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -18,22 +24,30 @@ logger = logging.getLogger(__name__)
 # and encodes a chunk on each of its cores, up to what memory is sure to hold.
 _AT_ONCE = 2
 _AT_ONCE_GPU = 16
+# Ray takes some 8 seconds to start; its workers are no faster on this machine than processes without it.
+_SMALL = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a job takes of a cluster.
+    """What a job runs on, and what it takes of it.
 
     Attributes:
+        engine: `ray`; `local`, which is processes of this machine without Ray; or `auto`, which is `local` for some
+            hundreds of images where there is neither a cluster nor a GPU.
         actors: numbers of actors, at least and at most (None leaves it to the cluster's resources).
         num_gpus: GPUs for each actor (None is one where the cluster has any).
         wait_for_s: longest time to wait for nodes that are still to come (seconds; None is 0 on this machine alone, and
             1800 on a cluster that others run).
     """
 
+    engine: Literal["auto", "local", "ray"] = "auto"
     actors: tuple[int, int] | None = None
     num_gpus: float | None = None
     wait_for_s: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ("auto", "local", "ray"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,34 @@ def pool_shape(
     share = cpus / side_by_side
     at_once = max(_AT_ONCE, min(_AT_ONCE_GPU, int(share))) if each else _AT_ONCE
     return PoolShape(most, side_by_side, min(1.0, share), each, at_once)
+
+
+def runs_here(resources: Resources, images: int) -> bool:
+    """Return whether a job runs without Ray.
+
+    Args:
+        resources: what the job may take.
+        images: the largest number of images that it may have to do.
+    """
+    if resources.engine != "auto":
+        return resources.engine == "local"
+    if images > _SMALL or resources.num_gpus or resources.wait_for_s is not None or _count_gpus():
+        return False
+    ray = sys.modules.get("ray")
+    return not os.environ.get("RAY_ADDRESS") and (ray is None or not ray.is_initialized())
+
+
+def _count_gpus() -> int:
+    """Return the number of GPUs that torch may see, without torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return 0
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def local_shape(num_chunks: int, resources: Resources) -> PoolShape:
+    """Size the pool for this machine alone, see `pool_shape`; of its GPUs one is used."""
+    machine = {"CPU": float(usable_cpus()), "GPU": float(min(1, _count_gpus()))}
+    return pool_shape(machine, num_chunks=num_chunks, actors=resources.actors, num_gpus=resources.num_gpus)
 
 
 def cluster_shape(num_chunks: int, resources: Resources | None = None) -> PoolShape:

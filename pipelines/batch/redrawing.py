@@ -20,7 +20,7 @@ import numpy as np
 
 from condgen.errors import ConfigError, DatasetError, ImageError
 from pipelines.batch.engine import Functions
-from pipelines.batch.workers import WorkerSpec
+from pipelines.batch.worker import WorkerSpec
 from pipelines.cluster.tasks import one_thread
 from pipelines.datasets.chunk import Chunk, Sample, image_member, iter_chunks, read_chunk
 from pipelines.datasets.opening import archive_store

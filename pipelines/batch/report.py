@@ -33,6 +33,7 @@ class Pace:
         busy: seconds by stage, summed over the actors.
         cpu_seconds: CPU time of the actors, after their start.
         cpus, gpus: sizes of the cluster.
+        engine: what the workers ran on, `ray` or `local`.
         archive: a line that says what the archive was taken for, and what of it is left out.
     """
 
@@ -49,6 +50,7 @@ class Pace:
     cpu_seconds: float = 0.0
     cpus: float = 0.0
     gpus: float = 0.0
+    engine: str = ""
     archive: str = ""
 
     def add(self, receipt: Receipt, now: float) -> None:
@@ -113,6 +115,7 @@ class BatchReport:
         pace = "nothing was left to do"
         if self.pace.images:
             pace = f"{self.pace.images} in {self.pace.seconds:.1f} s: {self.pace.images_per_s:.1f} images/s"
+            pace += ", without Ray" if self.pace.engine == "local" else ""
         return [
             *([f"archive       {self.archive}"] if self.archive else []),
             f"images in     {self.images}" + (f" ({self.generations} plans)" if self.generations > 1 else ""),
@@ -146,6 +149,7 @@ def write_run(results: Store, generations: Sequence[Generation], report: BatchRe
         ],
         "counts": {**counts, "errors_by_kind": report.errors_by_kind},
         "this_run": {
+            "engine": report.pace.engine,
             "images": report.pace.images,
             "seconds": round(report.pace.seconds, 3),
             "images_per_s": round(report.pace.images_per_s, 3),

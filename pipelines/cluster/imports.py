@@ -1,4 +1,4 @@
-"""What a process imports, and from where: our own packages on every machine, and pandas only where it is used."""
+"""What a process imports, and from where: our own packages everywhere, pandas and SciPy only where they are used."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "extend_import_path",
     "python_command",
     "spare_pandas",
+    "spare_scipy",
     "working_in_root",
 ]
 
@@ -81,10 +82,24 @@ def python_command(code: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
 
 
-class _NoPandas(MetaPathFinder):
+class _Hidden(MetaPathFinder):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
     def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas":
+        if fullname == self.name:
             raise ModuleNotFoundError(fullname)
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Have a package not be found for the time of the block, unless it is imported already."""
+    finder = _Hidden(name)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def spare_pandas() -> None:
@@ -98,9 +113,14 @@ def spare_pandas() -> None:
         return
     import pyarrow as pa
 
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
+    with _hidden("pandas"):
         pa.array([0])
-    finally:
-        sys.meta_path.remove(finder)
+
+
+def spare_scipy() -> None:
+    """Keep Numba from importing SciPy's linear algebra at its first function, which takes a third of a second.
+
+    Afterwards Numba compiles no `np.linalg`: call this only in processes that run no code but ours, which has none.
+    """
+    with _hidden("scipy"):
+        import numba.np.arraymath  # noqa: F401

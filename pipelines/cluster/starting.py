@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from condgen.errors import CondgenError, ConfigError, JobError
 from pipelines.cluster.imports import check_packages, working_in_root
 
-__all__ = ["LEAST_CPUS", "configure_data", "keep_statistics_here", "ray_cluster", "usable_cpus"]
+__all__ = ["LEAST_CPUS", "configure_data", "keep_statistics_here", "ray_cluster", "stops_by_signal", "usable_cpus"]
 
 _REACH_S = 20.0
 _PID_DIGITS = 2
@@ -58,7 +58,7 @@ def ray_cluster(*, verbose: bool = False, num_cpus: int | None = None) -> Iterat
     _start(os.environ.get("RAY_ADDRESS") or "local", verbose, num_cpus)  # an empty one is none
     with ExitStack() as aside:  # left when Ray has ended
         try:
-            with _stops_by_signal(None if verbose else aside):
+            with stops_by_signal(None if verbose else aside):
                 yield
         finally:
             if not verbose:
@@ -73,7 +73,7 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
     try:
         with working_in_root():
             _reach(address)
-            with nullcontext() if verbose else _streams_aside():
+            with nullcontext() if verbose else _streams_aside(), _fewer_processes():
                 ray.init(
                     address=address,
                     log_to_driver=verbose,
@@ -102,6 +102,29 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
             "Ray did not start within its 30 s: the machine is busy with other things, or its disk or memory is full "
             "(logs in /tmp/ray/session_latest/logs); run the same command again"
         ) from error
+
+
+@contextmanager
+def _fewer_processes() -> Iterator[None]:
+    """Have a local Ray start neither a dashboard, of which it wants nothing, nor an autoscaler for its one node.
+
+    These take 1.4 s of its start, and 1.5 s of CPU time. There is no public setting; where Ray has other names for
+    them, it starts them.
+    """
+    from ray._private import node, services
+
+    replaced = [
+        (services, "start_api_server", lambda *_, **__: (None, None)),  # as where it fails to start
+        (node.Node, "start_monitor", lambda _: None),
+    ]
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced if hasattr(owner, name)]
+    for owner, name, function in replaced:
+        setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 def _local_error(error: OSError) -> CondgenError:
@@ -148,8 +171,13 @@ def _streams_aside() -> Iterator[None]:
 
 
 @contextmanager
-def _stops_by_signal(aside: ExitStack | None) -> Iterator[None]:
-    """Have SIGTERM stop as Ctrl-C does; from then on Ray, whose actors are being ended, is not heard any more."""
+def stops_by_signal(aside: ExitStack | None = None) -> Iterator[None]:
+    """Have SIGTERM stop as Ctrl-C does, while the block runs: both raise KeyboardInterrupt.
+
+    Args:
+        aside: stack on which, from then on, the streams are set aside: Ray, whose actors are being ended, is not heard
+            any more (default: they stay).
+    """
 
     def stop(_signum: int, _frame: FrameType | None) -> NoReturn:
         if aside:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from condgen.errors import CondgenError, ConfigError, DatasetError
 from pipelines.batch.archive import cut_archive, limit_pieces
 from pipelines.batch.probe import inspect_model
-from pipelines.batch.workers import WorkerSpec
+from pipelines.batch.worker import WorkerSpec
 from pipelines.datasets.chunk import CHUNK_SCHEMA, ChunkLimits
 from pipelines.datasets.chunking import cut_chunks
 from pipelines.datasets.opening import NoShardsError, archive_store, open_archive

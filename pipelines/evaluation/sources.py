@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from condgen.errors import DatasetError, ImageError
 from pipelines.batch.engine import ChunkEngine
-from pipelines.batch.workers import WorkerSpec
+from pipelines.batch.worker import WorkerSpec
 from pipelines.datasets.chunk import Chunk, Sample, image_member, read_chunk
 from pipelines.evaluation.references import References, input_image, reference_image, with_member
 from pipelines.results.files import Failure, draws_name, read_footer

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from condgen.checkpoint_files import FILES
 from condgen.checks import check_choice
 from condgen.errors import CheckpointError, ConfigError, MissingError
 from condgen.families import FAMILIES
@@ -226,19 +227,15 @@ def read_model(store: Store) -> dict[str, bytes]:
 
 def _find_files(store: Store) -> list[str]:
     """Return the names of a model's files, see `read_model`."""
-    from condgen import checkpoint
-
     names = {entry.name for entry in store.list()}
     folders = sorted({name.rpartition("/")[0] for name in names if name.endswith("/complete.json")}, reverse=True)
     for folder in ["", *folders]:
-        files = [f"{folder}/{file}" if folder else file for file in checkpoint.FILES]
+        files = [f"{folder}/{file}" if folder else file for file in FILES]
         if names.issuperset(files):
             return files
     if not names:
         raise MissingError(store.uri, "read the model in", "there is nothing there")
-    raise CheckpointError(
-        f"{store.uri} has no {' and '.join(checkpoint.FILES)}: name the folder of a run of `condgen train`"
-    )
+    raise CheckpointError(f"{store.uri} has no {' and '.join(FILES)}: name the folder of a run of `condgen train`")
 
 
 def load_model(store: Store, *, expect_digest: str | None = None) -> LoadedModel:

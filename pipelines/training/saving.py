@@ -20,6 +20,7 @@ from torch import Tensor
 
 from condgen import checkpoint
 from condgen.base import ConditionalModel
+from condgen.checkpoint_files import META_NAME, WEIGHTS_NAME
 from condgen.errors import CheckpointError
 from pipelines.storage.store import json_bytes
 from pipelines.training.checkpoint_names import CheckpointName
@@ -89,7 +90,7 @@ class Snapshot:
 
         return {
             **checkpoint.dump(self.model, self.extra, weights=self.weights, tensors=self.averaged),
-            _RAW: checkpoint.dump(self.model, {}, tensors=self.raw)[checkpoint.WEIGHTS_NAME],
+            _RAW: checkpoint.dump(self.model, {}, tensors=self.raw)[WEIGHTS_NAME],
             _OPTIMIZER: save(dict(self.optimizers)),
             _STATE: self.state,
             METRICS: rows_to_bytes(self.rows),
@@ -200,7 +201,7 @@ def restore(loop: Loop, files: Mapping[str, bytes], position: Callable[[Mapping[
         saved = json.loads(files[_STATE])
         loop.state = state_from_json(saved["loop"], position(saved["stream"]))
         if loop.averaged is not loop.model:
-            loop.averaged.load_state_dict(_load(checkpoint.WEIGHTS_NAME, files).state_dict())
+            loop.averaged.load_state_dict(_load(WEIGHTS_NAME, files).state_dict())
         _load_optimizers(loop, files[_OPTIMIZER])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -210,11 +211,7 @@ def restore(loop: Loop, files: Mapping[str, bytes], position: Callable[[Mapping[
 
 def _load(weights: str, files: Mapping[str, bytes]) -> ConditionalModel:
     model, _ = checkpoint.load(
-        {
-            name: files[file]
-            for name, file in ((checkpoint.WEIGHTS_NAME, weights), (checkpoint.META_NAME, checkpoint.META_NAME))
-            if file in files
-        }
+        {name: files[file] for name, file in ((WEIGHTS_NAME, weights), (META_NAME, META_NAME)) if file in files}
     )
     return model
 

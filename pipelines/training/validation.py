@@ -21,6 +21,7 @@ from torch import Tensor
 
 from condgen import checkpoint
 from condgen.base import Batch, ConditionalModel, SampleOptions
+from condgen.checkpoint_files import FILES
 from condgen.color.lab import denormalize_ab
 from condgen.errors import DatasetError, UnsupportedError
 from condgen.metrics.color import ab_cells, ab_distance, auc_raw, count_hits
@@ -76,7 +77,7 @@ def validate(
     """
     began, train = time.monotonic(), job.preset.train
     device = device or torch.device("cpu")
-    files = RunFolder(job.out).read_checkpoint(name, only=checkpoint.FILES)
+    files = RunFolder(job.out).read_checkpoint(name, only=FILES)
     model = checkpoint.load(files)[0].to(device)
     feed = make_feed(job.preset, job.held_out)
     measured = _Sums(job.preset.data.task)

@@ -7,7 +7,8 @@ import safetensors.torch
 import torch
 
 from condgen.base import SampleOptions
-from condgen.checkpoint import META_NAME, WEIGHTS_NAME, digest, dump, load
+from condgen.checkpoint import digest, dump, load
+from condgen.checkpoint_files import META_NAME, WEIGHTS_NAME
 from condgen.errors import CheckpointError
 from condgen.statistics import DatasetStatistics
 from tests.condgen.models import FAMILY_NAMES, color_batch, source, tiny

@@ -10,7 +10,9 @@ import condgen
 MODULES = ["condgen"] + [m.name for m in pkgutil.walk_packages(condgen.__path__, "condgen.")]
 
 
-@pytest.mark.parametrize("module", ["condgen", "condgen.errors", "condgen.presets", "condgen.families"])
+@pytest.mark.parametrize(
+    "module", ["condgen", "condgen.errors", "condgen.presets", "condgen.families", "condgen.pretrained"]
+)
 def test_what_help_needs_is_imported_without_torch_or_ray(module: str) -> None:
     code = f"import sys, {module}; sys.exit(bool({{'torch', 'ray', 'numpy'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""`condgen colorize`: killed and run again, on one worker and on two, from S3, from a hostile folder."""
+"""`condgen colorize` with and without Ray: killed and run again, by one or two workers, from S3, from a hostile folder."""
 
 import json
 import os
@@ -74,16 +74,23 @@ def test_the_account_closes_and_readers_read_it(undisturbed: Path) -> None:
     assert sorted(errors["source"]) == ["cut.jpg", "empty.jpg"]
 
 
+@pytest.mark.parametrize("engine", ["local", "ray"])
 def test_killed_halfway_and_run_again_gives_the_same_bytes(
-    undisturbed: Path, archive: Path, model: Path, tmp_path: Path, condgen: Callable, condgen_process: Callable
+    engine: str,
+    undisturbed: Path,
+    archive: Path,
+    model: Path,
+    tmp_path: Path,
+    condgen: Callable,
+    condgen_process: Callable,
 ) -> None:
     results = tmp_path / "results"
-    arguments = ["colorize", archive, results, "--model", model, *OPTIONS]
+    arguments = ["colorize", archive, results, "--model", model, "--engine", engine, *OPTIONS]
     with condgen_process(*arguments) as job:
         deadline = time.monotonic() + 120
         while len(list(results.glob("draws/*.parquet"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.killpg(job.pid, signal.SIGKILL)  # the driver, Ray and its workers
+        os.killpg(job.pid, signal.SIGKILL)  # the driver, Ray and its workers; those without Ray end by themselves
     before = {path.name: path.stat().st_mtime_ns for path in results.glob("draws/*.parquet")}
     assert 0 < len(before) < NUM_IMAGES / 4
     assert not (results / "run.json").exists()
