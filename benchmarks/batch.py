@@ -30,7 +30,6 @@ import torch
 from corpus import make_corpus
 from machine import busy_seconds, describe, tree_seconds
 
-import jobs.batch
 import jobs.datasets.shard
 from condgen import checkpoint
 from condgen.base import Condition
@@ -38,7 +37,7 @@ from condgen.families import FAMILIES
 from condgen.noise import NoiseSource, SampleId
 from condgen.presets import find_preset
 from pipelines.batch.archive import plan_archive
-from pipelines.batch.job import BatchJob
+from pipelines.batch.job import BatchJob, Resources, run_batch
 from pipelines.batch.report import BatchReport, Pace
 from pipelines.cluster.starting import ray_cluster, usable_cpus
 from pipelines.datasets.chunk import ChunkLimits, image_member, iter_chunks, read_chunk
@@ -146,7 +145,7 @@ def run_loops(shards: Path, model: Path, options: argparse.Namespace, copies: in
     return {stage: sum(costs[stage] for costs in found) / copies for stage in STAGES}
 
 
-def run_job(shards: Path, model: Path, settings: BatchSettings, out: Path) -> dict[str, Any]:
+def run_job(shards: Path, model: Path, settings: BatchSettings, out: Path, engine: str) -> dict[str, Any]:
     """The job's rates, and CPU seconds by whom from its first chunk to its last."""
     marks: list[tuple[float, float, float]] = []
 
@@ -155,9 +154,10 @@ def run_job(shards: Path, model: Path, settings: BatchSettings, out: Path) -> di
         if first_or_last:
             marks.append((time.perf_counter(), busy_seconds(), tree_seconds(os.getpid())))
 
-    with tempfile.TemporaryDirectory(dir=out) as results, ray_cluster():
+    with tempfile.TemporaryDirectory(dir=out) as results:
         job = BatchJob(archive=str(shards), results=results, model=str(model), settings=settings)
-        report: BatchReport = jobs.batch.run_batch(replace(job, import_path=()), watch=watch)
+        job = replace(job, resources=Resources(engine=engine))
+        report: BatchReport = run_batch(job, cluster=ray_cluster, watch=watch)
     pace = report.pace
     seconds, busy, own = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
     return {
@@ -201,7 +201,7 @@ def first_chunk_seconds(shards: Path, model: Path, options: argparse.Namespace, 
     """Seconds from the start of the command to the first committed chunk."""
     with cluster_at(running) as environment, tempfile.TemporaryDirectory(dir=options.out) as results:
         command = [sys.executable, "-m", "jobs", "colorize", str(shards), results, "--model", str(model)]
-        command += ["--draws", str(options.draws), "--limit", "1024"]
+        command += ["--draws", str(options.draws), "--limit", "1024", "--engine", "ray"]
         start = time.perf_counter()
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
             while not list(Path(results).glob("draws/*.parquet")):
@@ -248,19 +248,23 @@ def main() -> None:
         print(f"{'as many loops as cores, at once':<48}{found['shared_limit']:>9.1f} images/s", flush=True)
     limit, shared_limit = (found.get(name, float("nan")) for name in ("limit", "shared_limit"))
     if "job" in only:
-        job = found["job"] = run_job(shards, model, settings, options.out)
-        for name, rate in {"its actors' start included": job["rate"], "from its first chunk on": job["steady"]}.items():
-            ratios = f"{rate / limit:.2f} of the limit, {rate / shared_limit:.2f} of loops at once"
-            print(f"{'job, ' + name:<48}{rate:>9.1f} images/s  {ratios}")
-        told = f"{job['cpu_ms']:.2f} CPU ms an image in all its processes; others had {job['others']:.2f} cores"
-        print(f"  {job['images']} images, {job['errors']} errors, {told}", flush=True)
+        for engine, title in (("ray", "job"), ("local", "job without Ray")):
+            job = found[title] = run_job(shards, model, settings, options.out, engine)
+            for name, rate in {
+                "its workers' start included": job["rate"],
+                "from its first chunk": job["steady"],
+            }.items():
+                ratios = f"{rate / limit:.2f} of the limit, {rate / shared_limit:.2f} of loops at once"
+                print(f"{title + ', ' + name:<48}{rate:>9.1f} images/s  {ratios}")
+            told = f"{job['cpu_ms']:.2f} CPU ms an image in all its processes; others had {job['others']:.2f} cores"
+            print(f"  {job['images']} images, {job['errors']} errors, {told}", flush=True)
     if "peers" in only:
         for name in ("ray_data", "dataloader"):
             peer = found[name] = run_peer(name, shards, model, options)
             ratio = found["job"]["steady"] / peer["steady"] if "job" in found else float("nan")
             print(f"{peer['name']:<48}{peer['steady']:>9.1f} images/s  the job is {ratio:.2f} x it", flush=True)
     if "start" in only:
-        for name, running in (("cold", False), ("on a running cluster", True)):
+        for name, running in (("cold, with Ray", False), ("on a running cluster", True)):
             found[name] = seconds = first_chunk_seconds(shards, model, options, running=running)
             print(f"{'first committed chunk, ' + name:<48}{seconds:>9.1f} s", flush=True)
     print(json.dumps(found))

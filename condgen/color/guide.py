@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -106,8 +107,12 @@ class _Axis(NamedTuple):
     blur: np.float32
 
 
+@lru_cache(maxsize=64)
 def _axis(start: int, length: int, num_pixels: int, stride: int) -> _Axis:
-    """Lay pixels over ``length`` pixels of the square from ``start`` on, in cells of ``stride``; no pixel is larger."""
+    """Lay pixels over ``length`` pixels of the square from ``start`` on, in cells of ``stride``; no pixel is larger.
+
+    Archives have few sizes: what is returned is shared, and only read.
+    """
     first = start // stride
     num_cells = (start + length - 1) // stride - first + 1
     scale = length / num_pixels / stride

@@ -1,4 +1,4 @@
-"""`condgen colorize` with and without Ray: killed and run again, by one or two workers, from S3, from a hostile folder."""
+"""`condgen colorize` with and without Ray: killed and run again, by one or two workers, from S3, a hostile folder."""
 
 import json
 import os

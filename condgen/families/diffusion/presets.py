@@ -44,11 +44,13 @@ _COLORIZER: Mapping[str, Any] = MappingProxyType(
         "out_stride": 4,
         "attention_heads": 4,
         "data_scale": 0.18,
-        "sampler": "dpm-solver++",
+        "sampler": "adams-bashforth",
+        "steps": 4,
+        "time_shift": 3.5,
         "condition_dropout": 0.0,
         "point_head": "bins",
         "point_balance": 0.3,
-        "draw_gain": 1.3,
+        "draw_gain": 1.15,
     }
 )
 _COLORIZER_DATA = DataConfig(size_px=128, sample_px=160, crop_scale_min=0.7, aging_share=0.3)
