@@ -7,7 +7,7 @@ noise.py        randomness that belongs to a sample and a draw
 statistics.py   what a training set tells its model before the first step
 families/       the model families, a folder each, and the table of them
 presets.py      named, complete configurations; ``preset_parts.py`` says what they consist of
-checkpoint.py   a model as two small files
+checkpoint.py   a model as two small files; ``checkpoint_files.py`` has their names
 training.py     one training step of any family
 memory.py       an estimate of the memory that training takes
 precision.py    the number format in which a model runs
