@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipelines.cluster.starting import usable_cpus
@@ -18,10 +18,18 @@ _PACKAGES = ("condgen", "torch", "torchvision", "ray", "numpy", "numba", "pillow
 
 def describe() -> str:
     """The machine and the versions, in a line."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    model = found[1] if found else platform.machine()
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    model = cpu[1] if cpu else platform.machine()
+    versions = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
     return f"{usable_cpus()} cores of {model}, Python {platform.python_version()}, {versions}"
+
+
+def _version(name: str) -> str:
+    """A package's version; empty where it isn't installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def busy_seconds() -> float:

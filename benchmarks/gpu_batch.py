@@ -1,0 +1,232 @@
+"""The batch job's engine without Ray: images a second, the GPU's busy share, and what an image costs the CPUs by stage.
+
+    python benchmarks/gpu_batch.py [CASE ...] [--device cuda] [--processes 1,4] [--threads N] [--seconds 10]
+
+A case is a model and the side of its images, such as colorizer:640. As in production, a process holds the model and
+does several chunks at a time, each in a thread, so that one decodes and encodes while another has the model
+(`pipelines/batch/pool_shape.py`); --processes 4 is what `condgen colorize --num-gpus 0.25` has. Images are those of
+`corpus.py`, three draws of each; they are read from a folder and written to Parquet. Rates are of chunks that end in a
+window of some seconds, once every thread is at work. The GPU's busy share is NVML's: the share of time in which
+anything ran on it. Where NVML isn't there, the share of time in which a thread had the model says at most as much.
+CPU time that waits for the GPU is the model's: PyTorch waits busily.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+NEEDED = (
+    "fsspec",
+    "lazy_loader",
+    "numba",
+    "numpy",
+    "PIL",
+    "pyarrow",
+    "safetensors",
+    "simplejpeg",
+    "torch",
+    "torchvision",
+)
+"""What the engine imports; the corpus needs scikit-image or scikit-learn besides."""
+WHEELS = {"PIL": "pillow", "lazy_loader": "lazy-loader"}
+CASES = ("color-classifier-small:256", "colorizer:640")
+STAGES = ("read", "decode", "condition", "model", "picture", "encode", "write")
+
+
+def check_needs() -> None:
+    """Leave with one line where packages are missing: which, and how they get here."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        wheels = " ".join(WHEELS.get(name, name) for name in missing)
+        raise SystemExit(
+            f"error: not here: {', '.join(missing)}. Where packages can be had: make gpu-wheels WHEELS='{wheels}'; "
+            "then bring the folder wheels/ along, and run make gpu again"
+        )
+
+
+def work(case: dict[str, Any], ready: Any, answers: Any) -> None:
+    """Do a process's chunks over and over, and answer with what it did in the window."""
+    import torch
+
+    from pipelines.batch.engine import Clock
+
+    class CpuClock(Clock):
+        """Seconds of this thread's CPU time besides."""
+
+        @contextmanager
+        def __call__(self, stage: str) -> Iterator[None]:
+            start = time.thread_time()
+            try:
+                with super().__call__(stage):
+                    yield
+            finally:
+                cpu[stage] += time.thread_time() - start
+
+    engine = case["spec"].make_engine()
+    chunks, lock = itertools.cycle(case["chunks"]), threading.Lock()
+    cpu: Counter[str] = Counter()
+    done: list[tuple[float, int, float]] = []
+    stop = threading.Event()
+
+    def loop() -> None:
+        torch.set_num_threads(1)
+        while not stop.is_set():
+            with lock:
+                chunk = next(chunks)
+            receipt = engine.run(chunk, clock=CpuClock())
+            done.append((time.monotonic(), receipt.samples - receipt.errors, receipt.seconds["model"]))
+
+    engine.run(case["chunks"][0])  # the first call sets things up
+    threads = [threading.Thread(target=loop) for _ in range(case["threads"])]
+    ready.wait()
+    for thread in threads:
+        thread.start()
+    while len(done) < len(threads) and any(thread.is_alive() for thread in threads):
+        time.sleep(0.05)
+    begin, cpu_before, stages_before = time.monotonic(), time.process_time(), Counter(cpu)
+    busy = list(_busy_shares(case["seconds"], case["device"]))
+    end, cpu_after, stages = time.monotonic(), time.process_time(), Counter(cpu)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    counted = [one for one in done if begin < one[0] <= end]
+    stages.subtract(stages_before)
+    answers.put(
+        {
+            "images": sum(images for _, images, _ in counted),
+            "seconds": end - begin,
+            "cpu_s": cpu_after - cpu_before,
+            "model_s": sum(seconds for _, _, seconds in counted),
+            "stages": dict(stages),
+            "busy": busy,
+        }
+    )
+
+
+def _busy_shares(seconds: float, device: str) -> Iterator[float]:
+    """Wait, and yield the GPU's busy share now and then, where NVML tells it."""
+    import torch
+
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(0.2, left))
+        if device == "cuda":
+            try:
+                yield torch.cuda.utilization() / 100
+            except (ModuleNotFoundError, RuntimeError):
+                device = ""  # there is no NVML
+
+
+def measure(case: str, processes: int, given: argparse.Namespace) -> dict[str, float]:
+    """Measure a case with so many processes that share the device."""
+    from corpus import make_corpus, save_model
+
+    from condgen.pretrained import PRETRAINED
+    from pipelines.batch.archive import plan_archive
+    from pipelines.batch.probe import inspect_model
+    from pipelines.batch.workers import WorkerSpec
+    from pipelines.datasets.chunk import ChunkLimits, iter_chunks
+    from pipelines.models.source import open_model
+    from pipelines.results.settings import BatchSettings
+    from pipelines.storage.store import open_store
+
+    name, _, size_px = case.partition(":")
+    folder = make_corpus(given.out / f"jpeg-{given.images}-{size_px}", given.images, int(size_px))
+    model = open_model(name if name in PRETRAINED else str(save_model(given.out / f"model-{name}", name)))
+    facts = inspect_model(model, BatchSettings(draws=3, batch_size=given.batch_size, precision="auto"))
+    limits = ChunkLimits(samples=min(facts.settings.chunk_samples, given.images))
+    chunks = list(iter_chunks(plan_archive(str(folder), limits)))
+    with tempfile.TemporaryDirectory(dir=given.out) as results:
+        spec = WorkerSpec(
+            archive=open_store(str(folder)),
+            results=open_store(results),
+            model=model,
+            model_digest=facts.digest,
+            settings=facts.settings,
+        )
+        return _run(spec, chunks, processes, given)
+
+
+def _run(spec: Any, chunks: list[Any], processes: int, given: argparse.Namespace) -> dict[str, float]:
+    """Run the processes, and return what they did together."""
+    context = multiprocessing.get_context("spawn")
+    ready, answers = context.Barrier(processes), context.SimpleQueue()
+    threads = given.threads or (max(2, min(16, (os.cpu_count() or 1) // processes)) if given.device == "cuda" else 2)
+    case = {"spec": spec, "threads": threads, "seconds": given.seconds, "device": given.device}
+    workers = []
+    for place in range(processes):
+        of_it = chunks[place::processes] or chunks
+        own = replace(spec, results=spec.results.child(str(place)))
+        workers.append(context.Process(target=work, args=({**case, "spec": own, "chunks": of_it}, ready, answers)))
+    for worker in workers:
+        worker.start()
+    found = [answers.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    images = sum(one["images"] for one in found)
+    busy = [share for one in found for share in one["busy"]]
+    spent = {stage: sum(one["stages"].get(stage, 0.0) for one in found) for stage in STAGES}
+    per_image = 1e3 / max(1, images)
+    return {
+        "threads": threads,
+        "images_per_s": sum(one["images"] / one["seconds"] for one in found),
+        "busy": sum(busy) / len(busy) if busy else float("nan"),
+        "in_model": sum(one["model_s"] / one["seconds"] for one in found) / processes,
+        "cpu_ms": sum(one["cpu_s"] for one in found) * per_image,
+        **{stage: seconds * per_image for stage, seconds in spent.items()},
+    }
+
+
+def main() -> None:
+    """Measure the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", default=[])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--processes", default="1", help="numbers of processes that share the device, with commas")
+    parser.add_argument("--threads", type=int, default=0, help="chunks at a time in each (default: as in production)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of timing")
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "condgen-benchmark")
+    given = parser.parse_args()
+    check_needs()
+    if given.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the engine takes a GPU where there is one
+    from machine import describe
+
+    print(f"three draws of each image, batches of {given.batch_size}; {describe()}\n")
+    heads = ("case", "processes × threads", "images/s", "GPU busy", "in the model", "CPU ms an image", *STAGES)
+    print(f"| {' | '.join(heads)} |\n| --- | ---: |{' ---: |' * (len(heads) - 2)}", flush=True)
+    for case in given.cases or CASES:
+        for processes in map(int, given.processes.split(",")):
+            one = measure(case, processes, given)
+            busy = f"{one['busy']:.0%}" if one["busy"] == one["busy"] else "–"
+            cells = [
+                case,
+                f"{processes} × {one['threads']}",
+                f"{one['images_per_s']:,.0f}",
+                busy,
+                f"{one['in_model']:.0%}",
+            ]
+            cells += [f"{one[name]:.2f}" for name in ("cpu_ms", *STAGES)]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
