@@ -31,19 +31,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-NEEDED = (
-    "fsspec",
-    "lazy_loader",
-    "numba",
-    "numpy",
-    "PIL",
-    "pyarrow",
-    "safetensors",
-    "simplejpeg",
-    "torch",
-    "torchvision",
-)
-"""What the engine imports; the corpus needs scikit-image or scikit-learn besides."""
+NEEDED = ("PIL", "lazy_loader", "numba", "numpy", "pyarrow", "safetensors", "simplejpeg", "torch", "torchvision")
+"""What the engine imports for JPEGs in a folder. (`corpus.py` cuts them from photographs in other packages.)"""
 WHEELS = {"PIL": "pillow", "lazy_loader": "lazy-loader"}
 CASES = ("color-classifier-small:256", "colorizer:640")
 STAGES = ("read", "decode", "condition", "model", "picture", "encode", "write")
@@ -55,14 +44,23 @@ def check_needs() -> None:
     if missing:
         wheels = " ".join(WHEELS.get(name, name) for name in missing)
         raise SystemExit(
-            f"error: not here: {', '.join(missing)}. Where packages can be had: make gpu-wheels WHEELS='{wheels}'; "
-            "then bring the folder wheels/ along, and run make gpu again"
+            f"error: not here: {', '.join(missing)}. Where packages can be had, make gpu-wheels WHEELS='{wheels}'; "
+            "bring the folder .wheels along, and run make gpu here again"
         )
+
+
+def in_threads(loop: Any, count: int) -> list[threading.Thread]:
+    """Start threads."""
+    threads = [threading.Thread(target=loop) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def work(case: dict[str, Any], ready: Any, answers: Any) -> None:
     """Do a process's chunks over and over, and answer with what it did in the window."""
     import torch
+    from machine import GpuWatch
 
     from pipelines.batch.engine import Clock
 
@@ -93,14 +91,13 @@ def work(case: dict[str, Any], ready: Any, answers: Any) -> None:
             done.append((time.monotonic(), receipt.samples - receipt.errors, receipt.seconds["model"]))
 
     engine.run(case["chunks"][0])  # the first call sets things up
-    threads = [threading.Thread(target=loop) for _ in range(case["threads"])]
     ready.wait()
-    for thread in threads:
-        thread.start()
+    threads = in_threads(loop, case["threads"])
     while len(done) < len(threads) and any(thread.is_alive() for thread in threads):
         time.sleep(0.05)
     begin, cpu_before, stages_before = time.monotonic(), time.process_time(), Counter(cpu)
-    busy = list(_busy_shares(case["seconds"], case["device"]))
+    with GpuWatch() as watch:
+        time.sleep(case["seconds"])
     end, cpu_after, stages = time.monotonic(), time.process_time(), Counter(cpu)
     stop.set()
     for thread in threads:
@@ -114,26 +111,12 @@ def work(case: dict[str, Any], ready: Any, answers: Any) -> None:
             "cpu_s": cpu_after - cpu_before,
             "model_s": sum(seconds for _, _, seconds in counted),
             "stages": dict(stages),
-            "busy": busy,
+            "busy": watch.share,
         }
     )
 
 
-def _busy_shares(seconds: float, device: str) -> Iterator[float]:
-    """Wait, and yield the GPU's busy share now and then, where NVML tells it."""
-    import torch
-
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(0.2, left))
-        if device == "cuda":
-            try:
-                yield torch.cuda.utilization() / 100
-            except (ModuleNotFoundError, RuntimeError):
-                device = ""  # there is no NVML
-
-
-def measure(case: str, processes: int, given: argparse.Namespace) -> dict[str, float]:
+def measure(case: str, processes: int, given: argparse.Namespace) -> dict[str, Any]:
     """Measure a case with so many processes that share the device."""
     from corpus import make_corpus, save_model
 
@@ -163,7 +146,7 @@ def measure(case: str, processes: int, given: argparse.Namespace) -> dict[str, f
         return _run(spec, chunks, processes, given)
 
 
-def _run(spec: Any, chunks: list[Any], processes: int, given: argparse.Namespace) -> dict[str, float]:
+def _run(spec: Any, chunks: list[Any], processes: int, given: argparse.Namespace) -> dict[str, Any]:
     """Run the processes, and return what they did together."""
     context = multiprocessing.get_context("spawn")
     ready, answers = context.Barrier(processes), context.SimpleQueue()
@@ -180,13 +163,13 @@ def _run(spec: Any, chunks: list[Any], processes: int, given: argparse.Namespace
     for worker in workers:
         worker.join()
     images = sum(one["images"] for one in found)
-    busy = [share for one in found for share in one["busy"]]
+    busy = [one["busy"] for one in found if one["busy"] is not None]
     spent = {stage: sum(one["stages"].get(stage, 0.0) for one in found) for stage in STAGES}
     per_image = 1e3 / max(1, images)
     return {
         "threads": threads,
         "images_per_s": sum(one["images"] / one["seconds"] for one in found),
-        "busy": sum(busy) / len(busy) if busy else float("nan"),
+        "busy": sum(busy) / len(busy) if busy else None,
         "in_model": sum(one["model_s"] / one["seconds"] for one in found) / processes,
         "cpu_ms": sum(one["cpu_s"] for one in found) * per_image,
         **{stage: seconds * per_image for stage, seconds in spent.items()},
@@ -216,7 +199,7 @@ def main() -> None:
     for case in given.cases or CASES:
         for processes in map(int, given.processes.split(",")):
             one = measure(case, processes, given)
-            busy = f"{one['busy']:.0%}" if one["busy"] == one["busy"] else "–"
+            busy = f"{one['busy']:.0%}" if one["busy"] is not None else "–"
             cells = [
                 case,
                 f"{processes} × {one['threads']}",
