@@ -62,7 +62,7 @@ gpu: python ## on a machine with a GPU: its tests, what training steps, draws an
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 	@$(GPU_PYTHON) benchmarks/train.py --device cuda
 	@set -- .wheels/*.whl; ! test -e "$$1" || $(GPU_PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .wheels/site "$$@"
-	@$(GPU_PYTHON) benchmarks/gpu_batch.py --device cuda --processes 1,4
+	@$(GPU_PYTHON) benchmarks/gpu_batch.py --device cuda --processes 1,4 --colors-on cpu,gpu
 
 WHEELS ?= simplejpeg
 WHEELS_PYTHON ?= 3.12
