@@ -10,6 +10,9 @@ measures both (`condgen colorize --colors-on gpu`). Images are those of
 window of some seconds, once every thread is at work. The GPU's busy share is NVML's: the share of time in which
 anything ran on it. Where NVML isn't there, the share of time in which a thread had the model says at most as much.
 CPU time that waits for the GPU is the model's: PyTorch waits busily.
+
+Without a GPU, --no-model shows what a process can feed: its threads are those of a GPU's, and the model costs nothing
+after its first batch. They share Python's lock; *cores* says how many of them work at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,16 @@ def work(case: dict[str, Any], ready: Any, answers: Any) -> None:
         raise
 
 
+def take_model_out(engine: Any) -> None:
+    """Let an engine answer with its first batch's outputs, and do chunks side by side as where the model has a GPU."""
+    call, kept = engine._call, {}  # noqa: SLF001
+
+    def first_outputs(x: Any, noise: Any) -> Any:
+        return kept["y"] if kept else kept.setdefault("y", call(x, noise))
+
+    engine._call, engine._turn, engine._feeds_gpu = first_outputs, nullcontext(), True  # noqa: SLF001
+
+
 def window(case: dict[str, Any], ready: Any) -> dict[str, Any]:
     """Do chunks over and over in threads, and return what they did in some seconds, once each has done one."""
     import torch
@@ -82,6 +95,8 @@ def window(case: dict[str, Any], ready: Any) -> dict[str, Any]:
                 cpu[stage] += time.thread_time() - start
 
     engine = case["spec"].make_engine()
+    if not case["model"]:
+        take_model_out(engine)
     chunks, lock = itertools.cycle(case["chunks"]), threading.Lock()
     cpu: Counter[str] = Counter()
     done: list[tuple[float, int, float]] = []
@@ -161,7 +176,7 @@ def measure(case: str, processes: int, colors_on: str, given: argparse.Namespace
     for place in range(processes):
         own = replace(spec, results=spec.results.child(str(place)))
         of_it = chunks[place::processes] or chunks
-        its_case = {"spec": own, "chunks": of_it, "threads": threads, "seconds": given.seconds}
+        its_case = {"spec": own, "chunks": of_it, "threads": threads, "seconds": given.seconds, "model": given.model}
         workers.append(context.Process(target=work, args=(its_case, ready, answers)))
     for worker in workers:
         worker.start()
@@ -184,6 +199,7 @@ def together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "images_per_s": sum(one["images"] / one["seconds"] for one in found),
         "busy": sum(busy) / len(busy) if busy else None,
         "in_model": sum(one["model_s"] / one["seconds"] for one in found) / len(found),
+        "cores": sum(one["cpu_s"] / one["seconds"] for one in found),
         "cpu_ms": sum(one["cpu_s"] for one in found) * per_image,
         "stages": {stage: seconds * per_image for stage, seconds in spent.items()},
     }
@@ -197,6 +213,7 @@ def main() -> None:
     parser.add_argument("--processes", default="1", help="numbers of processes that share the device, with commas")
     parser.add_argument("--colors-on", default="cpu", help="cpu, gpu or both, with a comma")
     parser.add_argument("--threads", type=int, default=0, help="chunks at a time in each (default: as in production)")
+    parser.add_argument("--model", action=argparse.BooleanOptionalAction, default=True, help="whether it is run")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing")
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -211,7 +228,7 @@ def main() -> None:
     if given.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("error: torch sees no GPU here")
     print(f"three draws of each image, batches of {given.batch_size}; {describe()}\n")
-    heads = ("processes × threads", "images/s", "GPU busy", "in the model", "CPU ms an image", *STAGES)
+    heads = ("processes × threads", "images/s", "GPU busy", "in the model", "cores", "CPU ms an image", *STAGES)
     print(f"| case | colors on |{' |'.join(f' {head}' for head in heads)} |")
     print(f"| --- | --- |{' ---: |' * len(heads)}", flush=True)
     variants = itertools.product(given.cases or CASES, given.processes.split(","), given.colors_on.split(","))
@@ -219,7 +236,8 @@ def main() -> None:
         one = measure(case, int(processes), colors_on, given)
         busy = f"{one['busy']:.0%}" if one["busy"] is not None else "–"
         cells = [case, colors_on, f"{processes} × {one['threads']}", f"{one['images_per_s']:,.0f}", busy]
-        cells += [f"{one['in_model']:.0%}", *(f"{value:.2f}" for value in (one["cpu_ms"], *one["stages"].values()))]
+        cells += [f"{one['in_model']:.0%}", f"{one['cores']:.2f}", f"{one['cpu_ms']:.2f}"]
+        cells += [f"{value:.2f}" for value in one["stages"].values()]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
