@@ -57,11 +57,11 @@ chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--qui
 GPU_PYTHON ?= $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
 gpu: export PYTHONPATH := $(CURDIR)/.wheels/site:$(PYTHONPATH)
 gpu: python ## on a machine with a GPU: its tests, what training steps, draws and the batch engine cost there
+	@set -- .wheels/*.whl; ! test -e "$$1" || $(GPU_PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .wheels/site "$$@"
 	@$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch sees no GPU here")'
 	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 	@$(GPU_PYTHON) benchmarks/train.py --device cuda
-	@set -- .wheels/*.whl; ! test -e "$$1" || $(GPU_PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .wheels/site "$$@"
 	@$(GPU_PYTHON) benchmarks/gpu_batch.py --device cuda --processes 1,4 --colors-on cpu,gpu
 
 WHEELS ?= simplejpeg
@@ -112,5 +112,5 @@ constraints: python ## resolve constraints.txt anew (newest versions of everythi
 	@$(PYTHON) $(VENV_SCRIPT) --compile
 
 clean: ## remove the environment and what the demo and the tools left
-	@rm -rf .venv .venv-oldest .venv-airflow .uv .programs demo-out chapter-out screenshots dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
+	@rm -rf .venv .venv-oldest .venv-airflow .uv .programs .wheels demo-out chapter-out screenshots dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
