@@ -35,7 +35,9 @@ class ColorizeOptions:
         "Color at full size: guided (by the image's own edges) or bilinear; auto is guided, or as RESULTS began.",
         metavar="HOW",
     )
-    colors_on: str = option("cpu", "Put color onto images on the cpu or, where CPUs are few, on the gpu.", metavar="P")
+    colors_on: str = option(
+        "cpu", "Put color onto images on the cpu or, where CPUs are few, on the gpu.", metavar="WHERE"
+    )
 
     def __post_init__(self) -> None:
         check_choice("colors_on", self.colors_on, ("cpu", "gpu"))
