@@ -21,7 +21,7 @@ VENV_SCRIPT := infra/local/venv.py
 RUN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pictures bench-read bench-models chapter gpu quick test test-infra soak test-oldest programs programs-infra lint format constraints clean python venv venv-dev
+.PHONY: help demo pictures bench-read bench-models chapter gpu gpu-wheels quick test test-infra soak test-oldest programs programs-infra lint format constraints clean python venv venv-dev
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,12 +53,24 @@ chapter: venv-dev ## the chapter's claims, checked by training (BENCH_ARGS=--qui
 	@$(RUN)/condgen chapter "$(OUT)" $(BENCH_ARGS)
 
 # With the environment if it is made, or with any Python that has torch 2.11, lazy_loader and pytest (GPU_PYTHON=...).
+# The batch engine needs more; benchmarks/gpu_batch.py says what is missing. Without a network, wheels come in .wheels.
 GPU_PYTHON ?= $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
-gpu: python ## on a machine with a GPU: its tests, what training steps and draws cost there, and the plain loop's
+gpu: export PYTHONPATH := $(CURDIR)/.wheels/site:$(PYTHONPATH)
+gpu: python ## on a machine with a GPU: its tests, what training steps, draws and the batch engine cost there
+	@set -- .wheels/*.whl; ! test -e "$$1" || $(GPU_PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .wheels/site "$$@"
 	@$(GPU_PYTHON) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("error: torch sees no GPU here")'
 	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 	@$(GPU_PYTHON) benchmarks/train.py --device cuda
+	@$(GPU_PYTHON) benchmarks/gpu_batch.py --device cuda --processes 1,4 --colors-on cpu,gpu
+
+WHEELS ?= simplejpeg
+WHEELS_PYTHON ?= 3.12
+gpu-wheels: python ## wheels for a machine with a GPU and no network, into .wheels (WHEELS="simplejpeg numba", WHEELS_PYTHON=3.12)
+	@$(PYTHON) -m pip download -q --no-deps --only-binary :all: --implementation cp --python-version $(WHEELS_PYTHON) \
+		$(foreach kind,2_28 2_27 2_17 2014 1,--platform manylinux$(if $(findstring _,$(kind)),_)$(kind)_x86_64) \
+		-c constraints.txt -d .wheels $(WHEELS)
+	@du -h .wheels/*.whl
 
 quick: venv-dev ## the quick tests: none of Ray, S3 and what is slow (TESTS=tests/jobs for a part)
 	@$(RUN)/python $(PYTEST) -m "not ray and not s3 and not slow" -q $(TESTS) $(PYTEST_ARGS)
@@ -100,5 +112,5 @@ constraints: python ## resolve constraints.txt anew (newest versions of everythi
 	@$(PYTHON) $(VENV_SCRIPT) --compile
 
 clean: ## remove the environment and what the demo and the tools left
-	@rm -rf .venv .venv-oldest .venv-airflow .uv .programs demo-out chapter-out screenshots dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
+	@rm -rf .venv .venv-oldest .venv-airflow .uv .programs .wheels demo-out chapter-out screenshots dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis infra/local/.state
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

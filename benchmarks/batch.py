@@ -27,15 +27,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from corpus import make_corpus
+from corpus import make_corpus, save_model
 from machine import busy_seconds, describe, tree_seconds
 
 import jobs.datasets.shard
-from condgen import checkpoint
 from condgen.base import Condition
-from condgen.families import FAMILIES
 from condgen.noise import NoiseSource, SampleId
-from condgen.presets import find_preset
 from pipelines.batch.archive import plan_archive
 from pipelines.batch.job import BatchJob, Resources, run_batch
 from pipelines.batch.report import BatchReport, Pace
@@ -56,17 +53,6 @@ STAGES = ("read", "decode", "condition", "model", "picture", "encode", "write")
 GROUP = 16
 LOOP_IMAGES = 1024
 PARTS = ("limit", "job", "peers", "start")
-
-
-def save_model(folder: Path, preset_name: str) -> Path:
-    """The preset's model with its first weights: how long it takes does not depend on what it learned."""
-    preset = find_preset(preset_name)
-    torch.manual_seed(0)
-    model = FAMILIES[preset.family].model_class(preset.model)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in checkpoint.dump(model, {"size_px": preset.data.size_px}).items():
-        (folder / name).write_bytes(data)
-    return folder
 
 
 def make_shards(folder: Path, out: Path) -> Path:

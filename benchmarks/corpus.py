@@ -2,7 +2,7 @@
 
 Random crops of 45 to 100 % of the short side, mirrored at random, quality 80 to 95; the same count and seed give the
 same files. Of more than 6,000 the rest are the same again, under names of their own. `CONDGEN_PHOTOS` may name a folder
-with more photographs to cut from.
+with more photographs to cut from. Beside them, a model with its first weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["make_corpus", "photographs"]
+__all__ = ["make_corpus", "photographs", "save_model"]
 
 PACKAGED = {
     "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/rocket.jpg", "data/retina.jpg"],
@@ -67,4 +67,21 @@ def make_corpus(folder: Path, count: int, size_px: int = 256) -> Path:
     for number in range(_DISTINCT, count):
         (folder / f"{number:07d}.jpg").hardlink_to(folder / f"{number % _DISTINCT:07d}.jpg")
     marker.write_text(f"{count} {size_px}")
+    return folder
+
+
+def save_model(folder: Path, preset_name: str) -> Path:
+    """The preset's model with its first weights: how long it takes does not depend on what it learned."""
+    import torch
+
+    from condgen import checkpoint
+    from condgen.families import FAMILIES
+    from condgen.presets import find_preset
+
+    preset = find_preset(preset_name)
+    torch.manual_seed(0)
+    model = FAMILIES[preset.family].model_class(preset.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in checkpoint.dump(model, {"size_px": preset.data.size_px}).items():
+        (folder / name).write_bytes(data)
     return folder

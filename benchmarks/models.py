@@ -3,9 +3,10 @@
     python benchmarks/models.py [PRESET ...] [--device cuda] [--batch-size N] [--draws K] [--size-px N]
 
 Pictures are noise: no family's time depends on what they show. A step is every phase that a training step has, with
-its optimizers and averaged weights (`condgen.training`); on a GPU under bf16 autocast, as training is. A draw is one
-of K of a batch, with the preset's own number of sampler steps. Memory is the GPU's peak, or the process's over what it
-had before the model; each preset runs in a process of its own. It needs condgen and torch alone.
+its optimizers and averaged weights (`condgen.training`); on a GPU under bf16 autocast, as training is. Beside it are
+the share of time in which the GPU was busy (NVML's), and the CPU time of an image; PyTorch waits for the GPU busily. A
+draw is one of K of a batch, with the preset's own number of sampler steps. Memory is the GPU's peak, or the process's
+over what it had before the model; each preset runs in a process of its own. It needs condgen and torch alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -43,15 +45,15 @@ PRESETS_SHOWN = (
 WARM_UP = 2
 
 
-def timed(run: Callable[[], object], seconds: float, synchronize: Callable[[], None]) -> float:
-    """The median seconds of a call, over calls of at least ``seconds`` in all (at most one, if it takes longer)."""
+def timed(run: Callable[[], object], seconds: float, synchronize: Callable[[], None]) -> list[float]:
+    """The seconds of each call, of calls of at least ``seconds`` in all (at most one, if it takes longer)."""
     taken: list[float] = []
     while not taken or (sum(taken) < seconds and len(taken) < 50):
         start = time.perf_counter()
         run()
         synchronize()
         taken.append(time.perf_counter() - start)
-    return sorted(taken)[len(taken) // 2]
+    return taken
 
 
 def resident_mib(field: str) -> float:
@@ -63,6 +65,7 @@ def resident_mib(field: str) -> float:
 def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """Measure one preset in this process."""
     import torch
+    from machine import GpuWatch
 
     from condgen.base import Batch, Condition, SampleOptions
     from condgen.families import FAMILIES
@@ -91,7 +94,12 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
 
     for _ in range(WARM_UP if gpu else 1):
         step()
-    step_seconds = timed(step, given.seconds, synchronize)
+    synchronize()
+    cpu_before = time.process_time()
+    with GpuWatch() as watch:
+        steps = timed(step, given.seconds, synchronize)
+    cpu_ms = 1e3 * (time.process_time() - cpu_before) / (count * len(steps))
+    step_seconds = statistics.median_high(steps)
     step_mib = torch.cuda.max_memory_allocated() / 2**20 if gpu else resident_mib("VmHWM") - began
     training.optimizers.clear()
     model.eval()
@@ -106,7 +114,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     draw()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    draw_seconds = timed(draw, given.seconds, synchronize) / (count * draws)
+    draw_seconds = statistics.median_high(timed(draw, given.seconds, synchronize)) / (count * draws)
     return {
         "preset": name,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -114,6 +122,8 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         "batch": count,
         "step_ms": step_seconds * 1e3,
         "images_per_s": count / step_seconds,
+        "busy": watch.share,
+        "cpu_ms": cpu_ms,
         "step_mib": step_mib,
         "draws": draws,
         "draw_ms": draw_seconds * 1e3,
@@ -134,10 +144,11 @@ def machine(device: str) -> str:
 def row(found: dict[str, Any]) -> str:
     """A line of the table."""
     draw_mib = f"{found['draw_mib']:,.0f}" if found["draw_mib"] is not None else "–"
+    busy = f"{found['busy']:.0%}" if found["busy"] is not None else "–"
     return (
         f"| {found['preset']} | {found['parameters'] / 1e6:.1f} M | {found['size']} px | {found['batch']} "
-        f"| {found['step_ms']:,.0f} | {found['images_per_s']:,.1f} | {found['step_mib']:,.0f} "
-        f"| {found['draw_ms']:,.0f} | {draw_mib} |"
+        f"| {found['step_ms']:,.0f} | {found['images_per_s']:,.1f} | {busy} | {found['cpu_ms']:,.1f} "
+        f"| {found['step_mib']:,.0f} | {found['draw_ms']:,.0f} | {draw_mib} |"
     )
 
 
@@ -155,8 +166,8 @@ def main() -> None:
     if given.one:
         print(json.dumps(measure(given.presets[0], given)))
         return
-    print("| preset | parameters | size | batch | step ms | images/s | step MiB | draw ms | draws' MiB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    heads = ("parameters", "size", "batch", "step ms", "images/s", "GPU busy", "CPU ms an image", "step MiB", "draw ms")
+    print(f"| preset | {' | '.join(heads)} | draws' MiB |\n| --- |{' ---: |' * (len(heads) + 1)}", flush=True)
     options = [word for word in sys.argv[1:] if word not in given.presets]
     failed = False
     for name in given.presets or PRESETS_SHOWN:

@@ -7,6 +7,7 @@ colorize.py      fitting an image into a model's square, and putting ab on the o
 guide.py         how ab follows the original's edges when it is upsampled
 
 Loops over pixels are in ``_paint`` and ``_lines``, which numba compiles when they are first called (``_compile``).
+``_device_paint`` has those of ``_paint`` for a GPU.
 """
 
 import lazy_loader

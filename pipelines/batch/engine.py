@@ -100,14 +100,16 @@ class ChunkEngine(Generic[C]):
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._model_lock = threading.Lock()
         # On a CPU, chunks that are computed side by side only take the core and Python's lock from each other.
-        self._turn: AbstractContextManager[Any] = threading.Lock() if self._device.type == "cpu" else nullcontext()
+        self._feeds_gpu = self._device.type != "cpu"
+        self._turn: AbstractContextManager[Any] = nullcontext() if self._feeds_gpu else threading.Lock()
 
-    def run(self, chunk: Chunk, outcomes_of: OutcomesOf | None = None) -> Receipt:
+    def run(self, chunk: Chunk, outcomes_of: OutcomesOf | None = None, *, clock: Clock | None = None) -> Receipt:
         """Do one chunk and commit it.
 
         Args:
             chunk: chunk of the plan.
             outcomes_of: function that does its samples in place of `outcomes` (see `pipelines.batch.isolation`).
+            clock: clock that the time of each stage is added to (default: a new one).
 
         Returns:
             The receipt: counts, bytes, and seconds by stage.
@@ -116,7 +118,7 @@ class ChunkEngine(Generic[C]):
             StorageError: reading or writing failed after retries; nothing was committed.
             JobError: the storage is out, or the model does not fit the device's memory; nothing was committed.
         """
-        clock = Clock()
+        clock = clock or Clock()
         with clock("read"):
             samples = self.read(chunk)
         placed = list(zip(chunk.places, samples, strict=True))
@@ -288,7 +290,13 @@ class ChunkEngine(Generic[C]):
     def _row(self, loaded: _Loaded[C], draw: int, rgb: Rgb, clock: Clock) -> Draw:
         output = self._settings.output
         with clock("encode"):
-            data = encode(rgb, output.output_format, quality=output.quality, metadata=loaded.metadata)
+            data = encode(
+                rgb,
+                output.output_format,
+                quality=output.quality,
+                metadata=loaded.metadata,
+                beside_threads=self._feeds_gpu,
+            )
         return Draw(
             source=loaded.sample.source,
             key=loaded.sample.key,

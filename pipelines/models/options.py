@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from condgen.checks import check_choice
 from condgen.errors import ConfigError
 from condgen.options import option
 
@@ -22,6 +23,7 @@ class ColorizeOptions:
         chroma: factor of the predicted ab (>= 0; below 1 colors are paler, above 1 stronger, 0 is grey).
         upsampling: way in which color comes to an image's own size, one of `pipelines.models.colorization.UPSAMPLING`;
             `AUTO` is guided, or what results that are gone on with were begun with.
+        colors_on: `cpu`, or `gpu` to put color onto images there, where CPUs are few beside it.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -33,8 +35,12 @@ class ColorizeOptions:
         "Color at full size: guided (by the image's own edges) or bilinear; auto is guided, or as RESULTS began.",
         metavar="HOW",
     )
+    colors_on: str = option(
+        "cpu", "Put color onto images on the cpu or, where CPUs are few, on the gpu.", metavar="WHERE"
+    )
 
     def __post_init__(self) -> None:
+        check_choice("colors_on", self.colors_on, ("cpu", "gpu"))
         if not 0.0 <= self.chroma < float("inf"):
             raise ConfigError("chroma", self.chroma, "a number >= 0")
 

@@ -22,6 +22,8 @@ from pipelines.models.options import AUTO, TaskOptions, TranslateOptions
 from pipelines.storage.store import Store, open_store
 
 if TYPE_CHECKING:
+    import torch
+
     from condgen.base import ConditionalModel
     from pipelines.models.task import ImageTask
 
@@ -265,7 +267,8 @@ def image_task(loaded: LoadedModel, options: TaskOptions) -> ImageTask[Any]:
             from image to image. An upsampling that is left open is guided.
 
     Raises:
-        ConfigError: the model is of the other kind, its size is not known, or an option is not allowed.
+        ConfigError: the model is of the other kind, its size is not known, or an option is not allowed; or colors are
+            to be put onto images on a GPU, and there is none.
     """
     size_px, task = _size_px(loaded), _task(loaded)
     if isinstance(options, TranslateOptions):
@@ -279,7 +282,18 @@ def image_task(loaded: LoadedModel, options: TaskOptions) -> ImageTask[Any]:
     from pipelines.models.colorization import ColorizeTask
 
     upsampling = "guided" if options.upsampling == AUTO else options.upsampling
-    return ColorizeTask(size_px, options.chroma, upsampling=upsampling, stride=_stride(loaded.model))
+    device = _gpu("colors_on") if options.colors_on == "gpu" else None
+    stride = _stride(loaded.model)
+    return ColorizeTask(size_px, options.chroma, upsampling=upsampling, stride=stride, device=device)
+
+
+def _gpu(option: str) -> torch.device:
+    """Return this process's GPU, which an option asks for."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(option, "gpu", "cpu: torch sees no GPU here")
+    return torch.device("cuda")
 
 
 def kind_of(loaded: LoadedModel) -> Kind:

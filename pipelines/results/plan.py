@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from condgen.errors import ConfigError, DatasetError
 from pipelines.datasets.chunk import CHUNK_SCHEMA
 from pipelines.datasets.stored_chunks import PIECE_CHUNKS, StoredChunks
-from pipelines.results.settings import BEFORE, BatchSettings
+from pipelines.results.settings import BEFORE, UNNAMED, BatchSettings
 from pipelines.storage.parquet import HELD_BYTES, StoredParquet, open_checked, open_parquet, write_parquet
 from pipelines.storage.store import Store
 
@@ -78,9 +78,9 @@ class Plan:
             ConfigError: the field that differs, and what to do.
         """
         # Results of before an option was there were made with what is its default now, or with what `BEFORE` says.
-        settings_begun = {**BatchSettings().to_json(), **BEFORE, **self.settings}
+        settings_begun = {**BatchSettings().to_json(), **BEFORE, **UNNAMED, **self.settings}
         begun: dict[str, Any] = {"archive": self.archive, "model": self.model["digest"], **settings_begun}
-        wanted: dict[str, Any] = {"archive": archive, "model": model_digest, **settings}
+        wanted: dict[str, Any] = {"archive": archive, "model": model_digest, **UNNAMED, **settings}
         for name in sorted(begun.keys() | wanted.keys()):
             if begun.get(name) != wanted.get(name):
                 raise ConfigError(

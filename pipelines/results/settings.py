@@ -16,7 +16,7 @@ from condgen.errors import ConfigError
 from condgen.options import SampleOptions, option
 from pipelines.models.options import AUTO, ColorizeOptions, TaskOptions, TranslateOptions
 
-__all__ = ["AUTO_BATCH", "AUTO_DRAWS", "BEFORE", "BatchSettings", "OutputOptions", "read_columns"]
+__all__ = ["AUTO_BATCH", "AUTO_DRAWS", "BEFORE", "UNNAMED", "BatchSettings", "OutputOptions", "read_columns"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,9 @@ OUTPUT_FORMATS = ("jpeg", "png", "webp", "tiff")
 
 BEFORE: Mapping[str, Any] = {"upsampling": "bilinear"}
 """What plans of before an option was there were made with, where it isn't the option's default now."""
+
+UNNAMED: Mapping[str, Any] = {"colors_on": "cpu"}
+"""What a plan does not name: options that came later, at their defaults. So the bytes of plans and draws files stay."""
 
 
 def read_columns(text: str) -> tuple[tuple[str, str], ...]:
@@ -176,8 +179,8 @@ class BatchSettings:
         return settings
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as a plan holds them: a flat object."""
-        values = dict(_flat(self))
+        """Return the settings as a plan holds them: a flat object, without what is as `UNNAMED` says."""
+        values = {name: value for name, value in _flat(self) if (name, value) not in UNNAMED.items()}
         return {**values, "columns": [list(column) for column in values["columns"]]}
 
     @property

@@ -4,6 +4,8 @@ import contextlib
 import io
 import re
 import struct
+import sys
+import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,7 @@ from condgen.errors import ConfigError, ImageError
 from pipelines.images.decoding import decode, probe
 from pipelines.images.encoding import encode
 from pipelines.images.formats import EXTENSIONS, FORMATS
+from pipelines.images.icc import SRGB_PROFILE
 from pipelines.images.metadata import read_metadata
 
 RED = (200, 30, 40)
@@ -387,3 +390,32 @@ def test_a_photograph_survives_a_way_through_jpeg(photos: Path) -> None:
     for path in sorted(photos.iterdir())[:3]:
         rgb = decode(path.read_bytes())
         assert np.abs(rgb.astype(int) - decode(encode(rgb, "jpeg", 95))).mean() < 4
+
+
+def test_a_jpeg_has_the_same_bytes_where_other_threads_work_meanwhile() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 70, 3), dtype=np.uint8)
+    metadata = read_metadata(saved(Image.fromarray(rgb), "JPEG", dpi=(300, 300), icc_profile=SRGB_PROFILE))
+    assert metadata.has_profile
+    for quality in (80, 95):
+        alone = encode(rgb, "jpeg", quality, metadata)
+        assert encode(rgb, "jpeg", quality, metadata, beside_threads=True) == alone
+
+
+def test_other_threads_work_while_a_jpeg_is_encoded_beside_them() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    encoded, turns = threading.Event(), 0
+
+    def work() -> None:
+        encode(rgb, "jpeg", beside_threads=True)
+        encoded.set()
+
+    thread, interval = threading.Thread(target=work), sys.getswitchinterval()
+    sys.setswitchinterval(10.0)  # no thread asks another one for Python's lock
+    try:
+        thread.start()
+        while not encoded.wait(0.001):
+            turns += 1
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert turns >= 30  # some 16 with the lock held, 100 without

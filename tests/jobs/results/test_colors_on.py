@@ -1,0 +1,92 @@
+"""Where color is put onto images is part of the plan, which names it only if it is not the CPU."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small_results import job_in, run_job, write_picture
+
+import jobs.results.redraw
+import pipelines.models.source
+from condgen.color import _device_paint
+from condgen.errors import ConfigError
+from pipelines.batch.job import BatchJob
+from pipelines.models.options import ColorizeOptions
+from pipelines.results.settings import BatchSettings
+
+SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=2, precision="fp32")
+
+
+def job(root: Path, results: str = "results", **options: Any) -> BatchJob:
+    return job_in(root, replace(SETTINGS, colorize=ColorizeOptions(**options)), results=results)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(4):
+        write_picture(tmp_path / f"archive/{number}.png", number, size=(50, 40))
+    return tmp_path
+
+
+@pytest.fixture
+def painted_on(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """The devices that paint, where the CPU stands in for a GPU."""
+    devices: list[torch.device] = []
+    paint_on = _device_paint.paint_on
+
+    def watched(device: torch.device, *arguments: Any) -> Any:
+        devices.append(device)
+        return paint_on(device, *arguments)
+
+    monkeypatch.setattr(_device_paint, "paint_on", watched)
+    monkeypatch.setattr(pipelines.models.source, "_gpu", lambda _: torch.device("cpu"))
+    return devices
+
+
+def plan(results: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((results / "plan/000.json").read_text())["settings"]
+    return settings
+
+
+def rows(results: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted((results / "draws").iterdir()) for row in pq.read_table(path).to_pylist()]
+
+
+def test_colors_on_a_gpu_have_the_bytes_of_those_on_the_cpu(root: Path, painted_on: list[torch.device]) -> None:
+    run_job(job(root))
+    assert not painted_on
+    run_job(job(root, "other", colors_on="gpu"))
+    assert len(painted_on) == 4
+    assert rows(root / "other") == rows(root / "results")
+
+
+def test_the_plan_names_it_only_if_it_is_not_the_cpu(root: Path, painted_on: list[torch.device]) -> None:
+    run_job(job(root), stop_after=1)
+    run_job(job(root, "other", colors_on="gpu"), stop_after=1)
+    assert "colors_on" not in plan(root / "results")
+    assert plan(root / "other")["colors_on"] == "gpu"
+    painted_on.clear()
+    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
+    assert painted_on
+
+
+@pytest.mark.usefixtures("painted_on")
+def test_results_are_continued_where_they_were_begun(root: Path) -> None:
+    for results, begun, other in (("results", "cpu", "gpu"), ("other", "gpu", "cpu")):
+        run_job(job(root, results, colors_on=begun), stop_after=1)
+        with pytest.raises(ConfigError, match=rf"^colors_on: got '{other}', allowed: '{begun}', as these results"):
+            run_job(job(root, results, colors_on=other))
+        assert run_job(job(root, results, colors_on=begun)) is not None
+
+
+def test_without_a_gpu_the_job_is_refused_before_it_begins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^colors_on: got 'gpu', allowed: cpu: torch sees no GPU here"):
+        run_job(job(root, colors_on="gpu"))
+    assert not (root / "results").exists()
+    with pytest.raises(ConfigError, match=r"^colors_on: got 'tpu'"):
+        job(root, colors_on="tpu")
