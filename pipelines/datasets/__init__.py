@@ -6,6 +6,7 @@ shard_names.py     how shards are named: names, braces, globs, lists
 manifest.py        ``Dataset`` and its manifest
 extent.py          samples that one checksum covers, a row of the index each
 tar.py             tars: a writer, and a reader that trusts nothing
+tar_samples.py     the samples of a part of a tar, checked
 scan.py            one look at a tar: its runs, checksums and faults
 chunk.py           chunks, and how one is read
 chunking.py        indexes and listings cut into chunks, in columns

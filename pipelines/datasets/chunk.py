@@ -8,7 +8,7 @@ be read is there with its fault, never left out.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from condgen.errors import ImageError, MissingError
 from pipelines.datasets.extent import LISTED_LATER, UNREAD_KEY
-from pipelines.datasets.tar import TarSample, group_samples, renamed
+from pipelines.datasets.tar import renamed
+from pipelines.datasets.tar_samples import MISMATCH, checked_samples
 from pipelines.images.formats import EXTENSIONS, format_of
 from pipelines.storage.cache import CachedStore
 from pipelines.storage.neighbors import Neighbors
@@ -48,7 +49,6 @@ T = TypeVar("T")
 _TEXTS = frozenset({"json", "txt", "cls", "csv", "caption", "label"})
 _FILE_READERS = 8
 _ROWS_AT_ONCE = 4096
-_MISMATCH = "ChecksumMismatch"
 _GONE = ImageError("read", "Missing", "the file was there when the plan was made and is gone")
 
 _INT32, _INT64, _STRING = pa.int32(), pa.int64(), pa.string()
@@ -212,6 +212,8 @@ def read_chunk(
     chunk: Chunk,
     member_names: Mapping[str, str] | None = None,
     neighbors: Neighbors | None = None,
+    *,
+    views: bool = False,
 ) -> list[Sample]:
     """Read a chunk, with one range request of a shard, or one request for each loose file.
 
@@ -221,6 +223,7 @@ def read_chunk(
         member_names: names of members here and in the shard, as in ``Manifest.member_names``.
         neighbors: what tells an object's own trouble from that of the storage. An object that can't be read is then the
             fault of its samples (default: it is an error, but for a loose file that is gone).
+        views: whether members may be views of the chunk's bytes (`memoryview`), which then stay in memory with them.
 
     Returns:
         Exactly `chunk.samples` samples, those of `chunk.places`, in data order. One that can't be read has a `fault`
@@ -237,14 +240,14 @@ def read_chunk(
             return [_read_unread(store, chunk.shard, chunk.start, neighbors)]
         if chunk.rows is not None:
             return _read_rows(store, chunk.shard, chunk.rows, chunk.places, neighbors)
-        samples = _read_runs(store, chunk.shard, chunk, neighbors)
+        samples = _read_runs(store, chunk.shard, chunk, neighbors, views)
     except ImageError as error:
         return _unreadable(chunk, error)
-    if any(sample.fault is not None and sample.fault.error == _MISMATCH for sample in samples):
+    if any(sample.fault is not None and sample.fault.error == MISMATCH for sample in samples):
         # Bytes that were changed on the way are not what lies there: a second reading tells the two apart.
         if isinstance(store, CachedStore):
             store.forget_range(chunk.shard, chunk.runs[0].start, chunk.runs[-1].stop)
-        samples = _read_runs(store, chunk.shard, chunk, neighbors)
+        samples = _read_runs(store, chunk.shard, chunk, neighbors, views)
     if member_names:
         samples = [replace(sample, members=renamed(sample.members, member_names)) for sample in samples]
     return _selected(samples, chunk)
@@ -274,34 +277,24 @@ def _selected(items: Sequence[T], chunk: Chunk) -> list[T]:
     return list(items) if chunk.select is None else [items[place] for place in chunk.select]
 
 
-def _read_runs(store: Store, shard: str, chunk: Chunk, neighbors: Neighbors | None) -> list[Sample]:
+def _read_runs(store: Store, shard: str, chunk: Chunk, neighbors: Neighbors | None, views: bool) -> list[Sample]:
     start, stop = chunk.runs[0].start, chunk.runs[-1].stop
 
     def read(store: Store) -> bytes:
         return store.read_range(shard, start, stop)
 
-    data = memoryview(neighbors.read(store, shard, read) if neighbors else read(store))
-    samples: list[Sample] = []
-    for run in chunk.runs:
-        piece = data[run.start - start : run.stop - start]
-        samples += _read_run(shard, run, piece, chunk.first_sample + len(samples))
-    return samples
-
-
-def _read_run(shard: str, run: ExtentPart, piece: memoryview, first_sample: int) -> list[Sample]:
-    found = group_samples(bytes(piece))
-    changed = None
-    # A run of a shard of which only headers were read has no checksum.
-    if len(found) != run.samples or (run.sha256 and hashlib.sha256(piece).hexdigest() != run.sha256):
-        changed = ImageError("read", _MISMATCH, "the shard's bytes are not those that its index describes")
-    if len(found) != run.samples:
-        found = [TarSample(None)] * run.samples
+    data = neighbors.read(store, shard, read) if neighbors else read(store)
+    found = [
+        sample
+        for run in chunk.runs
+        for sample in checked_samples(data, run.start - start, run.stop - start, run.samples, run.sha256, views)
+    ]
     return [
         Sample(
             source=shard,
-            key=sample.key if sample.key is not None else f"#{first_sample + place}",
-            members={} if changed else sample.members,
-            fault=changed or sample.fault,
+            key=sample.key if sample.key is not None else f"#{chunk.first_sample + place}",
+            members=sample.members,
+            fault=sample.fault,
         )
         for place, sample in enumerate(found)
     ]
@@ -393,8 +386,13 @@ def image_members(members: Mapping[str, bytes]) -> list[str]:
 
     Of one member alone, of which neither tells anything, it is the name: its decoder says what is wrong with it.
     """
-    names = [name for name in members if name.rpartition(".")[2].lower() in EXTENSIONS]
+    names = list(_named_images(tuple(members)))
     names = names or [name for name, data in members.items() if format_of(bytes(data[:32])) is not None]
     if not names and len(members) == 1:
         names = [name for name in members if name.rpartition(".")[2].lower() not in _TEXTS]
     return names
+
+
+@functools.lru_cache(maxsize=256)
+def _named_images(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.rpartition(".")[2].lower() in EXTENSIONS)

@@ -11,7 +11,8 @@ from PIL import Image
 from condgen.errors import DatasetError, ImageError
 from pipelines.datasets.extent import Extent
 from pipelines.datasets.manifest import Dataset
-from pipelines.datasets.tar import TarSample, group_samples, renamed
+from pipelines.datasets.tar import renamed
+from pipelines.datasets.tar_samples import TarSample, group_samples
 from pipelines.images.decoding import decode
 from pipelines.images.formats import EXTENSIONS
 from pipelines.images.sheet import Cell, draw_sheet

@@ -24,9 +24,7 @@ __all__ = [
     "Fault",
     "Member",
     "SampleSpan",
-    "TarSample",
     "TarWriter",
-    "group_samples",
     "iter_members",
     "iter_spans",
     "renamed",
@@ -98,15 +96,6 @@ class SampleSpan:
     stop: int
     members: dict[str, Member] = field(default_factory=dict)
     fault: Fault | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TarSample:
-    """A sample that was read: its members by name, or the fault that it has; ``key`` is None where it can't be told."""
-
-    key: str | None
-    members: dict[str, bytes] = field(default_factory=dict)
-    fault: ImageError | None = None
 
 
 class TarWriter:
@@ -369,21 +358,6 @@ def _joined(span: SampleSpan, member: Member | Fault, name: str) -> SampleSpan:
         fault = None
         span.members[name] = member
     return SampleSpan(span.key, span.start, member.stop, span.members, span.fault or fault)
-
-
-def group_samples(data: bytes) -> list[TarSample]:
-    """Return the samples of a run of members, given its bytes; a faulty one is there with its fault."""
-    view = memoryview(data)
-    samples = []
-    for span in iter_spans(iter_members(lambda a, b: bytes(view[a:b]), 0, len(data), whole=False)):
-        if span.fault is not None:
-            samples.append(TarSample(span.key, fault=span.fault.to_error()))
-        else:
-            members = {
-                name: bytes(view[m.data_start : m.data_start + m.size_bytes]) for name, m in span.members.items()
-            }
-            samples.append(TarSample(span.key, members))
-    return samples
 
 
 def renamed(members: Mapping[str, T], member_names: Mapping[str, str]) -> dict[str, T]:

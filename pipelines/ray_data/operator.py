@@ -7,9 +7,10 @@ decoded into their place in the block.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,12 @@ from pipelines.images.decoding import decode
 from pipelines.images.formats import MAX_PIXELS
 from pipelines.ray_data.counters import Tally, work_name
 from pipelines.ray_data.pairs import iter_pairs
-from pipelines.ray_data.tensors import ImageColumn
+from pipelines.ray_data.tensors import ImageColumn, encoded_array
 from pipelines.storage.store import Store
 from pipelines.streaming.augmentation import Crop
+from pipelines.streaming.prefetch import prefetched
 
-__all__ = ["BLOCK_BYTES", "ChunkReader", "Decode", "Domain"]
+__all__ = ["BLOCK_BYTES", "ChunkReader", "Decode", "Domain", "Work"]
 
 BLOCK_BYTES = 32 << 20
 """Approximate size of a block of rows."""
@@ -35,6 +37,7 @@ _POLICIES = ("raise", "skip", "row")
 _EMPTY = np.zeros((0, 0, 3), dtype=np.uint8)
 
 ImageValue = npt.NDArray[np.uint8] | bytes
+Work = tuple[Collection[tuple[Sample, ...]], list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +98,8 @@ class Domain:
     member_names: Mapping[str, str]
     columns: tuple[tuple[str, str | None], ...]
 
-    def read(self, chunks: Iterable[Chunk]) -> list[Sample]:
-        return [sample for chunk in chunks for sample in read_chunk(self.store, chunk, self.member_names)]
+    def read(self, chunks: Iterable[Chunk], *, views: bool = False) -> list[Sample]:
+        return [sample for chunk in chunks for sample in read_chunk(self.store, chunk, self.member_names, views=views)]
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,19 @@ class ChunkReader:
     tally: Tally | None
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        rows, size_bytes = self._rows(), 0
-        for records, work in self._work(block):
+        """Make blocks of samples; the next chunk is read while one is decoded."""
+        with closing(prefetched(self.work(block), 1)) as work:
+            yield from self.blocks(work, int(block["samples"].to_numpy().sum()))
+
+    def blocks(self, work: Iterable[Work], samples: int) -> Iterator[pa.Table]:
+        """Make blocks of samples that were read.
+
+        Args:
+            work: samples of chunks, as `work` yields them.
+            samples: number of samples that may come.
+        """
+        rows, size_bytes = self._rows(samples), 0
+        for records, names in work:
             counts = {"read": 0}
             for record in records:
                 row, error = self._row(record, rows)
@@ -124,19 +138,21 @@ class ChunkReader:
                 rows.add(record, row, error)
                 size_bytes += rows.last_bytes
                 if size_bytes >= BLOCK_BYTES:
+                    samples -= len(rows)
                     yield rows.table()
-                    rows, size_bytes = self._rows(), 0
+                    rows, size_bytes = self._rows(samples), 0
             if self.tally is not None:
-                self.tally.report(work_name("read", work), counts)
+                self.tally.report(work_name("read", names), counts)
         if len(rows):
             yield rows.table()
 
-    def _work(self, block: pa.Table) -> Iterator[tuple[Iterable[tuple[Sample, ...]], list[str]]]:
-        """Yield the samples of each chunk, or of each pair of chunks, with names for the tally."""
+    def work(self, block: pa.Table) -> Iterator[Work]:
+        """Read the samples of each chunk, or of each pair of chunks, with names for the tally."""
         uri = self.domains[0].store.uri
         if len(self.domains) == 1:
             for chunk in iter_chunks(block.select(CHUNK_SCHEMA.names)):
-                yield ((sample,) for sample in self.domains[0].read([chunk])), [uri, chunk.name]
+                samples = self.domains[0].read([chunk], views=self.decode.encoded)
+                yield [(sample,) for sample in samples], [uri, chunk.name]
             return
         for pairs in iter_pairs(block):
             inputs, targets = (
@@ -144,7 +160,7 @@ class ChunkReader:
                 for samples, order in zip(map(Domain.read, self.domains, pairs.chunks), pairs.order, strict=True)
             )
             names = [chunk.name for chunks in pairs.chunks for chunk in chunks]
-            yield zip(inputs, targets, strict=True), [uri, *names]
+            yield list(zip(inputs, targets, strict=True)), [uri, *names]
 
     def _row(self, record: tuple[Sample, ...], rows: _Rows) -> tuple[_Row | None, ImageError | None]:
         pairs = zip(self.domains, record, strict=True)
@@ -157,13 +173,12 @@ class ChunkReader:
         except ImageError as error:
             return None, error
 
-    def _rows(self) -> _Rows:
+    def _rows(self, most: int) -> _Rows:
         names = [name for domain in self.domains for name, _ in domain.columns]
-        return _Rows(names, self.decode, unpaired=len(self.domains) > 1)
+        return _Rows(names, self.decode, most, unpaired=len(self.domains) > 1)
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     images: list[ImageValue]
     text: str
     values: list[Any]
@@ -175,7 +190,7 @@ def _json_fields(sample: Sample, fields: Mapping[str, pa.DataType]) -> tuple[str
     Raises:
         ImageError: stage ``read``: it is no JSON object, or a field is not of its type.
     """
-    text = sample.members.get("json", b"").decode("utf-8", "replace")
+    text = str(sample.members.get("json", b""), "utf-8", "replace")
     if not fields:
         return text, []
     try:
@@ -188,19 +203,20 @@ def _json_fields(sample: Sample, fields: Mapping[str, pa.DataType]) -> tuple[str
 class _Rows:
     """A block that is being made."""
 
-    def __init__(self, names: Sequence[str], decode: Decode, *, unpaired: bool) -> None:
+    def __init__(self, names: Sequence[str], decode: Decode, most: int, *, unpaired: bool) -> None:
         self._decode, self._unpaired = decode, unpaired
         self._names = names
-        self._identity: list[tuple[Sample, ...]] = []
+        self._sources: list[list[str]] = [[], []]
+        self._keys: list[list[str]] = [[], []]
         self._encoded: dict[str, list[bytes]] = {name: [] for name in names}
-        self._images = {name: ImageColumn(BLOCK_BYTES // len(names)) for name in names}
+        self._images = {name: ImageColumn(BLOCK_BYTES // len(names), most) for name in names}
         self._text: list[str] = []
         self._values: list[list[Any]] = []
         self._errors: list[str] = []
         self.last_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._identity)
+        return len(self._text)
 
     def place(self, name: str) -> npt.NDArray[np.uint8] | None:
         """Return where the next image of a column may be put."""
@@ -209,27 +225,28 @@ class _Rows:
     def add(self, record: tuple[Sample, ...], row: _Row | None, error: ImageError | None) -> None:
         empty: ImageValue = b"" if self._decode.encoded else _EMPTY
         row = row or _Row([empty] * len(self._names), "", [None] * len(self._decode.fields))
-        self._identity.append(tuple(Sample(source=sample.source, key=sample.key) for sample in record))
+        for sample, sources, keys in zip(record, self._sources, self._keys, strict=False):
+            sources.append(sample.source)
+            keys.append(sample.key)
         for name, image in zip(self._names, row.images, strict=True):
-            if isinstance(image, bytes):
-                self._encoded[name].append(image)
-            else:
+            if isinstance(image, np.ndarray):
                 self._images[name].add(image)
+            else:
+                self._encoded[name].append(image)
         self._text.append(row.text)
         self._values.append(row.values)
         self._errors.append(str(error or ""))
-        self.last_bytes = sum(len(i) if isinstance(i, bytes) else i.nbytes for i in row.images) + len(row.text)
+        self.last_bytes = sum(i.nbytes if isinstance(i, np.ndarray) else len(i) for i in row.images) + len(row.text)
 
     def table(self) -> pa.Table:
         prefixes = ("", "target_") if self._unpaired else ("",)
         columns: dict[str, Any] = {}
         for place, prefix in enumerate(prefixes):
-            for name in ("source", "key"):
-                values = [getattr(samples[place], name) for samples in self._identity]
-                columns[prefix + name] = pa.array(values, pa.string())
+            columns[f"{prefix}source"] = pa.array(self._sources[place], pa.string())
+            columns[f"{prefix}key"] = pa.array(self._keys[place], pa.string())
         for name in self._names:
             encoded = self._decode.encoded
-            columns[name] = pa.array(self._encoded[name], pa.large_binary()) if encoded else self._images[name].array()
+            columns[name] = encoded_array(self._encoded[name]) if encoded else self._images[name].array()
         columns["json"] = pa.array(self._text, pa.string())
         for place, (name, kind) in enumerate(self._decode.fields.items()):
             columns[name] = pa.array([values[place] for values in self._values], kind)

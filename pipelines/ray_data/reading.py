@@ -6,6 +6,7 @@ Plan first: the rows that Ray Data sees first are chunks (shard, byte range, sam
 makes of each by one range request, with retries and verification, a few blocks of samples. A task holds one chunk's
 encoded bytes and one block; no tar is held whole. What follows is the user's: `pipelines.ray_data.transforms` or any
 method of a Dataset. Rows come in the order of the plan where `ds.context.execution_options.preserve_order` is set.
+Where the dataset is iterated as it is, threads of the consumer may read it without tasks (`pipelines.ray_data.local`).
 
 Columns: `source` and `key` (a sample's identity, strings), `image` (single) or `input` and `target` (pairs), uint8
 `[H, W, 3]` sRGB or the encoded bytes, `json` (the text of the sample's `json` member, empty where it has none), one
@@ -16,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
 from condgen.errors import DatasetError
+from pipelines.cluster.starting import usable_cpus
 from pipelines.datasets.chunk import ChunkLimits
 from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.manifest import Dataset
@@ -30,6 +33,7 @@ from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import BLOCK_BYTES, ChunkReader, Decode, Domain
 from pipelines.ray_data.pairs import pair_table
 from pipelines.storage.cache import ChunkCache, cached
+from pipelines.storage.local import LocalBackend
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
@@ -41,6 +45,10 @@ _TASK_SAMPLES = 4096
 _SMALL_TASK_SAMPLES, _SMALL_TASK_CHUNKS = 128, 8
 _FEWEST_TASKS, _TASKS_A_CPU = 8, 4
 _MAX_TASKS = 4096
+_LOCAL_CPUS = 4
+"""CPUs that threads of one process keep busy with decoding: an image of 256 px holds Python's lock for some 130 µs."""
+_REMOTE_READERS = 8
+"""Threads that wait for chunks of another machine."""
 _DECODE = Decode()
 _LIMITS = ChunkLimits(samples=256, size_bytes=4 << 20)
 
@@ -181,7 +189,25 @@ def _dataset(plan: pa.Table, reader: ChunkReader, num_cpus: float) -> ray.data.D
     dataset = chunks.map_batches(
         cast("Any", reader), batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=num_cpus
     )
+    if _is_read_here(reader.decode):
+        is_local = all(isinstance(domain.store.backend, LocalBackend) for domain in reader.domains)
+        readers = usable_cpus() if is_local else _REMOTE_READERS
+        with suppress(ImportError):  # a version of Ray that this does not know
+            from pipelines.ray_data.local import LocalPlan, read_here
+
+            dataset = read_here(dataset, LocalPlan(plan, reader, readers, usable_cpus()))
     return note_samples(dataset, samples)
+
+
+def _is_read_here(decode: Decode) -> bool:
+    """Return whether threads of this process read as fast as tasks of the cluster could."""
+    import ray
+
+    if decode.encoded:
+        return True
+    cpus = cast("Any", ray).cluster_resources().get("CPU", 0)
+    is_driver = cast("Any", ray).get_runtime_context().worker.mode == cast("Any", ray).SCRIPT_MODE
+    return bool(is_driver and cpus <= min(_LOCAL_CPUS, usable_cpus()))
 
 
 def _task_chunks(chunks: int, samples: int, tasks: int) -> int:

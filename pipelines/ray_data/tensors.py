@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["IMAGE_COLUMNS", "ImageColumn", "column_images", "image_array", "image_columns", "with_column"]
+__all__ = [
+    "IMAGE_COLUMNS",
+    "ImageColumn",
+    "column_images",
+    "encoded_array",
+    "image_array",
+    "image_columns",
+    "with_column",
+]
 
 IMAGE_COLUMNS = ("image", "input", "target")
 """Names of the columns of images that `pipelines.ray_data.reading` makes."""
@@ -32,7 +40,15 @@ def image_array(items: Sequence[npt.NDArray[Any]]) -> Any:
     return ArrowVariableShapedTensorArray.from_numpy(column)
 
 
-_MOST_FREE = 4
+def encoded_array(items: Sequence[bytes]) -> pa.LargeBinaryArray:
+    """Return encoded images as an Arrow column, in half the time that `pa.array` takes."""
+    offsets = np.zeros(len(items) + 1, np.int64)
+    np.cumsum([len(item) for item in items], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(items))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), buffers)
+
+
+_MOST_FREE = 8
 _LENT_BYTES = 64 << 20
 _free: deque[npt.NDArray[np.uint8]] = deque(maxlen=_MOST_FREE)
 
@@ -74,10 +90,12 @@ class ImageColumn:
 
     Args:
         size_bytes: size of the array for images of the first one's shape; where more come, all are stacked.
+        most: number of images that may come (default: any).
     """
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, most: int | None = None) -> None:
         self._size_bytes = size_bytes
+        self._most = most
         self._block: npt.NDArray[np.uint8] | None = None
         self._place: npt.NDArray[np.uint8] | None = None
         self._items: list[npt.NDArray[np.uint8]] = []
@@ -92,7 +110,7 @@ class ImageColumn:
     def add(self, image: npt.NDArray[np.uint8]) -> None:
         """Append an image: `place()`, filled, or another array."""
         if not self._items and image.size:
-            count = self._size_bytes // image.nbytes + 1
+            count = min(self._size_bytes // image.nbytes + 1, self._most or self._size_bytes)
             self._block = _borrow(count * image.nbytes).reshape(count, *image.shape)
         place = self.place()
         if place is not None and image.shape == place.shape:

@@ -18,7 +18,7 @@ from samples import digests, smooth
 from condgen.errors import ConfigError, DatasetError
 from jobs.datasets import shard
 from pipelines.datasets.opening import open_dataset
-from pipelines.datasets.tar import group_samples
+from pipelines.datasets.tar_samples import group_samples
 from pipelines.images.decoding import decode
 from pipelines.images.encoding import encode
 from pipelines.sharding.options import ShardOptions

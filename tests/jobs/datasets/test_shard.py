@@ -21,7 +21,7 @@ from jobs.datasets import inspect, shard
 from pipelines.datasets.chunk import ChunkLimits, iter_chunks, read_chunk
 from pipelines.datasets.chunking import chunk_table
 from pipelines.datasets.opening import open_dataset
-from pipelines.datasets.tar import group_samples
+from pipelines.datasets.tar_samples import group_samples
 from pipelines.images.encoding import encode
 from pipelines.sharding.options import ShardOptions
 from pipelines.storage.store import open_store

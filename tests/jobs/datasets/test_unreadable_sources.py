@@ -11,7 +11,8 @@ from condgen.errors import AccessError, DatasetError, JobError, MissingError
 from jobs.datasets import index, shard
 from pipelines.datasets.opening import open_archive, open_dataset
 from pipelines.datasets.shard_names import locate
-from pipelines.datasets.tar import TarWriter, group_samples
+from pipelines.datasets.tar import TarWriter
+from pipelines.datasets.tar_samples import group_samples
 from pipelines.images.encoding import encode
 from pipelines.storage.store import RetryPolicy
 

@@ -17,7 +17,7 @@ from pipelines.datasets.extent import EXTENT_SCHEMA, Extent, extents_to_table
 from pipelines.datasets.manifest import Manifest, ShardInfo, table_bytes
 from pipelines.datasets.opening import archive_store, open_archive, open_dataset
 from pipelines.datasets.shard_names import expand_braces, split_of
-from pipelines.datasets.tar import group_samples
+from pipelines.datasets.tar_samples import group_samples
 from pipelines.storage.store import Store, open_store
 
 

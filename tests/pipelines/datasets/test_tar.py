@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import tar_of
 
-from pipelines.datasets.tar import Fault, Member, TarWriter, group_samples, iter_members, iter_spans, split_key
+from pipelines.datasets.tar import Fault, Member, TarWriter, iter_members, iter_spans, split_key
+from pipelines.datasets.tar_samples import _all_samples, _plain_samples, group_samples
 
 NAMES = [
     "a.jpg",
@@ -199,3 +200,43 @@ def test_a_header_whose_checksum_does_not_fit_is_a_fault() -> None:
     first, second = members(bytes(data))
     assert isinstance(first, Member)
     assert second.error == "BadTar"
+
+
+TEXTS = st.text("ab./é~ ", min_size=1, max_size=9)
+
+
+@given(
+    st.lists(st.tuples(TEXTS, st.binary(max_size=600)), max_size=5),
+    st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=2),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_short_way_to_a_run_finds_what_the_long_one_does(
+    items: list[tuple[str, bytes]], changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(made(*items)[:-1024])
+    for place, value in changes:  # in a header, whose checksum is set again, or in the checksum
+        if place < len(data):
+            data[place] = value
+            data[148:156] = b" " * 8
+            data[148:156] = b"%06o\0 " % sum(data[:512])
+    plain = _plain_samples(bytes(data), bytes(data), 0, len(data))
+    expected = _all_samples(bytes(data))
+    if plain is not None:
+        assert plain == expected
+    assert [str(s) for s in group_samples(b"x" * 512 + data, 512)] == [str(s) for s in expected]
+
+
+def test_plain_runs_take_the_short_way_and_others_the_long_one() -> None:
+    data = made(("a/b.JPG", b"1" * 700), ("a/b.json", b"{}"), ("c.jpg", b""))[:-1024]
+    plain = _plain_samples(data, memoryview(data), 0, len(data))
+    assert plain is not None
+    assert [(sample.key, {k: bytes(v) for k, v in sample.members.items()}) for sample in plain] == [
+        ("a/b", {"jpg": b"1" * 700, "json": b"{}"}),
+        ("c", {"jpg": b""}),
+    ]
+    changed = bytearray(data)
+    changed[0] ^= 1
+    twice, outside = made(("a.jpg", b"1"), ("a.jpg", b"2"))[:-1024], made(("../a.jpg", b"1"))[:-1024]
+    link = foreign(lambda tar: add(tar, "a.jpg", kind=tarfile.SYMTYPE, link="b.jpg"))[:512]
+    for other in (bytes(changed), data[:-1], data[9:], data + bytes(1024), twice, outside, link):
+        assert _plain_samples(other, other, 0, len(other)) is None

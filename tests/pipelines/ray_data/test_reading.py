@@ -1,11 +1,15 @@
 """Reading: a dataset's samples as rows, all of them, each with its own picture, what can't be decoded as it is told."""
 
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray.data
 from one_by_one import chunks_from_extents
 from PIL import Image
 from samples import flat, paired_dataset, saved, single_dataset, tar_of
@@ -17,7 +21,8 @@ from pipelines.datasets.extent import Extent, extents_to_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.ray_data import operator as rows_module
 from pipelines.ray_data.counters import Tally
-from pipelines.ray_data.operator import ChunkReader, Decode, Domain
+from pipelines.ray_data.local import LocalPlan
+from pipelines.ray_data.operator import ChunkReader, Decode, Domain, Work
 from pipelines.ray_data.pairs import iter_pairs, pair_table
 from pipelines.ray_data.reading import _task_chunks, read_paired, read_single, read_unpaired
 from pipelines.ray_data.tensors import ImageColumn, _free
@@ -69,7 +74,9 @@ def test_the_first_rows_are_chunks_and_a_task_has_a_bounded_number(ray_cluster: 
     table = plan(photos_uri, samples=10)
     assert table["samples"].to_pylist() == [10, 10, 10, 10, 5]
     dataset = read_single(photos_uri, limits=ChunkLimits(samples=10))
-    assert [block["image"].shape[0] for block in dataset.iter_batches(batch_size=None)] == [SAMPLES]
+    assert [block["image"].shape[0] for block in dataset.iter_batches(batch_size=None)] == [10, 10, 10, 10, 5]
+    made_by_a_task = dataset.materialize().iter_batches(batch_size=None)
+    assert [block["image"].shape[0] for block in made_by_a_task] == [SAMPLES]
 
 
 def test_pairs_are_rows_with_both_images(ray_cluster: None, pairs_uri: str) -> None:
@@ -301,3 +308,69 @@ def test_a_task_has_a_few_chunks_of_small_datasets_and_a_bounded_share_of_large_
     chunks: int, samples: int, tasks: int, found: int
 ) -> None:
     assert min(chunks, _task_chunks(chunks, samples, tasks)) == found
+
+
+def local_plan(uri: str, reader: ChunkReader, samples: int) -> LocalPlan:
+    return LocalPlan(plan(uri, samples), reader, readers=3, decoders=2)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_blocks_that_are_read_here_come_in_order_and_end_where_batches_do(photos_uri: str, encoded: bool) -> None:
+    source = reader(photos_uri, Decode(encoded=encoded))
+    tasks = pa.concat_tables(source(plan(photos_uri)))
+    for batch_size, sizes in ((8, [8, 8, 8, 8, 8, 5]), (None, [10, 10, 10, 10, 5])):
+        blocks = list(local_plan(photos_uri, source, 10).blocks(batch_size))
+        assert [block.num_rows for block in blocks] == sizes
+        here = pa.concat_tables(blocks)
+        assert here.schema == tasks.schema
+        assert here["key"].to_pylist() == [f"{number:05d}" for number in range(SAMPLES)]
+        np.testing.assert_equal(here.to_pylist(), tasks.to_pylist())
+
+
+class HeldReader(ChunkReader):
+    """A reader whose chunks wait, but for the first one, until they are let go."""
+
+    read: ClassVar[list[int]] = []
+    go = threading.Event()
+
+    def work(self, block: pa.Table) -> Iterator[Work]:
+        self.read.append(block["ordinal"][0].as_py())
+        if len(self.read) > 1:
+            self.go.wait(60)
+        return super().work(block)
+
+
+def test_what_is_read_here_and_given_up_is_not_read_on(photos_uri: str) -> None:
+    before = set(threading.enumerate())
+    held = HeldReader(reader(photos_uri, Decode()).domains, Decode(), None)
+    blocks = LocalPlan(plan(photos_uri, 1), held, readers=1, decoders=1).blocks(1)
+    assert next(blocks).num_rows == 1
+    blocks.close()
+    held.go.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+    assert held.read in ([0], [0, 1])
+
+
+def test_an_error_of_what_is_read_here_comes_in_its_place(bad_uri: str) -> None:
+    blocks = local_plan(bad_uri, reader(bad_uri, Decode()), 1).blocks(1)
+    assert [next(blocks)["key"][0].as_py() for _ in range(3)] == ["00000", "00001", "00002"]
+    with pytest.raises(DatasetError, match="00003: decode: NotAnImage"):
+        next(blocks)
+
+
+def test_encoded_images_need_no_task_and_what_is_made_of_them_does(
+    ray_cluster: None, photos_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = read_single(photos_uri, decode=Decode(encoded=True))
+    mapped = dataset.map(lambda _: {"process": os.getpid()})
+    assert {row["process"] for row in mapped.iter_rows()} != {os.getpid()}
+    monkeypatch.setattr(ray.data.Dataset, "_execute_to_iterator", None)
+    batches = list(dataset.iter_batches(batch_size=20, batch_format="pyarrow", prefetch_batches=3))
+    assert [key for batch in batches for key in batch["key"].to_pylist()] == [f"{n:05d}" for n in range(SAMPLES)]
+    assert [batch.num_rows for batch in batches] == [20, 20, 5]
+    assert [row["image"] for row in dataset.iter_rows()] == [flat(number) for number in range(SAMPLES)]
+    shuffled = dataset.iter_batches(batch_size=5, local_shuffle_buffer_size=20, local_shuffle_seed=0)
+    keys = [key for batch in shuffled for key in batch["key"].tolist()]
+    assert sorted(keys) == [f"{n:05d}" for n in range(SAMPLES)]
+    assert keys != sorted(keys)

@@ -14,7 +14,8 @@ from samples import noise
 
 from condgen.errors import ConfigError
 from pipelines.datasets.contents import Contents
-from pipelines.datasets.tar import group_samples, split_key
+from pipelines.datasets.tar import split_key
+from pipelines.datasets.tar_samples import group_samples
 from pipelines.images.encoding import encode
 from pipelines.sharding.assignment import (
     KeyedRecord,
