@@ -142,7 +142,7 @@ def prepare(case: str, colors_on: str, given: argparse.Namespace) -> tuple[Any, 
     from condgen.pretrained import PRETRAINED
     from pipelines.batch.archive import plan_archive
     from pipelines.batch.probe import inspect_model
-    from pipelines.batch.workers import WorkerSpec
+    from pipelines.batch.worker import WorkerSpec
     from pipelines.datasets.chunk import ChunkLimits, iter_chunks
     from pipelines.models.options import ColorizeOptions
     from pipelines.models.source import open_model
