@@ -35,9 +35,9 @@ class Job:
 
 
 JOBS = (
-    Job("`colorizer`, 3 draws of 640 px", 167.0, "its card: 12 images/s on 2 cores"),
+    Job("`colorizer`, 3 draws of 640 px", 109.0, "docs/speed.md"),
     Job("`colorizer --point`, 640 px", 50.0, "its card: 40 images/s on 2 cores"),
-    Job("`color-classifier-small`, 3 draws of 256 px", 7.31, "README: benchmarks/batch.py"),
+    Job("`color-classifier-small`, 3 draws of 256 px", 7.31, "benchmarks/batch.py, in 0.2"),
 )
 
 
