@@ -42,10 +42,12 @@ def image_array(items: Sequence[npt.NDArray[Any]]) -> Any:
 
 def encoded_array(items: Sequence[bytes]) -> pa.LargeBinaryArray:
     """Return encoded images as an Arrow column, in half the time that `pa.array` takes."""
-    offsets = np.zeros(len(items) + 1, np.int64)
-    np.cumsum([len(item) for item in items], out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(items))]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), buffers)
+    data = b"".join(items)
+    ends = pa.allocate_buffer(8 * (len(items) + 1))  # Arrow's own memory, as threads of Arrow may let go of it
+    np.frombuffer(ends, np.int64)[:] = np.cumsum([0, *map(len, items)])
+    values = pa.allocate_buffer(len(data))
+    memoryview(values).cast("B")[:] = data
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), [None, ends, values])
 
 
 _MOST_FREE = 8

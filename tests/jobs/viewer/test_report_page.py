@@ -160,7 +160,7 @@ def test_the_dialog_by_keyboard_alone(page: Any) -> None:
     choose(page, "Zoom", "200 %")
     assert page.locator(".frame").evaluate("one => one.getBoundingClientRect().width") == 192
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.dataset.item") == "i1", "the focus is on the card of that image"
+    page.wait_for_function("document.activeElement.dataset.item === 'i1'")  # once the dialog has told that it closed
 
 
 def test_what_is_selected_is_copied_as_a_command(page: Any) -> None:
