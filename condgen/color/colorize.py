@@ -134,16 +134,8 @@ def recolor(
             another photograph.
     """
     _check_rgb(rgb)
-    values = np.asarray(ab_n, dtype=np.float32)
-    region = Region(*region)
-    if values.ndim != 4 or values.shape[1] != 2:
-        raise ConfigError("ab_n", list(values.shape), "[K, 2, S, S]")
-    if not np.isfinite(values).all():
-        raise ConfigError("ab_n", "NaN or infinite values", "finite numbers")
-    bottom, right = region.top + region.height, region.left + region.width
-    inside = 0 <= region.top < bottom <= values.shape[2] and 0 <= region.left < right <= values.shape[3]
-    if not inside:
-        raise ConfigError("region", tuple(region), f"a part of the square {list(values.shape[2:])}")
+    values, region = np.asarray(ab_n, dtype=np.float32), Region(*region)
+    _check_square(values, region)
     values = np.clip(values, -_LARGEST_AB_N, _LARGEST_AB_N)
     lines, lightness, rows, columns = _planes(values, region, rgb.shape, guide)
     if device is not None:
@@ -167,6 +159,17 @@ def recolor(
         out,
     )
     return out
+
+
+def _check_square(values: NDArray[np.float32], region: Region) -> None:
+    if values.ndim != 4 or values.shape[1] != 2:
+        raise ConfigError("ab_n", list(values.shape), "[K, 2, S, S]")
+    if not np.isfinite(values).all():
+        raise ConfigError("ab_n", "NaN or infinite values", "finite numbers")
+    bottom, right = region.top + region.height, region.left + region.width
+    inside = 0 <= region.top < bottom <= values.shape[2] and 0 <= region.left < right <= values.shape[3]
+    if not inside:
+        raise ConfigError("region", tuple(region), f"a part of the square {list(values.shape[2:])}")
 
 
 def _planes(

@@ -9,7 +9,6 @@ It does the same chunks by the same `ChunkWorker`, on one thread a model as on R
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import pickle
 import signal
@@ -36,7 +35,6 @@ from pipelines.results.files import Receipt
 
 __all__ = ["LocalWorkers", "serve"]
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _DEATHS = 3

@@ -108,8 +108,8 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
 def _fewer_processes() -> Iterator[None]:
     """Have a local Ray start neither a dashboard, of which it wants nothing, nor an autoscaler for its one node.
 
-    These take 1.4 s of its start, and 1.5 s of CPU time. There is no public setting; where Ray has other names for
-    them, it starts them.
+    The dashboard alone takes 1.4 s of its start. There is no public setting; where Ray has other names for them, it
+    starts them.
     """
     from ray._private import node, services
 
