@@ -96,6 +96,17 @@ def violations(page: Any) -> list[str]:
     return [f"{one['id']}: {node['html'][:120]} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
+def wait_for_picture(image: Any) -> None:
+    """Wait until an `<img>` has loaded and can be decoded.
+
+    The locator is looked up at each try: a grid that is drawn anew takes the element away, and the `decode()` of a lazy
+    image that is no longer in the page never ends.
+    """
+    from playwright.sync_api import expect
+
+    expect(image).not_to_have_js_property("naturalWidth", 0, timeout=60_000)
+
+
 def overflow_px(page: Any) -> int:
     """How many pixels the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))

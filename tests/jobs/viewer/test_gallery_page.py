@@ -19,6 +19,7 @@ from browsing import (
     served,
     settings,
     violations,
+    wait_for_picture,
     write_archive,
 )
 from drawn_results import DrawnResults
@@ -79,7 +80,7 @@ def test_the_result_and_its_images_are_there(page: Any) -> None:
     assert "token" not in page.url
     first = page.locator(".card").first
     assert first.locator("figcaption").count() == 4
-    first.locator("figure.draw img").first.evaluate("image => image.decode()")
+    wait_for_picture(first.locator("figure.draw img").first)
 
 
 def test_search_filter_and_order_ask_the_server(page: Any) -> None:
@@ -114,7 +115,7 @@ def test_the_dialog_has_full_size_values_and_commands(page: Any) -> None:
     dialog = page.get_by_role("dialog", name="boats")
     page.wait_for_selector("dialog table")
     image = dialog.locator(".frame > img")
-    image.evaluate("image => image.decode()")
+    wait_for_picture(image)
     assert "/full/" in image.get_attribute("src")
     text = dialog.text_content()
     assert "condgen redraw" in text
@@ -131,7 +132,7 @@ def test_an_error_is_shown_with_its_input_and_what_tries_it_again(page: Any) -> 
     card.wait_for()
     assert CUT_KEY in card.text_content()
     assert "--retry-errors" in card.text_content()
-    card.locator("img").evaluate("image => image.decode()")
+    wait_for_picture(card.locator("img"))
     assert violations(page) == []
 
 
