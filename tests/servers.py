@@ -123,6 +123,8 @@ class FlatS3(_Server):
         self.objects: dict[tuple[str, str], bytes] = {}
         self.refused: dict[tuple[str, str], tuple[int, str]] = {}
         self.lists: bool | str = True  # or a prefix: what is under it alone
+        self.headers: list[dict[str, str]] = []  # of all that was asked for
+        self.sums: dict[str, str] = {}  # headers of checksums, by key
 
     @property
     def environment(self) -> dict[str, str]:
@@ -136,6 +138,7 @@ class FlatS3(_Server):
         }
 
     def answer(self, handler: Any) -> None:
+        self.headers.append({name.lower(): value for name, value in handler.headers.items()})
         path, _, query = handler.path.partition("?")
         bucket, _, key = unquote(path[1:]).partition("/")
         refused = self.refused.get((bucket, key)) or self.refused.get((bucket, "*"))
@@ -154,6 +157,8 @@ class FlatS3(_Server):
             handler.send(204)
         elif (bucket, key) not in self.objects:
             _refuse(handler, 404, "NoSuchKey")
+        elif key in self.sums:
+            handler.send(200, self.objects[bucket, key], {"x-amz-checksum-crc32": self.sums[key]})
         else:
             handler.send_bytes(self.objects[bucket, key])
 

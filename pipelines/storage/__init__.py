@@ -7,6 +7,7 @@ neighbors.py       one object's trouble told from that of a storage that is out
 backend.py         what a store talks to, and ``Entry``, which a listing consists of
 local.py           a local folder as a backend
 s3.py, http.py     S3 and web servers as backends
+s3_client.py       requests to S3
 remote.py          every other scheme as a backend, through fsspec
 parquet.py         Parquet files by row groups, in memory of Arrow's own
 cache.py           a cache of remote chunks on a local disk

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from condgen.errors import ConfigError
 from pipelines.storage.backend import Entry
@@ -20,6 +20,8 @@ __all__ = ["FsspecBackend", "modified_s"]
 
 # Storages whose names are only text; with others, `..` leads out of a folder.
 _FLAT = frozenset({"memory", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"})
+
+T = TypeVar("T")
 
 _connections: dict[str, Any] = {}
 
@@ -181,12 +183,16 @@ class FsspecBackend:
         return f"{self.root}/{name}" if name else self.root
 
     def _fs(self) -> Any:
-        """Return this process's connection; a forked child and another environment have their own."""
-        identity = [os.getpid(), *self._identity()]
+        """Return this process's file system of fsspec."""
+        return self._connection("fsspec", self._connect)
+
+    def _connection(self, kind: str, make: Callable[[], T]) -> T:
+        """Return this process's connection of a kind; a forked child and another environment have their own."""
+        identity = [kind, os.getpid(), *self._identity()]
         key = json.dumps(identity, sort_keys=True, default=repr)
         if key not in _connections:
-            _connections[key] = self._connect()
-        return _connections[key]
+            _connections[key] = make()
+        return cast("T", _connections[key])
 
     def _identity(self) -> Sequence[Any]:
         """Return all that tells one connection from another."""

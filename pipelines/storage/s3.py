@@ -1,29 +1,31 @@
 """S3 as the backend of a ``Store``: one request an operation, with keys exactly as they are, and checked ranges.
 
-s3fs makes the connection and knows its errors. Its own paths are not used: they leave out slashes at an end and a
-version after `?`, which a key may have.
+s3fs has the settings, knows the errors, and sends what is too large for one PUT. Its own paths are not used: they leave
+out slashes at an end and a version after `?`, which a key may have.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from condgen.errors import ConfigError
 from pipelines.storage.backend import Entry
 from pipelines.storage.remote import FsspecBackend, modified_s
 from pipelines.storage.trouble import s3_code
 
+if TYPE_CHECKING:
+    from pipelines.storage.s3_client import S3Client
+
 __all__ = ["S3Backend"]
 
 T = TypeVar("T")
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _ONE_PUT_BYTES = 50 << 20
 _DIRECTORY_BUCKET = "--x-s3"
 """What the names of directory buckets end with, the only ones of AWS whose listings are in no order."""
@@ -57,7 +59,7 @@ class S3Backend(FsspecBackend):
 
     def read(self, name: str) -> bytes:
         """Return all bytes of an object."""
-        return self._told(name, lambda: bytes(self._sync(self._get(name))))
+        return self._told(name, lambda: self._client().get(self._place(name)))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Return bytes ``[start, stop)``, or fewer where the object ends before.
@@ -65,7 +67,7 @@ class S3Backend(FsspecBackend):
         Raises:
             InterruptedError: the server or something on the way gave other bytes than were asked for.
         """
-        return self._told(name, lambda: bytes(self._sync(self._get(name, (start, stop)))))
+        return self._told(name, lambda: self._client().get(self._place(name), (start, stop)))
 
     def write(self, name: str, data: bytes) -> None:
         """Store an object: one PUT, or a multipart upload's completion."""
@@ -122,7 +124,14 @@ class S3Backend(FsspecBackend):
 
     def list(self, prefix: str, recursive: bool, hidden: bool = False) -> list[Entry]:  # noqa: ARG002  # all have come
         """Return the objects under a prefix, names relative to the root."""
-        return list(self._sync(self._list(prefix, recursive)))
+        arguments = {**self._under(prefix), "Delimiter": "" if recursive else "/"}
+        entries: list[Entry] = []
+        while True:
+            answer = self._call("list_objects_v2", **arguments)
+            entries += self._entries(answer.get("Contents", ()))
+            if not answer.get("IsTruncated"):
+                return entries
+            arguments["ContinuationToken"] = answer["NextContinuationToken"]
 
     def pages(self, prefix: str) -> Callable[[], Sequence[Entry] | None]:
         """Return a function that lists the objects under a prefix, a request a page."""
@@ -147,7 +156,7 @@ class S3Backend(FsspecBackend):
 
     def _place(self, name: str) -> dict[str, str]:
         """Return the bucket and the key of a name."""
-        bucket, key = self._fs()._find_bucket_key(self.root)  # noqa: SLF001  # knows access points too
+        bucket, key = _bucket_and_key(self.root)
         return {"Bucket": bucket, "Key": f"{key}/{name}" if key and name else key or name}
 
     def _under(self, name: str) -> dict[str, str]:
@@ -192,31 +201,12 @@ class S3Backend(FsspecBackend):
         return False
 
     def _call(self, operation: str, **arguments: Any) -> Any:
-        return self._sync(self._fs()._call_s3(operation, **arguments))  # noqa: SLF001  # what all of s3fs goes through
+        return self._client().ask(operation, arguments)
 
-    def _sync(self, coroutine: Any) -> Any:
-        from fsspec.asyn import sync
+    def _client(self) -> S3Client:
+        from pipelines.storage.s3_client import S3Client
 
-        return sync(self._fs().loop, lambda: coroutine)
-
-    async def _get(self, name: str, span: tuple[int, int] | None = None) -> bytes:
-        """Get an object, or a range of it, refused before its body is read where the answer is of another range."""
-        arguments: dict[str, str] = self._place(name)
-        if span is not None:
-            arguments["Range"] = f"bytes={span[0]}-{span[1] - 1}"
-        answer = await self._fs()._call_s3("get_object", **arguments)  # noqa: SLF001
-        body = answer["Body"]
-        try:
-            if span is not None:
-                _check_range(answer, *span)
-            return bytes(await body.read())
-        finally:
-            body.close()
-
-    async def _list(self, prefix: str, recursive: bool) -> Sequence[Entry]:
-        arguments = {**self._under(prefix), "Delimiter": "" if recursive else "/"}
-        pages = self._fs()._list_pages("list_objects_v2", **arguments)  # noqa: SLF001
-        return self._entries([item async for page in pages for item in page.get("Contents", ())])
+        return self._connection("client", lambda: S3Client(self._fs()))
 
     def _entries(self, items: Sequence[Mapping[str, Any]]) -> Sequence[Entry]:
         own = len(self._under("")["Prefix"])
@@ -238,11 +228,9 @@ class S3Backend(FsspecBackend):
         return fs
 
 
-def _check_range(answer: Mapping[str, Any], start: int, stop: int) -> None:
-    told = str(answer.get("ContentRange") or "")
-    match = _CONTENT_RANGE.match(told)
-    bounds = (int(match[1]), int(match[2]) + 1) if match else (0, int(answer.get("ContentLength", -1)))
-    # Less than was asked for is what there is of an object that ends before.
-    if bounds[0] != start or bounds[1] > stop:
-        answered = told or f"all of the object's {bounds[1]} bytes"
-        raise InterruptedError(errno.EINTR, f"bytes {start}-{stop - 1} were asked for, the answer has {answered}")
+@lru_cache
+def _bucket_and_key(path: str) -> tuple[str, str]:
+    from s3fs import S3FileSystem
+
+    bucket, key = S3FileSystem(skip_instance_cache=True)._find_bucket_key(path)  # noqa: SLF001 - knows access points
+    return str(bucket), str(key)

@@ -58,7 +58,7 @@ _PASSING_NAMES = frozenset(
     {
         "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError",
         "ReadTimeoutError",
-        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "ResponseParserError",
+        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "IncompleteReadError", "ResponseParserError",
     }
 )  # fmt: skip
 _CREDENTIAL_NAMES = frozenset(

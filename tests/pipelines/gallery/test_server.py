@@ -228,7 +228,7 @@ def test_a_storage_that_is_out_is_told_and_a_bug_tells_nothing_of_itself(
 def test_in_object_storage_a_big_result_costs_what_a_small_one_does(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from s3fs import S3FileSystem
+    from botocore.httpsession import URLLib3Session
 
     for number in range(120):
         write_picture(tmp_path / f"archive/{number:03d}.png", number, (20, 16))
@@ -242,13 +242,13 @@ def test_in_object_storage_a_big_result_costs_what_a_small_one_does(
         drawn.finish()
         calls: list[str] = []
         with monkeypatch.context() as patch:
-            real = S3FileSystem._call_s3
+            real = URLLib3Session.send
 
-            async def noted(self: Any, operation: str, *arguments: Any, **values: Any) -> Any:
-                calls.append(operation)  # noqa: B023
-                return await real(self, operation, *arguments, **values)  # noqa: B023
+            def noted(self: Any, request: Any) -> Any:
+                calls.append(request.url)  # noqa: B023
+                return real(self, request)  # noqa: B023
 
-            patch.setattr(S3FileSystem, "_call_s3", noted)
+            patch.setattr(URLLib3Session, "send", noted)
             with open_gallery(f"{bucket}/{name}", folder=tmp_path / name, wait=False) as opened:
                 first = opened.images(count=6)
                 assert [item["key"] for item in first["items"]] == [f"{number:03d}" for number in range(6)]
