@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,6 +25,15 @@ _FLAT = frozenset({"memory", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"})
 T = TypeVar("T")
 
 _connections: dict[str, Any] = {}
+_making = threading.RLock()
+
+
+def _forked() -> None:
+    global _making  # another thread of the parent may hold it
+    _making = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,9 @@ class FsspecBackend:
         identity = [kind, os.getpid(), *self._identity()]
         key = json.dumps(identity, sort_keys=True, default=repr)
         if key not in _connections:
-            _connections[key] = make()
+            with _making:  # threads that come at the same moment share one
+                if key not in _connections:
+                    _connections[key] = make()
         return cast("T", _connections[key])
 
     def _identity(self) -> Sequence[Any]:

@@ -49,8 +49,10 @@ class S3Backend(FsspecBackend):
         """Return the backend of a URI.
 
         Raises:
-            ConfigError: there is no bucket, or s3fs is not installed.
+            ConfigError: there is no bucket, or s3fs is not installed; a session of s3fs's own kind.
         """
+        if options.get("session") is not None:
+            raise ConfigError("session", "a session of aiobotocore", "key, secret and token, or a profile")
         scheme, _, root = uri.partition("://")
         if not root.partition("/")[0]:
             raise ConfigError("path", uri, "a bucket: s3://bucket or s3://bucket/prefix")
@@ -131,7 +133,10 @@ class S3Backend(FsspecBackend):
             entries += self._entries(answer.get("Contents", ()))
             if not answer.get("IsTruncated"):
                 return entries
-            arguments["ContinuationToken"] = answer["NextContinuationToken"]
+            before, after = arguments.get("ContinuationToken"), answer.get("NextContinuationToken")
+            if not after or after == before:
+                raise OSError(errno.EIO, "the listing does not say where it goes on")
+            arguments["ContinuationToken"] = after
 
     def pages(self, prefix: str) -> Callable[[], Sequence[Entry] | None]:
         """Return a function that lists the objects under a prefix, a request a page."""
@@ -222,8 +227,9 @@ class S3Backend(FsspecBackend):
 
     def _connect(self, **ours: Any) -> Any:
         # One try each: the store counts them. No region_name, which other servers refuse in a bucket's creation.
+        fs = super()._connect(**ours)
         timeouts = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
-        fs = super()._connect(config_kwargs={**timeouts, "max_pool_connections": 64}, **ours)
+        fs.config_kwargs = {**timeouts, "max_pool_connections": 64, **fs.config_kwargs}
         fs.retries = 1
         return fs
 

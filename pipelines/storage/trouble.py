@@ -58,7 +58,8 @@ _PASSING_NAMES = frozenset(
     {
         "HTTPClientError", "EndpointConnectionError", "ConnectionClosedError", "ConnectTimeoutError",
         "ReadTimeoutError",
-        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "IncompleteReadError", "ResponseParserError",
+        "ClientPayloadError", "ClientConnectionError", "IncompleteRead", "IncompleteReadError",
+        "ResponseParserError", "FlexibleChecksumError",
     }
 )  # fmt: skip
 _CREDENTIAL_NAMES = frozenset(
