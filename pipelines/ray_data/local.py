@@ -32,6 +32,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 _AHEAD = 2
+_FIRST_AHEAD = 2
 _GROUP_BYTES = 4 << 20
 
 if not all(
@@ -92,11 +93,16 @@ class LocalPlan:
 
 
 def _ahead(pool: ThreadPoolExecutor, function: Callable[[S], T], items: Iterable[S], depth: int) -> Iterator[T]:
-    """Yield what a function makes of each item, in their order; a pool makes `depth` of them ahead."""
+    """Yield what a function makes of each item, in their order; a pool makes `depth` of them ahead.
+
+    It begins with few, so that the first is there soon: it would share the network with all that are asked for at once.
+    """
     pending: deque[Future[T]] = deque()
+    ahead = _FIRST_AHEAD
     for item in items:
         pending.append(pool.submit(function, item))
-        if len(pending) > depth:
+        if len(pending) > min(ahead, depth):
+            ahead += _FIRST_AHEAD
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()

@@ -352,6 +352,17 @@ def test_what_is_read_here_and_given_up_is_not_read_on(photos_uri: str) -> None:
     assert held.read in ([0], [0, 1])
 
 
+def test_few_chunks_are_asked_for_before_the_first_is_there(photos_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = LocalPlan(plan(photos_uri, 1), reader(photos_uri, Decode(encoded=True)), readers=8, decoders=2)
+    begun: list[int] = []
+    read = LocalPlan._read
+    monkeypatch.setattr(LocalPlan, "_read", lambda self, chunk: (begun.append(0), read(self, chunk))[1])
+    counts = [len(begun) for _ in here.blocks(1)]
+    assert len(counts) == len(begun) == SAMPLES
+    assert counts[0] <= 3
+    assert all(count <= number + 12 for number, count in enumerate(counts))
+
+
 def test_an_error_of_what_is_read_here_comes_in_its_place(bad_uri: str) -> None:
     blocks = local_plan(bad_uri, reader(bad_uri, Decode()), 1).blocks(1)
     assert [next(blocks)["key"][0].as_py() for _ in range(3)] == ["00000", "00001", "00002"]
