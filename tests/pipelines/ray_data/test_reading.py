@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from pipelines.datasets.extent import Extent, extents_to_table
 from pipelines.datasets.opening import open_dataset
 from pipelines.ray_data import operator as rows_module
 from pipelines.ray_data.counters import Tally
-from pipelines.ray_data.local import LocalPlan
+from pipelines.ray_data.local import LocalPlan, _ahead
 from pipelines.ray_data.operator import ChunkReader, Decode, Domain, Work
 from pipelines.ray_data.pairs import iter_pairs, pair_table
 from pipelines.ray_data.reading import _task_chunks, read_paired, read_single, read_unpaired
@@ -352,15 +353,16 @@ def test_what_is_read_here_and_given_up_is_not_read_on(photos_uri: str) -> None:
     assert held.read in ([0], [0, 1])
 
 
-def test_few_chunks_are_asked_for_before_the_first_is_there(photos_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = LocalPlan(plan(photos_uri, 1), reader(photos_uri, Decode(encoded=True)), readers=8, decoders=2)
-    begun: list[int] = []
-    read = LocalPlan._read
-    monkeypatch.setattr(LocalPlan, "_read", lambda self, chunk: (begun.append(0), read(self, chunk))[1])
-    counts = [len(begun) for _ in here.blocks(1)]
-    assert len(counts) == len(begun) == SAMPLES
-    assert counts[0] <= 3
-    assert all(count <= number + 12 for number, count in enumerate(counts))
+def test_few_are_asked_for_before_the_first_is_there_and_then_more() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        asked: list[int] = []
+        items = (asked.append(number) or number for number in range(40))
+        seen = [(number, len(asked)) for number in _ahead(pool, lambda number: number, items, 10)]
+    assert [number for number, _ in seen] == list(range(40))
+    counts = [count for _, count in seen]
+    assert counts[0] == 3
+    assert all(count <= number + 11 for number, count in seen)
+    assert counts[20] == 31
 
 
 def test_an_error_of_what_is_read_here_comes_in_its_place(bad_uri: str) -> None:
