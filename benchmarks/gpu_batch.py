@@ -4,8 +4,8 @@
 
 A case is a model and the side of its images, such as colorizer:640. As in production, a process holds the model and
 does several chunks at a time, each in a thread, so that one decodes and encodes while another has the model
-(`pipelines/batch/pool_shape.py`); --processes 4 is what `condgen colorize --num-gpus 0.25` has. --colors-on cpu,gpu
-measures both (`condgen colorize --colors-on gpu`). Images are those of
+(`pipelines/batch/pool_shape.py`); --processes 4 is what `condgen colorize --num-gpus 0.25` has. --on-gpu
+model,model+colors+noise measures the model alone there, and with `--colors-on gpu --noise-on gpu`. Images are those of
 `corpus.py`, three draws of each; they are read from a folder and written to Parquet. Rates are of chunks that end in a
 window of some seconds, once every thread is at work. The GPU's busy share is NVML's: the share of time in which
 anything ran on it. Where NVML isn't there, the share of time in which a thread had the model says at most as much.
@@ -135,7 +135,7 @@ def window(case: dict[str, Any], ready: Any) -> dict[str, Any]:
     }
 
 
-def prepare(case: str, colors_on: str, given: argparse.Namespace) -> tuple[Any, list[Any]]:
+def prepare(case: str, on_gpu: str, given: argparse.Namespace) -> tuple[Any, list[Any]]:
     """Return what an engine is made of, with results in a folder of its own, and the chunks of a case."""
     from corpus import make_corpus, save_model
 
@@ -152,8 +152,9 @@ def prepare(case: str, colors_on: str, given: argparse.Namespace) -> tuple[Any, 
     name, _, size_px = case.partition(":")
     folder = make_corpus(given.out / f"jpeg-{given.images}-{size_px}", given.images, int(size_px))
     model = open_model(name if name in PRETRAINED else str(save_model(given.out / f"model-{name}", name)))
-    settings = BatchSettings(draws=3, batch_size=given.batch_size, precision="auto")
-    facts = inspect_model(model, replace(settings, colorize=ColorizeOptions(colors_on=colors_on)))
+    places = {what: "gpu" if what in on_gpu.split("+") else "cpu" for what in ("colors", "noise")}
+    settings = BatchSettings(draws=3, batch_size=given.batch_size, precision="auto", noise_on=places["noise"])
+    facts = inspect_model(model, replace(settings, colorize=ColorizeOptions(colors_on=places["colors"])))
     limits = ChunkLimits(samples=min(facts.settings.chunk_samples, given.images))
     chunks = list(iter_chunks(plan_archive(str(folder), limits)))
     spec = WorkerSpec(
@@ -166,9 +167,9 @@ def prepare(case: str, colors_on: str, given: argparse.Namespace) -> tuple[Any, 
     return spec, chunks
 
 
-def measure(case: str, processes: int, colors_on: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Measure a case with so many processes that share the device, and colors put onto images there or on the CPU."""
-    spec, chunks = prepare(case, colors_on, given)
+def measure(case: str, processes: int, on_gpu: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Measure a case with so many processes that share the device, and what is made there beside the model."""
+    spec, chunks = prepare(case, on_gpu, given)
     context = multiprocessing.get_context("spawn")
     ready, answers = context.Barrier(processes, timeout=300), context.SimpleQueue()
     threads = given.threads or (max(2, min(16, (os.cpu_count() or 1) // processes)) if given.device == "cuda" else 2)
@@ -211,7 +212,9 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", default=[])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--processes", default="1", help="numbers of processes that share the device, with commas")
-    parser.add_argument("--colors-on", default="cpu", help="cpu, gpu or both, with a comma")
+    parser.add_argument(
+        "--on-gpu", default="model", help="model, model+colors, model+noise, ...: variants, with commas"
+    )
     parser.add_argument("--threads", type=int, default=0, help="chunks at a time in each (default: as in production)")
     parser.add_argument("--model", action=argparse.BooleanOptionalAction, default=True, help="whether it is run")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing")
@@ -229,13 +232,13 @@ def main() -> None:
         raise SystemExit("error: torch sees no GPU here")
     print(f"three draws of each image, batches of {given.batch_size}; {describe()}\n")
     heads = ("processes × threads", "images/s", "GPU busy", "in the model", "cores", "CPU ms an image", *STAGES)
-    print(f"| case | colors on |{' |'.join(f' {head}' for head in heads)} |")
+    print(f"| case | on the GPU |{' |'.join(f' {head}' for head in heads)} |")
     print(f"| --- | --- |{' ---: |' * len(heads)}", flush=True)
-    variants = itertools.product(given.cases or CASES, given.processes.split(","), given.colors_on.split(","))
-    for case, processes, colors_on in variants:
-        one = measure(case, int(processes), colors_on, given)
+    variants = itertools.product(given.cases or CASES, given.processes.split(","), given.on_gpu.split(","))
+    for case, processes, on_gpu in variants:
+        one = measure(case, int(processes), on_gpu, given)
         busy = f"{one['busy']:.0%}" if one["busy"] is not None else "–"
-        cells = [case, colors_on, f"{processes} × {one['threads']}", f"{one['images_per_s']:,.0f}", busy]
+        cells = [case, on_gpu, f"{processes} × {one['threads']}", f"{one['images_per_s']:,.0f}", busy]
         cells += [f"{one['in_model']:.0%}", f"{one['cores']:.2f}", f"{one['cpu_ms']:.2f}"]
         cells += [f"{value:.2f}" for value in one["stages"].values()]
         print(f"| {' | '.join(cells)} |", flush=True)

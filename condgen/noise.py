@@ -82,17 +82,25 @@ class NoiseSource:
         seed: seed of the run, any integer.
         samples: identities of B samples; None marks padding, whose noise is zeros.
         draws: numbers of the K draws, each >= 0.
+        device: device on which the numbers are made, as `condgen.device_noise` says (default: the CPU, by NumPy).
 
     Raises:
         ConfigError: no draws, or a negative one.
     """
 
-    def __init__(self, seed: int, samples: Sequence[SampleId | None], draws: Sequence[int]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        samples: Sequence[SampleId | None],
+        draws: Sequence[int],
+        device: torch.device | None = None,
+    ) -> None:
         if len(draws) == 0 or min(draws) < 0:
             raise ConfigError("draws", list(draws), "one or more numbers >= 0")
         self.seed = seed
         self.samples = tuple(samples)
         self.draws = tuple(draws)
+        self.device = device
         self._keys = [None if s is None else sample_key(seed, s) for s in self.samples]
 
     @property
@@ -105,8 +113,12 @@ class NoiseSource:
         """K, the number of draws."""
         return len(self.draws)
 
+    def of_draw(self, draw: int) -> NoiseSource:
+        """Return the noise of one draw alone."""
+        return NoiseSource(self.seed, self.samples, [draw], self.device)
+
     def normal(self, shape: Sequence[int], *, step: int = 0, stream: int = 0) -> Tensor:
-        """Return standard normals, ``[B, K, *shape]`` float32 on the CPU.
+        """Return standard normals, ``[B, K, *shape]`` float32, on the CPU or the device.
 
         Args:
             shape: shape of one draw's noise.
@@ -129,6 +141,9 @@ class NoiseSource:
         if not (0 <= step < _WORD and 0 <= stream < _WORD):
             raise ConfigError("noise", (step, stream), "a step and a stream >= 0")
         count = math.prod(shape)
+        if self.device is not None:
+            there = self._fill_there(self.device, count, step, stream, is_normal=convert is _normals)
+            return there.reshape(self.num_samples, self.num_draws, *shape)
         out = np.zeros((self.num_samples, self.num_draws, count), dtype=np.float32)
         for b, key in enumerate(self._keys):
             if key is None:
@@ -137,3 +152,15 @@ class NoiseSource:
                 words = philox_words(key, (draw, step, stream), -(-count // 2))
                 out[b, k] = convert(words, count)
         return torch.from_numpy(out).reshape(self.num_samples, self.num_draws, *shape)
+
+    def _fill_there(self, device: torch.device, count: int, step: int, stream: int, *, is_normal: bool) -> Tensor:
+        """Return ``[B, K, count]`` float32 on a device."""
+        from condgen.device_noise import device_normals, device_uniforms, device_words
+
+        keys = [key or (0, 0) for key in self._keys]
+        words = device_words(keys, self.draws, step, stream, -(-count // 2), device)
+        out = (device_normals if is_normal else device_uniforms)(words, count)
+        if None in self._keys:
+            real = torch.tensor([key is not None for key in self._keys], device=device)
+            out = out * real[:, None, None]
+        return out

@@ -243,7 +243,8 @@ class ChunkEngine(Generic[C]):
         for row, (loaded, tile) in enumerate(tiles):
             x[row] = tile
             identities[row] = SampleId(loaded.sample.source, loaded.sample.key)
-        noise = NoiseSource(self._settings.seed, identities, range(self._settings.draws))
+        there = self._device if self._settings.noise_on == "gpu" else None
+        noise = NoiseSource(self._settings.seed, identities, range(self._settings.draws), there)
         with self._model_lock, clock("model"):
             return self._call(x, noise)[: len(tiles)].unbind()
 

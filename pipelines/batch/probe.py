@@ -8,7 +8,7 @@ from typing import Any
 
 from condgen.errors import ConfigError
 from pipelines.cluster.tasks import one_thread
-from pipelines.models.source import LoadedModel, ModelSource, image_task
+from pipelines.models.source import LoadedModel, ModelSource, image_task, require_gpu
 from pipelines.results.settings import AUTO_BATCH, BatchSettings
 
 __all__ = ["ModelFacts", "inspect_model", "probe_batch_size"]
@@ -45,6 +45,8 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
     loaded = source.load()
     model = loaded.model
     image_task(loaded, settings.task_options)
+    if settings.noise_on == "gpu":
+        require_gpu("noise_on")
     sample = settings.sample
     if settings.draws > 1 and sample.mode == "draw" and not model.is_stochastic:
         raise ConfigError("draws", settings.draws, f"1: family {model.family!r} makes a point prediction")

@@ -41,6 +41,7 @@ __all__ = [
     "load_model",
     "open_model",
     "read_model",
+    "require_gpu",
 ]
 
 Kind: TypeAlias = Literal["colorize", "translate"]
@@ -282,13 +283,17 @@ def image_task(loaded: LoadedModel, options: TaskOptions) -> ImageTask[Any]:
     from pipelines.models.colorization import ColorizeTask
 
     upsampling = "guided" if options.upsampling == AUTO else options.upsampling
-    device = _gpu("colors_on") if options.colors_on == "gpu" else None
+    device = require_gpu("colors_on") if options.colors_on == "gpu" else None
     stride = _stride(loaded.model)
     return ColorizeTask(size_px, options.chroma, upsampling=upsampling, stride=stride, device=device)
 
 
-def _gpu(option: str) -> torch.device:
-    """Return this process's GPU, which an option asks for."""
+def require_gpu(option: str) -> torch.device:
+    """Return this process's GPU, which an option asks for.
+
+    Raises:
+        ConfigError: there is none.
+    """
     import torch
 
     if not torch.cuda.is_available():

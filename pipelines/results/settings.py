@@ -34,7 +34,7 @@ OUTPUT_FORMATS = ("jpeg", "png", "webp", "tiff")
 BEFORE: Mapping[str, Any] = {"upsampling": "bilinear"}
 """What plans of before an option was there were made with, where it isn't the option's default now."""
 
-UNNAMED: Mapping[str, Any] = {"colors_on": "cpu"}
+UNNAMED: Mapping[str, Any] = {"colors_on": "cpu", "noise_on": "cpu"}
 """What a plan does not name: options that came later, at their defaults. So the bytes of plans and draws files stay."""
 
 
@@ -109,6 +109,7 @@ class BatchSettings:
         seed: seed of the draws (>= 0).
         batch_size: images in a batch of the model, always padded to it (>= 1; `AUTO_BATCH` until it is found).
         precision: fp32, bf16 or fp16; `auto` until it is decided.
+        noise_on: `cpu`, or `gpu` to make the draws' noise there; a draw may then differ in its last bits.
         sample, colorize, translate, output: options of the model, of each kind of job, and of the images written.
         member: name of the member of each sample that is the image (default: the only one that is an image).
         functions: digest of the user's own functions before and after the model; empty without any.
@@ -137,6 +138,12 @@ class BatchSettings:
     precision: str = option(
         "fp32", "auto (bf16 where a GPU has it), fp32, bf16 or fp16.", metavar="P", default=AUTO, heading="Resources"
     )
+    noise_on: str = option(
+        "cpu",
+        "Make the draws' noise on the cpu or, where CPUs are few, on the gpu.",
+        metavar="WHERE",
+        heading="Resources",
+    )
     sample: SampleOptions = field(default_factory=SampleOptions, metadata={"heading": "Sampling"})
     colorize: ColorizeOptions = field(default_factory=ColorizeOptions, metadata={"heading": "Output"})
     translate: TranslateOptions = field(default_factory=TranslateOptions, metadata={"heading": "Output"})
@@ -164,6 +171,7 @@ class BatchSettings:
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ("colorize", "translate"))
+        check_choice("noise_on", self.noise_on, ("cpu", "gpu"))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> BatchSettings:

@@ -18,7 +18,7 @@ import gpu_batch
 def test_every_stage_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # this process's own are left as they are
     given = argparse.Namespace(out=tmp_path, images=4, batch_size=4)
-    spec, chunks = gpu_batch.prepare("color-classifier-small:32", "cpu", given)
+    spec, chunks = gpu_batch.prepare("color-classifier-small:32", "model", given)
     case = {"spec": spec, "chunks": chunks, "threads": 2, "seconds": 0.5, "model": False}
     found = gpu_batch.together([gpu_batch.window(case, threading.Barrier(1))])
     assert found["images_per_s"] > 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from condgen.device_noise import device_words
 from condgen.errors import ConfigError
 from condgen.noise import NoiseSource, SampleId, philox_words, sample_key
 
@@ -109,6 +110,30 @@ def test_normals_have_the_moments_and_tails_of_a_normal() -> None:
     assert abs(float((z.abs() > 2).double().mean()) - 0.0455) < 6 * math.sqrt(0.0455 / n)
     pairs = z.reshape(-1, 2)
     assert abs(float((pairs[:, 0] * pairs[:, 1]).mean())) < 6 / math.sqrt(n / 2)
+
+
+@pytest.mark.parametrize("key", [(0, 0), (2**64 - 1, 2**63), (0x452821E638D01377, 0xBE5466CF34E90C6C)])
+def test_a_device_makes_the_raw_words_of_the_cpu(key: tuple[int, int]) -> None:
+    draws, step, stream = [0, 7, 2**63 + 5], 2**64 - 1, 3
+    words = device_words([key, (1, 2)], draws, step, stream, 11, torch.device("cpu"))
+    for place, draw in enumerate(draws):
+        assert words[0, place].numpy().view(np.uint64).tolist() == philox_words(key, (draw, step, stream), 11).tolist()
+        assert (
+            words[1, place].numpy().view(np.uint64).tolist() == philox_words((1, 2), (draw, step, stream), 11).tolist()
+        )
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 9), (5,), ()])
+def test_noise_made_on_a_device_is_that_of_the_cpu(shape: tuple[int, ...]) -> None:
+    samples, draws = [A, None, B], [0, 3]
+    here, there = NoiseSource(5, samples, draws), NoiseSource(5, samples, draws, torch.device("cpu"))
+    assert torch.equal(here.uniform(shape, step=2, stream=1), there.uniform(shape, step=2, stream=1))
+    normals = there.normal(shape, step=2, stream=1)
+    assert normals.dtype == torch.float32
+    torch.testing.assert_close(normals, here.normal(shape, step=2, stream=1), rtol=2e-7, atol=0)
+    alone = there.of_draw(3)
+    assert alone.device is not None
+    assert torch.equal(alone.uniform(shape), here.uniform(shape)[:, 1:])
 
 
 @pytest.mark.parametrize("draws", [[], [-1]])

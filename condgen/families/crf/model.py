@@ -205,8 +205,7 @@ class Crf(ConditionalModel):
         kernel = self.kernel(condition)
         bins = []
         for k in noise.draws:
-            one = NoiseSource(noise.seed, noise.samples, [k])
-            perturbed = log_p + self._perturbation(one, log_p)
+            perturbed = log_p + self._perturbation(noise.of_draw(k), log_p)
             bins.append(maximize(perturbed, kernel, self.features, steps=self.config.steps))
         return self.classifier.restored(self.classifier.bins.decode(torch.stack(bins, dim=1)), size)
 

@@ -1,4 +1,4 @@
-"""Where color is put onto images is part of the plan, which names it only if it is not the CPU."""
+"""Where color is put onto images and noise is made is part of the plan, which names it only if it is not the CPU."""
 
 import json
 from dataclasses import replace
@@ -13,6 +13,7 @@ from small_results import job_in, run_job, write_picture
 import jobs.results.redraw
 import pipelines.models.source
 from condgen.color import _device_paint
+from condgen.device_noise import device_words
 from condgen.errors import ConfigError
 from pipelines.batch.job import BatchJob
 from pipelines.models.options import ColorizeOptions
@@ -21,8 +22,9 @@ from pipelines.results.settings import BatchSettings
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=2, precision="fp32")
 
 
-def job(root: Path, results: str = "results", **options: Any) -> BatchJob:
-    return job_in(root, replace(SETTINGS, colorize=ColorizeOptions(**options)), results=results)
+def job(root: Path, results: str = "results", noise_on: str = "cpu", **options: Any) -> BatchJob:
+    settings = replace(SETTINGS, colorize=ColorizeOptions(**options), noise_on=noise_on)
+    return job_in(root, settings, results=results)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def painted_on(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
         return paint_on(device, *arguments)
 
     monkeypatch.setattr(_device_paint, "paint_on", watched)
-    monkeypatch.setattr(pipelines.models.source, "_gpu", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(pipelines.models.source, "require_gpu", lambda _: torch.device("cpu"))
     return devices
 
 
@@ -74,6 +76,28 @@ def test_the_plan_names_it_only_if_it_is_not_the_cpu(root: Path, painted_on: lis
     assert painted_on
 
 
+def test_noise_of_a_gpu_is_made_there_and_named_by_the_plan(
+    root: Path, painted_on: list[torch.device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.batch.probe.require_gpu", lambda _: torch.device("cpu"))
+    made: list[torch.device] = []
+    monkeypatch.setattr(
+        "condgen.device_noise.device_words", lambda *given: (made.append(given[-1]), device_words(*given))[1]
+    )
+    run_job(job(root))
+    assert not made
+    run_job(job(root, "other", noise_on="gpu"))
+    assert made
+    assert rows(root / "other") == rows(root / "results")  # the CPU stands in for a GPU
+    assert "noise_on" not in plan(root / "results")
+    assert plan(root / "other")["noise_on"] == "gpu"
+    made.clear()
+    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
+    assert made
+    with pytest.raises(ConfigError, match=r"^noise_on: got 'cpu', allowed: 'gpu', as these results"):
+        run_job(job(root, "other"))
+
+
 @pytest.mark.usefixtures("painted_on")
 def test_results_are_continued_where_they_were_begun(root: Path) -> None:
     for results, begun, other in (("results", "cpu", "gpu"), ("other", "gpu", "cpu")):
@@ -87,6 +111,8 @@ def test_without_a_gpu_the_job_is_refused_before_it_begins(root: Path, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"^colors_on: got 'gpu', allowed: cpu: torch sees no GPU here"):
         run_job(job(root, colors_on="gpu"))
+    with pytest.raises(ConfigError, match=r"^noise_on: got 'gpu', allowed: cpu: torch sees no GPU here"):
+        run_job(job(root, noise_on="gpu"))
     assert not (root / "results").exists()
     with pytest.raises(ConfigError, match=r"^colors_on: got 'tpu'"):
         job(root, colors_on="tpu")
