@@ -1,8 +1,8 @@
 """The numbers of `condgen.noise` made by PyTorch's operations, all samples and draws of a batch at once, on any device.
 
 The raw bits are those of the CPU: Philox4x64-10 in 64-bit integers, whose products are made of 32-bit halves, because
-PyTorch has no upper half of a product. Uniforms are those of the CPU, too. Normals are made in float64. There a device's
-logarithm and sine may differ from NumPy's in their last bit, and thereby a few normals in their last bit of float32.
+PyTorch has no upper half of a product. Uniforms are those of the CPU, too. Normals are made in float64. There a
+device's logarithm and sine may differ from NumPy's in their last bit, and thereby a few normals in theirs.
 """
 
 from __future__ import annotations
