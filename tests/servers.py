@@ -125,6 +125,7 @@ class FlatS3(_Server):
         self.lists: bool | str = True  # or a prefix: what is under it alone
         self.headers: list[dict[str, str]] = []  # of all that was asked for
         self.sums: dict[str, str] = {}  # headers of checksums, by key
+        self.elsewhere = ""  # address of the server that everything is redirected to
 
     @property
     def environment(self) -> dict[str, str]:
@@ -142,7 +143,9 @@ class FlatS3(_Server):
         path, _, query = handler.path.partition("?")
         bucket, _, key = unquote(path[1:]).partition("/")
         refused = self.refused.get((bucket, key)) or self.refused.get((bucket, "*"))
-        if refused is not None and key:
+        if self.elsewhere:
+            handler.send(307, b"", {"Location": self.elsewhere + handler.path})
+        elif refused is not None and key:
             _refuse(handler, *refused)
         elif not key:
             self._list(handler, bucket, parse_qs(query, keep_blank_values=True))

@@ -49,7 +49,7 @@ class S3Backend(FsspecBackend):
         """Return the backend of a URI.
 
         Raises:
-            ConfigError: there is no bucket, or s3fs is not installed; a session of s3fs's own kind.
+            ConfigError: there is no bucket, s3fs is not installed, or a session of aiobotocore is given.
         """
         if options.get("session") is not None:
             raise ConfigError("session", "a session of aiobotocore", "key, secret and token, or a profile")

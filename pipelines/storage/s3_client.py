@@ -30,6 +30,9 @@ from s3fs.errors import translate_boto_error
 
 __all__ = ["S3Client"]
 
+_MOST_REQUESTS = 5
+"""Of one question: S3 redirects to a bucket's region, for which the client asks on the way."""
+_REDIRECTED = "the server redirects again and again: name the server that it redirects to (AWS_ENDPOINT_URL)"
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^,]*/([^/,]+)/s3/aws4_request,")
 _OF_ONE_REQUEST = frozenset(
@@ -54,7 +57,7 @@ class _Template:
 
     @classmethod
     def of(cls, request: AWSPreparedRequest, key: str) -> _Template | None:
-        """Return that of a request that was sent for a key, or None where it is of another kind than those known."""
+        """Return the template of a request that was sent for a key; None for a kind of request that is not known."""
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
         signature, quoted = headers.get("authorization"), _quoted(key)
         scope = _SCOPE.match(signature) if signature is not None else None
@@ -92,7 +95,7 @@ class S3Client:
         self._everywhere = {**fs.s3_additional_kwargs, **fs.req_kw}
         self._alike = _Alike.of(self._client)
         self._sent = threading.local()
-        self._client.meta.events.register("before-send.s3.GetObject", self._note)
+        self._client.meta.events.register("before-send.s3", self._note)
 
     def ask(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         """Make a request and return botocore's answer.
@@ -109,6 +112,7 @@ class S3Client:
             model = self._client.meta.service_model.operation_model(self._client.meta.method_to_api_mapping[operation])
             known = {name: value for name, value in self._everywhere.items() if name in model.input_shape.members}
             arguments = {**known, **arguments}
+        self._sent.count = 0
         try:
             return getattr(self._client, operation)(**arguments)
         except ClientError as error:
@@ -137,7 +141,11 @@ class S3Client:
         return _body(answer["Body"], answer.get("ContentRange"), answer.get("ContentLength"), span)
 
     def _note(self, request: AWSPreparedRequest, **_: Any) -> None:
-        self._sent.request = request
+        self._sent.count += 1
+        if self._sent.count > _MOST_REQUESTS:
+            raise OSError(errno.EREMCHG, _REDIRECTED)
+        if request.method == "GET":
+            self._sent.request = request
 
 
 class _Alike:
@@ -157,7 +165,7 @@ class _Alike:
 
     @classmethod
     def of(cls, client: Any) -> _Alike | None:
-        """Return it of a client; None where the client itself tries again, or is of another botocore."""
+        """Return one for a client; None where the client tries again by itself, or where botocore has other parts."""
         if (client.meta.config.retries or {}).get("total_max_attempts") != 1:
             return None
         try:

@@ -104,6 +104,20 @@ def test_odd_keys_are_asked_for_and_signed_as_the_client_does_it(server: FlatS3)
         assert server.headers[0]["authorization"] == server.headers[1]["authorization"]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_server_that_redirects_to_another_is_told(server: FlatS3, first: bool) -> None:
+    options = {"retry": RetryPolicy(attempts=2, base_s=0.001), "key": "k", "secret": f"{first}"}
+    if not first:
+        opened(server, **options)
+    server.elsewhere = "http://127.0.0.1:1"
+    server.requests.clear()
+    store = open_store("s3://bucket", endpoint_url=server.uri, **options)
+    for ask in (store.read, store.size):
+        with pytest.raises(StorageError, match="name the server that it redirects to"):
+            ask("b")
+    assert len(server.requests) <= 20
+
+
 def test_each_bucket_has_its_own(server: FlatS3) -> None:
     server.objects["other", "a"] = b"other"
     options = {"endpoint_url": server.uri, **KEYS}
