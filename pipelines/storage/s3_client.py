@@ -3,7 +3,7 @@
 botocore's client makes the requests, and most GETs are made after one of its own. For each GET it takes 2.5 ms of CPU
 time (models, rules of endpoints, event handlers), and so does s3fs, whose one thread for all requests of a process also
 waits for Python's lock at each piece that arrives. From one GET of a bucket to the next only key, range, date and
-signature differ. With these replaced, a GET takes 1 ms.
+signature differ. With these replaced, a GET takes 1.3 ms.
 """
 
 from __future__ import annotations
