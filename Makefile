@@ -62,7 +62,7 @@ gpu: python ## on a machine with a GPU: its tests, what training steps, draws an
 	@$(GPU_PYTHON) -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q tests/gpu
 	@$(GPU_PYTHON) benchmarks/models.py --device cuda
 	@$(GPU_PYTHON) benchmarks/train.py --device cuda
-	@$(GPU_PYTHON) benchmarks/gpu_batch.py --device cuda --processes 1,4 --on-gpu model,model+colors+noise
+	@$(GPU_PYTHON) benchmarks/gpu_batch.py --device cuda --processes 1,4 --on-gpu model,model+colors+noise,model+colors+noise+jpeg
 
 WHEELS ?= simplejpeg
 WHEELS_PYTHON ?= 3.12

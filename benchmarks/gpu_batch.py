@@ -5,11 +5,11 @@
 A case is a model and the side of its images, such as colorizer:640. As in production, a process holds the model and
 does several chunks at a time, each in a thread, so that one decodes and encodes while another has the model
 (`pipelines/batch/pool_shape.py`); --processes 4 is what `condgen colorize --num-gpus 0.25` has. --on-gpu
-model,model+colors+noise measures the model alone there, and with `--colors-on gpu --noise-on gpu`. Images are those of
-`corpus.py`, three draws of each; they are read from a folder and written to Parquet. Rates are of chunks that end in a
-window of some seconds, once every thread is at work. The GPU's busy share is NVML's: the share of time in which
-anything ran on it. Where NVML isn't there, the share of time in which a thread had the model says at most as much.
-CPU time that waits for the GPU is the model's: PyTorch waits busily.
+model,model+colors+noise+jpeg measures the model alone there, and with `--colors-on gpu --noise-on gpu --encode-on gpu`.
+Images are those of `corpus.py`, three draws of each; they are read from a folder and written to Parquet. Rates are of
+chunks that end in a window of some seconds, once every thread is at work. The GPU's busy share is NVML's: the share of
+time in which anything ran on it. Where NVML isn't there, the share of time in which a thread had the model says at most
+as much. CPU time that waits for the GPU is the model's: PyTorch waits busily.
 
 Without a GPU, --no-model shows what a process can feed: its threads are those of a GPU's, and the model costs nothing
 after its first batch. They share Python's lock; *cores* says how many of them work at a time.
@@ -146,15 +146,22 @@ def prepare(case: str, on_gpu: str, given: argparse.Namespace) -> tuple[Any, lis
     from pipelines.datasets.chunk import ChunkLimits, iter_chunks
     from pipelines.models.options import ColorizeOptions
     from pipelines.models.source import open_model
-    from pipelines.results.settings import BatchSettings
+    from pipelines.results.settings import BatchSettings, OutputOptions
     from pipelines.storage.store import open_store
 
     name, _, size_px = case.partition(":")
     folder = make_corpus(given.out / f"jpeg-{given.images}-{size_px}", given.images, int(size_px))
     model = open_model(name if name in PRETRAINED else str(save_model(given.out / f"model-{name}", name)))
-    places = {what: "gpu" if what in on_gpu.split("+") else "cpu" for what in ("colors", "noise")}
-    settings = BatchSettings(draws=3, batch_size=given.batch_size, precision="auto", noise_on=places["noise"])
-    facts = inspect_model(model, replace(settings, colorize=ColorizeOptions(colors_on=places["colors"])))
+    places = {what: "gpu" if what in on_gpu.split("+") else "cpu" for what in ("colors", "noise", "jpeg")}
+    settings = BatchSettings(
+        draws=3,
+        batch_size=given.batch_size,
+        precision="auto",
+        noise_on=places["noise"],
+        colorize=ColorizeOptions(colors_on=places["colors"]),
+        output=OutputOptions(encode_on=places["jpeg"]),
+    )
+    facts = inspect_model(model, settings)
     limits = ChunkLimits(samples=min(facts.settings.chunk_samples, given.images))
     chunks = list(iter_chunks(plan_archive(str(folder), limits)))
     spec = WorkerSpec(
@@ -212,9 +219,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", default=[])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--processes", default="1", help="numbers of processes that share the device, with commas")
-    parser.add_argument(
-        "--on-gpu", default="model", help="model, model+colors, model+noise, ...: variants, with commas"
-    )
+    parser.add_argument("--on-gpu", default="model", help="model, model+colors, model+jpeg, ...: variants, with commas")
     parser.add_argument("--threads", type=int, default=0, help="chunks at a time in each (default: as in production)")
     parser.add_argument("--model", action=argparse.BooleanOptionalAction, default=True, help="whether it is run")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing")

@@ -4,6 +4,7 @@ errors.py       every error that is raised on purpose
 base.py         what a model family implements: ``ConditionalModel``, and what goes in and out of it
 options.py      how a model draws: ``SampleOptions``
 noise.py        randomness that belongs to a sample and a draw; device_noise.py makes it on a device
+device_stream.py a stream of a thread's own on a GPU
 statistics.py   what a training set tells its model before the first step
 families/       the model families, a folder each, and the table of them
 presets.py      named, complete configurations; ``preset_parts.py`` says what they consist of

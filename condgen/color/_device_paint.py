@@ -6,8 +6,6 @@ rounded as IEEE says. The bytes are those of ``paint``: on a CPU the tests compa
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condgen.color._tables import Lerp, matrix, tables
+from condgen.device_stream import own_stream
 
 __all__ = ["paint_on"]
 
@@ -28,8 +27,6 @@ _LAST = 65534
 _TINY = float(np.float32(1e-6))
 _STRIP_PIXELS = 1_000_000
 """Most pixels of all draws that are painted at once, which takes some 100 bytes of the device's memory each."""
-
-_streams = threading.local()
 
 
 class _DeviceTables(NamedTuple):
@@ -47,16 +44,6 @@ def _tables_on(top: int, device: torch.device) -> _DeviceTables:
     luminance, fy, codes = (torch.from_numpy(one).to(device) for one in (table.luminance, table.fy, table.codes))
     columns = torch.from_numpy(matrix()).to(device).T.reshape(3, 3, 1, 1, 1)
     return _DeviceTables(luminance, fy, codes, tuple(columns))
-
-
-def _own_stream(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which this thread's work on a GPU doesn't wait for that of others, such as a model's."""
-    if device.type != "cuda":
-        return nullcontext()
-    streams = _streams.__dict__
-    if device not in streams.setdefault("by_device", {}):
-        streams["by_device"][device] = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
-    return torch.cuda.stream(streams["by_device"][device])
 
 
 def paint_on(
@@ -77,7 +64,7 @@ def paint_on(
     num_draws = ab.shape[0]
     out = np.empty((num_draws, *rgb.shape), rgb.dtype)
     step = max(1, _STRIP_PIXELS // (num_draws * width))
-    with torch.inference_mode(), _own_stream(device):
+    with torch.inference_mode(), own_stream(device):
         table = _tables_on(int(np.iinfo(rgb.dtype).max), device)
         across = _to(device, columns)
         wide = _between(_pick(torch.from_numpy(ab).to(device), across, -1), across[2])

@@ -3,6 +3,7 @@
 decoding.py     ``decode`` and ``probe``: the bytes of a file as a viewer shows them, or an ``ImageError``
 partial.py      ``decode_partly``: the part of a damaged image that can be shown
 encoding.py     ``encode``: an array as JPEG, PNG, WebP or TIFF
+device_jpeg.py  JPEGs by torchvision, on a GPU
 metadata.py     ``read_metadata``: the part of a photograph's metadata that is kept
 formats.py      the formats that are read, how each is opened, and errors that always read the same
 signatures.py   the format that a file's first bytes and its brands tell

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from functools import partial
 from itertools import accumulate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from pipelines.images.exif import ByteOrder, TiffField, directories_to_bytes, re
 from pipelines.images.formats import DECODE_ERRORS, image_error
 from pipelines.images.icc import SRGB_PROFILE, to_8_bits
 from pipelines.images.metadata import Metadata
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SUFFIXES", "encode"]
 
@@ -50,6 +53,7 @@ def encode(
     metadata: Metadata | None = None,
     *,
     beside_threads: bool = False,
+    device: torch.device | None = None,
 ) -> bytes:
     """Encode an image; the same input gives the same bytes with the same versions of the libraries.
 
@@ -62,15 +66,20 @@ def encode(
             sRGB's profile where the original had one.
         beside_threads: whether other threads have work to do meanwhile (default: False). A JPEG of the same bytes is
             then encoded without Python's lock, which takes some 5 % longer.
+        device: device that a JPEG is encoded on, with colors at full resolution (default: the CPU). Its kind decides
+            the bytes as well.
 
     Returns:
         The bytes of the file.
 
     Raises:
-        ConfigError: the format is another.
+        ConfigError: the format is another, or one that the device doesn't encode.
+        JobError: the device's memory is full.
         ImageError: stage ``encode``: an image that the format can't hold (JPEG ends at 65,535 pixels a side).
     """
     encoders = _BESIDE_THREADS if beside_threads else _ENCODERS
+    if device is not None:
+        encoders = {"jpeg": partial(_jpeg_on, device)}
     check_choice("format", format, encoders)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype not in (np.uint8, np.uint16):
         reason = f"an image is [H, W, 3] uint8 or uint16, not {list(rgb.shape)} {rgb.dtype}"
@@ -102,6 +111,13 @@ def _jpeg(rgb: Pixels, quality: int, metadata: Metadata, *, unlocked: bool = Fal
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=quality, subsampling=subsampling, **extras)
     return buffer.getvalue()
+
+
+def _jpeg_on(device: torch.device, rgb: Pixels, quality: int, metadata: Metadata) -> bytes:
+    from pipelines.images.device_jpeg import encode_on
+
+    exif = _exif(metadata) if metadata.exif else b""
+    return encode_on(device, to_8_bits(rgb), quality, metadata, exif)
 
 
 def _webp(rgb: Pixels, quality: int, metadata: Metadata) -> bytes:

@@ -34,7 +34,7 @@ OUTPUT_FORMATS = ("jpeg", "png", "webp", "tiff")
 BEFORE: Mapping[str, Any] = {"upsampling": "bilinear"}
 """What plans of before an option was there were made with, where it isn't the option's default now."""
 
-UNNAMED: Mapping[str, Any] = {"colors_on": "cpu", "noise_on": "cpu"}
+UNNAMED: Mapping[str, Any] = {"colors_on": "cpu", "noise_on": "cpu", "encode_on": "cpu"}
 """What a plan does not name: options that came later, at their defaults. So the bytes of plans and draws files stay."""
 
 
@@ -76,6 +76,7 @@ class OutputOptions:
     Attributes:
         output_format: jpeg, png, webp or tiff.
         quality: quality of jpeg and webp (1 to 100); see `pipelines.images.encoding.encode`.
+        encode_on: `cpu`, or `gpu` to encode JPEGs there by nvJPEG, where CPUs are few beside it.
         columns: names and Arrow types of what is copied from a table or a sample's JSON into the results.
 
     Raises:
@@ -86,6 +87,7 @@ class OutputOptions:
         "jpeg", "jpeg, png, webp or tiff; png and tiff keep 16 bits.", flags=("--output-format", "--format")
     )
     quality: int = option(95, "Quality of jpeg and webp.", min=1, max=100)
+    encode_on: str = option("cpu", "Encode JPEGs on the cpu or, where CPUs are few, on the gpu.", metavar="WHERE")
     columns: tuple[tuple[str, str], ...] = option(
         (),
         "Copy these of each image's table row or JSON; string, int64, ...",
@@ -97,6 +99,9 @@ class OutputOptions:
         check_choice("output_format", self.output_format, OUTPUT_FORMATS)
         if not 1 <= self.quality <= 100:
             raise ConfigError("quality", self.quality, "1 to 100")
+        check_choice("encode_on", self.encode_on, ("cpu", "gpu"))
+        if self.encode_on == "gpu" and self.output_format != "jpeg":
+            raise ConfigError("encode_on", "gpu", f"cpu for {self.output_format}: a GPU encodes jpeg alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import samples
 import tifffile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 from condgen.errors import ImageError
@@ -67,6 +69,13 @@ def saved(kind: str, **options: Any) -> bytes:
     return samples.saved(Image.fromarray(RGB), kind, **options)
 
 
+def encoded(rgb: NDArray[np.uint8], target: str, metadata: Metadata) -> bytes:
+    """An image in a format, or as a JPEG by the encoder of a GPU, for which the CPU stands in."""
+    if target == "jpeg of a device":
+        return encode(rgb, metadata=metadata, device=torch.device("cpu"))
+    return encode(rgb, target, metadata=metadata)
+
+
 def opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
@@ -75,15 +84,15 @@ def opened(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("source", FORMATS)
-@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("target", [*FORMATS, "jpeg of a device"])
 def test_exif_resolution_and_profile_go_from_each_format_to_each(source: str, target: str, order: str) -> None:
     dpi = {} if source == "webp" else {"dpi": (300, 300)}
     data = saved(source, exif=camera_exif(order).tobytes(), icc_profile=PROFILE, **dpi)
     metadata = read_metadata(data)
     assert metadata.has_profile
     assert metadata.resolution_dpi == pytest.approx((300, 300), abs=0.01)
-    made = encode(RGB, target, metadata=metadata)
-    assert made == encode(RGB.copy(), target, metadata=read_metadata(bytes(data)))
+    made = encoded(RGB, target, metadata)
+    assert made == encoded(RGB.copy(), target, read_metadata(bytes(data)))
     image = opened(made)
     exif, details = image.getexif(), image.getexif().get_ifd(ExifTags.IFD.Exif)
     assert exif[ExifTags.Base.Make] == "Maker"

@@ -1,29 +1,34 @@
-"""Where color is put onto images and noise is made is part of the plan, which names it only if it is not the CPU."""
+"""Where colors, noise and JPEGs are made is part of the plan, which names it only if it is not the CPU."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from small_results import job_in, run_job, write_picture
 
 import jobs.results.redraw
-import pipelines.models.source
 from condgen.color import _device_paint
 from condgen.device_noise import device_words
 from condgen.errors import ConfigError
 from pipelines.batch.job import BatchJob
+from pipelines.images.decoding import decode
+from pipelines.images.device_jpeg import encode_on
 from pipelines.models.options import ColorizeOptions
-from pipelines.results.settings import BatchSettings
+from pipelines.results.settings import BatchSettings, OutputOptions
 
 SETTINGS = BatchSettings(draws=2, seed=5, batch_size=4, chunk_samples=2, precision="fp32")
 
 
-def job(root: Path, results: str = "results", noise_on: str = "cpu", **options: Any) -> BatchJob:
-    settings = replace(SETTINGS, colorize=ColorizeOptions(**options), noise_on=noise_on)
+def job(
+    root: Path, results: str = "results", noise_on: str = "cpu", encode_on: str = "cpu", **options: Any
+) -> BatchJob:
+    output = OutputOptions(encode_on=encode_on)
+    settings = replace(SETTINGS, colorize=ColorizeOptions(**options), noise_on=noise_on, output=output)
     return job_in(root, settings, results=results)
 
 
@@ -45,7 +50,8 @@ def painted_on(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
         return paint_on(device, *arguments)
 
     monkeypatch.setattr(_device_paint, "paint_on", watched)
-    monkeypatch.setattr(pipelines.models.source, "require_gpu", lambda _: torch.device("cpu"))
+    for module in ("models.source", "batch.probe", "batch.engine"):
+        monkeypatch.setattr(f"pipelines.{module}.require_gpu", lambda _: torch.device("cpu"))
     return devices
 
 
@@ -76,10 +82,8 @@ def test_the_plan_names_it_only_if_it_is_not_the_cpu(root: Path, painted_on: lis
     assert painted_on
 
 
-def test_noise_of_a_gpu_is_made_there_and_named_by_the_plan(
-    root: Path, painted_on: list[torch.device], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipelines.batch.probe.require_gpu", lambda _: torch.device("cpu"))
+@pytest.mark.usefixtures("painted_on")
+def test_noise_of_a_gpu_is_made_there_and_named_by_the_plan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[torch.device] = []
     monkeypatch.setattr(
         "condgen.device_noise.device_words", lambda *given: (made.append(given[-1]), device_words(*given))[1]
@@ -99,6 +103,43 @@ def test_noise_of_a_gpu_is_made_there_and_named_by_the_plan(
 
 
 @pytest.mark.usefixtures("painted_on")
+def test_jpegs_of_a_gpu_are_made_there_and_named_by_the_plan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_job(job(root))
+    made: list[torch.device] = []
+    monkeypatch.setattr(
+        "pipelines.images.device_jpeg.encode_on", lambda *given: (made.append(given[0]), encode_on(*given))[1]
+    )
+    run_job(job(root, "other", encode_on="gpu"))
+    assert len(made) == 1 + 4 * 2  # one before the plan, to see whether it can be done
+    for here, there in zip(rows(root / "results"), rows(root / "other"), strict=True):
+        assert (
+            here["image"]["bytes"] != there["image"]["bytes"]
+        )  # torchvision's encoder halves the colors' size on a CPU
+        grey, grey_there = (decode(row["image"]["bytes"]) @ (0.299, 0.587, 0.114) for row in (here, there))
+        assert np.abs(grey - grey_there).mean() < 2
+    assert "encode_on" not in plan(root / "results")
+    assert plan(root / "other")["encode_on"] == "gpu"
+    made.clear()
+    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
+    assert made
+    with pytest.raises(ConfigError, match=r"^encode_on: got 'cpu', allowed: 'gpu', as these results"):
+        run_job(job(root, "other"))
+
+
+@pytest.mark.usefixtures("painted_on")
+def test_a_gpu_without_an_encoder_is_refused_before_the_job_begins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode_jpeg(*_: Any) -> None:
+        raise RuntimeError("encode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+
+    monkeypatch.setattr("pipelines.images.device_jpeg.encode_jpeg", encode_jpeg)
+    with pytest.raises(ConfigError, match=r"^encode_on: got 'gpu', allowed: cpu: .*not compiled with nvJPEG"):
+        run_job(job(root, encode_on="gpu"))
+    assert not (root / "results").exists()
+    with pytest.raises(ConfigError, match=r"^encode_on: got 'gpu', allowed: cpu for png: a GPU encodes jpeg alone"):
+        OutputOptions(output_format="png", encode_on="gpu")
+
+
+@pytest.mark.usefixtures("painted_on")
 def test_results_are_continued_where_they_were_begun(root: Path) -> None:
     for results, begun, other in (("results", "cpu", "gpu"), ("other", "gpu", "cpu")):
         run_job(job(root, results, colors_on=begun), stop_after=1)
@@ -113,6 +154,8 @@ def test_without_a_gpu_the_job_is_refused_before_it_begins(root: Path, monkeypat
         run_job(job(root, colors_on="gpu"))
     with pytest.raises(ConfigError, match=r"^noise_on: got 'gpu', allowed: cpu: torch sees no GPU here"):
         run_job(job(root, noise_on="gpu"))
+    with pytest.raises(ConfigError, match=r"^encode_on: got 'gpu', allowed: cpu: torch sees no GPU here"):
+        run_job(job(root, encode_on="gpu"))
     assert not (root / "results").exists()
     with pytest.raises(ConfigError, match=r"^colors_on: got 'tpu'"):
         job(root, colors_on="tpu")
