@@ -65,11 +65,10 @@ def _encode(device: torch.device, rgb: NDArray[np.uint8], quality: int) -> bytes
                     (data,) = encode_jpeg([planes], quality)
                     return bytes(data.cpu().numpy())
         except RuntimeError as error:  # memory that runs out is one
-            reason = str(error).partition("\n")[0]
-            is_devices = isinstance(error, torch.OutOfMemoryError) or "cuda" in reason.lower()
-            if attempt and is_devices:
-                raise JobError(f"the GPU does not encode JPEGs ({reason}): see that its memory suffices") from error
-            if attempt or device.type != "cuda":
+            if attempt:
+                reason = str(error).partition("\n")[0]
+                if isinstance(error, torch.OutOfMemoryError) or "cuda" in reason.lower():
+                    raise JobError(f"the GPU does not encode JPEGs ({reason}): see that its memory suffices") from error
                 raise
         torch.cuda.empty_cache()
     raise AssertionError

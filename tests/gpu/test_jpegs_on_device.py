@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 pytest.importorskip("PIL")
 pytest.importorskip("simplejpeg")
 
-from condgen.errors import ImageError
+from torchvision.io import encode_jpeg
+
+from condgen.errors import ImageError, JobError
+from pipelines.images import device_jpeg
 from pipelines.images.decoding import decode
 from pipelines.images.encoding import encode
 from pipelines.images.metadata import Metadata, read_metadata
@@ -70,3 +73,32 @@ def test_metadata_comes_along(device: torch.device) -> None:
 def test_an_image_that_no_jpeg_holds_is_an_error_of_its_own(device: torch.device) -> None:
     with pytest.raises(ImageError, match="65,500 a side"):
         encode(np.zeros((65_501, 1, 3), np.uint8), device=device)
+
+
+@pytest.mark.parametrize(
+    ("raised", "times", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, None),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, JobError),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), 2, JobError),
+        (RuntimeError("image encoding failed: 3"), 2, ImageError),
+    ],
+)
+def test_the_image_is_at_fault_only_if_the_device_is_not(
+    raised: Exception, times: int, expected: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = encode(photo(0), device=torch.device("cpu"))
+    errors = [raised] * times
+
+    def failing(images: list[torch.Tensor], quality: int) -> list[torch.Tensor]:
+        if errors:
+            raise errors.pop()
+        return encode_jpeg(images, quality)
+
+    monkeypatch.setattr(device_jpeg, "encode_jpeg", failing)
+    if expected is None:
+        assert encode(photo(0), device=torch.device("cpu")) == plain
+    else:
+        with pytest.raises(expected):
+            encode(photo(0), device=torch.device("cpu"))
+    assert not errors
