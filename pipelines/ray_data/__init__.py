@@ -3,6 +3,7 @@
 reading.py      ``read_single``, ``read_paired`` and ``read_unpaired``
 operator.py     the first operator: chunks are read and decoded; ``Decode`` says how
 local.py        datasets that are iterated as they are, read by threads of their consumer
+tasks.py        which chunks a task reads, by their pixels
 pairs.py        the plan of two unpaired domains side by side
 transforms.py   ``transform``, ``keep`` and ``mix``
 counters.py     ``Tally``: counts of what was read, kept and dropped

@@ -15,7 +15,7 @@ column for each of `Decode.fields`, and `error` where bad samples are rows.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +32,7 @@ from pipelines.datasets.opening import open_dataset
 from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.operator import BLOCK_BYTES, ChunkReader, Decode, Domain
 from pipelines.ray_data.pairs import pair_table
+from pipelines.ray_data.tasks import FloatArray, chunk_seconds, pair_seconds, task_starts
 from pipelines.storage.cache import ChunkCache, cached
 from pipelines.storage.local import LocalBackend
 from pipelines.storage.store import Store
@@ -41,10 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decode", "known_samples", "note_samples", "read_paired", "read_single", "read_unpaired"]
 
-_TASK_SAMPLES = 4096
-_SMALL_TASK_SAMPLES, _SMALL_TASK_CHUNKS = 128, 8
 _FEWEST_TASKS, _TASKS_A_CPU = 8, 4
-_MAX_TASKS = 4096
 _LOCAL_CPUS = 4
 """CPUs that threads of one process keep busy with decoding: an image of 256 px holds Python's lock for some 130 µs."""
 _REMOTE_READERS = 8
@@ -83,8 +81,8 @@ def read_single(
         MissingError, AccessError, StorageError: as in `pipelines.storage.store`.
     """
     dataset = open_dataset(uri)
-    domain = _domain(dataset, cache, [("image", member)])
-    return _dataset(_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
+    reader = ChunkReader((_domain(dataset, cache, [("image", member)]),), decode, tally)
+    return _dataset(*_plan(dataset, split, limits), reader, num_cpus)
 
 
 def read_paired(
@@ -109,7 +107,7 @@ def read_paired(
     """
     dataset = open_dataset(uri)
     domain = _domain(dataset, cache, [("input", members[0]), ("target", members[1])])
-    return _dataset(_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
+    return _dataset(*_plan(dataset, split, limits), ChunkReader((domain,), decode, tally), num_cpus)
 
 
 def read_unpaired(
@@ -141,11 +139,14 @@ def read_unpaired(
         As `read_single`.
     """
     opened = open_dataset(a), open_dataset(b)
-    plans = [_plan(dataset, split, limits) for dataset, split in zip(opened, splits, strict=True)]
+    plans, seconds = zip(
+        *(_plan(dataset, split, limits) for dataset, split in zip(opened, splits, strict=True)), strict=True
+    )
     domains = tuple(
         _domain(dataset, cache, [(name, None)]) for name, dataset in zip(("input", "target"), opened, strict=True)
     )
-    return _dataset(pair_table(*plans, seed=seed, epoch=epoch), ChunkReader(domains, decode, tally), num_cpus)
+    pairs = pair_table(*plans, seed=seed, epoch=epoch)
+    return _dataset(pairs, pair_seconds(pairs, *seconds), ChunkReader(domains, decode, tally), num_cpus)
 
 
 def known_samples(dataset: ray.data.Dataset) -> int | None:
@@ -165,21 +166,23 @@ def _domain(dataset: Dataset, cache: ChunkCache | None, columns: Sequence[tuple[
     return Domain(store, dataset.manifest.member_names, tuple(columns))
 
 
-def _plan(dataset: Dataset, split: str | None, limits: ChunkLimits) -> pa.Table:
-    table = chunk_table(dataset.table(split), limits)
+def _plan(dataset: Dataset, split: str | None, limits: ChunkLimits) -> tuple[pa.Table, FloatArray]:
+    """Return the chunks to read, and the seconds that each takes."""
+    index = dataset.table(split)
+    table = chunk_table(index, limits)
     if table.num_rows == 0:
         raise DatasetError(f"{dataset.uri} has no samples{f' of split {split!r}' if split else ''}")
-    return table
+    return table, chunk_seconds(index, table)
 
 
-def _dataset(plan: pa.Table, reader: ChunkReader, num_cpus: float) -> ray.data.Dataset:
+def _dataset(plan: pa.Table, seconds: FloatArray, reader: ChunkReader, num_cpus: float) -> ray.data.Dataset:
     import ray
     import ray.data
 
     samples = int(plan["samples"].to_numpy().sum())
     cpus = cast("Any", ray).cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
-    rows = _task_chunks(plan.num_rows, samples, max(_FEWEST_TASKS, _TASKS_A_CPU * int(cpus)))
-    blocks = [plan.slice(at, rows).combine_chunks() for at in range(0, plan.num_rows, rows)]
+    starts = [*task_starts(seconds, max(_FEWEST_TASKS, _TASKS_A_CPU * int(cpus))).tolist(), plan.num_rows]
+    blocks = [plan.slice(at, end - at).combine_chunks() for at, end in itertools.pairwise(starts)]
     chunks = ray.data.from_blocks(blocks)
     # What a task raises on purpose reaches the user as it is.
     chunks.context.raise_original_map_exception = True
@@ -208,13 +211,3 @@ def _is_read_here(decode: Decode) -> bool:
     cpus = cast("Any", ray).cluster_resources().get("CPU", 0)
     is_driver = cast("Any", ray).get_runtime_context().worker.mode == cast("Any", ray).SCRIPT_MODE
     return bool(is_driver and cpus <= min(_LOCAL_CPUS, usable_cpus()))
-
-
-def _task_chunks(chunks: int, samples: int, tasks: int) -> int:
-    """Return how many chunks a task reads, so that there are as many tasks as wanted, each worth its start.
-
-    Ray looks ten times a second for tasks that are done: each must have work for several of these turns.
-    """
-    fewest = min(_SMALL_TASK_CHUNKS, round(_SMALL_TASK_SAMPLES * chunks / samples))
-    wanted = min(round(_TASK_SAMPLES * chunks / samples), max(fewest, math.ceil(chunks / tasks)))
-    return max(1, math.ceil(chunks / _MAX_TASKS), wanted)

@@ -25,7 +25,7 @@ from pipelines.ray_data.counters import Tally
 from pipelines.ray_data.local import LocalPlan, _ahead
 from pipelines.ray_data.operator import ChunkReader, Decode, Domain, Work
 from pipelines.ray_data.pairs import iter_pairs, pair_table
-from pipelines.ray_data.reading import _task_chunks, read_paired, read_single, read_unpaired
+from pipelines.ray_data.reading import read_paired, read_single, read_unpaired
 from pipelines.ray_data.tensors import ImageColumn, _free
 from pipelines.storage.cache import ChunkCache
 from pipelines.storage.store import open_store
@@ -292,23 +292,6 @@ def test_a_block_that_is_in_use_keeps_its_memory_and_one_that_was_dropped_gives_
     assert third.to_numpy().ctypes.data == where  # type: ignore[attr-defined]
     assert (first.to_numpy() == 1).all()  # type: ignore[attr-defined]
     assert (third.to_numpy() == 3).all()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("chunks", "samples", "tasks", "found"),
-    [
-        (5, 45, 8, 5),
-        (27, 6000, 8, 4),
-        (27, 6000, 256, 1),
-        (60, 120, 8, 8),
-        (10**5, 10**7, 256, 41),
-        (1, 1, 8, 1),
-    ],
-)
-def test_a_task_has_a_few_chunks_of_small_datasets_and_a_bounded_share_of_large_ones(
-    chunks: int, samples: int, tasks: int, found: int
-) -> None:
-    assert min(chunks, _task_chunks(chunks, samples, tasks)) == found
 
 
 def local_plan(uri: str, reader: ChunkReader, samples: int) -> LocalPlan:
