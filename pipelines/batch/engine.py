@@ -28,7 +28,7 @@ from pipelines.images.decoding import decode
 from pipelines.images.encoding import SUFFIXES, encode
 from pipelines.images.metadata import Metadata, read_metadata
 from pipelines.models.hooks import About, Functions
-from pipelines.models.source import require_gpu
+from pipelines.models.source import require_encoder
 from pipelines.models.task import ImageTask, Rgb
 from pipelines.results.files import Draw, Failure, FilteredImage, Receipt, draws_name, encode_draws
 from pipelines.results.settings import BatchSettings
@@ -100,9 +100,7 @@ class ChunkEngine(Generic[C]):
         self._options = settings.sample
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._model_lock = threading.Lock()
-        self._encode_device = require_gpu("encode_on") if settings.output.encode_on == "gpu" else None
-        # JPEGs that a GPU encodes are copied in the default stream, and would wait for all that the model has queued.
-        self._stream = _new_stream(self._device) if self._encode_device else None
+        self._encode_device = require_encoder("encode_on") if settings.output.encode_on == "gpu" else None
         # On a CPU, chunks that are computed side by side only take the core and Python's lock from each other.
         self._feeds_gpu = self._device.type != "cpu"
         self._turn: AbstractContextManager[Any] = nullcontext() if self._feeds_gpu else threading.Lock()
@@ -258,11 +256,7 @@ class ChunkEngine(Generic[C]):
             x = x.contiguous(memory_format=torch.channels_last).pin_memory()
         for attempt in range(2):
             try:
-                with (
-                    torch.inference_mode(),
-                    torch.cuda.stream(self._stream),
-                    autocast(self._settings.precision, self._device),
-                ):
+                with torch.inference_mode(), autocast(self._settings.precision, self._device):
                     condition = Condition(image=x.to(self._device, non_blocking=True))
                     return self._model.sample(condition, noise, self._options).float().cpu()
             except torch.OutOfMemoryError as error:
@@ -322,14 +316,6 @@ class ChunkEngine(Generic[C]):
 
 
 OutcomesOf: TypeAlias = Callable[[Sequence[tuple[int, Sample]]], dict[int, Outcome]]
-
-
-def _new_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Return a stream for a model whose weights are there; None where it is on a CPU."""
-    if device.type != "cuda":
-        return None
-    torch.cuda.synchronize(device)
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _finite(outputs: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

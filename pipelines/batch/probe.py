@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from condgen.errors import ConfigError, ImageError, JobError
+from condgen.errors import ConfigError
 from pipelines.cluster.tasks import one_thread
-from pipelines.models.source import LoadedModel, ModelSource, image_task, require_gpu
+from pipelines.models.source import LoadedModel, ModelSource, image_task, require_encoder, require_gpu
 from pipelines.results.settings import AUTO_BATCH, BatchSettings
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["ModelFacts", "inspect_model", "probe_batch_size"]
 
@@ -51,7 +48,7 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
     if settings.noise_on == "gpu":
         require_gpu("noise_on")
     if settings.output.encode_on == "gpu":
-        _check_encoder(require_gpu("encode_on"))
+        require_encoder("encode_on")
     sample = settings.sample
     if settings.draws > 1 and sample.mode == "draw" and not model.is_stochastic:
         raise ConfigError("draws", settings.draws, f"1: family {model.family!r} makes a point prediction")
@@ -64,17 +61,6 @@ def inspect_model(source: ModelSource, settings: BatchSettings) -> ModelFacts:
     if settings.batch_size == AUTO_BATCH:
         settings = replace(settings, batch_size=probe_batch_size(loaded, settings))
     return ModelFacts(family=model.family, digest=loaded.digest, settings=settings)
-
-
-def _check_encoder(device: torch.device) -> None:
-    import numpy as np
-
-    from pipelines.images.encoding import encode
-
-    try:
-        encode(np.zeros((16, 16, 3), np.uint8), device=device)
-    except (ImageError, JobError) as error:
-        raise ConfigError("encode_on", "gpu", f"cpu: torchvision has no nvJPEG here ({error})") from error
 
 
 def probe_batch_size(loaded: LoadedModel, settings: BatchSettings) -> int:

@@ -74,8 +74,8 @@ def encode(
 
     Raises:
         ConfigError: the format is another, or one that the device doesn't encode.
-        JobError: the device's memory is full.
-        ImageError: stage ``encode``: an image that the format can't hold (JPEG ends at 65,535 pixels a side).
+        JobError: the device's memory is full, or it doesn't work.
+        ImageError: stage ``encode``: an image that the format can't hold (JPEG ends at 65,500 pixels a side).
     """
     encoders = _BESIDE_THREADS if beside_threads else _ENCODERS
     if device is not None:

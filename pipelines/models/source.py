@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from condgen.checkpoint_files import FILES
 from condgen.checks import check_choice
-from condgen.errors import CheckpointError, ConfigError, MissingError
+from condgen.errors import CheckpointError, CondgenError, ConfigError, MissingError
 from condgen.families import FAMILIES
 from condgen.pretrained import PRETRAINED, read_pretrained
 from pipelines.models.import_path import check_import_path
@@ -41,6 +41,7 @@ __all__ = [
     "load_model",
     "open_model",
     "read_model",
+    "require_encoder",
     "require_gpu",
 ]
 
@@ -299,6 +300,22 @@ def require_gpu(option: str) -> torch.device:
     if not torch.cuda.is_available():
         raise ConfigError(option, "gpu", "cpu: torch sees no GPU here")
     return torch.device("cuda")
+
+
+def require_encoder(option: str) -> torch.device:
+    """Return this process's GPU, which an option has encode JPEGs, and get it ready.
+
+    Raises:
+        ConfigError: there is none, or torchvision has no encoder for it.
+    """
+    device = require_gpu(option)
+    try:
+        from pipelines.images.device_jpeg import prepare
+
+        prepare(device)
+    except (ImportError, AttributeError, CondgenError) as error:
+        raise ConfigError(option, "gpu", f"cpu: a trial on the GPU failed ({error})") from error
+    return device
 
 
 def kind_of(loaded: LoadedModel) -> Kind:

@@ -2,7 +2,7 @@
 
 Tasks are sized by pixels: a photograph of 12 megapixels takes as long as some hundred small ones. Ray looks ten times a
 second for tasks that are done, so that each is to have some work; one that has minutes of it would be the last that
-others wait for, and lose as much where its machine goes.
+others wait for, and lose as much where its machine goes. Plans of more than 4,096 such tasks have longer ones.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Without a GPU these run on the CPU alone, where torchvision halves the colors' s
 numba besides condgen, torch and pytest: `make gpu`.
 """
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +17,7 @@ pytest.importorskip("simplejpeg")
 
 from torchvision.io import encode_jpeg
 
+from condgen.device_stream import own_stream
 from condgen.errors import ImageError, JobError
 from pipelines.images import device_jpeg
 from pipelines.images.decoding import decode
@@ -56,12 +58,26 @@ def test_an_image_is_as_near_as_pillow_has_it(shape: tuple[int, int], quality: i
 def test_threads_get_their_own_images_while_the_device_has_other_work(device: torch.device) -> None:
     photos = [photo(seed) for seed in range(32)]
     alone = [encode(rgb, device=device) for rgb in photos]
-    large = torch.ones((2048, 2048) if device.type == "cuda" else (64, 64), device=device)
-    for _ in range(50):
-        large = (large @ large).clamp(0, 1)
-    with ThreadPoolExecutor(8) as pool:
+    done = threading.Event()
+
+    def keep_busy() -> None:
+        large = torch.ones((2048, 2048) if device.type == "cuda" else (64, 64), device=device)
+        while not done.is_set():
+            large = (large @ large).clamp(0, 1)
+            float(large.sum())
+
+    def encoded(rgb: NDArray[np.uint8]) -> bytes:
+        if device.type == "cuda":
+            with own_stream(device):
+                torch.cuda._sleep(1_000_000)  # cycles that the image waits for
+        return encode(rgb, device=device)
+
+    with ThreadPoolExecutor(9) as pool:
+        busy = pool.submit(keep_busy)
         for _ in range(4):
-            assert list(pool.map(lambda rgb: encode(rgb, device=device), photos)) == alone
+            assert list(pool.map(encoded, photos)) == alone
+        done.set()
+        busy.result()
 
 
 def test_metadata_comes_along(device: torch.device) -> None:
@@ -81,6 +97,8 @@ def test_an_image_that_no_jpeg_holds_is_an_error_of_its_own(device: torch.device
         (torch.OutOfMemoryError("CUDA out of memory"), 1, None),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, JobError),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), 2, JobError),
+        (RuntimeError("image encoding failed: 6"), 2, JobError),
+        (RuntimeError("Failed to create nvjpeg encoder state: 5"), 2, JobError),
         (RuntimeError("image encoding failed: 3"), 2, ImageError),
     ],
 )
@@ -102,3 +120,13 @@ def test_the_image_is_at_fault_only_if_the_device_is_not(
         with pytest.raises(expected):
             encode(photo(0), device=torch.device("cpu"))
     assert not errors
+
+
+def test_a_device_that_has_failed_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(device_jpeg, "encode_jpeg", failing)
+    monkeypatch.setattr(torch.cuda, "empty_cache", failing)
+    with pytest.raises(JobError, match="illegal memory access"):
+        encode(photo(0), device=torch.device("cpu"))

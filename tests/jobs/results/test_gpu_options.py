@@ -50,7 +50,7 @@ def painted_on(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
         return paint_on(device, *arguments)
 
     monkeypatch.setattr(_device_paint, "paint_on", watched)
-    for module in ("models.source", "batch.probe", "batch.engine"):
+    for module in ("models.source", "batch.probe"):
         monkeypatch.setattr(f"pipelines.{module}.require_gpu", lambda _: torch.device("cpu"))
     return devices
 
@@ -105,12 +105,13 @@ def test_noise_of_a_gpu_is_made_there_and_named_by_the_plan(root: Path, monkeypa
 @pytest.mark.usefixtures("painted_on")
 def test_jpegs_of_a_gpu_are_made_there_and_named_by_the_plan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_job(job(root))
-    made: list[torch.device] = []
+    made: list[tuple[int, ...]] = []
     monkeypatch.setattr(
-        "pipelines.images.device_jpeg.encode_on", lambda *given: (made.append(given[0]), encode_on(*given))[1]
+        "pipelines.images.device_jpeg.encode_on", lambda *given: (made.append(given[1].shape), encode_on(*given))[1]
     )
     run_job(job(root, "other", encode_on="gpu"))
-    assert len(made) == 1 + 4 * 2  # one before the plan, to see whether it can be done
+    assert made.count((40, 50, 3)) == 4 * 2
+    assert set(made) == {(16, 16, 3), (40, 50, 3)}  # a trial comes before the plan, and in each worker
     for here, there in zip(rows(root / "results"), rows(root / "other"), strict=True):
         assert (
             here["image"]["bytes"] != there["image"]["bytes"]
@@ -126,13 +127,16 @@ def test_jpegs_of_a_gpu_are_made_there_and_named_by_the_plan(root: Path, monkeyp
         run_job(job(root, "other"))
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ImportError, AttributeError])
 @pytest.mark.usefixtures("painted_on")
-def test_a_gpu_without_an_encoder_is_refused_before_the_job_begins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_an_encoder_is_refused_before_the_job_begins(
+    root: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def encode_jpeg(*_: Any) -> None:
-        raise RuntimeError("encode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+        raise error("torchvision has none")
 
     monkeypatch.setattr("pipelines.images.device_jpeg.encode_jpeg", encode_jpeg)
-    with pytest.raises(ConfigError, match=r"^encode_on: got 'gpu', allowed: cpu: .*not compiled with nvJPEG"):
+    with pytest.raises(ConfigError, match=r"^encode_on: got 'gpu', allowed: cpu: a trial on .*torchvision has none"):
         run_job(job(root, encode_on="gpu"))
     assert not (root / "results").exists()
     with pytest.raises(ConfigError, match=r"^encode_on: got 'gpu', allowed: cpu for png: a GPU encodes jpeg alone"):

@@ -217,15 +217,21 @@ class Commands:
         place = ["--preset", "regression-small", "--data", dataset, "--out", out]
         self._arguments = [*place, *(part for text in SETTINGS for part in ("--set", text))]
         self._out, self._start = out, start
+        self._epoch = 0
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *more: str, **env: str) -> None:
         """Start the command."""
         self.process = self._start("train", *self._arguments, *more, **env)
 
-    def until_saved(self, epoch: int) -> None:
-        """Wait until an attempt has saved a checkpoint: each one has an epoch of its own."""
-        self.until(lambda: any(self._out.glob(f"checkpoints/step-*-e{epoch:04d}/complete.json")))
+    def until_saved(self) -> None:
+        """Wait until an attempt that is newer than those before has saved a checkpoint: epochs count attempts."""
+        self.until(lambda: self._last_epoch() > self._epoch)
+        self._epoch = self._last_epoch()
+
+    def _last_epoch(self) -> int:
+        saved = self._out.glob("checkpoints/step-*/complete.json")
+        return max((int(path.parent.name.rpartition("-e")[2]) for path in saved), default=0)
 
     def until(self, happened: Callable[[], object]) -> None:
         """Wait until something has happened, while the command runs."""
@@ -273,10 +279,10 @@ def test_a_run_that_is_cut_in_every_way_ends_with_the_very_same_bytes(
     on_machines = ("--gpus-per-worker", "0", "--threads", "1")
     address = ray.get_runtime_context().gcs_address
     commands.start(*on_machines, RAY_ADDRESS=address)
-    commands.until_saved(epoch=1)
+    commands.until_saved()
     for worker in training_workers(os.getpid()):
         os.kill(worker, signal.SIGKILL)
-    commands.until_saved(epoch=2)
+    commands.until_saved()
     code, errors = commands.end(signal.SIGINT)
     last = errors.strip().splitlines()[-1]
     assert (code, last, state()) == (130, "stopped; run the same command again to go on", "interrupted")
@@ -287,9 +293,9 @@ def test_a_run_that_is_cut_in_every_way_ends_with_the_very_same_bytes(
         assert machine.poll() is None, (tmp_path / "node.log").read_text()
         time.sleep(0.1)
     commands.start(*on_machines, RAY_ADDRESS=address)
-    commands.until_saved(epoch=3)
+    commands.until_saved()
     drain(machine_id())
-    commands.until_saved(epoch=4)
+    commands.until_saved()
     code, errors = commands.end(signal.SIGTERM)
     last = errors.strip().splitlines()[-1]
     assert (code, state()) == (75, "interrupted")
@@ -300,7 +306,7 @@ def test_a_run_that_is_cut_in_every_way_ends_with_the_very_same_bytes(
     assert is_saved(out, int(saved[1]))
 
     commands.start(*on_machines, RAY_ADDRESS=address)
-    commands.until_saved(epoch=5)
+    commands.until_saved()
     code, _ = commands.end(signal.SIGKILL)
     assert (code, state()) == (-signal.SIGKILL, "running")
 
