@@ -106,7 +106,7 @@ def test_the_image_is_at_fault_only_if_the_device_is_not(
     raised: Exception, times: int, expected: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = encode(photo(0), device=torch.device("cpu"))
-    errors = [raised] * times
+    errors, emptied = [raised] * times, []
 
     def failing(images: list[torch.Tensor], quality: int) -> list[torch.Tensor]:
         if errors:
@@ -114,12 +114,13 @@ def test_the_image_is_at_fault_only_if_the_device_is_not(
         return encode_jpeg(images, quality)
 
     monkeypatch.setattr(device_jpeg, "encode_jpeg", failing)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     if expected is None:
         assert encode(photo(0), device=torch.device("cpu")) == plain
     else:
         with pytest.raises(expected):
             encode(photo(0), device=torch.device("cpu"))
-    assert not errors
+    assert (errors, emptied) == ([], [True])
 
 
 def test_a_device_that_has_failed_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:

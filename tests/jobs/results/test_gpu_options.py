@@ -111,7 +111,7 @@ def test_jpegs_of_a_gpu_are_made_there_and_named_by_the_plan(root: Path, monkeyp
     )
     run_job(job(root, "other", encode_on="gpu"))
     assert made.count((40, 50, 3)) == 4 * 2
-    assert set(made) == {(16, 16, 3), (40, 50, 3)}  # a trial comes before the plan, and in each worker
+    assert made.count((16, 16, 3)) == len(made) - 8 >= 2  # a trial comes before the plan, and in each worker
     for here, there in zip(rows(root / "results"), rows(root / "other"), strict=True):
         assert (
             here["image"]["bytes"] != there["image"]["bytes"]
