@@ -67,10 +67,8 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from machine import GpuWatch
 
-    from condgen.base import Batch, Condition, SampleOptions
+    from condgen.base import Batch, Condition
     from condgen.families import FAMILIES
-    from condgen.noise import NoiseSource, SampleId
-    from condgen.precision import autocast
     from condgen.presets import find_preset
     from condgen.training import Training
 
@@ -102,19 +100,6 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     step_seconds = statistics.median_high(steps)
     step_mib = torch.cuda.max_memory_allocated() / 2**20 if gpu else resident_mib("VmHWM") - began
     training.optimizers.clear()
-    model.eval()
-    draws = given.draws if model.is_stochastic else 1
-    noise = NoiseSource(0, [SampleId("noise", str(i)) for i in range(count)], range(draws))
-    options = SampleOptions(mode="draw" if model.is_stochastic else "point")
-
-    def draw() -> None:
-        with torch.inference_mode(), autocast("bf16" if gpu else "fp32", device):
-            model.sample(batch.condition, noise, options)
-
-    draw()
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
-    draw_seconds = statistics.median_high(timed(draw, given.seconds, synchronize)) / (count * draws)
     return {
         "preset": name,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -125,10 +110,36 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         "busy": watch.share,
         "cpu_ms": cpu_ms,
         "step_mib": step_mib,
-        "draws": draws,
-        "draw_ms": draw_seconds * 1e3,
-        "draw_mib": torch.cuda.max_memory_allocated() / 2**20 if gpu else None,
+        **measure_draws(model.eval(), batch.condition, given, synchronize),
     }
+
+
+def measure_draws(
+    model: Any, condition: Any, given: argparse.Namespace, synchronize: Callable[[], None]
+) -> dict[str, Any]:
+    """Measure a model's draws: how many of each image, and the time and memory that they take."""
+    import torch
+
+    from condgen.base import SampleOptions
+    from condgen.noise import NoiseSource, SampleId
+    from condgen.precision import autocast
+
+    device, count = condition.image.device, len(condition.image)
+    gpu = device.type == "cuda"
+    draws = given.draws if model.is_stochastic else 1
+    noise = NoiseSource(0, [SampleId("noise", str(i)) for i in range(count)], range(draws))
+    options = SampleOptions(mode="draw" if model.is_stochastic else "point")
+
+    def draw() -> None:
+        with torch.inference_mode(), autocast("bf16" if gpu else "fp32", device):
+            model.sample(condition, noise, options)
+
+    draw()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds = statistics.median_high(timed(draw, given.seconds, synchronize)) / (count * draws)
+    mib = torch.cuda.max_memory_allocated() / 2**20 if gpu else None
+    return {"draws": draws, "draw_ms": seconds * 1e3, "draw_mib": mib}
 
 
 def machine(device: str) -> str:

@@ -15,7 +15,10 @@ from pipelines.gallery.gallery import Gallery
 from pipelines.gallery.stored_results import StoredResults
 from pipelines.storage.cache import ChunkCache
 
-__all__ = ["evaluate_by_hand", "open_gallery"]
+__all__ = ["SIZES", "evaluate_by_hand", "open_gallery"]
+
+SIZES = {f"album/{number}": (40 + number, 30) for number in range(8)}
+"""Keys and sizes of the photographs that `gallery` shows (`tests/pipelines/gallery/conftest.py`)."""
 
 
 class WatchedGallery(Gallery):
