@@ -143,6 +143,7 @@ class ChaosCluster:
                 [
                     str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
                     "--node-ip-address=127.0.0.1", f"--temp-dir={self._temp}", "--object-store-memory=80000000",
+                    "--include-log-monitor=false",
                     *options,
                 ],
                 env=self.env, stdout=log, stderr=log, start_new_session=True,

@@ -73,7 +73,7 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
     try:
         with working_in_root():
             _reach(address)
-            with nullcontext() if verbose else _streams_aside(), _fewer_processes():
+            with nullcontext() if verbose else _streams_aside(), _fewer_processes(log_to_driver=verbose):
                 ray.init(
                     address=address,
                     log_to_driver=verbose,
@@ -105,17 +105,18 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
 
 
 @contextmanager
-def _fewer_processes() -> Iterator[None]:
+def _fewer_processes(*, log_to_driver: bool) -> Iterator[None]:
     """Have a local Ray start neither a dashboard, of which it wants nothing, nor an autoscaler for its one node.
 
-    The dashboard alone takes 1.4 s of its start. There is no public setting; where Ray has other names for them, it
-    starts them.
+    Nor does it start what brings logs to the driver, where none are to come. The dashboard alone takes 1.4 s of its
+    start. There is no public setting; where Ray has other names for them, it starts them.
     """
     from ray._private import node, services
 
     replaced = [
         (services, "start_api_server", lambda *_, **__: (None, None)),  # as where it fails to start
         (node.Node, "start_monitor", lambda _: None),
+        *([] if log_to_driver else [(node.Node, "start_log_monitor", lambda _: None)]),
     ]
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced if hasattr(owner, name)]
     for owner, name, function in replaced:

@@ -124,6 +124,22 @@ def test_the_flag_that_quiets_the_lines_of_lost_nodes_is_still_rays() -> None:
     assert isinstance(worker._worker_logs_enabled, bool)
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_local_ray_starts_only_what_is_used(monkeypatch: pytest.MonkeyPatch, verbose: bool) -> None:
+    """These names are private, too: a Ray that has others would start all of it again, and nobody would see it."""
+    from ray._private import node, services
+
+    def starters() -> list[object]:
+        return [services.start_api_server, node.Node.start_monitor, node.Node.start_log_monitor]
+
+    before, meanwhile = starters(), list[object]()
+    monkeypatch.setattr(ray, "init", lambda **_: meanwhile.extend(starters()))
+    with ray_cluster(verbose=verbose):
+        assert starters() == before
+    kept = [one is other for one, other in zip(before, meanwhile, strict=True)]
+    assert kept == [False, False, verbose]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_block_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: None)

@@ -175,7 +175,13 @@ def machine(ray_cluster: None, tmp_path: Path) -> Iterator[subprocess.Popen[byte
     import ray
 
     ray_program, address = str(Path(sys.executable).parent / "ray"), ray.get_runtime_context().gcs_address
-    node = ["--node-ip-address=127.0.0.1", "--num-cpus=3", "--object-store-memory=80000000", f"--address={address}"]
+    node = [
+        "--node-ip-address=127.0.0.1",
+        "--num-cpus=3",
+        "--object-store-memory=80000000",
+        "--include-log-monitor=false",
+        f"--address={address}",
+    ]
     # In a folder of its own: else ray.init, wherever on this machine, would take the cluster for its own.
     with tempfile.TemporaryDirectory(prefix="node-", ignore_cleanup_errors=True) as folder:
         with (tmp_path / "node.log").open("w") as log:
