@@ -81,6 +81,8 @@ def _start(address: str, verbose: bool, num_cpus: int | None) -> None:
                     configure_logging=True,
                     **(local if address == "local" else {}),
                 )
+            if address == "local" and ray.is_initialized():
+                _tell_of_no_dashboard()
     except OSError as error:
         if address == "local":
             raise _local_error(error) from error
@@ -126,6 +128,19 @@ def _fewer_processes(*, log_to_driver: bool) -> Iterator[None]:
     finally:
         for owner, name, original in originals:
             setattr(owner, name, original)
+
+
+def _tell_of_no_dashboard() -> None:
+    """Answer with nothing who looks for the address of Ray's dashboard: without an answer, it is looked for for 40 s.
+
+    Ray Train asks it for the state of its controller, and waits for that at the end of each attempt (12 s).
+    """
+    from ray._private import ray_constants
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(
+        ray_constants.DASHBOARD_ADDRESS, b"", overwrite=True, namespace=ray_constants.KV_NAMESPACE_DASHBOARD
+    )
 
 
 def _local_error(error: OSError) -> CondgenError:
