@@ -30,7 +30,7 @@ _START, _JFIF, _EXIF, _PROFILE = b"\xff\xd8", b"\xff\xe0", b"\xff\xe1", b"\xff\x
 _PROFILE_NAME = b"ICC_PROFILE\0\x01\x01"  # the first part of one
 _INCH, _RATIO = 1, 0
 _REFUSED = re.compile("image encoding failed: [2349]$")
-"""nvJPEG's parameter, file or image that it doesn't have; its other numbers are of memory and of the device."""
+"""nvJPEG's numbers for an image that it can't encode; its others tell of memory and of the device."""
 
 
 def encode_on(

@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _MIN_SECONDS, _MAX_SECONDS = 0.05, 10.0
-"""A task costs some 0.14 s of a core besides its work."""
+"""Bounds of the work in a task, which costs some 0.14 s of a core besides."""
 _MAX_TASKS = 4096
 
 _SECONDS_A_SAMPLE, _SECONDS_A_PIXEL = 1e-4, 5e-9

@@ -64,6 +64,17 @@ def rows(results: Path) -> list[dict[str, Any]]:
     return [row for path in sorted((results / "draws").iterdir()) for row in pq.read_table(path).to_pylist()]
 
 
+def is_the_plans(root: Path, option: str, made: list[Any]) -> None:
+    """Check that a plan names the option where it is `gpu` (in `other`), and that redraw and resume go by it."""
+    assert option not in plan(root / "results")
+    assert plan(root / "other")[option] == "gpu"
+    made.clear()
+    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
+    assert made
+    with pytest.raises(ConfigError, match=rf"^{option}: got 'cpu', allowed: 'gpu', as these results"):
+        run_job(job(root, "other"))
+
+
 def test_colors_on_a_gpu_have_the_bytes_of_those_on_the_cpu(root: Path, painted_on: list[torch.device]) -> None:
     run_job(job(root))
     assert not painted_on
@@ -75,11 +86,7 @@ def test_colors_on_a_gpu_have_the_bytes_of_those_on_the_cpu(root: Path, painted_
 def test_the_plan_names_it_only_if_it_is_not_the_cpu(root: Path, painted_on: list[torch.device]) -> None:
     run_job(job(root), stop_after=1)
     run_job(job(root, "other", colors_on="gpu"), stop_after=1)
-    assert "colors_on" not in plan(root / "results")
-    assert plan(root / "other")["colors_on"] == "gpu"
-    painted_on.clear()
-    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
-    assert painted_on
+    is_the_plans(root, "colors_on", painted_on)
 
 
 @pytest.mark.usefixtures("painted_on")
@@ -93,13 +100,7 @@ def test_noise_of_a_gpu_is_made_there_and_named_by_the_plan(root: Path, monkeypa
     run_job(job(root, "other", noise_on="gpu"))
     assert made
     assert rows(root / "other") == rows(root / "results")  # the CPU stands in for a GPU
-    assert "noise_on" not in plan(root / "results")
-    assert plan(root / "other")["noise_on"] == "gpu"
-    made.clear()
-    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
-    assert made
-    with pytest.raises(ConfigError, match=r"^noise_on: got 'cpu', allowed: 'gpu', as these results"):
-        run_job(job(root, "other"))
+    is_the_plans(root, "noise_on", made)
 
 
 @pytest.mark.usefixtures("painted_on")
@@ -113,18 +114,11 @@ def test_jpegs_of_a_gpu_are_made_there_and_named_by_the_plan(root: Path, monkeyp
     assert made.count((40, 50, 3)) == 4 * 2
     assert made.count((16, 16, 3)) == len(made) - 8 >= 2  # a trial comes before the plan, and in each worker
     for here, there in zip(rows(root / "results"), rows(root / "other"), strict=True):
-        assert (
-            here["image"]["bytes"] != there["image"]["bytes"]
-        )  # torchvision's encoder halves the colors' size on a CPU
+        # On a CPU, torchvision's encoder halves the size of colors.
+        assert here["image"]["bytes"] != there["image"]["bytes"]
         grey, grey_there = (decode(row["image"]["bytes"]) @ (0.299, 0.587, 0.114) for row in (here, there))
         assert np.abs(grey - grey_there).mean() < 2
-    assert "encode_on" not in plan(root / "results")
-    assert plan(root / "other")["encode_on"] == "gpu"
-    made.clear()
-    assert jobs.results.redraw.run(str(root / "other"), key="1", draw=1).redrawn.is_identical
-    assert made
-    with pytest.raises(ConfigError, match=r"^encode_on: got 'cpu', allowed: 'gpu', as these results"):
-        run_job(job(root, "other"))
+    is_the_plans(root, "encode_on", made)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ImportError, AttributeError])
